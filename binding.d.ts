@@ -1,0 +1,166 @@
+/**
+ * The typed contract of the native addon (native/addon/*.cc keeps it, src/native.ts is its only loader).
+ *
+ * Every function is synchronous and may be called from any thread of the process: the vault and the devices are the process's,
+ * not the thread's. Those that do I/O or cipher work are meant for worker threads. No argument is trusted: each one is checked
+ * for type and range before anything happens, and each failure is thrown as an `Error` with `code` (see src/errors.ts) and,
+ * for system calls, `errno` ("ENOSPC"), `syscall` and `offsetBytes`.
+ */
+
+declare const handleKind: unique symbol;
+
+/** Names one slot of the key vault. Generational: once wiped, a handle never names a key again (`ERR_KEY_GONE`). */
+export type KeyHandle = number & { readonly [handleKind]: 'key' };
+/** Names an open device: a data segment on a file, with its key. */
+export type DeviceHandle = number & { readonly [handleKind]: 'device' };
+/** Names a whole-image transform. */
+export type TransformHandle = number & { readonly [handleKind]: 'transform' };
+
+// ---- vault: keys in locked memory ----
+
+export interface VaultInfo {
+  /** `memfd_secret` (no one can read it, the kernel included) or `mlock` (locked, left out of core dumps and of forks). */
+  backend: 'memfd_secret' | 'mlock';
+  /** Slots that hold a key now, all threads together. */
+  liveKeys: number;
+  lockedBytes: number;
+}
+
+/** Opens the vault if this is the first call. @throws `ERR_MEMORY_LOCK` */
+export function vaultInfo(): VaultInfo;
+
+/** A new random key of 1 to 4096 bytes, from getrandom(2). @throws `ERR_MEMORY_LOCK`, `ERR_ARGUMENT` */
+export function keyGenerate(byteLength: number): KeyHandle;
+
+/**
+ * Takes the member `member` (a string of standard base64, 1 to 4096 bytes decoded) of a JSON object into the vault.
+ *
+ * `chunks` are the object's bytes in order, 64 KiB at most; **they are zeroed**, whatever happens. `body` is a new buffer with the
+ * same JSON in which each character of the member's text reads "A", so that it still parses to as many bytes.
+ * The object is scanned, not searched: only a member of the outermost object counts, and it may stand there once.
+ * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
+ * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not base64, too long; chunks too long
+ */
+export function keyImportJson(chunks: readonly Uint8Array[], member: string): { key: KeyHandle | undefined; body: Buffer };
+
+/** Decodes base64 text into the vault and overwrites the text with "A", whatever happens. @throws `ERR_ARGUMENT` */
+export function keyImportBase64(text: Uint8Array): KeyHandle;
+
+/** Reads exactly `byteLength` bytes at offset 0 of `fd` straight into the vault. @throws `ERR_IO`, `ERR_ARGUMENT` (file too short) */
+export function keyReadFile(fd: number, byteLength: number): KeyHandle;
+/** Writes the key's bytes to offset 0 of `fd` and fsyncs. For the embedded KMS's root key only. @throws `ERR_IO`, `ERR_KEY_GONE` */
+export function keyWriteFile(fd: number, key: KeyHandle): void;
+
+export function keyByteLength(key: KeyHandle): number;
+
+/**
+ * Writes the key's standard base64 text (4 * ceil(n / 3) bytes) into `target` at `startByte`: how the KMS server answers a caller
+ * outside this process. `target` must be longer than 64 bytes (a shorter array lives on V8's heap) and is the caller's to zero.
+ * A key made a volume key by `xtsPrepare` is refused. @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
+ */
+export function keyRevealBase64(key: KeyHandle, target: Uint8Array, startByte: number): void;
+
+/** HMAC-SHA-256 (FIPS 198-1) of `message` under the key: 32 bytes. Keys of up to 64 bytes. */
+export function keyHmac(key: KeyHandle, message: Uint8Array): Buffer;
+/** A new vault key: HMAC-SHA-256(key, label), 32 bytes. */
+export function keyDerive(key: KeyHandle, label: Uint8Array): KeyHandle;
+/** PBKDF2-HMAC-SHA-256 (RFC 8018) with the key as password: 32 bytes. 1 to 10,000,000 iterations. Blocks for about 0.3 us each. */
+export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number): Buffer;
+
+/** AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV, ciphertext, 16-byte tag. */
+export function keySeal(master: KeyHandle, payload: KeyHandle, aad: Uint8Array): Buffer;
+/** Opens what `keySeal` made, straight into the vault. @returns undefined where the tag does not hold (wrong key, AAD or bytes) */
+export function keyOpen(master: KeyHandle, sealed: Uint8Array, aad: Uint8Array): KeyHandle | undefined;
+
+/** Wipes the slot; waits for uses under way. @returns false where the handle was gone already */
+export function keyWipe(key: KeyHandle): boolean;
+
+// ---- AES-XTS ----
+
+/** The kernels this machine can run, fastest first: the first is the one in use. */
+export function xtsKernels(): string[];
+
+/**
+ * Makes a 64-byte (AES-256) or 32-byte (AES-128) vault key a volume key: expands its round keys into the same locked page.
+ * Doing it again changes nothing. @throws `ERR_ARGUMENT` another length, or equal key halves (compared in constant time)
+ */
+export function xtsPrepare(key: KeyHandle): void;
+
+/**
+ * Transforms whole sectors from `source` to `target` (same length; the same memory or no overlap).
+ * `firstUnit` is the first sector's number in 512-byte units. `kernel` forces a kernel by name (tests, benchmarks).
+ * @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
+ */
+export function xtsTransform(
+  key: KeyHandle,
+  encrypt: boolean,
+  source: Uint8Array,
+  target: Uint8Array,
+  sectorBytes: number,
+  firstUnit: number,
+  kernel?: string,
+): void;
+
+// ---- engine: sectors of a file ----
+
+/**
+ * Takes the lock (flock(2)) of the open file `fd`, exclusive or shared, without waiting; closing every descriptor of that
+ * open file, `deviceOpen`'s included, releases it. @throws `ERR_STATE_BUSY`, `ERR_IO`
+ */
+export function fileLock(fd: number, exclusive: boolean): void;
+
+export interface DeviceOptions {
+  /** An open regular file or block device; duplicated, so the caller may close it. */
+  fd: number;
+  /** A key that `xtsPrepare` has seen; wiping it ends every later read and write with `ERR_KEY_GONE`. */
+  key: KeyHandle;
+  /** Where the data begins in the file, a multiple of 512. */
+  dataOffsetBytes: number;
+  /** Bytes of the volume, a multiple of `sectorBytes`; the file must hold them. */
+  sizeBytes: number;
+  sectorBytes: number;
+  writable: boolean;
+}
+
+/** @throws `ERR_ARGUMENT` (also where the file is too short or not open for writing), `ERR_IO`, `ERR_KEY_GONE` */
+export function deviceOpen(options: DeviceOptions): DeviceHandle;
+/**
+ * Reads `target.length` bytes of plaintext at `offsetBytes`: any offset, any length. Sees each sector whole: before or after a write.
+ * @throws `ERR_ARGUMENT` (outside the volume), `ERR_IO`, `ERR_KEY_GONE`, `ERR_STATE_DETACHED`
+ */
+export function deviceRead(device: DeviceHandle, offsetBytes: number, target: Uint8Array): void;
+/**
+ * Writes plaintext at `offsetBytes`: any offset, any length. Part sectors are read, changed and written under a range lock, so
+ * that two writes that share a sector lose neither one's bytes. `source` is not changed.
+ * @throws as `deviceRead`, and `ERR_STATE_READ_ONLY`, `ERR_STATE_POISONED`
+ */
+export function deviceWrite(device: DeviceHandle, offsetBytes: number, source: Uint8Array): void;
+/** fdatasync(2). Its failure poisons the device: no later write or flush succeeds. */
+export function deviceFlush(device: DeviceHandle): void;
+/** Waits for calls under way, then closes. The key is the caller's to wipe. @returns false where it was closed already */
+export function deviceClose(device: DeviceHandle): boolean;
+
+export interface TransformOptions {
+  key: KeyHandle;
+  encrypt: boolean;
+  /** -1: the source is zeros (a new volume). */
+  sourceFd: number;
+  sourceOffsetBytes: number;
+  /** Bytes the source has; between this and `sizeBytes` (less than one sector) the source counts as zeros, or the target is cut. */
+  sourceBytes: number;
+  targetFd: number;
+  targetOffsetBytes: number;
+  /** Bytes written to the target. */
+  targetBytes: number;
+  sectorBytes: number;
+}
+
+/**
+ * Opens a transform of a whole image from file to file: encrypt reads `sourceBytes` and pads to `targetBytes` with zeros, decrypt
+ * reads `sourceBytes` (whole sectors) and writes the first `targetBytes`. O_DIRECT where the file systems take it.
+ * @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE`
+ */
+export function transformOpen(options: TransformOptions): TransformHandle;
+/** Transforms one range, in multiples of 1 MiB but for the end of the image. Safe from several threads at once. */
+export function transformRange(transform: TransformHandle, startByte: number, lengthBytes: number): void;
+export function transformClose(transform: TransformHandle): boolean;

@@ -1,0 +1,110 @@
+/**
+ * The one error class of the library. Its `code` decides behaviour (retry, exit status, hint); its message is for people and
+ * names the file, the offset, the key and the encryption context where they matter.
+ */
+
+/** Every code a caller can meet. A code is added here before anything throws it. */
+export type ErrorCode =
+  /** A caller's argument is wrong: nothing was touched. */
+  | 'ERR_ARGUMENT'
+  /** The target exists and overwriting was not asked for. */
+  | 'ERR_TARGET_EXISTS'
+  /** An image has a length that no whole number of sectors makes. `details.sizeBytes`, `details.sectorBytes`. */
+  | 'ERR_IMAGE_SIZE'
+  /** The operation was aborted by the caller's signal; targets are as they were. */
+  | 'ERR_ABORTED'
+  /** No reply from KMS: the only code worth a retry. */
+  | 'ERR_KMS_UNREACHABLE'
+  /** KMS answered and refused: permissions, credentials, signature. */
+  | 'ERR_KMS_DENIED'
+  /** KMS knows no such key or alias. */
+  | 'ERR_KMS_NOT_FOUND'
+  /** The key exists and its state (disabled, pending deletion) forbids the operation. */
+  | 'ERR_KMS_KEY_STATE'
+  /** KMS refused the request for another reason, named in `details.name`. */
+  | 'ERR_KMS_REQUEST'
+  /** KMS answered what it must not answer (another key's ARN, no plaintext, a key of another length). */
+  | 'ERR_KMS_REPLY'
+  /** The embedded KMS's own store is unreadable, damaged or of another version. */
+  | 'ERR_KMS_STORE'
+  /** The encryption context (or the encrypted data key itself) is not what the data key was wrapped with. */
+  | 'ERR_CONTEXT_MISMATCH'
+  /** The file holds no LUKS2 header. */
+  | 'ERR_NOT_A_VOLUME'
+  /** A LUKS2 header is there and no copy of it is whole. `details.copies` says what is wrong with each. */
+  | 'ERR_HEADER_DAMAGED'
+  /** The header is whole and asks for what volseal refuses: another cipher, segment type, requirement. */
+  | 'ERR_HEADER_UNSUPPORTED'
+  /** The header is whole and carries no `aws-kms` token, or an incomplete one. */
+  | 'ERR_HEADER_TOKEN'
+  /** The header does not carry the MAC that the volume key gives: somebody changed it. */
+  | 'ERR_HEADER_MAC'
+  /** The unwrapped key is not the key of this volume (the digest differs). */
+  | 'ERR_KEY_DIGEST'
+  /** The volume is detached. */
+  | 'ERR_STATE_DETACHED'
+  /** Another process, or this one, holds the volume. */
+  | 'ERR_STATE_BUSY'
+  /** The volume was attached for reading only. */
+  | 'ERR_STATE_READ_ONLY'
+  /** An earlier flush failed: what was written since the last good flush may be lost (fsync failure is final). */
+  | 'ERR_STATE_POISONED'
+  /** A vault handle names no key: it was wiped. */
+  | 'ERR_KEY_GONE'
+  /** A system call failed; `details` has errno, syscall, path, offsetBytes. */
+  | 'ERR_IO'
+  /** Memory for keys could not be locked (RLIMIT_MEMLOCK): no key is ever put into unlocked memory instead. */
+  | 'ERR_MEMORY_LOCK';
+
+/** Facts beside the message, for programs: plain values that survive a structured clone. */
+export type ErrorDetails = Readonly<Record<string, string | number | boolean | null | readonly string[] | Readonly<Record<string, string>>>>;
+
+/** What a `VolsealError` is while it crosses between threads, where class and code would be lost. */
+export interface PlainError {
+  code: ErrorCode;
+  message: string;
+  details: ErrorDetails;
+}
+
+export class VolsealError extends Error {
+  override readonly name = 'VolsealError';
+  readonly code: ErrorCode;
+  readonly details: ErrorDetails;
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; details?: ErrorDetails } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.details = options.details ?? {};
+  }
+
+  /** Only an unreachable KMS may answer next time; everything else fails the same way again. */
+  get retryable(): boolean {
+    return this.code === 'ERR_KMS_UNREACHABLE';
+  }
+
+  toPlain(): PlainError {
+    return { code: this.code, message: this.message, details: this.details };
+  }
+
+  static fromPlain(plain: PlainError): VolsealError {
+    return new VolsealError(plain.code, plain.message, { details: plain.details });
+  }
+}
+
+/** An error of Node's own file system calls. */
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string';
+}
+
+/**
+ * `error` as a `VolsealError`: itself, or an `ERR_IO` that names the system call and the path. What is neither stays what it is
+ * (a programmer's error must not be dressed up as a fault of the disk).
+ */
+export function asVolsealError(error: unknown, path?: string): unknown {
+  if (error instanceof VolsealError || !isSystemError(error)) return error;
+  const where = path ?? error.path ?? '';
+  return new VolsealError('ERR_IO', `${where === '' ? '' : `${where}: `}${error.syscall} failed: ${error.message}`, {
+    cause: error,
+    details: { errno: error.code ?? '', syscall: error.syscall ?? '', path: where },
+  });
+}

@@ -1,0 +1,55 @@
+/** Every number that bounds something, in one place, with the reason beside it. */
+
+/** LUKS2 sector sizes. dm-crypt takes these and no others. */
+export const SECTOR_SIZES = [512, 1024, 2048, 4096] as const;
+export type SectorBytes = (typeof SECTOR_SIZES)[number];
+
+/** The unit in which tweaks count, whatever the sector size ("plain64"). */
+export const TWEAK_UNIT_BYTES = 512;
+
+/** What an image without partition-table trouble wants: a GPT counts in 512-byte blocks, so the mapped device must have them too. */
+export const DEFAULT_SECTOR_BYTES: SectorBytes = 512;
+
+/** AES-256-XTS: two keys of 32 bytes. The only length volseal makes. */
+export const DATA_KEY_BYTES = 64;
+/** Lengths it accepts from KMS: AES-256-XTS and AES-128-XTS. */
+export const DATA_KEY_LENGTHS: readonly number[] = [64, 32];
+
+/** Two header copies of 16 KiB, and keyslot room up to 1 MiB: where the data of an embedded volume begins. */
+export const HEADER_COPY_BYTES = 16384;
+export const EMBEDDED_DATA_OFFSET_BYTES = 1024 * 1024;
+
+/** Header sizes the LUKS2 specification allows (section 2.1): where a second copy may sit when the first is gone. */
+export const LUKS2_HEADER_SIZES = [0x4000, 0x8000, 0x10000, 0x20000, 0x40000, 0x80000, 0x100000, 0x200000, 0x400000] as const;
+
+/** What cryptsetup itself uses at least for the digest of a volume key; the key is random, so iterations add nothing. */
+export const DIGEST_ITERATIONS = 1000;
+/** A forged header must not stall an attach: ten million take a few seconds. */
+export const DIGEST_ITERATIONS_MAX = 10_000_000;
+
+/** AWS KMS: plaintext of Encrypt, ciphertext blob of Decrypt. */
+export const KMS_PLAINTEXT_BYTES_MAX = 4096;
+export const KMS_CIPHERTEXT_BYTES_MAX = 6144;
+/** AWS KMS: GenerateDataKey's NumberOfBytes. */
+export const KMS_DATA_KEY_BYTES_MAX = 1024;
+/** AWS KMS: aliases of one key. */
+export const KMS_ALIASES_PER_KEY = 50;
+/** AWS KMS: description of a key. */
+export const KMS_DESCRIPTION_CHARS_MAX = 8192;
+/** A request or a reply of KMS: 4096 bytes of plaintext as base64, 6144 of ciphertext, a context of 8 KiB, and room to spare. */
+export const KMS_MESSAGE_BYTES_MAX = 64 * 1024;
+/** An encryption context in the header's token, all keys and values together: the JSON area has 12 KiB for everything. */
+export const ENCRYPTION_CONTEXT_BYTES_MAX = 4096;
+/** Without a reply for this long, KMS counts as unreachable. */
+export const KMS_CONNECT_TIMEOUT_MS = 3_000;
+export const KMS_REQUEST_TIMEOUT_MS = 10_000;
+
+/** One task of a whole-image transform: large enough that a disk streams, small enough that progress moves and Ctrl-C is quick. */
+export const IMAGE_RANGE_BYTES = 8 * 1024 * 1024;
+/** One read or write task of an attached volume; longer requests are cut into several. */
+export const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
+/** Threads of the pool. More than this gains nothing: the disk is the limit long before. */
+export const POOL_THREADS_MAX = 4;
+
+/** 8 EiB less one sector is what a signed 64-bit offset carries; JavaScript's exact integers end at 8 PiB. */
+export const VOLUME_BYTES_MAX = 2 ** 53 - 2 ** 21;

@@ -1,0 +1,94 @@
+#include "addon/args.h"
+
+#include <climits>
+#include <cmath>
+#include <cstring>
+
+#include "base/handle_table.h"
+
+namespace volseal::addon {
+namespace {
+
+// The one map from Status to src/errors.ts.
+const char* NameOf(Code code) {
+  switch (code) {
+    case Code::kOk:
+      break;
+    case Code::kArgument:
+      return "ERR_ARGUMENT";
+    case Code::kBusy:
+      return "ERR_STATE_BUSY";
+    case Code::kDetached:
+      return "ERR_STATE_DETACHED";
+    case Code::kIo:
+      return "ERR_IO";
+    case Code::kKeyGone:
+      return "ERR_KEY_GONE";
+    case Code::kMemoryLock:
+      return "ERR_MEMORY_LOCK";
+    case Code::kPoisoned:
+      return "ERR_STATE_POISONED";
+    case Code::kReadOnly:
+      return "ERR_STATE_READ_ONLY";
+  }
+  return "ERR_ARGUMENT";
+}
+
+}  // namespace
+
+void ThrowUnlessOk(Napi::Env env, const Status& status) {
+  if (status.ok()) return;
+  Napi::Error error = Napi::Error::New(env, status.message);
+  error.Set("code", Napi::String::New(env, NameOf(status.code)));
+  if (status.error_number != 0) {
+    const char* const name = strerrorname_np(status.error_number);
+    error.Set("errno", Napi::String::New(env, name ? name : std::to_string(status.error_number)));
+  }
+  if (status.syscall) error.Set("syscall", Napi::String::New(env, status.syscall));
+  if (status.offset_bytes) error.Set("offsetBytes", Napi::Number::New(env, static_cast<double>(*status.offset_bytes)));
+  throw error;
+}
+
+void ThrowArgument(Napi::Env env, const std::string& message) {
+  ThrowUnlessOk(env, Failure(Code::kArgument, message));
+  std::abort();  // not reached: the line above throws
+}
+
+MutableBytes BytesOf(const Napi::Value& value, const char* what) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    ThrowArgument(value.Env(), std::string(what) + " is not a Uint8Array");
+  }
+  auto array = value.As<Napi::Uint8Array>();
+  return {array.Data(), array.ElementLength()};
+}
+
+uint64_t WholeNumber(const Napi::Value& value, const char* what, uint64_t min, uint64_t max) {
+  if (value.IsNumber()) {
+    const double number = value.As<Napi::Number>().DoubleValue();
+    if (number >= static_cast<double>(min) && number <= static_cast<double>(max) && number == std::floor(number)) {
+      return static_cast<uint64_t>(number);
+    }
+  }
+  ThrowArgument(value.Env(), std::string(what) + " is not a whole number from " + std::to_string(min) + " to " +
+                                 std::to_string(max));
+}
+
+bool BooleanOf(const Napi::Value& value, const char* what) {
+  if (!value.IsBoolean()) ThrowArgument(value.Env(), std::string(what) + " is not a boolean");
+  return value.As<Napi::Boolean>();
+}
+
+std::string TextOf(const Napi::Value& value, const char* what) {
+  if (!value.IsString()) ThrowArgument(value.Env(), std::string(what) + " is not a string");
+  return value.As<Napi::String>();
+}
+
+uint64_t HandleOf(const Napi::Value& value, const char* what) { return WholeNumber(value, what, 0, kHandleMax); }
+
+int FileDescriptor(const Napi::Value& value, const char* what) {
+  return static_cast<int>(WholeNumber(value, what, 0, INT_MAX));
+}
+
+Napi::Value FromHandle(Napi::Env env, uint64_t handle) { return Napi::Number::New(env, static_cast<double>(handle)); }
+
+}  // namespace volseal::addon

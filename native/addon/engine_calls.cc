@@ -1,0 +1,126 @@
+// The engine's part of binding.d.ts.
+#include "addon/args.h"
+#include "addon/calls.h"
+#include "base/handle_table.h"
+#include "engine/device.h"
+#include "engine/file.h"
+#include "engine/image_transform.h"
+
+namespace volseal::addon {
+namespace {
+
+using engine::Device;
+using engine::ImageTransform;
+
+// The process's, as the vault is: a handle opened in one thread is good in every other.
+HandleTable<Device>& Devices() {
+  static auto* const devices = new HandleTable<Device>;
+  return *devices;
+}
+
+HandleTable<ImageTransform>& Transforms() {
+  static auto* const transforms = new HandleTable<ImageTransform>;
+  return *transforms;
+}
+
+template <typename T>
+std::shared_ptr<T> Find(HandleTable<T>& table, const Napi::Value& handle) {
+  auto object = table.Find(HandleOf(handle, "the handle"));
+  if (!object) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
+  return object;
+}
+
+template <typename T>
+Napi::Value Close(HandleTable<T>& table, const Napi::CallbackInfo& info) {
+  const auto object = table.Remove(HandleOf(info[0], "the handle"));
+  if (object) object->Close();
+  return Napi::Boolean::New(info.Env(), object != nullptr);
+}
+
+Napi::Object OptionsOf(const Napi::Value& value) {
+  if (!value.IsObject()) ThrowArgument(value.Env(), "options is not an object");
+  return value.As<Napi::Object>();
+}
+
+Napi::Value FileLock(const Napi::CallbackInfo& info) {
+  ThrowUnlessOk(info.Env(), engine::Lock(FileDescriptor(info[0], "fd"), BooleanOf(info[1], "exclusive")));
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceOpen(const Napi::CallbackInfo& info) {
+  const Napi::Object from = OptionsOf(info[0]);
+  const engine::DeviceOptions options = {
+      .fd = FileDescriptor(from.Get("fd"), "fd"),
+      .key = HandleOf(from.Get("key"), "key"),
+      .data_offset_bytes = WholeNumber(from.Get("dataOffsetBytes"), "dataOffsetBytes", 0, kExactIntegerMax),
+      .size_bytes = WholeNumber(from.Get("sizeBytes"), "sizeBytes", 0, kExactIntegerMax),
+      .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
+      .writable = BooleanOf(from.Get("writable"), "writable"),
+  };
+  return FromHandle(info.Env(), Devices().Add(ValueOrThrow(info.Env(), Device::Open(options))));
+}
+
+Napi::Value DeviceRead(const Napi::CallbackInfo& info) {
+  const auto device = Find(Devices(), info[0]);
+  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
+  ThrowUnlessOk(info.Env(), device->Read(offset, BytesOf(info[2], "target")));
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceWrite(const Napi::CallbackInfo& info) {
+  const auto device = Find(Devices(), info[0]);
+  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
+  ThrowUnlessOk(info.Env(), device->Write(offset, BytesOf(info[2], "source")));
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceFlush(const Napi::CallbackInfo& info) {
+  ThrowUnlessOk(info.Env(), Find(Devices(), info[0])->Flush());
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceClose(const Napi::CallbackInfo& info) { return Close(Devices(), info); }
+
+Napi::Value TransformOpen(const Napi::CallbackInfo& info) {
+  const Napi::Object from = OptionsOf(info[0]);
+  const Napi::Value source_fd = from.Get("sourceFd");
+  const bool from_zeros = source_fd.IsNumber() && source_fd.As<Napi::Number>().DoubleValue() == -1;
+  const engine::ImageTransformOptions options = {
+      .key = HandleOf(from.Get("key"), "key"),
+      .encrypt = BooleanOf(from.Get("encrypt"), "encrypt"),
+      .source_fd = from_zeros ? -1 : FileDescriptor(source_fd, "sourceFd"),
+      .source_offset_bytes = WholeNumber(from.Get("sourceOffsetBytes"), "sourceOffsetBytes", 0, kExactIntegerMax),
+      .source_bytes = WholeNumber(from.Get("sourceBytes"), "sourceBytes", 0, kExactIntegerMax),
+      .target_fd = FileDescriptor(from.Get("targetFd"), "targetFd"),
+      .target_offset_bytes = WholeNumber(from.Get("targetOffsetBytes"), "targetOffsetBytes", 0, kExactIntegerMax),
+      .target_bytes = WholeNumber(from.Get("targetBytes"), "targetBytes", 0, kExactIntegerMax),
+      .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
+  };
+  return FromHandle(info.Env(), Transforms().Add(ValueOrThrow(info.Env(), ImageTransform::Open(options))));
+}
+
+Napi::Value TransformRange(const Napi::CallbackInfo& info) {
+  const auto transform = Find(Transforms(), info[0]);
+  const uint64_t start = WholeNumber(info[1], "startByte", 0, kExactIntegerMax);
+  const uint64_t length = WholeNumber(info[2], "lengthBytes", 1, kExactIntegerMax);
+  ThrowUnlessOk(info.Env(), transform->Run(start, length));
+  return info.Env().Undefined();
+}
+
+Napi::Value TransformClose(const Napi::CallbackInfo& info) { return Close(Transforms(), info); }
+
+}  // namespace
+
+void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
+  Export(env, exports, "fileLock", FileLock);
+  Export(env, exports, "deviceOpen", DeviceOpen);
+  Export(env, exports, "deviceRead", DeviceRead);
+  Export(env, exports, "deviceWrite", DeviceWrite);
+  Export(env, exports, "deviceFlush", DeviceFlush);
+  Export(env, exports, "deviceClose", DeviceClose);
+  Export(env, exports, "transformOpen", TransformOpen);
+  Export(env, exports, "transformRange", TransformRange);
+  Export(env, exports, "transformClose", TransformClose);
+}
+
+}  // namespace volseal::addon

@@ -1,0 +1,17 @@
+// The addon's door: what `require` calls, once for each thread that loads it.
+#include <napi.h>
+
+#include "addon/calls.h"
+
+namespace {
+
+Napi::Object Register(Napi::Env env, Napi::Object exports) {
+  volseal::addon::RegisterVaultCalls(env, exports);
+  volseal::addon::RegisterXtsCalls(env, exports);
+  volseal::addon::RegisterEngineCalls(env, exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(volseal, Register)

@@ -1,0 +1,174 @@
+// The vault's part of binding.d.ts.
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "addon/args.h"
+#include "addon/calls.h"
+#include "base/base64.h"
+#include "engine/file.h"
+#include "vault/hmac.h"
+#include "vault/json_import.h"
+#include "vault/seal.h"
+#include "vault/vault.h"
+
+namespace volseal::addon {
+namespace {
+
+using vault::PinnedKey;
+using vault::Vault;
+
+constexpr uint64_t kIterationsMax = 10'000'000;
+
+PinnedKey Pin(const Napi::Value& handle, const char* what) {
+  return ValueOrThrow(handle.Env(), Vault::OfProcess().Pin(HandleOf(handle, what)));
+}
+
+Napi::Value ToBuffer(Napi::Env env, Bytes bytes) {
+  return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
+}
+
+Napi::Value VaultInfo(const Napi::CallbackInfo& info) {
+  const vault::VaultInfo facts = ValueOrThrow(info.Env(), Vault::OfProcess().Info());
+  Napi::Object out = Napi::Object::New(info.Env());
+  out.Set("backend", facts.backend == vault::Backend::kMemfdSecret ? "memfd_secret" : "mlock");
+  out.Set("liveKeys", static_cast<double>(facts.live_keys));
+  out.Set("lockedBytes", static_cast<double>(facts.locked_bytes));
+  return out;
+}
+
+Napi::Value KeyGenerate(const Napi::CallbackInfo& info) {
+  const size_t length = WholeNumber(info[0], "byteLength", 1, vault::kKeyBytesMax);
+  vault::NewKey key = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
+  for (size_t done = 0; done < length;) {  // getrandom(2) gives at least 256 bytes a call once the pool is ready
+    const ssize_t count = getrandom(key.data() + done, length - done, 0);
+    if (count < 0 && errno != EINTR) ThrowUnlessOk(info.Env(), SystemFailure(errno, "getrandom"));
+    if (count > 0) done += static_cast<size_t>(count);
+  }
+  return FromHandle(info.Env(), key.Commit(length));
+}
+
+Napi::Value KeyImportJson(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  if (!info[0].IsArray()) ThrowArgument(env, "chunks is not an array");
+  const auto array = info[0].As<Napi::Array>();
+  std::vector<MutableBytes> chunks;
+  for (uint32_t i = 0; i < array.Length(); ++i) chunks.push_back(BytesOf(array.Get(i), "a chunk"));
+  const std::string member = TextOf(info[1], "member");
+  const vault::JsonImport imported = ValueOrThrow(env, vault::ImportFromJson(chunks, member));
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("key", imported.key ? FromHandle(env, *imported.key) : env.Undefined());
+  out.Set("body", ToBuffer(env, imported.body));
+  return out;
+}
+
+Napi::Value KeyImportBase64(const Napi::CallbackInfo& info) {
+  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ImportBase64(BytesOf(info[0], "text"))));
+}
+
+Napi::Value KeyReadFile(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = FileDescriptor(info[0], "fd");
+  const size_t length = WholeNumber(info[1], "byteLength", 1, vault::kKeyBytesMax);
+  const uint64_t size = ValueOrThrow(env, engine::CheckFile(fd, false));
+  if (size != length) {
+    ThrowArgument(env, "the key file has " + std::to_string(size) + " bytes instead of " + std::to_string(length));
+  }
+  vault::NewKey key = ValueOrThrow(env, Vault::OfProcess().Reserve());
+  ThrowUnlessOk(env, engine::ReadAt(fd, 0, {key.data(), length}));
+  return FromHandle(env, key.Commit(length));
+}
+
+Napi::Value KeyWriteFile(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = FileDescriptor(info[0], "fd");
+  const PinnedKey key = Pin(info[1], "key");
+  if (key.is_volume_key()) ThrowArgument(env, "a volume key is never written to a file");
+  ValueOrThrow(env, engine::CheckFile(fd, true));
+  ThrowUnlessOk(env, engine::WriteAt(fd, 0, key.bytes()));
+  if (fsync(fd) != 0) ThrowUnlessOk(env, SystemFailure(errno, "fsync"));
+  return env.Undefined();
+}
+
+Napi::Value KeyByteLength(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(Pin(info[0], "key").bytes().size()));
+}
+
+Napi::Value KeyRevealBase64(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const PinnedKey key = Pin(info[0], "key");
+  const MutableBytes target = BytesOf(info[1], "target");
+  if (key.is_volume_key()) ThrowArgument(env, "a volume key is never revealed");
+  if (target.size() <= 64)
+    ThrowArgument(env, "the target of a revealed key has more than 64 bytes: shorter arrays lie on V8's heap");
+  const size_t start = WholeNumber(info[2], "startByte", 0, target.size());
+  if (Base64TextLength(key.bytes().size()) > target.size() - start)
+    ThrowArgument(env, "the key's text does not fit into the target");
+  Base64Encode(key.bytes(), target.data() + start);
+  return env.Undefined();
+}
+
+Napi::Value KeyHmac(const Napi::CallbackInfo& info) {
+  uint8_t mac[vault::kMacBytes];
+  ThrowUnlessOk(info.Env(), vault::HmacSha256(Pin(info[0], "key").bytes(), BytesOf(info[1], "message"), mac));
+  return ToBuffer(info.Env(), mac);
+}
+
+Napi::Value KeyDerive(const Napi::CallbackInfo& info) {
+  const PinnedKey key = Pin(info[0], "key");
+  vault::NewKey derived = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
+  ThrowUnlessOk(info.Env(), vault::HmacSha256(key.bytes(), BytesOf(info[1], "label"), derived.data()));
+  return FromHandle(info.Env(), derived.Commit(vault::kMacBytes));
+}
+
+Napi::Value KeyPbkdf2(const Napi::CallbackInfo& info) {
+  const PinnedKey key = Pin(info[0], "key");
+  const Bytes salt = BytesOf(info[1], "salt");
+  const auto iterations = static_cast<uint32_t>(WholeNumber(info[2], "iterations", 1, kIterationsMax));
+  uint8_t derived[vault::kMacBytes];
+  ThrowUnlessOk(info.Env(), vault::Pbkdf2Sha256(key.bytes(), salt, iterations, derived));
+  return ToBuffer(info.Env(), derived);
+}
+
+Napi::Value KeySeal(const Napi::CallbackInfo& info) {
+  const PinnedKey master = Pin(info[0], "master");
+  const PinnedKey payload = Pin(info[1], "payload");
+  if (payload.is_volume_key()) ThrowArgument(info.Env(), "a volume key is never sealed: KMS wraps it");
+  return ToBuffer(info.Env(),
+                  ValueOrThrow(info.Env(), vault::Seal(master.bytes(), payload.bytes(), BytesOf(info[2], "aad"))));
+}
+
+Napi::Value KeyOpen(const Napi::CallbackInfo& info) {
+  const PinnedKey master = Pin(info[0], "master");
+  const auto opened =
+      ValueOrThrow(info.Env(), vault::Open(master.bytes(), BytesOf(info[1], "sealed"), BytesOf(info[2], "aad")));
+  return opened ? FromHandle(info.Env(), *opened) : info.Env().Undefined();
+}
+
+Napi::Value KeyWipe(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), Vault::OfProcess().WipeKey(HandleOf(info[0], "key")));
+}
+
+}  // namespace
+
+void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
+  Export(env, exports, "vaultInfo", VaultInfo);
+  Export(env, exports, "keyGenerate", KeyGenerate);
+  Export(env, exports, "keyImportJson", KeyImportJson);
+  Export(env, exports, "keyImportBase64", KeyImportBase64);
+  Export(env, exports, "keyReadFile", KeyReadFile);
+  Export(env, exports, "keyWriteFile", KeyWriteFile);
+  Export(env, exports, "keyByteLength", KeyByteLength);
+  Export(env, exports, "keyRevealBase64", KeyRevealBase64);
+  Export(env, exports, "keyHmac", KeyHmac);
+  Export(env, exports, "keyDerive", KeyDerive);
+  Export(env, exports, "keyPbkdf2", KeyPbkdf2);
+  Export(env, exports, "keySeal", KeySeal);
+  Export(env, exports, "keyOpen", KeyOpen);
+  Export(env, exports, "keyWipe", KeyWipe);
+}
+
+}  // namespace volseal::addon

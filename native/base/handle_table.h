@@ -1,0 +1,62 @@
+// Generational handles for shared objects: a handle of a removed object never names a later one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace volseal {
+
+// A handle is generation * 2^20 + index, at most 2^52: exact as a JavaScript number. 0 is never a handle.
+constexpr uint64_t kHandleIndexBits = 20;
+constexpr uint64_t kHandleMax = (uint64_t{1} << 52) - 1;
+constexpr uint64_t MakeHandle(uint32_t generation, size_t index) {
+  return uint64_t{generation} << kHandleIndexBits | index;
+}
+constexpr size_t HandleIndex(uint64_t handle) { return handle & ((uint64_t{1} << kHandleIndexBits) - 1); }
+constexpr uint32_t HandleGeneration(uint64_t handle) { return static_cast<uint32_t>(handle >> kHandleIndexBits); }
+
+template <typename T>
+class HandleTable {
+ public:
+  uint64_t Add(std::shared_ptr<T> object) {
+    const std::lock_guard guard(mutex_);
+    size_t index = 0;
+    while (index < entries_.size() && (entries_[index].object || entries_[index].generation == UINT32_MAX)) ++index;
+    if (index == entries_.size()) entries_.emplace_back();
+    entries_[index].object = std::move(object);
+    return MakeHandle(++entries_[index].generation, index);
+  }
+
+  // The object, or nullptr where the handle names none.
+  std::shared_ptr<T> Find(uint64_t handle) {
+    const std::lock_guard guard(mutex_);
+    Entry* entry = EntryOf(handle);
+    return entry ? entry->object : nullptr;
+  }
+
+  // The same, and the handle is over.
+  std::shared_ptr<T> Remove(uint64_t handle) {
+    const std::lock_guard guard(mutex_);
+    Entry* entry = EntryOf(handle);
+    return entry ? std::exchange(entry->object, nullptr) : nullptr;
+  }
+
+ private:
+  struct Entry {
+    uint32_t generation = 0;
+    std::shared_ptr<T> object;
+  };
+
+  Entry* EntryOf(uint64_t handle) {
+    const size_t index = HandleIndex(handle);
+    if (index >= entries_.size() || entries_[index].generation != HandleGeneration(handle)) return nullptr;
+    return &entries_[index];
+  }
+
+  std::mutex mutex_;
+  std::vector<Entry> entries_;
+};
+
+}  // namespace volseal

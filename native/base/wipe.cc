@@ -1,0 +1,15 @@
+#include "base/wipe.h"
+
+#include <cstdint>
+#include <cstring>
+
+namespace volseal {
+
+void Wipe(void* memory, size_t length) { explicit_bzero(memory, length); }
+
+__attribute__((noinline)) void WipeUsedStack() {
+  uint8_t below[16384];
+  explicit_bzero(below, sizeof below);
+}
+
+}  // namespace volseal

@@ -1,0 +1,177 @@
+#include "engine/device.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <utility>
+
+#include "engine/aligned_buffer.h"
+#include "engine/file.h"
+
+namespace volseal::engine {
+namespace {
+
+constexpr uint32_t kSectorBytesMax = 4096;
+
+Status Detached() { return Failure(Code::kDetached, "the volume is detached"); }
+
+// The volume key, in use.
+Result<vault::PinnedKey> PinVolumeKey(vault::KeyHandle handle) {
+  auto key = vault::Vault::OfProcess().Pin(handle);
+  if (key.ok() && !key.value().is_volume_key())
+    return Failure(Code::kArgument, "the key is not a volume key: prepare it first");
+  return key;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
+  if (!xts::IsSectorSize(options.sector_bytes))
+    return Failure(Code::kArgument, "the sector size is not 512, 1024, 2048 or 4096");
+  if (options.data_offset_bytes % xts::kTweakUnitBytes != 0)
+    return Failure(Code::kArgument, "the data offset is not a multiple of 512");
+  if (options.size_bytes == 0 || options.size_bytes % options.sector_bytes != 0) {
+    return Failure(Code::kArgument, "the volume's size is not a whole number of sectors");
+  }
+  auto size = CheckFile(options.fd, options.writable);
+  if (!size.ok()) return size.status();
+  if (options.data_offset_bytes > size.value() || options.size_bytes > size.value() - options.data_offset_bytes) {
+    return Failure(Code::kArgument, "the file has " + std::to_string(size.value()) +
+                                        " bytes and does not hold the volume's " + std::to_string(options.size_bytes) +
+                                        " at " + std::to_string(options.data_offset_bytes));
+  }
+  if (auto key = PinVolumeKey(options.key); !key.ok()) return key.status();
+  auto fd = Duplicate(options.fd);
+  if (!fd.ok()) return fd.status();
+  return std::shared_ptr<Device>(new Device(options, std::move(fd.value())));
+}
+
+Status Device::CheckRange(uint64_t offset, size_t length) const {
+  if (offset > options_.size_bytes || length > options_.size_bytes - offset) {
+    Status status =
+        Failure(Code::kArgument, "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) +
+                                     " are not inside the volume's " + std::to_string(options_.size_bytes));
+    status.offset_bytes = offset;
+    return status;
+  }
+  return Ok();
+}
+
+Status Device::CheckWritable() const {
+  if (!options_.writable) return Failure(Code::kReadOnly, "the volume is attached for reading only");
+  if (poisoned_) {
+    return Failure(Code::kPoisoned,
+                   "an earlier flush failed: what was written since the last good one may be lost; detach, check the "
+                   "disk, attach again");
+  }
+  return Ok();
+}
+
+xts::SectorRun Device::RunAt(uint64_t offset, size_t length) const {
+  return {offset / xts::kTweakUnitBytes, options_.sector_bytes, length / options_.sector_bytes};
+}
+
+Status Device::ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
+  if (Status status = ReadAt(fd_.get(), FileOffset(offset), target); !status.ok()) return status;
+  xts::Kernels().front().decrypt(key, target.data(), target.data(), RunAt(offset, target.size()));
+  return Ok();
+}
+
+Status Device::WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes source) const {
+  uint8_t* const buffer = ThreadBuffer();
+  if (!buffer) return SystemFailure(ENOMEM, "aligned_alloc");
+  while (!source.empty()) {
+    const size_t length = std::min(source.size(), kBufferBytes);
+    xts::Kernels().front().encrypt(key, source.data(), buffer, RunAt(offset, length));
+    if (Status status = WriteAt(fd_.get(), FileOffset(offset), {buffer, length}); !status.ok()) return status;
+    offset += length;
+    source = source.subspan(length);
+  }
+  return Ok();
+}
+
+Status Device::ChangeSector(const xts::KeySchedule& key, uint64_t offset, Bytes source) const {
+  uint8_t sector[kSectorBytesMax];
+  const MutableBytes bytes(sector, options_.sector_bytes);
+  const uint64_t within = offset % options_.sector_bytes;
+  if (Status status = ReadSectors(key, offset - within, bytes); !status.ok()) return status;
+  std::memcpy(sector + within, source.data(), source.size());
+  return WriteSectors(key, offset - within, bytes);
+}
+
+Status Device::Read(uint64_t offset, MutableBytes target) {
+  const std::shared_lock alive(lifetime_);
+  if (closed_) return Detached();
+  if (Status status = CheckRange(offset, target.size()); !status.ok()) return status;
+  if (target.empty()) return Ok();
+  auto key = PinVolumeKey(options_.key);
+  if (!key.ok()) return key.status();
+  const uint64_t sector_bytes = options_.sector_bytes;
+  const RangeLock::Guard guard(ranges_, offset / sector_bytes * sector_bytes, offset + target.size(), false);
+
+  while (!target.empty()) {
+    const uint64_t within = offset % sector_bytes;
+    size_t length = target.size() / sector_bytes * sector_bytes;
+    if (within == 0 && length > 0) {
+      if (Status status = ReadSectors(key.value().schedule(), offset, target.first(length)); !status.ok())
+        return status;
+    } else {
+      uint8_t sector[kSectorBytesMax];
+      length = std::min<size_t>(target.size(), sector_bytes - within);
+      if (Status status = ReadSectors(key.value().schedule(), offset - within, {sector, sector_bytes}); !status.ok())
+        return status;
+      std::memcpy(target.data(), sector + within, length);
+    }
+    offset += length;
+    target = target.subspan(length);
+  }
+  return Ok();
+}
+
+Status Device::Write(uint64_t offset, Bytes source) {
+  const std::shared_lock alive(lifetime_);
+  if (closed_) return Detached();
+  if (Status status = CheckWritable(); !status.ok()) return status;
+  if (Status status = CheckRange(offset, source.size()); !status.ok()) return status;
+  if (source.empty()) return Ok();
+  auto key = PinVolumeKey(options_.key);
+  if (!key.ok()) return key.status();
+  const uint64_t sector_bytes = options_.sector_bytes;
+  const uint64_t end = offset + source.size();
+  // Whole sectors, so that nobody changes the rest of one between this call's reading and writing it.
+  const RangeLock::Guard guard(ranges_, offset / sector_bytes * sector_bytes,
+                               (end + sector_bytes - 1) / sector_bytes * sector_bytes, true);
+
+  while (!source.empty()) {
+    const uint64_t within = offset % sector_bytes;
+    size_t length = source.size() / sector_bytes * sector_bytes;
+    Status status;
+    if (within == 0 && length > 0) {
+      status = WriteSectors(key.value().schedule(), offset, source.first(length));
+    } else {
+      length = std::min<size_t>(source.size(), sector_bytes - within);
+      status = ChangeSector(key.value().schedule(), offset, source.first(length));
+    }
+    if (!status.ok()) return status;
+    offset += length;
+    source = source.subspan(length);
+  }
+  return Ok();
+}
+
+Status Device::Flush() {
+  const std::shared_lock alive(lifetime_);
+  if (closed_) return Detached();
+  if (Status status = CheckWritable(); !status.ok()) return status;
+  Status status = SyncData(fd_.get());
+  if (!status.ok()) poisoned_ = true;
+  return status;
+}
+
+void Device::Close() {
+  const std::unique_lock alone(lifetime_);
+  closed_ = true;
+  fd_.Reset();
+}
+
+}  // namespace volseal::engine

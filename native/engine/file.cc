@@ -1,0 +1,85 @@
+#include "engine/file.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+namespace volseal::engine {
+
+Status ReadAt(int fd, uint64_t offset, MutableBytes target) {
+  while (!target.empty()) {
+    const ssize_t count = pread(fd, target.data(), target.size(), static_cast<off_t>(offset));
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return SystemFailure(errno, "pread", offset);
+    }
+    if (count == 0) {
+      Status status = SystemFailure(EIO, "pread", offset);
+      status.message += " (the file ends here: was it truncated?)";
+      return status;
+    }
+    offset += static_cast<uint64_t>(count);
+    target = target.subspan(static_cast<size_t>(count));
+  }
+  return Ok();
+}
+
+Status WriteAt(int fd, uint64_t offset, Bytes source) {
+  while (!source.empty()) {
+    const ssize_t count = pwrite(fd, source.data(), source.size(), static_cast<off_t>(offset));
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return SystemFailure(errno, "pwrite", offset);
+    }
+    if (count == 0) return SystemFailure(ENOSPC, "pwrite", offset);
+    offset += static_cast<uint64_t>(count);
+    source = source.subspan(static_cast<size_t>(count));
+  }
+  return Ok();
+}
+
+Status SyncData(int fd) { return fdatasync(fd) == 0 ? Ok() : SystemFailure(errno, "fdatasync"); }
+
+Result<uint64_t> CheckFile(int fd, bool writable) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return Failure(Code::kArgument, "the file descriptor is not open");
+  const int access = flags & O_ACCMODE;
+  if (flags & O_PATH || access == O_WRONLY || (writable && access != O_RDWR)) {
+    return Failure(Code::kArgument,
+                   writable ? "the file is not open for reading and writing" : "the file is not open for reading");
+  }
+  struct stat info {};
+  if (fstat(fd, &info) != 0) return SystemFailure(errno, "fstat");
+  if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
+  if (!S_ISBLK(info.st_mode)) return Failure(Code::kArgument, "the file is neither a regular file nor a block device");
+  uint64_t size = 0;
+  if (ioctl(fd, BLKGETSIZE64, &size) != 0) return SystemFailure(errno, "ioctl(BLKGETSIZE64)");
+  return size;
+}
+
+Result<UniqueFd> Duplicate(int fd) {
+  UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy.valid()) return SystemFailure(errno, "fcntl(F_DUPFD_CLOEXEC)");
+  return copy;
+}
+
+UniqueFd ReopenDirect(int fd, bool writable) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  return UniqueFd(open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_DIRECT | O_CLOEXEC));
+}
+
+Status Lock(int fd, bool exclusive) {
+  while (flock(fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    return SystemFailure(errno, "flock", std::nullopt, errno == EWOULDBLOCK ? Code::kBusy : Code::kIo);
+  }
+  return Ok();
+}
+
+}  // namespace volseal::engine

@@ -1,0 +1,35 @@
+// Files as the engine uses them: whole reads and writes at an offset, and the checks that make a descriptor from
+// outside usable.
+#pragma once
+
+#include <cstdint>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "base/unique_fd.h"
+
+namespace volseal::engine {
+
+// Reads exactly target.size() bytes at `offset`; the end of the file before that is a kIo with EIO.
+Status ReadAt(int fd, uint64_t offset, MutableBytes target);
+
+// Writes all of `source` at `offset`; a short write goes on where it stopped.
+Status WriteAt(int fd, uint64_t offset, Bytes source);
+
+// fdatasync(2).
+Status SyncData(int fd);
+
+// The size of the regular file or block device behind `fd`; kArgument where it is neither, or not open for reading (and
+// writing, if `writable`).
+Result<uint64_t> CheckFile(int fd, bool writable);
+
+// A duplicate that closes on exec.
+Result<UniqueFd> Duplicate(int fd);
+
+// The same file opened once more with O_DIRECT; not valid() where the file system does not take it.
+UniqueFd ReopenDirect(int fd, bool writable);
+
+// flock(2) without waiting; kBusy where another open file holds it.
+Status Lock(int fd, bool exclusive);
+
+}  // namespace volseal::engine

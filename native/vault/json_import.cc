@@ -1,0 +1,187 @@
+#include "vault/json_import.h"
+
+#include <string>
+
+#include "base/base64.h"
+#include "base/wipe.h"
+
+namespace volseal::vault {
+namespace {
+
+// The message's bytes by position, wherever the chunks break.
+class Message {
+ public:
+  explicit Message(std::span<const MutableBytes> chunks) : chunks_(chunks) {
+    for (const MutableBytes& chunk : chunks) length_ += chunk.size();
+  }
+  ~Message() {
+    for (const MutableBytes& chunk : chunks_) Wipe(chunk.data(), chunk.size());
+  }
+  size_t length() const { return length_; }
+
+  // Positions are asked for in order, so remembering the chunk makes this constant on the whole. 0 past the end.
+  uint8_t operator[](size_t position) {
+    if (position < chunk_start_) chunk_start_ = chunk_ = 0;
+    while (chunk_ < chunks_.size() && position - chunk_start_ >= chunks_[chunk_].size()) {
+      chunk_start_ += chunks_[chunk_++].size();
+    }
+    return chunk_ < chunks_.size() ? chunks_[chunk_][position - chunk_start_] : 0;
+  }
+
+ private:
+  std::span<const MutableBytes> chunks_;
+  size_t length_ = 0;
+  size_t chunk_ = 0;
+  size_t chunk_start_ = 0;
+};
+
+struct Text {
+  size_t begin;  // behind the opening quote
+  size_t end;    // at the closing one
+};
+
+// Finds the member's text in the outermost object. The parser that reads the body afterwards checks the rest of the
+// grammar; this scan needs to be right about strings and depth only, and refuses what it cannot follow.
+class Scanner {
+ public:
+  Scanner(Message& message, std::string_view member) : message_(message), member_(member) {}
+
+  // False where the message is not an object, or breaks off.
+  bool Scan() {
+    SkipSpace();
+    if (message_[at_] != '{') return false;
+    bool key_expected = false;
+    for (int depth = 0; at_ < message_.length();) {
+      const uint8_t character = message_[at_];
+      if (character == '"') {
+        Text text;
+        if (!ReadString(text)) return false;
+        if (depth == 1 && key_expected) {
+          key_expected = false;
+          if (Equals(text) && !ReadMember()) return false;
+        }
+        continue;
+      }
+      ++at_;
+      if (character == '{' || character == '[') {
+        key_expected = ++depth == 1;
+      } else if (character == '}' || character == ']') {
+        if (--depth == 0) return OnlySpaceRemains();
+      } else if (character == ',') {
+        key_expected = depth == 1;
+      }
+    }
+    return false;
+  }
+
+  int found() const { return found_; }
+  bool is_string() const { return is_string_; }
+  Text text() const { return text_; }
+
+ private:
+  void SkipSpace() {
+    while (at_ < message_.length() &&
+           (message_[at_] == ' ' || message_[at_] == '\t' || message_[at_] == '\n' || message_[at_] == '\r'))
+      ++at_;
+  }
+
+  bool OnlySpaceRemains() {
+    SkipSpace();
+    return at_ == message_.length();
+  }
+
+  bool ReadString(Text& text) {
+    text.begin = ++at_;
+    while (at_ < message_.length()) {
+      const uint8_t character = message_[at_++];
+      if (character == '\\') ++at_;
+      if (character == '"') {
+        text.end = at_ - 1;
+        return true;
+      }
+    }
+    return false;
+  }
+
+  bool Equals(Text text) {
+    if (text.end - text.begin != member_.size()) return false;
+    for (size_t i = 0; i < member_.size(); ++i) {
+      if (message_[text.begin + i] != static_cast<uint8_t>(member_[i])) return false;
+    }
+    return true;
+  }
+
+  bool ReadMember() {
+    SkipSpace();
+    if (message_[at_++] != ':') return false;
+    SkipSpace();
+    ++found_;
+    is_string_ = message_[at_] == '"';
+    return !is_string_ || ReadString(text_);
+  }
+
+  Message& message_;
+  std::string_view member_;
+  size_t at_ = 0;
+  int found_ = 0;
+  bool is_string_ = false;
+  Text text_{};
+};
+
+Status NotBase64(std::string_view member) {
+  return Failure(Code::kArgument, "the JSON member " + std::string(member) + " is not base64 text of 1 to 4096 bytes");
+}
+
+}  // namespace
+
+Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member) {
+  Message message(chunks);
+  if (message.length() > kJsonBytesMax) return Failure(Code::kArgument, "the JSON message is longer than 64 KiB");
+  Scanner scanner(message, member);
+  if (!scanner.Scan()) return Failure(Code::kArgument, "the message is not a whole JSON object");
+  if (scanner.found() > 1)
+    return Failure(Code::kArgument, "the JSON message has the member " + std::string(member) + " twice");
+
+  JsonImport imported;
+  imported.body.reserve(message.length());
+  if (scanner.found() == 0) {
+    for (size_t at = 0; at < message.length(); ++at) imported.body.push_back(message[at]);
+    return imported;
+  }
+  if (!scanner.is_string()) return NotBase64(member);
+  const auto [begin, end] = scanner.text();
+  auto slot = Vault::OfProcess().Reserve();
+  if (!slot.ok()) return slot.status();
+  Base64Decoder decoder(slot.value().data(), kKeyBytesMax);
+  for (size_t at = 0; at < message.length(); ++at) {
+    uint8_t character = message[at];
+    if (at >= begin && at < end) {
+      if (character == '\\' && message[at + 1] == '/') continue;  // JSON may write "/" as "\/"
+      decoder.Push(character);
+      if (character != '=') character = 'A';
+    }
+    imported.body.push_back(character);
+  }
+  const std::optional<size_t> length = decoder.Finish();
+  if (!length || *length == 0) return NotBase64(member);
+  imported.key = slot.value().Commit(*length);
+  return imported;
+}
+
+Result<KeyHandle> ImportBase64(MutableBytes text) {
+  auto slot = Vault::OfProcess().Reserve();
+  if (!slot.ok()) {
+    std::memset(text.data(), 'A', text.size());
+    return slot.status();
+  }
+  Base64Decoder decoder(slot.value().data(), kKeyBytesMax);
+  for (uint8_t& character : text) {
+    decoder.Push(character);
+    character = 'A';
+  }
+  const std::optional<size_t> length = decoder.Finish();
+  if (!length || *length == 0) return Failure(Code::kArgument, "the key is not base64 text of 1 to 4096 bytes");
+  return slot.value().Commit(*length);
+}
+
+}  // namespace volseal::vault

@@ -1,0 +1,30 @@
+// Takes a key out of a JSON message before anything else sees it: KMS replies (and requests) carry it as base64 text.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "vault/vault.h"
+
+namespace volseal::vault {
+
+constexpr size_t kJsonBytesMax = 64 * 1024;
+
+struct JsonImport {
+  std::optional<KeyHandle> key;  // none where the object has no such member
+  std::vector<uint8_t> body;     // the message, the member's text overwritten with "A"
+};
+
+// `chunks` are the message in order; they are zeroed whatever happens. Only a member of the outermost object counts.
+// kArgument: not JSON as far as the scan reads, the member twice or not a string of base64 for 1 to 4096 bytes, too
+// long.
+Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member);
+
+// Decodes `text` into the vault and overwrites it with "A" whatever happens.
+Result<KeyHandle> ImportBase64(MutableBytes text);
+
+}  // namespace volseal::vault

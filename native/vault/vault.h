@@ -1,0 +1,124 @@
+// The key vault: every key of the process, in slots of one locked page each, behind generational handles.
+//
+// One vault a process; all calls are safe from any thread. A handle whose key was wiped never names a key again.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/status.h"
+#include "vault/locked_memory.h"
+#include "xts/key_schedule.h"
+
+namespace volseal::vault {
+
+using KeyHandle = uint64_t;
+
+constexpr size_t kSlotBytes = 4096;
+constexpr size_t kKeyBytesMax = kSlotBytes;  // what KMS encrypts at most
+
+// What a volume key's page holds: the key, its round keys behind it.
+struct VolumeKey {
+  uint8_t key[64];
+  xts::KeySchedule schedule;
+};
+static_assert(sizeof(VolumeKey) <= kSlotBytes);
+
+class Vault;
+
+// A slot under construction: write into `data()`, then Commit() gives the handle. Without Commit it is wiped: so it
+// serves as locked scratch memory too.
+class NewKey {
+ public:
+  NewKey(NewKey&& other) noexcept;
+  NewKey& operator=(NewKey&&) = delete;
+  ~NewKey();
+  uint8_t* data() const { return page_; }  // kSlotBytes, zeroed, page-aligned
+  template <typename T>
+  T& As() const {
+    static_assert(sizeof(T) <= kSlotBytes);
+    return *reinterpret_cast<T*>(page_);
+  }
+  KeyHandle Commit(size_t key_bytes);
+
+ private:
+  friend class Vault;
+  NewKey(Vault* vault, size_t index, uint8_t* page) : vault_(vault), index_(index), page_(page) {}
+  Vault* vault_;  // nullptr once committed or moved from
+  size_t index_;
+  uint8_t* page_;
+};
+
+// A key in use: while this lives, the slot is not wiped.
+class PinnedKey {
+ public:
+  PinnedKey(PinnedKey&& other) noexcept;
+  PinnedKey& operator=(PinnedKey&&) = delete;
+  ~PinnedKey();
+  Bytes bytes() const { return {page_, length_}; }
+  bool is_volume_key() const { return is_volume_key_; }
+  // The expanded keys; only where is_volume_key().
+  const xts::KeySchedule& schedule() const { return reinterpret_cast<const VolumeKey*>(page_)->schedule; }
+
+ private:
+  friend class Vault;
+  PinnedKey(Vault* vault, size_t index, const uint8_t* page, size_t length, bool is_volume_key)
+      : vault_(vault), index_(index), page_(page), length_(length), is_volume_key_(is_volume_key) {}
+  Vault* vault_;
+  size_t index_;
+  const uint8_t* page_;
+  size_t length_;
+  bool is_volume_key_;
+};
+
+struct VaultInfo {
+  Backend backend;
+  size_t live_keys;
+  size_t locked_bytes;
+};
+
+class Vault {
+ public:
+  static Vault& OfProcess();
+
+  Result<VaultInfo> Info();
+  Result<NewKey> Reserve();
+  Result<PinnedKey> Pin(KeyHandle handle);
+  // Expands a 32- or 64-byte key's round keys into its page. kArgument: another length, equal halves.
+  Status MakeVolumeKey(KeyHandle handle);
+  // Waits for the pins to go, then wipes. False where the handle names no key.
+  bool WipeKey(KeyHandle handle);
+
+ private:
+  friend class NewKey;
+  friend class PinnedKey;
+
+  enum class State { kFree, kFilling, kLive, kEnding };
+  struct Slot {
+    uint8_t* page;
+    uint32_t generation = 0;
+    State state = State::kFree;
+    size_t length = 0;
+    size_t pins = 0;
+    bool is_volume_key = false;
+  };
+
+  Status Grow();                   // maps more slots; mutex_ held
+  Slot* SlotOf(KeyHandle handle);  // the live slot or nullptr; mutex_ held
+  void Free(Slot& slot);           // wipes; mutex_ held
+  void Unpin(size_t index);
+
+  std::mutex mutex_;
+  std::condition_variable unpinned_;
+  std::vector<Slot> slots_;
+  std::optional<Backend> backend_;
+};
+
+// The Status of a handle that names no key.
+Status KeyGone();
+
+}  // namespace volseal::vault

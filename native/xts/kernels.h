@@ -1,0 +1,13 @@
+// What the kernels export to the dispatch, and the one helper they share. No instruction set appears here.
+#pragma once
+
+#include "xts/xts.h"
+
+namespace volseal::xts {
+
+extern const Kernel kPortableKernel;
+#ifdef VOLSEAL_HAVE_AESNI
+extern const Kernel kAesniKernel;
+#endif
+
+}  // namespace volseal::xts

@@ -29,6 +29,12 @@ export interface VaultInfo {
 /** Opens the vault if this is the first call. @throws `ERR_MEMORY_LOCK` */
 export function vaultInfo(): VaultInfo;
 
+/**
+ * No core dumps of this process, and no reading of its memory by other processes of the same user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0).
+ * For programs, not for libraries. @throws `ERR_IO`
+ */
+export function forbidDumps(): void;
+
 /** A new random key of 1 to 4096 bytes, from getrandom(2). @throws `ERR_MEMORY_LOCK`, `ERR_ARGUMENT` */
 export function keyGenerate(byteLength: number): KeyHandle;
 
@@ -109,6 +115,9 @@ export function xtsTransform(
  */
 export function fileLock(fd: number, exclusive: boolean): void;
 
+/** Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a folder, a pipe, not open for reading), `ERR_IO` */
+export function fileSize(fd: number): number;
+
 export interface DeviceOptions {
   /** An open regular file or block device; duplicated, so the caller may close it. */
   fd: number;
@@ -157,7 +166,8 @@ export interface TransformOptions {
 
 /**
  * Opens a transform of a whole image from file to file: encrypt reads `sourceBytes` and pads to `targetBytes` with zeros, decrypt
- * reads `sourceBytes` (whole sectors) and writes the first `targetBytes`. O_DIRECT where the file systems take it.
+ * reads `sourceBytes` (whole sectors) and writes the first `targetBytes`. O_DIRECT where the file systems take it. Sets room for the
+ * target aside at once, so that a full disk (ENOSPC) is known before the work.
  * @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE`
  */
 export function transformOpen(options: TransformOptions): TransformHandle;

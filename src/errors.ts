@@ -39,6 +39,8 @@ export type ErrorCode =
   | 'ERR_HEADER_TOKEN'
   /** The header does not carry the MAC that the volume key gives: somebody changed it. */
   | 'ERR_HEADER_MAC'
+  /** The file's length is not what the header describes: cut off, or not whole sectors. `details.sizeBytes`. */
+  | 'ERR_VOLUME_SIZE'
   /** The unwrapped key is not the key of this volume (the digest differs). */
   | 'ERR_KEY_DIGEST'
   /** The volume is detached. */
@@ -57,7 +59,9 @@ export type ErrorCode =
   | 'ERR_MEMORY_LOCK';
 
 /** Facts beside the message, for programs: plain values that survive a structured clone. */
-export type ErrorDetails = Readonly<Record<string, string | number | boolean | null | readonly string[] | Readonly<Record<string, string>>>>;
+export type ErrorDetails = Readonly<
+  Record<string, string | number | boolean | null | readonly string[] | Readonly<Record<string, string>>>
+>;
 
 /** What a `VolsealError` is while it crosses between threads, where class and code would be lost. */
 export interface PlainError {
@@ -107,4 +111,19 @@ export function asVolsealError(error: unknown, path?: string): unknown {
     cause: error,
     details: { errno: error.code ?? '', syscall: error.syscall ?? '', path: where },
   });
+}
+
+/** Makes the file system calls of `call` fail as `asVolsealError` says, with `path` named. @throws {VolsealError} `ERR_IO` */
+export async function namingPath<T>(path: string, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    throw asVolsealError(error, path);
+  }
+}
+
+/** `error` with `path` named in its message and details, for errors of layers that know a descriptor only. */
+export function withPath(error: unknown, path: string): unknown {
+  if (!(error instanceof VolsealError) || error.details.path !== undefined) return asVolsealError(error, path);
+  return new VolsealError(error.code, `${path}: ${error.message}`, { cause: error, details: { ...error.details, path } });
 }

@@ -43,6 +43,21 @@ export const ENCRYPTION_CONTEXT_BYTES_MAX = 4096;
 /** Without a reply for this long, KMS counts as unreachable. */
 export const KMS_CONNECT_TIMEOUT_MS = 3_000;
 export const KMS_REQUEST_TIMEOUT_MS = 10_000;
+/** Tries of one call: the AWS SDK's own default, waits between them included in its retry. */
+export const KMS_ATTEMPTS = 3;
+
+/** AWS KMS: all keys and values of an encryption context together. */
+export const KMS_CONTEXT_BYTES_MAX = 8192;
+/** AWS KMS: grant tokens of one request. */
+export const KMS_GRANT_TOKENS_MAX = 10;
+/** AWS KMS: length of a key id, an ARN or an alias as a request may name it. */
+export const KMS_KEY_ID_CHARS_MAX = 2048;
+/** AWS KMS: length of an alias with its prefix. */
+export const KMS_ALIAS_CHARS_MAX = 256;
+/** Connections to the KMS server at once: a machine's own tools, not the internet. */
+export const KMS_SERVER_CONNECTIONS_MAX = 256;
+/** Address space for the embedded KMS's store, about a million keys; the file grows as they come. */
+export const KMS_STORE_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** One task of a whole-image transform: large enough that a disk streams, small enough that progress moves and Ctrl-C is quick. */
 export const IMAGE_RANGE_BYTES = 8 * 1024 * 1024;

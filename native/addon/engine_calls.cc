@@ -47,6 +47,11 @@ Napi::Value FileLock(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value FileSize(const Napi::CallbackInfo& info) {
+  const uint64_t size = ValueOrThrow(info.Env(), engine::CheckFile(FileDescriptor(info[0], "fd"), false));
+  return Napi::Number::New(info.Env(), static_cast<double>(size));
+}
+
 Napi::Value DeviceOpen(const Napi::CallbackInfo& info) {
   const Napi::Object from = OptionsOf(info[0]);
   const engine::DeviceOptions options = {
@@ -113,6 +118,7 @@ Napi::Value TransformClose(const Napi::CallbackInfo& info) { return Close(Transf
 
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "fileLock", FileLock);
+  Export(env, exports, "fileSize", FileSize);
   Export(env, exports, "deviceOpen", DeviceOpen);
   Export(env, exports, "deviceRead", DeviceRead);
   Export(env, exports, "deviceWrite", DeviceWrite);

@@ -40,6 +40,11 @@ Napi::Value VaultInfo(const Napi::CallbackInfo& info) {
   return out;
 }
 
+Napi::Value ForbidDumps(const Napi::CallbackInfo& info) {
+  ThrowUnlessOk(info.Env(), vault::ForbidDumps());
+  return info.Env().Undefined();
+}
+
 Napi::Value KeyGenerate(const Napi::CallbackInfo& info) {
   const size_t length = WholeNumber(info[0], "byteLength", 1, vault::kKeyBytesMax);
   vault::NewKey key = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
@@ -156,6 +161,7 @@ Napi::Value KeyWipe(const Napi::CallbackInfo& info) {
 
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "vaultInfo", VaultInfo);
+  Export(env, exports, "forbidDumps", ForbidDumps);
   Export(env, exports, "keyGenerate", KeyGenerate);
   Export(env, exports, "keyImportJson", KeyImportJson);
   Export(env, exports, "keyImportBase64", KeyImportBase64);

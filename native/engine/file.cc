@@ -63,6 +63,14 @@ Result<uint64_t> CheckFile(int fd, bool writable) {
   return size;
 }
 
+Status Preallocate(int fd, uint64_t offset, uint64_t length) {
+  while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) return SystemFailure(errno, "fallocate", offset);
+    if (errno != EINTR) break;
+  }
+  return Ok();
+}
+
 Result<UniqueFd> Duplicate(int fd) {
   UniqueFd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
   if (!copy.valid()) return SystemFailure(errno, "fcntl(F_DUPFD_CLOEXEC)");

@@ -23,6 +23,10 @@ Status SyncData(int fd);
 // writing, if `writable`).
 Result<uint64_t> CheckFile(int fd, bool writable);
 
+// Sets room aside for `length` bytes at `offset` of a regular file, so that a full disk says so before the work and not
+// after it. Where the file system cannot, nothing is done: the writes will tell.
+Status Preallocate(int fd, uint64_t offset, uint64_t length);
+
 // A duplicate that closes on exec.
 Result<UniqueFd> Duplicate(int fd);
 

@@ -61,6 +61,8 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
   auto key = vault::Vault::OfProcess().Pin(options.key);
   if (!key.ok()) return key.status();
   if (!key.value().is_volume_key()) return Failure(Code::kArgument, "the key is not a volume key: prepare it first");
+  if (Status status = Preallocate(options.target_fd, options.target_offset_bytes, options.target_bytes); !status.ok())
+    return status;
   return std::shared_ptr<ImageTransform>(new ImageTransform(options, std::move(source), std::move(target.value())));
 }
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -66,6 +67,13 @@ Result<LockedPages> MapLockedPages(size_t length) {
   if (madvise(data, length, MADV_WIPEONFORK) != 0) return refuse("madvise");
   if (mlock(data, length) != 0) return refuse("mlock");
   return LockedPages{data, length, Backend::kMlock};
+}
+
+Status ForbidDumps() {
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return SystemFailure(errno, "prctl(PR_SET_DUMPABLE)");
+  const rlimit none{};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) return SystemFailure(errno, "setrlimit(RLIMIT_CORE)");
+  return Ok();
 }
 
 }  // namespace volseal::vault

@@ -24,4 +24,8 @@ struct LockedPages {
 // Maps `length` bytes (a multiple of the page size). kMemoryLock where the memory cannot be had or locked.
 Result<LockedPages> MapLockedPages(size_t length);
 
+// No core dumps of this process, and no reading of its memory by other processes of the same user (PR_SET_DUMPABLE 0,
+// RLIMIT_CORE 0). For programs, not for libraries: it changes what a debugger may do.
+Status ForbidDumps();
+
 }  // namespace volseal::vault

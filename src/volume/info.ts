@@ -1,0 +1,65 @@
+/**
+ * What a volume's header says, for people and programs. Needs no key and asks no KMS: so it is what the header claims, and only
+ * attaching or decrypting proves it.
+ */
+import { ENCRYPTION } from '../luks2/metadata.js';
+import { openVolumeFile, type VolumeFile } from './volume-file.js';
+
+export interface VolumeInfo {
+  volumeId: string;
+  uuid: string;
+  path: string;
+  /** The file with the header, where that is detached. */
+  header: string | null;
+  /** ARN of the KMS key. */
+  keyId: string;
+  /** Base64 of KMS's CiphertextBlob. */
+  encryptedDataKey: string;
+  encryptionContext: Readonly<Record<string, string>>;
+  cipher: string;
+  sectorBytes: number;
+  dataOffsetBytes: number;
+  /** Bytes of the attached volume. */
+  sizeBytes: number;
+  /** Bytes of the image that was encrypted: less than `sizeBytes` where it was padded. */
+  imageBytes: number;
+  /** Where the key was wrapped. */
+  kms: string;
+  /** ISO 8601, UTC. */
+  created: string;
+  /** State of the two header copies, in words. */
+  headerCopies: { primary: string; secondary: string };
+  /** Passphrases that somebody added with stock tools. */
+  keyslots: number;
+}
+
+/** @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE` */
+export async function describeVolume(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
+  const volume = await openVolumeFile(path, { header: options.header, writable: false, lock: 'none' });
+  try {
+    return infoOf(volume, options.header);
+  } finally {
+    await volume.close();
+  }
+}
+
+function infoOf({ path, found, token, segment, sizeBytes }: VolumeFile, header: string | undefined): VolumeInfo {
+  return {
+    volumeId: token.volumeId,
+    uuid: found.header.uuid,
+    path,
+    header: header ?? null,
+    keyId: token.keyId,
+    encryptedDataKey: token.encryptedDataKey.toString('base64'),
+    encryptionContext: token.encryptionContext,
+    cipher: ENCRYPTION,
+    sectorBytes: segment.sectorBytes,
+    dataOffsetBytes: segment.offsetBytes,
+    sizeBytes,
+    imageBytes: token.imageBytes,
+    kms: token.kms,
+    created: token.created,
+    headerCopies: { ...found.copies },
+    keyslots: Object.keys(found.header.metadata.keyslots).length,
+  };
+}

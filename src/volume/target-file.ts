@@ -1,0 +1,115 @@
+/**
+ * A file that comes to be all at once or not at all: written under a temporary name beside its place, flushed, then renamed.
+ * Whatever happens before `publish`, the place holds what it held.
+ */
+import { randomBytes } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { namingPath, VolsealError } from '../errors.js';
+import { native } from '../native.js';
+
+export interface TargetFile {
+  /** Open for reading and writing, empty. */
+  readonly file: FileHandle;
+  /** Flushes the file, puts it in its place and flushes the folder. @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_IO` */
+  publish(): Promise<void>;
+  /** Closes and, unless it was published, removes the file. Never throws. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Refuses a place that must not be written to, before any work is done.
+ *
+ * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is no regular file (a folder, a device, a pipe);
+ * `ERR_STATE_BUSY` where it is a volume that somebody has attached; `ERR_IO`
+ */
+export async function checkTarget(path: string, force: boolean): Promise<void> {
+  const existing = await statIfThere(path);
+  if (existing === undefined) {
+    const folder = await statIfThere(dirname(path));
+    if (!folder?.isDirectory()) {
+      throw new VolsealError('ERR_IO', `${path}: there is no folder ${dirname(path)}`, {
+        details: { errno: 'ENOENT', syscall: 'stat', path },
+      });
+    }
+    return;
+  }
+  if (!existing.isFile()) {
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is ${describeKind(existing)}, and a target is a regular file`, { details: { path } });
+  }
+  if (!force) throw targetExists(path);
+  await refuseIfAttached(path);
+}
+
+/** Opens a target under a temporary name in the folder of `path`. @throws {VolsealError} as `checkTarget` */
+export async function openTarget(path: string, force: boolean): Promise<TargetFile> {
+  await checkTarget(path, force);
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
+  const file = await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
+  let published = false;
+  return {
+    file,
+    async publish() {
+      await namingPath(path, () => file.sync());
+      if (force) {
+        await namingPath(path, () => rename(temporary, path));
+        published = true;
+      } else {
+        // Unlike rename, link never replaces what has appeared in the meantime.
+        await namingPath(path, () => link(temporary, path)).catch((error) => {
+          throw error instanceof VolsealError && error.details.errno === 'EEXIST' ? targetExists(path) : error;
+        });
+        published = true;
+        await namingPath(path, () => unlink(temporary));
+      }
+      await syncFolder(dirname(path));
+    },
+    async [Symbol.asyncDispose]() {
+      await file.close().catch(() => {});
+      if (!published) await unlink(temporary).catch(() => {});
+    },
+  };
+}
+
+function targetExists(path: string): VolsealError {
+  return new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already and was left as it is`, { details: { path } });
+}
+
+function describeKind(file: Stats): string {
+  if (file.isDirectory()) return 'a folder';
+  if (file.isBlockDevice() || file.isCharacterDevice()) return 'a device';
+  return file.isFIFO() ? 'a pipe' : 'no regular file';
+}
+
+async function refuseIfAttached(path: string): Promise<void> {
+  const file = await namingPath(path, () => open(path, 'r'));
+  try {
+    native.fileLock(file.fd, true);
+  } catch (error) {
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
+    throw new VolsealError('ERR_STATE_BUSY', `${path}: is attached, and cannot be replaced before it is detached`, {
+      cause: error,
+      details: { path },
+    });
+  } finally {
+    await file.close();
+  }
+}
+
+async function statIfThere(path: string): Promise<Stats | undefined> {
+  return namingPath(path, () => stat(path)).catch((error) => {
+    if (error instanceof VolsealError && (error.details.errno === 'ENOENT' || error.details.errno === 'ENOTDIR')) return undefined;
+    throw error;
+  });
+}
+
+/** A rename lasts once its folder is on the disk. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await namingPath(path, () => open(path, 'r'));
+  try {
+    await namingPath(path, () => folder.sync());
+  } finally {
+    await folder.close();
+  }
+}

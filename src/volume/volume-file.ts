@@ -1,0 +1,181 @@
+/**
+ * A volume's files, open: the one with the data, and the one with the header where that is detached. Reads the header and proves
+ * what it says; nothing here holds a key.
+ */
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { namingPath, VolsealError, withPath } from '../errors.js';
+import type { EncryptionContext } from '../kms/encryption-context.js';
+import { describeContext } from '../kms/encryption-context.js';
+import { type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
+import type { FoundHeader } from '../luks2/header.js';
+import { assertSupported, type DataSegment } from '../luks2/metadata.js';
+import { readHeader } from '../luks2/store.js';
+import { findToken, type VolumeToken } from '../luks2/token.js';
+import { type KeyHandle, native } from '../native.js';
+import type { PoolLease } from '../workers/pool.js';
+
+export interface OpenVolumeOptions {
+  /** The file with the header, where that is detached. */
+  header?: string | undefined;
+  writable: boolean;
+  /** Whether to hold the volume against others: `exclusive` alone, `shared` with other readers, `none` for a look at the header. */
+  lock: 'exclusive' | 'shared' | 'none';
+}
+
+export interface VolumeFile {
+  readonly path: string;
+  readonly data: FileHandle;
+  readonly header: FileHandle;
+  readonly headerPath: string;
+  readonly found: FoundHeader;
+  readonly segment: DataSegment;
+  readonly token: VolumeToken;
+  /** Bytes of data, whole sectors. */
+  readonly sizeBytes: number;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a volume's files, takes the lock and reads the header, in this order: what was read stays true.
+ *
+ * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`, `ERR_HEADER_UNSUPPORTED`,
+ * `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device)
+ */
+export async function openVolumeFile(path: string, options: OpenVolumeOptions): Promise<VolumeFile> {
+  const flags = options.writable ? constants.O_RDWR : constants.O_RDONLY;
+  const data = await openWithoutWaiting(path, flags);
+  const headerPath = options.header ?? path;
+  let header = data;
+  const close = async (): Promise<void> => {
+    await data.close();
+    if (header !== data) await header.close();
+  };
+  try {
+    const fileBytes = sizeOf(data, path);
+    if (options.lock !== 'none') lockFile(data, path, options.lock === 'exclusive');
+    if (options.header !== undefined) header = await openWithoutWaiting(options.header, flags);
+    sizeOf(header, headerPath);
+    const found = await readHeader(header, headerPath);
+    const { segment } = assertSupported(found.header.metadata, headerPath);
+    const token = findToken(found.header.metadata, headerPath);
+    checkPlacement(segment, options.header, path);
+    const sizeBytes = dataBytes(segment, token, fileBytes, path);
+    return { path, data, header, headerPath, found, segment, token, sizeBytes, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** A pipe that nobody writes to must not hang us before it can be refused. */
+async function openWithoutWaiting(path: string, flags: number): Promise<FileHandle> {
+  return namingPath(path, () => open(path, flags | constants.O_NONBLOCK));
+}
+
+function sizeOf(file: FileHandle, path: string): number {
+  try {
+    return native.fileSize(file.fd);
+  } catch (error) {
+    throw withPath(error, path);
+  }
+}
+
+function lockFile(file: FileHandle, path: string, exclusive: boolean): void {
+  try {
+    native.fileLock(file.fd, exclusive);
+  } catch (error) {
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw withPath(error, path);
+    const wish = exclusive ? 'writing' : 'reading';
+    throw new VolsealError(
+      'ERR_STATE_BUSY',
+      `${path}: cannot be opened for ${wish}: another process, or this one, has the volume attached`,
+      {
+        cause: error,
+        details: { path },
+      },
+    );
+  }
+}
+
+function checkPlacement(segment: DataSegment, header: string | undefined, path: string): void {
+  if (header === undefined && segment.offsetBytes === 0) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${path}: is a detached header; name the file with the data as the volume and this one as its header`,
+      {
+        details: { path },
+      },
+    );
+  }
+}
+
+function dataBytes(segment: DataSegment, token: VolumeToken, fileBytes: number, path: string): number {
+  const available = fileBytes - segment.offsetBytes;
+  const sizeBytes = segment.sizeBytes === 'dynamic' ? available : segment.sizeBytes;
+  const expected = Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes;
+  if (available < expected || sizeBytes > available || sizeBytes % segment.sectorBytes !== 0) {
+    throw new VolsealError(
+      'ERR_VOLUME_SIZE',
+      `${path}: holds ${Math.max(available, 0)} bytes of data, the volume has at least ${expected} in sectors of ${segment.sectorBytes}: the file was cut off or appended to; restore it from a backup`,
+      { details: { path, sizeBytes: fileBytes } },
+    );
+  }
+  return sizeBytes;
+}
+
+/**
+ * Where to ask for this volume's key: what the caller names, else what the header records. A URL from a header is never followed:
+ * whoever wrote the header would choose who answers.
+ *
+ * @throws {VolsealError} `ERR_ARGUMENT`
+ */
+export function chooseKms(kms: string | undefined, volume: VolumeFile): KmsEndpoint {
+  if (kms !== undefined) return parseKmsUri(kms);
+  const recorded = volume.token.kms;
+  if (recorded === 'embedded' || recorded.startsWith('aws:')) return parseKmsUri(recorded);
+  throw new VolsealError(
+    'ERR_ARGUMENT',
+    `${volume.path}: its key was wrapped by the KMS at ${recorded}; name that KMS yourself if you trust it`,
+    {
+      details: { path: volume.path, kms: recorded },
+    },
+  );
+}
+
+/** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */
+export function checkExpectedContext(expected: EncryptionContext | undefined, volume: VolumeFile): void {
+  const actual = volume.token.encryptionContext;
+  const volumeMatches = actual['aws:ebs:id'] === volume.token.volumeId;
+  if (volumeMatches && Object.entries(expected ?? {}).every(([key, value]) => actual[key] === value)) return;
+  throw new VolsealError(
+    'ERR_CONTEXT_MISMATCH',
+    `${volume.path}: the encryption context of ${volume.token.volumeId} is ${describeContext(actual)}, expected was ${describeContext(expected ?? { 'aws:ebs:id': volume.token.volumeId })}`,
+    { details: { path: volume.path, volumeId: volume.token.volumeId, encryptionContext: actual } },
+  );
+}
+
+/**
+ * The volume's key, unwrapped by KMS into the vault, with the header proved by it. The caller wipes the handle.
+ *
+ * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`
+ */
+export async function unlockVolume(
+  volume: VolumeFile,
+  options: { kms?: string | undefined; encryptionContext?: EncryptionContext | undefined },
+  pool: PoolLease,
+): Promise<KeyHandle> {
+  checkExpectedContext(options.encryptionContext, volume);
+  const { keyId, encryptedDataKey, encryptionContext } = volume.token;
+  try {
+    return await pool.run({
+      kind: 'unlock',
+      kms: chooseKms(options.kms, volume),
+      request: { keyArn: keyId, encryptedDataKey, context: encryptionContext },
+      header: volume.found.header,
+      headerPath: volume.headerPath,
+    });
+  } catch (error) {
+    throw withPath(error, volume.path);
+  }
+}

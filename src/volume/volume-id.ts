@@ -1,0 +1,7 @@
+/** Volume ids, in the shape that EBS gives them: `vol-` and 17 hexadecimal digits. */
+import { randomBytes } from 'node:crypto';
+
+/** A new id. Its first digit is 0, as EBS's are; the other 16 are random: two volumes of a fleet never share one. */
+export function newVolumeId(): string {
+  return `vol-0${randomBytes(8).toString('hex')}`;
+}

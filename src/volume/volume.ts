@@ -1,0 +1,192 @@
+/**
+ * An attached volume: plaintext reads and writes at any offset, over sectors that are ciphertext on the disk. Each request is a
+ * task of the pool; the data key is in the vault for as long as the volume is attached.
+ */
+import { VolsealError, withPath } from '../errors.js';
+import { REQUEST_BYTES_MAX } from '../limits.js';
+import { type DeviceHandle, type KeyHandle, native } from '../native.js';
+import type { PoolLease } from '../workers/pool.js';
+import type { Task, TaskValue } from '../workers/tasks.js';
+import type { VolumeFile } from './volume-file.js';
+
+/** What a volume owns while it is attached; `detach` gives all of it back. */
+export interface Attachment {
+  readonly file: VolumeFile;
+  readonly key: KeyHandle;
+  readonly device: DeviceHandle;
+  readonly pool: PoolLease;
+  readonly writable: boolean;
+}
+
+/**
+ * Every method fails with `ERR_STATE_DETACHED` once `detach` was called. Requests may run side by side; where a write overlaps
+ * another request, each sector is seen either before or after it, never in between.
+ */
+export class Volume {
+  readonly #attachment: Attachment;
+  readonly #pending = new Set<Promise<unknown>>();
+  #detaching: Promise<void> | undefined;
+
+  /** For `attach`: takes over what it is given. */
+  constructor(attachment: Attachment) {
+    this.#attachment = attachment;
+  }
+
+  /** `vol-` and 17 hexadecimal digits. */
+  get volumeId(): string {
+    return this.#attachment.file.token.volumeId;
+  }
+
+  get sizeBytes(): number {
+    return this.#attachment.file.sizeBytes;
+  }
+
+  get sectorBytes(): number {
+    return this.#attachment.file.segment.sectorBytes;
+  }
+
+  /**
+   * `lengthBytes` bytes of plaintext from `offsetBytes` on; any offset, any length within the volume.
+   *
+   * @returns a new array, the caller's
+   * @throws {VolsealError} `ERR_ARGUMENT` (outside the volume), `ERR_IO`, `ERR_STATE_DETACHED`
+   */
+  async read(offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
+    this.#check(offsetBytes, lengthBytes);
+    const device = this.#attachment.device;
+    const readPiece = (piece: Piece): Promise<Uint8Array> => this.#run({ kind: 'read', device, ...piece });
+    if (lengthBytes <= REQUEST_BYTES_MAX) return readPiece({ offsetBytes, lengthBytes });
+    const whole = new Uint8Array(lengthBytes);
+    await Promise.all(
+      piecesOf(offsetBytes, lengthBytes).map(async (piece) => whole.set(await readPiece(piece), piece.offsetBytes - offsetBytes)),
+    );
+    return whole;
+  }
+
+  /**
+   * Writes plaintext at `offsetBytes`; any offset, any length within the volume. It lasts once `flush` has come back.
+   *
+   * @param bytes copied before this returns: the caller may change them at once
+   * @throws {VolsealError} as `read`, and `ERR_STATE_READ_ONLY`, `ERR_STATE_POISONED`
+   */
+  async write(offsetBytes: number, bytes: Uint8Array): Promise<void> {
+    this.#check(offsetBytes, bytes.length);
+    this.#checkWritable();
+    const device = this.#attachment.device;
+    await Promise.all(
+      piecesOf(offsetBytes, bytes.length).map((piece) => {
+        const start = piece.offsetBytes - offsetBytes;
+        const copy = Uint8Array.prototype.slice.call(bytes, start, start + piece.lengthBytes);
+        return this.#run({ kind: 'write', device, offsetBytes: piece.offsetBytes, bytes: copy });
+      }),
+    );
+  }
+
+  /**
+   * What was written before this call lasts once it comes back (fdatasync). After a failure no write and no flush succeeds any more:
+   * what was written since the last good flush may be lost.
+   *
+   * @throws {VolsealError} `ERR_IO`, `ERR_STATE_POISONED`, `ERR_STATE_READ_ONLY`, `ERR_STATE_DETACHED`
+   */
+  async flush(): Promise<void> {
+    this.#checkWritable();
+    await this.#run({ kind: 'flush', device: this.#attachment.device });
+  }
+
+  /**
+   * Says that a range is not needed any more. Every sector of a volume stays written, so that nobody sees which ones are in use:
+   * the range keeps its contents and its room on the disk, as a discard that dm-crypt does not pass down.
+   *
+   * @throws {VolsealError} `ERR_ARGUMENT` (outside the volume), `ERR_STATE_READ_ONLY`, `ERR_STATE_DETACHED`
+   */
+  async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.#check(offsetBytes, lengthBytes);
+    this.#checkWritable();
+  }
+
+  /**
+   * Waits for requests under way, flushes, wipes the key and lets the file go. The last volume of a process ends the pool. Calling
+   * it again gives the same outcome.
+   *
+   * @throws {VolsealError} `ERR_IO` where the last flush failed; the volume is detached all the same
+   */
+  detach(): Promise<void> {
+    this.#detaching ??= this.#detach();
+    return this.#detaching;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.detach();
+  }
+
+  async #detach(): Promise<void> {
+    const { file, key, device, pool, writable } = this.#attachment;
+    await Promise.allSettled(this.#pending);
+    try {
+      if (writable) await pool.run({ kind: 'flush', device });
+    } catch (error) {
+      throw withPath(error, file.path);
+    } finally {
+      native.keyWipe(key);
+      native.deviceClose(device);
+      await file.close();
+      await pool.release();
+    }
+  }
+
+  #check(offsetBytes: number, lengthBytes: number): void {
+    this.#refuseIfDetached();
+    const inside = [offsetBytes, lengthBytes].every((number) => Number.isSafeInteger(number) && number >= 0);
+    if (inside && offsetBytes + lengthBytes <= this.sizeBytes) return;
+    const { path } = this.#attachment.file;
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${path}: ${lengthBytes} bytes at ${offsetBytes} are not inside the volume's ${this.sizeBytes}`,
+      {
+        details: { path, offsetBytes, lengthBytes, sizeBytes: this.sizeBytes },
+      },
+    );
+  }
+
+  #checkWritable(): void {
+    this.#refuseIfDetached();
+    if (this.#attachment.writable) return;
+    const { path } = this.#attachment.file;
+    throw new VolsealError('ERR_STATE_READ_ONLY', `${path}: the volume is attached for reading only`, { details: { path } });
+  }
+
+  #refuseIfDetached(): void {
+    if (this.#detaching === undefined) return;
+    const { path } = this.#attachment.file;
+    throw new VolsealError('ERR_STATE_DETACHED', `${path}: the volume ${this.volumeId} is detached`, { details: { path } });
+  }
+
+  async #run<T extends Task>(task: T): Promise<TaskValue<T>> {
+    const running = this.#attachment.pool.run(task);
+    this.#pending.add(running);
+    try {
+      return await running;
+    } catch (error) {
+      throw withPath(error, this.#attachment.file.path);
+    } finally {
+      this.#pending.delete(running);
+    }
+  }
+}
+
+interface Piece {
+  offsetBytes: number;
+  lengthBytes: number;
+}
+
+/** Cuts a request where the pool's threads can share it: at multiples of the largest task. */
+function piecesOf(offsetBytes: number, lengthBytes: number): Piece[] {
+  const pieces: Piece[] = [];
+  const endByte = offsetBytes + lengthBytes;
+  for (let at = offsetBytes; at < endByte; ) {
+    const pieceEnd = Math.min(endByte, (Math.floor(at / REQUEST_BYTES_MAX) + 1) * REQUEST_BYTES_MAX);
+    pieces.push({ offsetBytes: at, lengthBytes: pieceEnd - at });
+    at = pieceEnd;
+  }
+  return pieces;
+}

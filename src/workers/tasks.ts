@@ -1,0 +1,130 @@
+/**
+ * What runs inside the pool's threads. A task is one native call over many sectors, or the unlocking of a volume: KMS is asked
+ * here, so that a data key goes from the reply straight into the vault and the main thread never meets it.
+ *
+ * Nothing here throws across threads, where an error would lose its class and its code: each task returns a `TaskResult`.
+ */
+import { transferableSymbol, valueSymbol } from 'piscina';
+import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
+import { openKms, type UnwrapRequest } from '../kms/client.js';
+import type { KmsEndpoint } from '../kms/endpoint.js';
+import type { Luks2Header } from '../luks2/header.js';
+import { verifyHeader } from '../luks2/header-mac.js';
+import { type DeviceHandle, type KeyHandle, native, type TransformHandle } from '../native.js';
+
+/** A data key from KMS into the vault, ready as a volume key. The handle is the caller's to wipe. */
+export interface UnwrapTask {
+  kind: 'unwrap';
+  kms: KmsEndpoint;
+  request: UnwrapRequest;
+}
+
+/** The same, and the header proved to be the one that the key's owner wrote; the key is wiped where it is not. */
+export interface UnlockTask {
+  kind: 'unlock';
+  kms: KmsEndpoint;
+  request: UnwrapRequest;
+  header: Luks2Header;
+  headerPath: string;
+}
+
+export interface ReadTask {
+  kind: 'read';
+  device: DeviceHandle;
+  offsetBytes: number;
+  lengthBytes: number;
+}
+
+export interface WriteTask {
+  kind: 'write';
+  device: DeviceHandle;
+  offsetBytes: number;
+  bytes: Uint8Array;
+}
+
+export interface FlushTask {
+  kind: 'flush';
+  device: DeviceHandle;
+}
+
+export interface TransformTask {
+  kind: 'transform';
+  transform: TransformHandle;
+  startByte: number;
+  lengthBytes: number;
+}
+
+export type Task = UnwrapTask | UnlockTask | ReadTask | WriteTask | FlushTask | TransformTask;
+
+/** What each kind of task gives. */
+export type TaskValue<T extends Task> = T extends UnwrapTask | UnlockTask
+  ? KeyHandle
+  : T extends ReadTask
+    ? Uint8Array<ArrayBuffer>
+    : undefined;
+
+export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
+
+/** What Piscina unpacks into `value` and moves instead of copying. */
+interface Moved {
+  [transferableSymbol]: ArrayBuffer;
+  [valueSymbol]: TaskResult<Uint8Array>;
+}
+
+/** The pool's entry. A failure that is not a `VolsealError` is a bug, and is thrown. */
+export default async function runTask(task: Task): Promise<TaskResult<unknown> | Moved> {
+  try {
+    if (task.kind === 'read') return moved(read(task));
+    return { ok: true, value: await perform(task) };
+  } catch (thrown) {
+    const error = asVolsealError(thrown);
+    if (!(error instanceof VolsealError)) throw error;
+    return { ok: false, error: error.toPlain() };
+  }
+}
+
+async function perform(task: Exclude<Task, ReadTask>): Promise<KeyHandle | undefined> {
+  switch (task.kind) {
+    case 'unwrap':
+      return unwrap(task.kms, task.request);
+    case 'unlock':
+      return unwrap(task.kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath));
+    case 'write':
+      native.deviceWrite(task.device, task.offsetBytes, task.bytes);
+      return undefined;
+    case 'flush':
+      native.deviceFlush(task.device);
+      return undefined;
+    case 'transform':
+      native.transformRange(task.transform, task.startByte, task.lengthBytes);
+      return undefined;
+  }
+}
+
+async function unwrap(endpoint: KmsEndpoint, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
+  const kms = openKms(endpoint);
+  try {
+    const key = await kms.unwrapKey(request);
+    try {
+      check(key);
+      native.xtsPrepare(key);
+      return key;
+    } catch (error) {
+      native.keyWipe(key);
+      throw error;
+    }
+  } finally {
+    kms.close();
+  }
+}
+
+function read({ device, offsetBytes, lengthBytes }: ReadTask): Uint8Array<ArrayBuffer> {
+  const target = Buffer.allocUnsafeSlow(lengthBytes);
+  native.deviceRead(device, offsetBytes, target);
+  return new Uint8Array(target.buffer);
+}
+
+/** A result whose bytes change owner instead of being copied. */
+function moved(bytes: Uint8Array<ArrayBuffer>): Moved {
+  return { [transferableSymbol]: bytes.buffer, [valueSymbol]: { ok: true, value: bytes } };
+}

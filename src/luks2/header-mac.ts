@@ -1,0 +1,99 @@
+/**
+ * The header's MAC: whoever does not have the volume key cannot change how the volume's data is read.
+ *
+ * It covers what decides that - the UUID, the segments, the digest of the volume key, the requirements, the `aws-kms` token - and
+ * nothing else, so that stock cryptsetup may add a recovery passphrase or a token of another type and the volume still attaches.
+ * HMAC-SHA-256 over JSON canonicalised by RFC 8785; docs/FORMAT.md gives the input exactly.
+ */
+import { timingSafeEqual } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import { VolsealError } from '../errors.js';
+import { type KeyHandle, native } from '../native.js';
+import type { Luks2Header } from './header.js';
+import { assertSupported } from './metadata.js';
+import { findToken, findTokenObject, MAC_MEMBER, type VolumeToken } from './token.js';
+
+const MAC_KEY_LABEL = Buffer.from('volseal header mac v1');
+
+/**
+ * The text that the MAC covers, as UTF-8.
+ *
+ * Out of the digests come their `keyslots` lists (they grow with each passphrase) and the digests of no segment (keys that open
+ * nothing).
+ *
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` where the header has no `aws-kms` token, or several
+ */
+export function headerMacInput(header: Luks2Header, path: string): Buffer {
+  const { uuid, metadata } = header;
+  const digests = Object.entries(metadata.digests)
+    .filter(([, digest]) => digest.segments.length > 0)
+    .map(([name, { keyslots: _, ...digest }]) => [name, digest]);
+  const { [MAC_MEMBER]: _, ...token } = findTokenObject(metadata, path).object;
+  const covered = {
+    uuid,
+    segments: metadata.segments,
+    digests: Object.fromEntries(digests),
+    ...(metadata.config.requirements === undefined ? {} : { requirements: metadata.config.requirements }),
+    token,
+  };
+  return Buffer.from(canonicalize(covered)!);
+}
+
+/** 32 bytes: HMAC-SHA-256 of `headerMacInput` under `macKey`. @throws {VolsealError} `ERR_HEADER_TOKEN`, `ERR_KEY_GONE` */
+export function headerMac(macKey: KeyHandle, header: Luks2Header, path: string): Buffer {
+  return native.keyHmac(macKey, headerMacInput(header, path));
+}
+
+/**
+ * The header with its MAC in its token; the argument is not changed.
+ *
+ * @param volumeKey stays the caller's
+ * @throws {VolsealError} `ERR_HEADER_TOKEN`, `ERR_KEY_GONE`
+ */
+export function sealHeader(volumeKey: KeyHandle, header: Luks2Header, path: string): Luks2Header {
+  const mac = withMacKey(volumeKey, (macKey) => headerMac(macKey, header, path));
+  const { metadata } = header;
+  const { name, object } = findTokenObject(metadata, path);
+  const sealed = { ...object, [MAC_MEMBER]: mac.toString('base64') };
+  return { ...header, metadata: { ...metadata, tokens: { ...metadata.tokens, [name]: sealed } } };
+}
+
+/**
+ * Whether `volumeKey` is this volume's, and the header what its owner wrote. Call it before any byte of data is read or written.
+ *
+ * @param volumeKey stays the caller's
+ * @param path the file that holds the header, for messages
+ * @returns the header's token, now trustworthy
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`; `ERR_KEY_DIGEST` another volume's key; `ERR_HEADER_MAC` the
+ * right key, and a header changed by somebody without it; `ERR_KEY_GONE`
+ */
+export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: string): VolumeToken {
+  const { digest } = assertSupported(header.metadata, path);
+  const token = findToken(header.metadata, path);
+  const details = { path, volumeId: token.volumeId, keyId: token.keyId };
+  if (!timingSafeEqual(native.keyPbkdf2(volumeKey, digest.salt, digest.iterations), digest.digest)) {
+    throw new VolsealError(
+      'ERR_KEY_DIGEST',
+      `${path}: the key that ${token.keyId} unwrapped is not the key of this volume (${token.volumeId}): token and digest of the header do not belong together; restore the header from a backup`,
+      { details },
+    );
+  }
+  const mac = withMacKey(volumeKey, (macKey) => headerMac(macKey, header, path));
+  if (!timingSafeEqual(mac, token.headerMac)) {
+    throw new VolsealError(
+      'ERR_HEADER_MAC',
+      `${path}: the header of ${token.volumeId} was changed by somebody without its key (its MAC does not hold); restore the header from a backup`,
+      { details },
+    );
+  }
+  return token;
+}
+
+function withMacKey<T>(volumeKey: KeyHandle, use: (macKey: KeyHandle) => T): T {
+  const macKey = native.keyDerive(volumeKey, MAC_KEY_LABEL);
+  try {
+    return use(macKey);
+  } finally {
+    native.keyWipe(macKey);
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * The JSON area of a LUKS2 header: what it may hold, and the small part of it that volseal serves.
+ *
+ * LUKS2 On-Disk Format Specification, section 3 ("JSON Area"). Well-formedness (`parseMetadata`) and support (`assertSupported`)
+ * are two questions: a header with a foreign cipher is whole, and is shown by `info`, and is never attached.
+ */
+import { z } from 'zod';
+import { VolsealError } from '../errors.js';
+import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
+import { BINARY_HEADER_BYTES } from './binary-header.js';
+
+/** The only cipher. CVE-2025-59054 and its kin swapped a null cipher into an unauthenticated header. */
+export const ENCRYPTION = 'aes-xts-plain64';
+
+/** As deep as any LUKS2 reader goes (json-c's default); a token nested a million deep must not exhaust the stack. */
+const NESTING_MAX = 32;
+/** cryptsetup's own limit of keyslots and of tokens. */
+const OBJECTS_MAX = 32;
+/** cryptsetup's own limit (LUKS2_MAX_KEYSLOTS_SIZE). */
+const KEYSLOTS_BYTES_MAX = 128 * 1024 * 1024;
+
+const objectName = z.string().regex(/^(0|[1-9][0-9]{0,8})$/, 'is not an object name (a number as a string)');
+const uint64 = z.string().regex(/^(0|[1-9][0-9]{0,19})$/, 'is not a 64-bit number as a string');
+const names = z.array(objectName);
+const objects = <T extends z.ZodType>(value: T) => z.record(objectName, value);
+const fewObjects = <T extends z.ZodType>(value: T) =>
+  objects(value).refine((all) => Object.keys(all).length <= OBJECTS_MAX, `has more than ${OBJECTS_MAX} members`);
+
+const metadataSchema = z.looseObject({
+  keyslots: fewObjects(z.looseObject({ type: z.string(), key_size: z.int().positive() })),
+  tokens: fewObjects(z.looseObject({ type: z.string(), keyslots: names })),
+  segments: objects(
+    z.looseObject({
+      type: z.string(),
+      offset: uint64,
+      size: z.union([z.literal('dynamic'), uint64]),
+      flags: z.array(z.string()).optional(),
+    }),
+  ),
+  digests: objects(z.looseObject({ type: z.string(), keyslots: names, segments: names })),
+  config: z.looseObject({
+    json_size: uint64,
+    keyslots_size: uint64,
+    flags: z.array(z.string()).optional(),
+    requirements: z.looseObject({ mandatory: z.array(z.string()).optional() }).optional(),
+  }),
+});
+
+/** A whole JSON area. Members that no schema names are kept as they are. */
+export type Luks2Metadata = z.infer<typeof metadataSchema>;
+
+/** Where the data of a volume lies in its file, and how it is cut. */
+export interface DataSegment {
+  /** 0 where the header lies in a file of its own; a multiple of 512. */
+  offsetBytes: number;
+  /** `dynamic`: to the end of the file. */
+  sizeBytes: number | 'dynamic';
+  sectorBytes: SectorBytes;
+}
+
+/** What proves a volume key: PBKDF2-HMAC-SHA-256 over it. */
+export interface KeyDigest {
+  salt: Buffer;
+  digest: Buffer;
+  iterations: number;
+}
+
+/**
+ * Parses a JSON area: one JSON object from the first byte, NUL to the end. The result is the parsed value itself, so that members unknown
+ * here are written back as they were read.
+ *
+ * @throws {VolsealError} `ERR_HEADER_DAMAGED` in a few words, without a file's name: not UTF-8, not JSON, bytes behind it, nested deeper
+ * than 32, numbers that would not survive rewriting, the schema's objects or references not right
+ */
+export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
+  const end = jsonArea.indexOf(0);
+  if (end < 0) throw malformed('does not end with NUL');
+  if (jsonArea[0] !== 0x7b) throw malformed('does not begin with {');
+  const tail = jsonArea.subarray(end);
+  if (!tail.equals(Buffer.alloc(tail.length))) throw malformed('has bytes behind its end');
+  const raw = parseJson(jsonArea.subarray(0, end));
+  refuseUnportable(raw, 0);
+  const checked = metadataSchema.safeParse(raw);
+  if (!checked.success) throw malformed(firstIssue(checked.error));
+  const metadata = raw as Luks2Metadata;
+  refuseDanglingReferences(metadata);
+  if (metadata.config.json_size !== String(jsonArea.length)) {
+    throw malformed(`says it has ${metadata.config.json_size} bytes and has ${jsonArea.length}`);
+  }
+  const keyslotsBytes = Number(metadata.config.keyslots_size);
+  if (keyslotsBytes % 4096 !== 0 || keyslotsBytes > KEYSLOTS_BYTES_MAX) {
+    throw malformed(`config.keyslots_size: ${metadata.config.keyslots_size} is not a multiple of 4096 up to ${KEYSLOTS_BYTES_MAX}`);
+  }
+  return metadata;
+}
+
+/** The first complaint of a schema: where (`segments.0.offset`) and what. */
+export function firstIssue(error: z.ZodError): string {
+  const issue = error.issues[0];
+  const where = issue?.path.map((part) => printable(String(part))).join('.') ?? '';
+  return `${where === '' ? '' : `${where}: `}${printable(issue?.message ?? 'is not valid')}`;
+}
+
+/** Bytes from the start of the header to the end of its keyslot area: both copies, and room for recovery passphrases. */
+export function headerAreaBytes(metadata: Luks2Metadata): number {
+  return 2 * (BINARY_HEADER_BYTES + Number(metadata.config.json_size)) + Number(metadata.config.keyslots_size);
+}
+
+/**
+ * What of a well-formed header volseal serves: one segment `0` of type crypt in aes-xts-plain64, without integrity, flags or
+ * requirements, and one PBKDF2-SHA-256 digest over it. Everything else is refused by name.
+ *
+ * @param path the file, for messages
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`
+ */
+export function assertSupported(metadata: Luks2Metadata, path: string): { segment: DataSegment; digest: KeyDigest } {
+  const refuse = (what: string): never => {
+    throw new VolsealError('ERR_HEADER_UNSUPPORTED', `${path}: ${what}; volseal attaches LUKS2 volumes of one ${ENCRYPTION} segment only`, {
+      details: { path },
+    });
+  };
+  const requirements = metadata.config.requirements;
+  const unknown = requirements === undefined ? [] : Object.keys(requirements).filter((key) => key !== 'mandatory');
+  const required = [...(requirements?.mandatory ?? []), ...unknown];
+  if (required.length > 0) refuse(`the header has the requirement ${printable(required.join(', '))} (a re-encryption under way?)`);
+  return { segment: supportedSegment(metadata, refuse), digest: supportedDigest(metadata, refuse) };
+}
+
+type Refuse = (what: string) => never;
+
+const SEGMENT_MEMBERS = ['type', 'offset', 'size', 'iv_tweak', 'encryption', 'sector_size'];
+
+function supportedSegment(metadata: Luks2Metadata, refuse: Refuse): DataSegment {
+  const segmentNames = Object.keys(metadata.segments);
+  const segment = metadata.segments['0'];
+  if (segment === undefined || segmentNames.length !== 1)
+    return refuse(`the header has the segments ${segmentNames.join(', ') || '(none)'}`);
+  if (segment.type !== 'crypt') refuse(`segment 0 is of type ${quoted(segment.type)}, not "crypt"`);
+  if (segment.encryption !== ENCRYPTION) refuse(`the cipher ${quoted(segment.encryption)} is not "${ENCRYPTION}"`);
+  if ('integrity' in segment) refuse('segment 0 has an integrity layer');
+  if (segment.flags !== undefined) refuse(`segment 0 has the flags ${quoted(segment.flags)}`);
+  const foreign = Object.keys(segment).find((member) => !SEGMENT_MEMBERS.includes(member));
+  if (foreign !== undefined) refuse(`segment 0 has the unknown member ${quoted(foreign)}`);
+  if (segment.iv_tweak !== '0') refuse(`segment 0 counts its tweaks from ${quoted(segment.iv_tweak)}, not from "0"`);
+  const sectorBytes = SECTOR_SIZES.find((size) => size === segment.sector_size);
+  if (sectorBytes === undefined) return refuse(`the sector size ${quoted(segment.sector_size)} is none of ${SECTOR_SIZES.join(', ')}`);
+
+  const offsetBytes = Number(segment.offset);
+  if (offsetBytes % TWEAK_UNIT_BYTES !== 0 || offsetBytes > VOLUME_BYTES_MAX) refuse(`the data offset ${segment.offset} is out of range`);
+  const areaBytes = headerAreaBytes(metadata);
+  if (offsetBytes !== 0 && offsetBytes < areaBytes) refuse(`the data offset ${segment.offset} lies inside the header's ${areaBytes} bytes`);
+  if (segment.size === 'dynamic') return { offsetBytes, sizeBytes: 'dynamic', sectorBytes };
+  const sizeBytes = Number(segment.size);
+  if (sizeBytes === 0 || sizeBytes % sectorBytes !== 0 || offsetBytes + sizeBytes > VOLUME_BYTES_MAX) {
+    refuse(`the data size ${segment.size} is not a number of ${sectorBytes}-byte sectors within range`);
+  }
+  return { offsetBytes, sizeBytes, sectorBytes };
+}
+
+const digestSchema = z.looseObject({
+  type: z.literal('pbkdf2'),
+  hash: z.literal('sha256'),
+  iterations: z.int().min(1).max(DIGEST_ITERATIONS_MAX),
+  salt: z.string(),
+  digest: z.string(),
+});
+const DIGEST_BYTES = 32;
+const SALT_BYTES_MIN = 16;
+const SALT_BYTES_MAX = 64;
+
+function supportedDigest(metadata: Luks2Metadata, refuse: Refuse): KeyDigest {
+  const covering = Object.entries(metadata.digests).filter(([, digest]) => digest.segments.includes('0'));
+  const [found] = covering;
+  if (found === undefined || covering.length !== 1) return refuse(`segment 0 has ${covering.length} digests instead of one`);
+  const [name, member] = found;
+  const checked = digestSchema.safeParse(member);
+  if (!checked.success) return refuse(`digest ${name}: ${firstIssue(checked.error)}`);
+  const salt = decodeBase64(checked.data.salt);
+  const digest = decodeBase64(checked.data.digest);
+  if (salt === undefined || salt.length < SALT_BYTES_MIN || salt.length > SALT_BYTES_MAX) {
+    return refuse(`digest ${name}: its salt is not base64 of ${SALT_BYTES_MIN} to ${SALT_BYTES_MAX} bytes`);
+  }
+  if (digest?.length !== DIGEST_BYTES) return refuse(`digest ${name}: its value is not base64 of ${DIGEST_BYTES} bytes`);
+  return { salt, digest, iterations: checked.data.iterations };
+}
+
+/** The bytes of canonical base64 (RFC 4648, 4; padded, no line breaks, no stray bits), or undefined for any other text. */
+export function decodeBase64(text: string): Buffer | undefined {
+  const bytes = Buffer.from(text, 'base64');
+  return bytes.toString('base64') === text ? bytes : undefined;
+}
+
+function parseJson(bytes: Buffer): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    throw malformed('is not JSON in UTF-8');
+  }
+}
+
+/** Refuses what would not come out as it went in, here or in the MAC's canonical form. */
+function refuseUnportable(value: unknown, depth: number): void {
+  if (depth > NESTING_MAX) throw malformed(`is nested deeper than ${NESTING_MAX}`);
+  if (typeof value === 'number' && !(Number.isSafeInteger(value) || (Number.isFinite(value) && !Number.isInteger(value)))) {
+    throw malformed('has a number beyond 2^53 (64-bit numbers are strings in LUKS2)');
+  }
+  if (typeof value === 'string') refuseLoneSurrogate(value);
+  if (typeof value !== 'object' || value === null) return;
+  for (const [key, member] of Object.entries(value)) {
+    // Assigned like any other member, this one would change an object's prototype.
+    if (key === '__proto__') throw malformed('has a member named __proto__');
+    refuseLoneSurrogate(key);
+    refuseUnportable(member, depth + 1);
+  }
+}
+
+function refuseLoneSurrogate(text: string): void {
+  if (/\p{Surrogate}/u.test(text)) throw malformed('has a text with half a surrogate pair');
+}
+
+/** Specification, section 3: what an object refers to by name must exist. */
+function refuseDanglingReferences(metadata: Luks2Metadata): void {
+  const check = (from: string, referred: string[], to: object): void => {
+    const missing = referred.find((name) => !Object.hasOwn(to, name));
+    if (missing !== undefined) throw malformed(`${from} refers to ${missing}, which does not exist`);
+  };
+  for (const [name, token] of Object.entries(metadata.tokens)) check(`tokens.${name}.keyslots`, token.keyslots, metadata.keyslots);
+  for (const [name, digest] of Object.entries(metadata.digests)) {
+    check(`digests.${name}.keyslots`, digest.keyslots, metadata.keyslots);
+    check(`digests.${name}.segments`, digest.segments, metadata.segments);
+  }
+}
+
+const malformed = (what: string): VolsealError => new VolsealError('ERR_HEADER_DAMAGED', `the JSON area ${what}`);
+
+/** A value of the header for a message: short, and without bytes that a terminal would obey. */
+function quoted(value: unknown): string {
+  return value === undefined ? '(none)' : printable(JSON.stringify(value));
+}
+
+function printable(text: string): string {
+  const clean = text.replace(/\p{C}/gu, '?');
+  return clean.length > 120 ? `${clean.slice(0, 120)}...` : clean;
+}

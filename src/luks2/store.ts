@@ -1,0 +1,86 @@
+/**
+ * The header in its file: one bounded read, and writes that a power cut cannot turn into a volume without a header.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { asVolsealError, VolsealError } from '../errors.js';
+import type { CopyName } from './binary-header.js';
+import { decodeHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
+
+/**
+ * Reads the header at the start of `file`: once, into memory, at most 8 MiB. What is checked later is what was read here. A
+ * block device works like a file (its stat size is 0, so only the reads tell its length).
+ *
+ * @param path the file, for messages
+ * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED` (as `decodeHeader`), `ERR_IO`
+ */
+export async function readHeader(file: FileHandle, path: string): Promise<FoundHeader> {
+  const area = Buffer.alloc(HEADER_BYTES_MAX);
+  let filledBytes = 0;
+  while (filledBytes < area.length) {
+    const { bytesRead } = await failingAs('reading the header', path, filledBytes, () =>
+      file.read(area, filledBytes, area.length - filledBytes, filledBytes),
+    );
+    if (bytesRead === 0) break;
+    filledBytes += bytesRead;
+  }
+  return decodeHeader(area.subarray(0, filledBytes), path);
+}
+
+/**
+ * Writes both copies of `header`, one after the other with an fsync behind each.
+ *
+ * The copy named by `lastGood` is overwritten last: until the other one is safely on the disk, it still holds the old header. So
+ * whenever the power goes, one copy is whole, and the higher sequence number tells which is newer. By default that is the primary: the one
+ * that simple tools look at stays whole longest. Pass `found.from` for an update of a header that may have a damaged copy.
+ *
+ * @param header its `sequence` must be higher than the one in the file
+ * @throws {VolsealError} `ERR_ARGUMENT` (as `encodeHeader`; nothing was written), `ERR_IO`
+ */
+export async function writeHeader(file: FileHandle, header: Luks2Header, path: string, lastGood: CopyName = 'primary'): Promise<void> {
+  const order: CopyName[] = lastGood === 'primary' ? ['secondary', 'primary'] : ['primary', 'secondary'];
+  const copies = order.map((name) => ({ name, bytes: encodeHeaderCopy(header, name) }));
+  for (const { name, bytes } of copies) await writeCopy(file, name, bytes, path);
+}
+
+/**
+ * Writes the stale copy anew from the good one: same sequence number, own salt and offset. Does nothing where both are good. Call
+ * it once `verifyHeader` has accepted the header, or it multiplies what a forger wrote.
+ *
+ * @returns the copy that was written
+ * @throws {VolsealError} `ERR_IO`
+ */
+export async function repairHeader(file: FileHandle, found: FoundHeader, path: string): Promise<CopyName | undefined> {
+  if (found.stale !== undefined) await writeCopy(file, found.stale, encodeHeaderCopy(found.header, found.stale), path);
+  return found.stale;
+}
+
+async function writeCopy(file: FileHandle, name: CopyName, copy: Buffer, path: string): Promise<void> {
+  const startByte = name === 'primary' ? 0 : copy.length;
+  let writtenBytes = 0;
+  while (writtenBytes < copy.length) {
+    const offsetBytes = startByte + writtenBytes;
+    const { bytesWritten } = await failingAs(`writing the ${name} header`, path, offsetBytes, () =>
+      file.write(copy, writtenBytes, copy.length - writtenBytes, offsetBytes),
+    );
+    if (bytesWritten === 0) {
+      throw new VolsealError('ERR_IO', `${path}: writing the ${name} header stopped at offset ${offsetBytes}: no byte was taken`, {
+        details: { syscall: 'write', path, offsetBytes },
+      });
+    }
+    writtenBytes += bytesWritten;
+  }
+  await failingAs(`flushing the ${name} header`, path, startByte, () => file.sync());
+}
+
+async function failingAs<T>(doing: string, path: string, offsetBytes: number, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    const converted = asVolsealError(error, path);
+    if (!(converted instanceof VolsealError)) throw converted;
+    throw new VolsealError(converted.code, `${path}: ${doing} at offset ${offsetBytes} failed: ${(error as Error).message}`, {
+      cause: error,
+      details: { ...converted.details, offsetBytes },
+    });
+  }
+}

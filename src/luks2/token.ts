@@ -1,0 +1,161 @@
+/**
+ * The LUKS2 token of type `aws-kms`: the KMS-wrapped volume key, and what it takes to have it unwrapped again.
+ *
+ * LUKS2 On-Disk Format Specification, section 3.4 ("Tokens Object"); members named `aws-kms-...` are what `aws kms decrypt` asks for,
+ * those named `volseal-...` are volseal's own. docs/FORMAT.md describes each.
+ */
+import { z } from 'zod';
+import { VolsealError } from '../errors.js';
+import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
+import { decodeBase64, firstIssue, type Luks2Metadata } from './metadata.js';
+
+export const TOKEN_TYPE = 'aws-kms';
+/** The token's member that the MAC itself does not cover: it holds the MAC. */
+export const MAC_MEMBER = 'volseal-header-mac';
+const TOKEN_VERSION = 1;
+const MAC_BYTES = 32;
+/** cryptsetup's own limit of tokens. */
+const TOKENS_MAX = 32;
+
+/** A token before its header was sealed. */
+export interface UnsealedToken {
+  /** ARN of the KMS key that wraps the volume key. */
+  keyId: string;
+  /** KMS's CiphertextBlob: at most 6144 bytes. */
+  encryptedDataKey: Buffer;
+  /** The pairs that KMS authenticates together with the volume key; at most 4096 bytes in all. */
+  encryptionContext: Readonly<Record<string, string>>;
+  /** `vol-` and 17 hexadecimal digits, as EBS has them. */
+  volumeId: string;
+  /** Which KMS wrapped the key: `embedded`, `aws`, `aws:REGION` or the endpoint's URL. */
+  kms: string;
+  /** Exact length of the image that was encrypted, before any padding to whole sectors. */
+  imageBytes: number;
+  /** When the volume was made, ISO 8601 in UTC. */
+  created: string;
+}
+
+/** What a volume's header says about its key. */
+export interface VolumeToken extends UnsealedToken {
+  /** 32 bytes over everything that decides how data is read (header-mac.ts). */
+  headerMac: Buffer;
+}
+
+const base64 = (bytesMin: number, bytesMax: number) =>
+  z.string().refine(
+    (text) => {
+      const bytes = decodeBase64(text);
+      return bytes !== undefined && bytes.length >= bytesMin && bytes.length <= bytesMax;
+    },
+    `is not canonical base64 of ${bytesMin === bytesMax ? bytesMin : `${bytesMin} to ${bytesMax}`} bytes`,
+  );
+
+const encryptionContext = z.record(z.string().min(1), z.string()).refine((context) => {
+  const bytes = Object.entries(context).reduce((sum, [key, value]) => sum + Buffer.byteLength(key) + Buffer.byteLength(value), 0);
+  return bytes <= ENCRYPTION_CONTEXT_BYTES_MAX;
+}, `is longer than ${ENCRYPTION_CONTEXT_BYTES_MAX} bytes`);
+
+// Strict: a member that this version does not know might change how data is read.
+const unsealedSchema = z.strictObject({
+  type: z.literal(TOKEN_TYPE),
+  keyslots: z.array(z.string()).max(0, 'is not empty'),
+  'aws-kms-key-id': z
+    .string()
+    .regex(/^arn:[a-z-]{1,32}:kms:[a-z0-9-]{1,64}:\d{12}:key\/[A-Za-z0-9-]{1,128}$/, 'is not the ARN of a KMS key'),
+  'aws-kms-ciphertext-blob': base64(1, KMS_CIPHERTEXT_BYTES_MAX),
+  'aws-kms-encryption-context': encryptionContext,
+  'volseal-version': z.literal(TOKEN_VERSION),
+  'volseal-volume-id': z.string().regex(/^vol-[0-9a-f]{17}$/, 'is not vol- and 17 hexadecimal digits'),
+  'volseal-kms': z
+    .string()
+    .regex(/^(embedded|aws(:[a-z0-9-]{1,64})?|https?:\/\/[!-~]{1,512})$/, 'is not embedded, aws, aws:REGION or a URL'),
+  'volseal-image-bytes': z
+    .string()
+    .regex(/^[1-9][0-9]{0,15}$/, 'is not a number as a string')
+    .refine((digits) => Number(digits) <= VOLUME_BYTES_MAX, `is larger than ${VOLUME_BYTES_MAX}`),
+  'volseal-created': z.iso.datetime(),
+});
+const sealedSchema = unsealedSchema.extend({ [MAC_MEMBER]: base64(MAC_BYTES, MAC_BYTES) });
+
+/** The token as a member of a header's `tokens` object; without a MAC until `sealHeader` adds one. */
+export type TokenObject = z.infer<typeof unsealedSchema> & { [MAC_MEMBER]?: string };
+
+/**
+ * The token's JSON object.
+ *
+ * @throws {VolsealError} `ERR_ARGUMENT` where a member is not what `findToken` would accept
+ */
+export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
+  const object = {
+    type: TOKEN_TYPE,
+    keyslots: [],
+    'aws-kms-key-id': token.keyId,
+    'aws-kms-ciphertext-blob': token.encryptedDataKey.toString('base64'),
+    'aws-kms-encryption-context': { ...token.encryptionContext },
+    'volseal-version': TOKEN_VERSION,
+    'volseal-volume-id': token.volumeId,
+    'volseal-kms': token.kms,
+    'volseal-image-bytes': String(token.imageBytes),
+    'volseal-created': token.created,
+    ...('headerMac' in token ? { [MAC_MEMBER]: token.headerMac.toString('base64') } : {}),
+  } as const;
+  const checked = ('headerMac' in token ? sealedSchema : unsealedSchema).safeParse(object);
+  if (!checked.success) throw new VolsealError('ERR_ARGUMENT', `aws-kms token: ${firstIssue(checked.error)}`);
+  return checked.data;
+}
+
+/**
+ * The one sealed `aws-kms` token of a header.
+ *
+ * @param path the file, for messages
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` where there is none, more than one, or one with a member missing, unknown or not valid
+ */
+export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
+  const refuse = (what: string): never => {
+    throw new VolsealError('ERR_HEADER_TOKEN', `${path}: ${what}`, { details: { path } });
+  };
+  const checked = sealedSchema.safeParse(findTokenObject(metadata, path).object);
+  if (!checked.success) return refuse(`the header's aws-kms token is not usable: ${firstIssue(checked.error)}`);
+  const object = checked.data;
+  return {
+    keyId: object['aws-kms-key-id'],
+    encryptedDataKey: Buffer.from(object['aws-kms-ciphertext-blob'], 'base64'),
+    encryptionContext: object['aws-kms-encryption-context'],
+    volumeId: object['volseal-volume-id'],
+    kms: object['volseal-kms'],
+    imageBytes: Number(object['volseal-image-bytes']),
+    created: object['volseal-created'],
+    headerMac: Buffer.from(object[MAC_MEMBER], 'base64'),
+  };
+}
+
+/**
+ * The one `aws-kms` token as it stands in the header, sealed or not, and the name it stands under.
+ *
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` where there is none or more than one
+ */
+export function findTokenObject(metadata: Luks2Metadata, path: string): { name: string; object: Luks2Metadata['tokens'][string] } {
+  const all = Object.entries(metadata.tokens).filter(([, object]) => object.type === TOKEN_TYPE);
+  const [found] = all;
+  if (found === undefined || all.length > 1) {
+    const what =
+      found === undefined
+        ? 'the LUKS2 header has no aws-kms token: it was not made by volseal, or the token was removed'
+        : `the LUKS2 header has ${all.length} aws-kms tokens (${all.map(([name]) => name).join(', ')}): remove the wrong one with cryptsetup token remove`;
+    throw new VolsealError('ERR_HEADER_TOKEN', `${path}: ${what}`, { details: { path } });
+  }
+  const [name, object] = found;
+  return { name, object };
+}
+
+/**
+ * The metadata with `token` in the place of every `aws-kms` token there was; other tokens stay. The argument is not changed.
+ *
+ * @throws {VolsealError} `ERR_ARGUMENT` where the token is not valid, or 32 other tokens leave no room
+ */
+export function withToken(metadata: Luks2Metadata, token: UnsealedToken | VolumeToken): Luks2Metadata {
+  const others = Object.fromEntries(Object.entries(metadata.tokens).filter(([, object]) => object.type !== TOKEN_TYPE));
+  const name = Array.from({ length: TOKENS_MAX }, (_, index) => String(index)).find((free) => !Object.hasOwn(others, free));
+  if (name === undefined) throw new VolsealError('ERR_ARGUMENT', `LUKS2 header: all ${TOKENS_MAX} tokens are taken`);
+  return { ...metadata, tokens: { ...others, [name]: encodeToken(token) } };
+}

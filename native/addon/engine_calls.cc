@@ -48,7 +48,8 @@ Napi::Value FileLock(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value FileSize(const Napi::CallbackInfo& info) {
-  const uint64_t size = ValueOrThrow(info.Env(), engine::CheckFile(FileDescriptor(info[0], "fd"), false));
+  const uint64_t size =
+      ValueOrThrow(info.Env(), engine::CheckFile(FileDescriptor(info[0], "fd"), engine::Access::kRead));
   return Napi::Number::New(info.Env(), static_cast<double>(size));
 }
 

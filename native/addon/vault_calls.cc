@@ -78,7 +78,7 @@ Napi::Value KeyReadFile(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int fd = FileDescriptor(info[0], "fd");
   const size_t length = WholeNumber(info[1], "byteLength", 1, vault::kKeyBytesMax);
-  const uint64_t size = ValueOrThrow(env, engine::CheckFile(fd, false));
+  const uint64_t size = ValueOrThrow(env, engine::CheckFile(fd, engine::Access::kRead));
   if (size != length) {
     ThrowArgument(env, "the key file has " + std::to_string(size) + " bytes instead of " + std::to_string(length));
   }
@@ -92,7 +92,7 @@ Napi::Value KeyWriteFile(const Napi::CallbackInfo& info) {
   const int fd = FileDescriptor(info[0], "fd");
   const PinnedKey key = Pin(info[1], "key");
   if (key.is_volume_key()) ThrowArgument(env, "a volume key is never written to a file");
-  ValueOrThrow(env, engine::CheckFile(fd, true));
+  ValueOrThrow(env, engine::CheckFile(fd, engine::Access::kWrite));
   ThrowUnlessOk(env, engine::WriteAt(fd, 0, key.bytes()));
   if (fsync(fd) != 0) ThrowUnlessOk(env, SystemFailure(errno, "fsync"));
   return env.Undefined();

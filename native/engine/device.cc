@@ -33,7 +33,7 @@ Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
   if (options.size_bytes == 0 || options.size_bytes % options.sector_bytes != 0) {
     return Failure(Code::kArgument, "the volume's size is not a whole number of sectors");
   }
-  auto size = CheckFile(options.fd, options.writable);
+  auto size = CheckFile(options.fd, options.writable ? Access::kReadWrite : Access::kRead);
   if (!size.ok()) return size.status();
   if (options.data_offset_bytes > size.value() || options.size_bytes > size.value() - options.data_offset_bytes) {
     return Failure(Code::kArgument, "the file has " + std::to_string(size.value()) +

@@ -46,14 +46,12 @@ Status WriteAt(int fd, uint64_t offset, Bytes source) {
 
 Status SyncData(int fd) { return fdatasync(fd) == 0 ? Ok() : SystemFailure(errno, "fdatasync"); }
 
-Result<uint64_t> CheckFile(int fd, bool writable) {
+Result<uint64_t> CheckFile(int fd, Access access) {
   const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0) return Failure(Code::kArgument, "the file descriptor is not open");
-  const int access = flags & O_ACCMODE;
-  if (flags & O_PATH || access == O_WRONLY || (writable && access != O_RDWR)) {
-    return Failure(Code::kArgument,
-                   writable ? "the file is not open for reading and writing" : "the file is not open for reading");
-  }
+  if (flags < 0 || flags & O_PATH) return Failure(Code::kArgument, "the file descriptor is not open");
+  const int mode = flags & O_ACCMODE;
+  if (access != Access::kWrite && mode == O_WRONLY) return Failure(Code::kArgument, "the file is not open for reading");
+  if (access != Access::kRead && mode == O_RDONLY) return Failure(Code::kArgument, "the file is not open for writing");
   struct stat info {};
   if (fstat(fd, &info) != 0) return SystemFailure(errno, "fstat");
   if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);

@@ -19,9 +19,10 @@ Status WriteAt(int fd, uint64_t offset, Bytes source);
 // fdatasync(2).
 Status SyncData(int fd);
 
-// The size of the regular file or block device behind `fd`; kArgument where it is neither, or not open for reading (and
-// writing, if `writable`).
-Result<uint64_t> CheckFile(int fd, bool writable);
+enum class Access { kRead, kWrite, kReadWrite };
+
+// The size of the regular file or block device behind `fd`; kArgument where it is neither, or not open for `access`.
+Result<uint64_t> CheckFile(int fd, Access access);
 
 // Sets room aside for `length` bytes at `offset` of a regular file, so that a full disk says so before the work and not
 // after it. Where the file system cannot, nothing is done: the writes will tell.

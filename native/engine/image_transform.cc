@@ -42,11 +42,12 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
   }
   const bool from_zeros = options.source_fd == -1;
   if (from_zeros && !options.encrypt) return Failure(Code::kArgument, "only encryption can start from zeros");
-  if (auto target_size = CheckFile(options.target_fd, true); !target_size.ok()) return target_size.status();
+  if (auto target_size = CheckFile(options.target_fd, Access::kReadWrite); !target_size.ok())
+    return target_size.status();
 
   Side source;
   if (!from_zeros) {
-    auto size = CheckFile(options.source_fd, false);
+    auto size = CheckFile(options.source_fd, Access::kRead);
     if (!size.ok()) return size.status();
     if (options.source_offset_bytes > size.value() ||
         options.source_bytes > size.value() - options.source_offset_bytes) {

@@ -66,7 +66,7 @@ export async function encryptImage(imagePath: string, volumePath: string, option
   const sectorBytes = checkSectorBytes(options.sectorBytes);
   await using image = await openImage(imagePath);
   const imageBytes = checkImageSize(image, imagePath, sectorBytes, options.pad === true);
-  return buildVolume({ path: imagePath, fd: image.fd, imageBytes }, volumePath, sectorBytes, options);
+  return await buildVolume({ path: imagePath, fd: image.fd, imageBytes }, volumePath, sectorBytes, options);
 }
 
 /**

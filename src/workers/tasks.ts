@@ -4,7 +4,7 @@
  *
  * Nothing here throws across threads, where an error would lose its class and its code: each task returns a `TaskResult`.
  */
-import { transferableSymbol, valueSymbol } from 'piscina';
+import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
 import { openKms, type UnwrapRequest } from '../kms/client.js';
 import type { KmsEndpoint } from '../kms/endpoint.js';
@@ -65,14 +65,8 @@ export type TaskValue<T extends Task> = T extends UnwrapTask | UnlockTask
 
 export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
 
-/** What Piscina unpacks into `value` and moves instead of copying. */
-interface Moved {
-  [transferableSymbol]: ArrayBuffer;
-  [valueSymbol]: TaskResult<Uint8Array>;
-}
-
-/** The pool's entry. A failure that is not a `VolsealError` is a bug, and is thrown. */
-export default async function runTask(task: Task): Promise<TaskResult<unknown> | Moved> {
+/** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
+export default async function runTask(task: Task): Promise<unknown> {
   try {
     if (task.kind === 'read') return moved(read(task));
     return { ok: true, value: await perform(task) };
@@ -125,6 +119,7 @@ function read({ device, offsetBytes, lengthBytes }: ReadTask): Uint8Array<ArrayB
 }
 
 /** A result whose bytes change owner instead of being copied. */
-function moved(bytes: Uint8Array<ArrayBuffer>): Moved {
-  return { [transferableSymbol]: bytes.buffer, [valueSymbol]: { ok: true, value: bytes } };
+function moved(bytes: Uint8Array<ArrayBuffer>): unknown {
+  const result: TaskResult<Uint8Array> = { ok: true, value: bytes };
+  return move({ [transferableSymbol]: bytes.buffer, [valueSymbol]: result });
 }

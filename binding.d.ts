@@ -42,19 +42,23 @@ export function keyGenerate(byteLength: number): KeyHandle;
  * Takes the member `member` (a string of standard base64, 1 to 4096 bytes decoded) of a JSON object into the vault.
  *
  * `chunks` are the object's bytes in order, 64 KiB at most; **they are zeroed**, whatever happens. `body` is a new buffer with the
- * same JSON in which each character of the member's text reads "A", so that it still parses to as many bytes.
+ * same JSON in which each character of the member's text but its padding reads "A", so that it still parses to as many bytes.
  * The object is scanned, not searched: only a member of the outermost object counts, and it may stand there once.
  * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
- * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not base64, too long; chunks too long
+ * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not
+ * base64, too long; chunks too long
  */
 export function keyImportJson(chunks: readonly Uint8Array[], member: string): { key: KeyHandle | undefined; body: Buffer };
 
 /** Decodes base64 text into the vault and overwrites the text with "A", whatever happens. @throws `ERR_ARGUMENT` */
 export function keyImportBase64(text: Uint8Array): KeyHandle;
 
-/** Reads exactly `byteLength` bytes at offset 0 of `fd` straight into the vault. @throws `ERR_IO`, `ERR_ARGUMENT` (file too short) */
+/** Reads a file of exactly `byteLength` bytes straight into the vault. @throws `ERR_IO`, `ERR_ARGUMENT` (another length, not open for reading) */
 export function keyReadFile(fd: number, byteLength: number): KeyHandle;
-/** Writes the key's bytes to offset 0 of `fd` and fsyncs. For the embedded KMS's root key only. @throws `ERR_IO`, `ERR_KEY_GONE` */
+/**
+ * Writes the key's bytes to offset 0 of `fd` and fsyncs. For the embedded KMS's root key only; a volume key is refused.
+ * @throws `ERR_IO`, `ERR_KEY_GONE`, `ERR_ARGUMENT` (also where `fd` is not open for writing)
+ */
 export function keyWriteFile(fd: number, key: KeyHandle): void;
 
 export function keyByteLength(key: KeyHandle): number;
@@ -73,7 +77,7 @@ export function keyDerive(key: KeyHandle, label: Uint8Array): KeyHandle;
 /** PBKDF2-HMAC-SHA-256 (RFC 8018) with the key as password: 32 bytes. 1 to 10,000,000 iterations. Blocks for about 0.3 us each. */
 export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number): Buffer;
 
-/** AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV, ciphertext, 16-byte tag. */
+/** AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV, ciphertext, 16-byte tag. A volume key is no payload. */
 export function keySeal(master: KeyHandle, payload: KeyHandle, aad: Uint8Array): Buffer;
 /** Opens what `keySeal` made, straight into the vault. @returns undefined where the tag does not hold (wrong key, AAD or bytes) */
 export function keyOpen(master: KeyHandle, sealed: Uint8Array, aad: Uint8Array): KeyHandle | undefined;

@@ -11,5 +11,5 @@ if (files.length === 0) {
   console.error(`run-tests: no test under dist/test matches ${filters.join(' ')}`);
   process.exit(1);
 }
-const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test', ...files], { stdio: 'inherit' });
+const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test', '--test-reporter=spec', ...files], { stdio: 'inherit' });
 process.exit(status ?? 1);

@@ -54,10 +54,12 @@ void ThrowArgument(Napi::Env env, const std::string& message) {
   std::abort();  // not reached: the line above throws
 }
 
+bool IsBytes(const Napi::Value& value) {
+  return value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint8_array;
+}
+
 MutableBytes BytesOf(const Napi::Value& value, const char* what) {
-  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
-    ThrowArgument(value.Env(), std::string(what) + " is not a Uint8Array");
-  }
+  if (!IsBytes(value)) ThrowArgument(value.Env(), std::string(what) + " is not a Uint8Array");
   auto array = value.As<Napi::Uint8Array>();
   return {array.Data(), array.ElementLength()};
 }

@@ -13,25 +13,28 @@ using engine::Device;
 using engine::ImageTransform;
 
 // The process's, as the vault is: a handle opened in one thread is good in every other.
-HandleTable<Device>& Devices() {
-  static auto* const devices = new HandleTable<Device>;
+using DeviceTable = HandleTable<Device, HandleKind::kDevice>;
+using TransformTable = HandleTable<ImageTransform, HandleKind::kTransform>;
+
+DeviceTable& Devices() {
+  static auto* const devices = new DeviceTable;
   return *devices;
 }
 
-HandleTable<ImageTransform>& Transforms() {
-  static auto* const transforms = new HandleTable<ImageTransform>;
+TransformTable& Transforms() {
+  static auto* const transforms = new TransformTable;
   return *transforms;
 }
 
-template <typename T>
-std::shared_ptr<T> Find(HandleTable<T>& table, const Napi::Value& handle) {
+template <typename Table>
+auto Find(Table& table, const Napi::Value& handle) {
   auto object = table.Find(HandleOf(handle, "the handle"));
   if (!object) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
   return object;
 }
 
-template <typename T>
-Napi::Value Close(HandleTable<T>& table, const Napi::CallbackInfo& info) {
+template <typename Table>
+Napi::Value Close(Table& table, const Napi::CallbackInfo& info) {
   const auto object = table.Remove(HandleOf(info[0], "the handle"));
   if (object) object->Close();
   return Napi::Boolean::New(info.Env(), object != nullptr);

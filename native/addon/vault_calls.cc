@@ -9,6 +9,7 @@
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "base/base64.h"
+#include "base/wipe.h"
 #include "engine/file.h"
 #include "vault/hmac.h"
 #include "vault/json_import.h"
@@ -56,12 +57,25 @@ Napi::Value KeyGenerate(const Napi::CallbackInfo& info) {
   return FromHandle(info.Env(), key.Commit(length));
 }
 
+// Zeroes a message's chunks whatever becomes of the call.
+struct WipeChunks {
+  const std::vector<MutableBytes>& chunks;
+  ~WipeChunks() {
+    for (const MutableBytes& chunk : chunks) Wipe(chunk.data(), chunk.size());
+  }
+};
+
 Napi::Value KeyImportJson(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   if (!info[0].IsArray()) ThrowArgument(env, "chunks is not an array");
   const auto array = info[0].As<Napi::Array>();
   std::vector<MutableBytes> chunks;
-  for (uint32_t i = 0; i < array.Length(); ++i) chunks.push_back(BytesOf(array.Get(i), "a chunk"));
+  const WipeChunks wipe{chunks};
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value chunk = array.Get(i);
+    if (IsBytes(chunk)) chunks.push_back(BytesOf(chunk, "a chunk"));
+  }
+  if (chunks.size() != array.Length()) ThrowArgument(env, "a chunk is not a Uint8Array");
   const std::string member = TextOf(info[1], "member");
   const vault::JsonImport imported = ValueOrThrow(env, vault::ImportFromJson(chunks, member));
   Napi::Object out = Napi::Object::New(env);

@@ -8,16 +8,25 @@
 
 namespace volseal {
 
-// A handle is generation * 2^20 + index, at most 2^52: exact as a JavaScript number. 0 is never a handle.
-constexpr uint64_t kHandleIndexBits = 20;
-constexpr uint64_t kHandleMax = (uint64_t{1} << 52) - 1;
-constexpr uint64_t MakeHandle(uint32_t generation, size_t index) {
-  return uint64_t{generation} << kHandleIndexBits | index;
-}
-constexpr size_t HandleIndex(uint64_t handle) { return handle & ((uint64_t{1} << kHandleIndexBits) - 1); }
-constexpr uint32_t HandleGeneration(uint64_t handle) { return static_cast<uint32_t>(handle >> kHandleIndexBits); }
+// What a handle names. The kind is part of the number, so that no handle is taken for one of another kind.
+enum class HandleKind : uint64_t { kKey = 1, kDevice = 2, kTransform = 3 };
 
-template <typename T>
+// A handle is generation * 2^20 + kind * 2^18 + index, at most 2^52: exact as a JavaScript number. 0 is never a handle.
+constexpr int kHandleIndexBits = 18;
+constexpr int kHandleGenerationShift = 20;
+constexpr size_t kHandleIndexEnd = size_t{1} << kHandleIndexBits;
+constexpr uint64_t kHandleMax = (uint64_t{1} << 52) - 1;
+
+constexpr uint64_t MakeHandle(HandleKind kind, uint32_t generation, size_t index) {
+  return uint64_t{generation} << kHandleGenerationShift | static_cast<uint64_t>(kind) << kHandleIndexBits | index;
+}
+constexpr size_t HandleIndex(uint64_t handle) { return handle & (kHandleIndexEnd - 1); }
+constexpr uint32_t HandleGeneration(uint64_t handle) { return static_cast<uint32_t>(handle >> kHandleGenerationShift); }
+constexpr bool IsHandleOf(HandleKind kind, uint64_t handle) {
+  return (handle >> kHandleIndexBits & 3) == static_cast<uint64_t>(kind);
+}
+
+template <typename T, HandleKind kKind>
 class HandleTable {
  public:
   uint64_t Add(std::shared_ptr<T> object) {
@@ -26,7 +35,7 @@ class HandleTable {
     while (index < entries_.size() && (entries_[index].object || entries_[index].generation == UINT32_MAX)) ++index;
     if (index == entries_.size()) entries_.emplace_back();
     entries_[index].object = std::move(object);
-    return MakeHandle(++entries_[index].generation, index);
+    return MakeHandle(kKind, ++entries_[index].generation, index);
   }
 
   // The object, or nullptr where the handle names none.
@@ -51,7 +60,9 @@ class HandleTable {
 
   Entry* EntryOf(uint64_t handle) {
     const size_t index = HandleIndex(handle);
-    if (index >= entries_.size() || entries_[index].generation != HandleGeneration(handle)) return nullptr;
+    if (!IsHandleOf(kKind, handle) || index >= entries_.size() ||
+        entries_[index].generation != HandleGeneration(handle))
+      return nullptr;
     return &entries_[index];
   }
 

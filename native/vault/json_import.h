@@ -19,9 +19,9 @@ struct JsonImport {
   std::vector<uint8_t> body;     // the message, the member's text overwritten with "A"
 };
 
-// `chunks` are the message in order; they are zeroed whatever happens. Only a member of the outermost object counts.
-// kArgument: not JSON as far as the scan reads, the member twice or not a string of base64 for 1 to 4096 bytes, too
-// long.
+// `chunks` are the message in order; the caller zeroes them. Only a member of the outermost object counts.
+// kArgument: not JSON as far as the scan reads, the member twice or not a string of base64 for 1
+// to 4096 bytes, too long.
 Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member);
 
 // Decodes `text` into the vault and overwrites it with "A" whatever happens.

@@ -20,7 +20,7 @@ Vault& Vault::OfProcess() {
 }
 
 Status Vault::Grow() {
-  if (slots_.size() >= size_t{1} << kHandleIndexBits) return Failure(Code::kMemoryLock, "the key vault is full");
+  if (slots_.size() + kSlotsPerMapping > kHandleIndexEnd) return Failure(Code::kMemoryLock, "the key vault is full");
   auto pages = MapLockedPages(kSlotsPerMapping * kSlotBytes);
   if (!pages.ok()) return pages.status();
   backend_ = pages.value().backend;
@@ -52,7 +52,7 @@ Result<NewKey> Vault::Reserve() {
 
 Vault::Slot* Vault::SlotOf(KeyHandle handle) {
   const size_t index = HandleIndex(handle);
-  if (index >= slots_.size()) return nullptr;
+  if (!IsHandleOf(HandleKind::kKey, handle) || index >= slots_.size()) return nullptr;
   Slot& slot = slots_[index];
   return slot.state == State::kLive && slot.generation == HandleGeneration(handle) ? &slot : nullptr;
 }
@@ -121,7 +121,7 @@ KeyHandle NewKey::Commit(size_t key_bytes) {
   Vault::Slot& slot = vault->slots_[index_];
   slot.state = Vault::State::kLive;
   slot.length = key_bytes;
-  return MakeHandle(++slot.generation, index_);
+  return MakeHandle(HandleKind::kKey, ++slot.generation, index_);
 }
 
 PinnedKey::PinnedKey(PinnedKey&& other) noexcept

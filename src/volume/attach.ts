@@ -12,6 +12,8 @@ export interface AttachOptions {
   header?: string | undefined;
   /** Where the key is unwrapped; default: what the header records, unless that is a URL. */
   kms?: string | undefined;
+  /** Where the embedded KMS lies if neither `kms` nor the header says. Default: the user's data folder. */
+  embeddedHome?: string | undefined;
   /** Pairs that the volume's encryption context must have: whose volume the caller expects this to be. */
   encryptionContext?: EncryptionContext | undefined;
   /** Several readers may attach the same volume; a writer is alone. */

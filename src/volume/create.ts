@@ -3,8 +3,8 @@
  * encryption context; the data key comes into being inside KMS and is unwrapped into the vault only.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { namingPath, VolsealError, withPath } from '../errors.js';
+import type { FileHandle } from 'node:fs/promises';
+import { namingPath, VolsealError } from '../errors.js';
 import { openKms, type WrappedKey } from '../kms/client.js';
 import { checkContext, type EncryptionContext } from '../kms/encryption-context.js';
 import { type KmsEndpoint, kmsUri, parseKmsUri } from '../kms/endpoint.js';
@@ -13,6 +13,7 @@ import { newHeader } from '../luks2/new-header.js';
 import { writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { leasePool } from '../workers/pool.js';
+import { dataFileBytes, openDataFile } from './data-file.js';
 import { describeVolume, type VolumeInfo } from './info.js';
 import { checkTarget, openTarget } from './target-file.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
@@ -27,6 +28,8 @@ export const DEFAULT_KEY = 'alias/aws/ebs';
 export interface NewVolumeOptions extends JobOptions {
   /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. */
   kms?: string | undefined;
+  /** Where the embedded KMS lies if `kms` does not say. Default: the user's data folder. */
+  embeddedHome?: string | undefined;
   /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
   key?: string | undefined;
   /** Pairs beside `aws:ebs:id`, for instance the volume's user. */
@@ -64,7 +67,7 @@ interface Source {
  */
 export async function encryptImage(imagePath: string, volumePath: string, options: EncryptOptions = {}): Promise<VolumeInfo> {
   const sectorBytes = checkSectorBytes(options.sectorBytes);
-  await using image = await openImage(imagePath);
+  await using image = await openDataFile(imagePath, constants.O_RDONLY);
   const imageBytes = checkImageSize(image, imagePath, sectorBytes, options.pad === true);
   return await buildVolume({ path: imagePath, fd: image.fd, imageBytes }, volumePath, sectorBytes, options);
 }
@@ -91,7 +94,7 @@ export async function createVolume(volumePath: string, options: CreateOptions): 
 
 async function buildVolume(source: Source, volumePath: string, sectorBytes: SectorBytes, options: NewVolumeOptions): Promise<VolumeInfo> {
   const force = options.force === true;
-  const endpoint = parseKmsUri(options.kms ?? 'embedded');
+  const endpoint = parseKmsUri(options.kms ?? 'embedded', options.embeddedHome);
   const volumeId = newVolumeId();
   const encryptionContext = contextOf(volumeId, options.encryptionContext);
   if (options.header === volumePath) throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
@@ -189,17 +192,8 @@ function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorByt
   return known;
 }
 
-async function openImage(path: string): Promise<FileHandle> {
-  return namingPath(path, () => open(path, constants.O_RDONLY | constants.O_NONBLOCK));
-}
-
 function checkImageSize(image: FileHandle, path: string, sectorBytes: number, pad: boolean): number {
-  let sizeBytes: number;
-  try {
-    sizeBytes = native.fileSize(image.fd);
-  } catch (error) {
-    throw withPath(error, path);
-  }
+  const sizeBytes = dataFileBytes(image, path);
   if (sizeBytes === 0 || sizeBytes > VOLUME_BYTES_MAX || (sizeBytes % sectorBytes !== 0 && !pad)) {
     const problem = sizeBytes === 0 ? 'the image is empty' : `${sizeBytes} bytes are not a whole number of ${sectorBytes}-byte sectors`;
     throw new VolsealError('ERR_IMAGE_SIZE', `${path}: ${problem}`, { details: { path, sizeBytes, sectorBytes } });

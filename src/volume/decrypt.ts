@@ -11,6 +11,8 @@ export interface DecryptOptions extends JobOptions {
   header?: string | undefined;
   /** Where the key is unwrapped; default: what the header records, unless that is a URL. */
   kms?: string | undefined;
+  /** Where the embedded KMS lies if neither `kms` nor the header says. Default: the user's data folder. */
+  embeddedHome?: string | undefined;
   /** Pairs that the volume's encryption context must have. */
   encryptionContext?: EncryptionContext | undefined;
   /** Replaces an existing image once its successor is whole. */

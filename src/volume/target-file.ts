@@ -8,6 +8,7 @@ import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promi
 import { basename, dirname, join } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
 import { native } from '../native.js';
+import { describeKind } from './data-file.js';
 
 export interface TargetFile {
   /** Open for reading and writing, empty. */
@@ -22,7 +23,7 @@ export interface TargetFile {
  * Refuses a place that must not be written to, before any work is done.
  *
  * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is no regular file (a folder, a device, a pipe);
- * `ERR_STATE_BUSY` where it is a volume that somebody has attached; `ERR_IO`
+ * `ERR_STATE_BUSY` where it is a volume that somebody has attached for writing; `ERR_IO`
  */
 export async function checkTarget(path: string, force: boolean): Promise<void> {
   const existing = await statIfThere(path);
@@ -36,7 +37,8 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
     return;
   }
   if (!existing.isFile()) {
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is ${describeKind(existing)}, and a target is a regular file`, { details: { path } });
+    const kind = describeKind(existing);
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}, and a target is a regular file`, { details: { path, kind } });
   }
   if (!force) throw targetExists(path);
   await refuseIfAttached(path);
@@ -76,19 +78,14 @@ function targetExists(path: string): VolsealError {
   return new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already and was left as it is`, { details: { path } });
 }
 
-function describeKind(file: Stats): string {
-  if (file.isDirectory()) return 'a folder';
-  if (file.isBlockDevice() || file.isCharacterDevice()) return 'a device';
-  return file.isFIFO() ? 'a pipe' : 'no regular file';
-}
-
 async function refuseIfAttached(path: string): Promise<void> {
   const file = await namingPath(path, () => open(path, 'r'));
   try {
-    native.fileLock(file.fd, true);
+    // Shared: readers keep what they have open, and decrypting a volume onto itself holds a shared lock too.
+    native.fileLock(file.fd, false);
   } catch (error) {
     if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
-    throw new VolsealError('ERR_STATE_BUSY', `${path}: is attached, and cannot be replaced before it is detached`, {
+    throw new VolsealError('ERR_STATE_BUSY', `${path}: is attached for writing, and cannot be replaced before it is detached`, {
       cause: error,
       details: { path },
     });

@@ -3,8 +3,8 @@
  * what it says; nothing here holds a key.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { namingPath, VolsealError, withPath } from '../errors.js';
+import type { FileHandle } from 'node:fs/promises';
+import { VolsealError, withPath } from '../errors.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import { describeContext } from '../kms/encryption-context.js';
 import { type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
@@ -14,6 +14,7 @@ import { readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
+import { dataFileBytes, openDataFile } from './data-file.js';
 
 export interface OpenVolumeOptions {
   /** The file with the header, where that is detached. */
@@ -44,7 +45,7 @@ export interface VolumeFile {
  */
 export async function openVolumeFile(path: string, options: OpenVolumeOptions): Promise<VolumeFile> {
   const flags = options.writable ? constants.O_RDWR : constants.O_RDONLY;
-  const data = await openWithoutWaiting(path, flags);
+  const data = await openDataFile(path, flags);
   const headerPath = options.header ?? path;
   let header = data;
   const close = async (): Promise<void> => {
@@ -52,10 +53,9 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
     if (header !== data) await header.close();
   };
   try {
-    const fileBytes = sizeOf(data, path);
+    const fileBytes = dataFileBytes(data, path);
     if (options.lock !== 'none') lockFile(data, path, options.lock === 'exclusive');
-    if (options.header !== undefined) header = await openWithoutWaiting(options.header, flags);
-    sizeOf(header, headerPath);
+    if (options.header !== undefined) header = await openDataFile(options.header, flags);
     const found = await readHeader(header, headerPath);
     const { segment } = assertSupported(found.header.metadata, headerPath);
     const token = findToken(found.header.metadata, headerPath);
@@ -65,19 +65,6 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
   } catch (error) {
     await close();
     throw error;
-  }
-}
-
-/** A pipe that nobody writes to must not hang us before it can be refused. */
-async function openWithoutWaiting(path: string, flags: number): Promise<FileHandle> {
-  return namingPath(path, () => open(path, flags | constants.O_NONBLOCK));
-}
-
-function sizeOf(file: FileHandle, path: string): number {
-  try {
-    return native.fileSize(file.fd);
-  } catch (error) {
-    throw withPath(error, path);
   }
 }
 
@@ -128,12 +115,13 @@ function dataBytes(segment: DataSegment, token: VolumeToken, fileBytes: number, 
  * Where to ask for this volume's key: what the caller names, else what the header records. A URL from a header is never followed:
  * whoever wrote the header would choose who answers.
  *
+ * @param embeddedHome where the embedded KMS lies if neither says; default: the user's data folder
  * @throws {VolsealError} `ERR_ARGUMENT`
  */
-export function chooseKms(kms: string | undefined, volume: VolumeFile): KmsEndpoint {
-  if (kms !== undefined) return parseKmsUri(kms);
+export function chooseKms(kms: string | undefined, embeddedHome: string | undefined, volume: VolumeFile): KmsEndpoint {
+  if (kms !== undefined) return parseKmsUri(kms, embeddedHome);
   const recorded = volume.token.kms;
-  if (recorded === 'embedded' || recorded.startsWith('aws:')) return parseKmsUri(recorded);
+  if (recorded === 'embedded' || recorded.startsWith('aws:')) return parseKmsUri(recorded, embeddedHome);
   throw new VolsealError(
     'ERR_ARGUMENT',
     `${volume.path}: its key was wrapped by the KMS at ${recorded}; name that KMS yourself if you trust it`,
@@ -162,7 +150,7 @@ export function checkExpectedContext(expected: EncryptionContext | undefined, vo
  */
 export async function unlockVolume(
   volume: VolumeFile,
-  options: { kms?: string | undefined; encryptionContext?: EncryptionContext | undefined },
+  options: { kms?: string | undefined; embeddedHome?: string | undefined; encryptionContext?: EncryptionContext | undefined },
   pool: PoolLease,
 ): Promise<KeyHandle> {
   checkExpectedContext(options.encryptionContext, volume);
@@ -170,7 +158,7 @@ export async function unlockVolume(
   try {
     return await pool.run({
       kind: 'unlock',
-      kms: chooseKms(options.kms, volume),
+      kms: chooseKms(options.kms, options.embeddedHome, volume),
       request: { keyArn: keyId, encryptedDataKey, context: encryptionContext },
       header: volume.found.header,
       headerPath: volume.headerPath,

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Makes a Debian 12 machine with Node ready to build and run volseal; with --test, to test it as well.
+#
+#   scripts/setup.sh [--test]
+#
+# Installs what is missing through apt-get (with sudo where it has to), then the packages of package-lock.json; npm's own life cycle
+# compiles the addon and the TypeScript. Safe to run again: where nothing is missing it takes seconds and asks for no rights.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+# command:package. Commands are looked for rather than packages, so that what was installed in another way counts.
+build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
+test_needs=(
+  cryptsetup:cryptsetup-bin qemu-img:qemu-utils aws:awscli strace:strace clang-format:clang-format
+  qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
+)
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+with_tests=false
+for argument in "$@"; do
+  case $argument in
+    --test) with_tests=true ;;
+    *) echo "usage: scripts/setup.sh [--test]" >&2; exit 2 ;;
+  esac
+done
+
+# Runs a command without its output, which is shown if it fails.
+quietly() {
+  local log status=0
+  log=$(mktemp)
+  "$@" >"$log" 2>&1 </dev/null || status=$?
+  if ((status != 0)); then
+    cat "$log" >&2
+    printf 'setup: failed with status %d: %s\n' "$status" "$*" >&2
+  fi
+  rm -f "$log"
+  return "$status"
+}
+
+# Sets `privileged`: what goes before a command that only root may run.
+privileged=()
+become_root_for() {
+  ((EUID == 0)) && return
+  command -v sudo >/dev/null || fail "needs root to $*: run it as root, or install sudo"
+  privileged=(sudo)
+}
+
+lists_are_fresh=false
+refresh_lists() {
+  $lists_are_fresh && return
+  become_root_for "refresh the package lists"
+  say "refreshing the package lists"
+  quietly "${privileged[@]}" apt-get update -qq
+  lists_are_fresh=true
+}
+
+check_node() {
+  command -v node >/dev/null || fail "Node 20.17 or later is needed and no node is in the PATH: see https://nodejs.org/en/download"
+  command -v npm >/dev/null || fail "npm is needed (it comes with Node's own distributions)"
+  node -e 'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 17) ? 0 : 1)' ||
+    fail "Node 20.17 or later is needed, this one is $(node --version)"
+}
+
+# System folders come first: a tool of the same name in somebody's own folder may be another program.
+has_command() { PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH" command -v "$1" >/dev/null; }
+
+install_needs() {
+  local missing=() need
+  for need in "$@"; do
+    has_command "${need%%:*}" || missing+=("${need##*:}")
+  done
+  ((${#missing[@]} == 0)) && return
+  command -v apt-get >/dev/null || fail "these Debian packages (or your system's like) are missing: ${missing[*]}"
+  become_root_for "install ${missing[*]}"
+  refresh_lists
+  say "installing ${missing[*]}"
+  quietly "${privileged[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# npm ci writes node_modules/.package-lock.json last, so a newer lock file means that it has to run again.
+install_packages() {
+  if [[ node_modules/.package-lock.json -nt package-lock.json && node_modules/.package-lock.json -nt package.json ]]; then
+    quietly npm run --silent build:native
+    quietly npm run --silent build
+  else
+    say "installing npm packages, compiling the addon"
+    quietly npm ci --include=dev --no-audit --no-fund
+  fi
+}
+
+check_node
+if $with_tests; then
+  install_needs "${build_needs[@]}" "${test_needs[@]}"
+else
+  install_needs "${build_needs[@]}"
+fi
+install_packages
+if $with_tests && [[ $(uname -m) == x86_64 ]] && ! test/interop/linux-guest --is-prepared; then
+  # The guest's kernel is downloaded as a package file and never installed; only the lists must be there to find it.
+  refresh_lists
+  say "preparing the Linux guest"
+  quietly test/interop/linux-guest --prepare
+fi
+say "ready"

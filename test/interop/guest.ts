@@ -1,0 +1,63 @@
+/** A real Linux kernel as a judge: runs a script under qemu with files of ours as its disks. See the script `linux-guest`. */
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { skipWithout } from './tools.js';
+
+const LINUX_GUEST = fileURLToPath(new URL('../../../test/interop/linux-guest', import.meta.url));
+
+/** A test's `skip` option: what a guest run needs. */
+export const skipGuest = (): string | false =>
+  process.arch === 'x64'
+    ? skipWithout('qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'flock', 'cryptsetup')
+    : 'the guest is an x86-64 one';
+
+export interface GuestRun {
+  /** Files of the host; in this order /dev/vda, /dev/vdb, ... */
+  disks?: string[];
+  /** Path in the guest to path on the host: copies of small files. */
+  files?: Record<string, string>;
+  /** busybox sh; say `set -e`. cryptsetup, mkfs.ext4, e2fsck, mount, dd, sha256sum are there. */
+  script: string;
+}
+
+/**
+ * Boots the guest and runs the script, about 10 seconds.
+ * @returns what the script printed
+ * @throws {Error} where the script ends with another status than 0 or the guest does not boot; the message has all it printed
+ */
+export async function runGuest({ disks = [], files = {}, script }: GuestRun): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'volseal-guest-'));
+  try {
+    const scriptFile = join(folder, 'script');
+    await writeFile(scriptFile, script);
+    return await runToEnd([
+      ...disks.flatMap((disk) => ['--disk', disk]),
+      ...Object.entries(files).flatMap(([guestPath, hostPath]) => ['--file', `${hostPath}:${guestPath}`]),
+      scriptFile,
+    ]);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function runToEnd(args: string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(LINUX_GUEST, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    let complaints = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      complaints += text;
+    });
+    child.on('error', reject);
+    child.on('close', (status) => {
+      if (status === 0) resolve(output);
+      else reject(new Error(`the guest's script ended with ${status}\n${output}${complaints}`));
+    });
+  });
+}

@@ -1,0 +1,134 @@
+/** Who may import whom (docs/ARCHITECTURE.md), as functions from files to complaints, so that a test can plant a violation. */
+import { posix } from 'node:path';
+import { codeOnly, linesWith, type SourceFile } from './sources.js';
+
+/** Each layer may import itself and the layers above its line; layers of one line do not know each other. */
+const SOURCE_LAYERS: readonly (readonly string[])[] = [
+  ['errors', 'limits'],
+  ['native', 'audit'],
+  ['kms', 'luks2'],
+  ['workers'],
+  ['volume'],
+  ['nbd', 'workspaces'],
+  ['index'],
+  ['cli'],
+];
+
+const NATIVE_LAYERS = ['base', 'xts', 'vault', 'engine', 'nbd', 'addon'];
+
+interface Import {
+  from: string;
+  to: string;
+}
+
+/** `src/kms/client.ts` -> `kms`, `src/errors.ts` -> `errors`. */
+const layerOf = (path: string): string => posix.basename(path.split('/')[1] ?? '', '.ts');
+
+const rankOf = (layer: string): number => SOURCE_LAYERS.findIndex((layers) => layers.includes(layer));
+
+/** Every import of another file of the project: static, of types, re-export and dynamic. */
+function importsOf(file: SourceFile): Import[] {
+  const pattern = /(?:\bfrom\s*|\bimport\s*\(\s*|\bimport\s+)(['"])(\.[^'"]*)\1/g;
+  return [...file.text.matchAll(pattern)].map((match) => ({
+    from: file.path,
+    to: posix.join(posix.dirname(file.path), match[2]!).replace(/\.js$/, '.ts'),
+  }));
+}
+
+const isSource = ({ path }: SourceFile): boolean => path.startsWith('src/') && path.endsWith('.ts');
+const isNative = ({ path }: SourceFile): boolean => /^native\/.*\.(cc|h)$/.test(path);
+
+/** Imports between the folders of src/ that go the wrong way, and files that belong to no layer. */
+export function wrongLayers(files: SourceFile[]): string[] {
+  return files.filter(isSource).flatMap((file) => {
+    const layer = layerOf(file.path);
+    if (rankOf(layer) === -1) return [`${file.path}: belongs to no layer: name it in SOURCE_LAYERS of test/structure/import-rules.ts`];
+    return importsOf(file)
+      .filter(({ to }) => to.startsWith('src/') && layerOf(to) !== layer && rankOf(layerOf(to)) >= rankOf(layer))
+      .map(({ from, to }) => `${from}: ${layer} must not import ${to}`);
+  });
+}
+
+/** Circles of files in src/ that import each other. */
+export function importCycles(files: SourceFile[]): string[] {
+  const edges = new Map(files.filter(isSource).map((file) => [file.path, importsOf(file).map(({ to }) => to)]));
+  const finished = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (path: string, trail: string[]): void => {
+    const start = trail.indexOf(path);
+    if (start !== -1) cycles.push([...trail.slice(start), path].join(' -> '));
+    if (start !== -1 || finished.has(path)) return;
+    for (const next of edges.get(path) ?? []) visit(next, [...trail, path]);
+    finished.add(path);
+  };
+  for (const path of edges.keys()) visit(path, []);
+  return cycles;
+}
+
+/** What both sides of the KMS wire may share. */
+const KMS_COMMON = ['src/kms/wire.ts', 'src/kms/encryption-context.ts', 'src/kms/socket-wipe.ts'];
+/** The doors of the embedded KMS. */
+const KMS_DOORS = ['src/kms/embedded/service.ts', 'src/kms/embedded/http.ts'];
+
+/** The KMS client and the embedded KMS meet in the wire protocol and nowhere else. */
+export function kmsSidesMixed(files: SourceFile[]): string[] {
+  const embedded = (path: string): boolean => path.startsWith('src/kms/embedded/');
+  const complaints = files.filter(isSource).flatMap((file) =>
+    importsOf(file).flatMap(({ from, to }) => {
+      if (embedded(to) && !embedded(from) && !KMS_DOORS.includes(to)) return [`${from}: enters the embedded KMS beside its doors: ${to}`];
+      const clientSide = to.startsWith('src/kms/') && !embedded(to) && !KMS_COMMON.includes(to);
+      return embedded(from) && clientSide ? [`${from}: the embedded KMS must not know the client: ${to}`] : [];
+    }),
+  );
+  return complaints;
+}
+
+/** Only src/native.ts loads the addon; others take its types and functions from there. */
+export function otherLoaders(files: SourceFile[]): string[] {
+  return files
+    .filter((file) => isSource(file) && file.path !== 'src/native.ts')
+    .flatMap((file) => [
+      ...linesWith(file, /\bcreateRequire\b|\.node['"`]|process\.dlopen/, 'only src/native.ts loads the addon'),
+      ...linesWith(file, /from\s+['"][./]*\/binding(\.js)?['"]/, 'take the contract from src/native.ts'),
+    ]);
+}
+
+/** Only cli/ reads the environment, writes to the terminal or exits. */
+export function terminalOutsideCli(files: SourceFile[]): string[] {
+  const pattern = /\bprocess\.(env|exit|exitCode|stdout|stderr|stdin|argv)\b|\bconsole\.|from 'node:process'/;
+  return files
+    .filter((file) => isSource(file) && !file.path.startsWith('src/cli/'))
+    .flatMap((file) => linesWith(file, pattern, 'only src/cli does this', codeOnly(file.text)));
+}
+
+/** Includes between the folders of native/ that go the wrong way. */
+export function wrongIncludes(files: SourceFile[]): string[] {
+  return files.filter(isNative).flatMap((file) => {
+    const rank = NATIVE_LAYERS.indexOf(file.path.split('/')[1]!);
+    if (rank === -1) return [`${file.path}: belongs to no layer: name it in NATIVE_LAYERS of test/structure/import-rules.ts`];
+    return [...file.text.matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)].flatMap((match) => {
+      const included = match[1]!;
+      if (!included.includes('/') || included.includes('..')) return [`${file.path}: include "${included}" by its path below native/`];
+      const other = NATIVE_LAYERS.indexOf(included.split('/')[0]!);
+      return other > rank || other === -1 ? [`${file.path}: must not include "${included}"`] : [];
+    });
+  });
+}
+
+/** Only addon/ sees Node's interface; only one file per instruction set sees its intrinsics. */
+export function foreignHeaders(files: SourceFile[]): string[] {
+  return files
+    .filter(isNative)
+    .flatMap((file) => [
+      ...(file.path.startsWith('native/addon/')
+        ? []
+        : linesWith(file, /^\s*#\s*include\s*[<"](napi|node_api|js_native_api|node|v8|uv)\b[^>"]*[>"]/, 'only native/addon sees Node')),
+      ...(/^native\/xts\/xts_[a-z0-9]+\.cc$/.test(file.path)
+        ? []
+        : linesWith(
+            file,
+            /^\s*#\s*include\s*[<"]([a-z0-9]*intrin|arm_neon|arm_acle)\.h[>"]/,
+            'only native/xts/xts_<isa>.cc sees intrinsics',
+          )),
+    ]);
+}

@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict';
+import { createDecipheriv } from 'node:crypto';
+import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { createVolume, decryptImage, describeVolume, encryptImage, type Progress } from '../../src/index.js';
+import { openKms } from '../../src/kms/client.js';
+import { parseKmsUri } from '../../src/kms/endpoint.js';
+import { native } from '../../src/native.js';
+import { poolIsRunning } from '../../src/workers/pool.js';
+import { type Sandbox, sandbox } from './sandbox.js';
+
+/** The data key of a volume, as its owner can ask KMS for it. */
+async function dataKeyOf(box: Sandbox, volume: string, header?: string): Promise<Buffer> {
+  const info = await describeVolume(box.path(volume), { header });
+  const kms = openKms(parseKmsUri(box.kms));
+  const handle = await kms.unwrapKey({
+    keyArn: info.keyId,
+    encryptedDataKey: Buffer.from(info.encryptedDataKey, 'base64'),
+    context: info.encryptionContext,
+  });
+  kms.close();
+  const text = Buffer.alloc(88);
+  native.keyRevealBase64(handle, text, 0);
+  native.keyWipe(handle);
+  return Buffer.from(text.toString('latin1'), 'base64');
+}
+
+function decryptSectors(key: Buffer, ciphertext: Buffer, sectorBytes: number): Buffer {
+  const sectors: Buffer[] = [];
+  for (let at = 0; at < ciphertext.length; at += sectorBytes) {
+    const tweak = Buffer.alloc(16);
+    tweak.writeBigUInt64LE(BigInt(at / 512));
+    sectors.push(createDecipheriv('aes-256-xts', key, tweak).update(ciphertext.subarray(at, at + sectorBytes)));
+  }
+  return Buffer.concat(sectors);
+}
+
+describe('encrypt and decrypt', () => {
+  for (const sectorBytes of [512, 1024, 2048, 4096]) {
+    for (const detached of [false, true]) {
+      test(`${sectorBytes}-byte sectors, ${detached ? 'detached' : 'embedded'} header: OpenSSL agrees, the image comes back`, async (t) => {
+        const box = sandbox(t);
+        const image = box.image('disk image.raw', 9 * 1024 * 1024 + 5 * 4096);
+        const header = detached ? box.path('disk.header') : undefined;
+        const info = await encryptImage(box.path('disk image.raw'), box.path('disk.vol'), { kms: box.kms, sectorBytes, header });
+        assert.equal(info.sectorBytes, sectorBytes);
+        assert.equal(info.sizeBytes, image.length);
+        assert.equal(info.dataOffsetBytes, detached ? 0 : 1024 * 1024);
+        assert.match(info.volumeId, /^vol-[0-9a-f]{17}$/);
+        assert.deepEqual(info.encryptionContext, { 'aws:ebs:id': info.volumeId });
+
+        const ciphertext = box.contents('disk.vol').subarray(info.dataOffsetBytes);
+        assert.ok(decryptSectors(await dataKeyOf(box, 'disk.vol', header), ciphertext, sectorBytes).equals(image));
+        await decryptImage(box.path('disk.vol'), box.path('again.raw'), { kms: box.kms, header });
+        assert.ok(box.contents('again.raw').equals(image));
+        assert.equal(poolIsRunning(), false);
+        assert.equal(native.vaultInfo().liveKeys, 0);
+      });
+    }
+  }
+
+  test('two volumes of one image share nothing: other keys, other ids', async (t) => {
+    const box = sandbox(t);
+    box.image('a.raw', 4096);
+    const one = await encryptImage(box.path('a.raw'), box.path('1.vol'), { kms: box.kms });
+    const two = await encryptImage(box.path('a.raw'), box.path('2.vol'), { kms: box.kms });
+    assert.notEqual(one.volumeId, two.volumeId);
+    assert.notEqual(one.encryptedDataKey, two.encryptedDataKey);
+    assert.notDeepEqual(await dataKeyOf(box, '1.vol'), await dataKeyOf(box, '2.vol'));
+  });
+
+  for (const bytes of [1, 511, 513, 4095, 4097, 1024 * 1024 + 1, 8 * 1024 * 1024 - 1, 8 * 1024 * 1024 + 511]) {
+    test(`an image of ${bytes} bytes is refused, or padded and given back at its exact length`, async (t) => {
+      const box = sandbox(t);
+      const image = box.image('odd.raw', bytes);
+      const refused = encryptImage(box.path('odd.raw'), box.path('odd.vol'), { kms: box.kms });
+      await assert.rejects(refused, { code: 'ERR_IMAGE_SIZE', details: { path: box.path('odd.raw'), sizeBytes: bytes, sectorBytes: 512 } });
+      assert.equal(existsSync(box.path('odd.vol')), false);
+      for (const sectorBytes of [512, 4096]) {
+        const options = { kms: box.kms, sectorBytes, pad: true, force: true };
+        const info = await encryptImage(box.path('odd.raw'), box.path('odd.vol'), options);
+        assert.equal(info.imageBytes, bytes);
+        assert.equal(info.sizeBytes, Math.ceil(bytes / sectorBytes) * sectorBytes);
+        await decryptImage(box.path('odd.vol'), box.path('back.raw'), { kms: box.kms, force: true });
+        assert.ok(box.contents('back.raw').equals(image));
+      }
+    });
+  }
+
+  test('tmpfs, which may not take O_DIRECT, gives the same volume and image', async (t) => {
+    const box = sandbox(t, '/dev/shm');
+    const image = box.image('a.raw', 3 * 1024 * 1024 + 512);
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+    await decryptImage(box.path('a.vol'), box.path('b.raw'), { kms: box.kms });
+    assert.ok(box.contents('b.raw').equals(image));
+  });
+
+  test('progress grows to the whole, and ends there', async (t) => {
+    const box = sandbox(t);
+    box.image('a.raw', 40 * 1024 * 1024);
+    const seen: Progress[] = [];
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, onProgress: (progress) => seen.push(progress) });
+    assert.deepEqual(seen.at(-1), { doneBytes: 40 * 1024 * 1024, totalBytes: 40 * 1024 * 1024 });
+    assert.ok(seen.every(({ doneBytes }, i) => i === 0 || doneBytes > seen[i - 1]!.doneBytes));
+  });
+
+  test('a signal ends the job: no volume, no temporary file, no key', async (t) => {
+    const box = sandbox(t);
+    box.image('a.raw', 64 * 1024 * 1024);
+    const controller = new AbortController();
+    const options = { kms: box.kms, signal: controller.signal, onProgress: () => controller.abort() };
+    await assert.rejects(encryptImage(box.path('a.raw'), box.path('a.vol'), options), { code: 'ERR_ABORTED' });
+    assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'home']);
+    assert.equal(native.vaultInfo().liveKeys, 0);
+    assert.equal(poolIsRunning(), false);
+  });
+});
+
+describe('create', () => {
+  test('a new volume reads as zeros, and no sector of it is a hole', async (t) => {
+    const box = sandbox(t);
+    const sizeBytes = 5 * 1024 * 1024 + 512;
+    const info = await createVolume(box.path('new.vol'), { sizeBytes, kms: box.kms, key: 'alias/aws/workspaces' });
+    assert.equal(info.sizeBytes, sizeBytes);
+    await decryptImage(box.path('new.vol'), box.path('new.raw'), { kms: box.kms });
+    assert.ok(box.contents('new.raw').equals(Buffer.alloc(sizeBytes)));
+    const ciphertext = box.contents('new.vol').subarray(info.dataOffsetBytes);
+    for (let at = 0; at < sizeBytes; at += 512) assert.ok(!ciphertext.subarray(at, at + 512).equals(Buffer.alloc(512)));
+    assert.equal(statSync(box.path('new.vol')).mode & 0o777, 0o600);
+  });
+
+  for (const sizeBytes of [0, -512, 511, 513, 1.5, Number.NaN, 2 ** 60]) {
+    test(`a size of ${sizeBytes} is refused`, async (t) => {
+      const box = sandbox(t);
+      await assert.rejects(createVolume(box.path('new.vol'), { sizeBytes, kms: box.kms }), { code: 'ERR_IMAGE_SIZE' });
+      assert.deepEqual(readdirSync(box.folder), []);
+    });
+  }
+});
+
+describe('targets', () => {
+  test('an existing target is left as it is without force, and replaced whole with it', async (t) => {
+    const box = sandbox(t);
+    const image = box.image('a.raw', 4096);
+    writeFileSync(box.path('a.vol'), 'precious');
+    await assert.rejects(encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms }), { code: 'ERR_TARGET_EXISTS' });
+    assert.equal(box.contents('a.vol').toString(), 'precious');
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, force: true });
+    await assert.rejects(decryptImage(box.path('a.vol'), box.path('a.raw'), { kms: box.kms }), { code: 'ERR_TARGET_EXISTS' });
+    await decryptImage(box.path('a.vol'), box.path('a.raw'), { kms: box.kms, force: true });
+    assert.ok(box.contents('a.raw').equals(image));
+  });
+
+  test('a volume may take the place of its own image', async (t) => {
+    const box = sandbox(t);
+    const image = box.image('a.raw', 65536);
+    await encryptImage(box.path('a.raw'), box.path('a.raw'), { kms: box.kms, force: true });
+    await decryptImage(box.path('a.raw'), box.path('a.raw'), { kms: box.kms, force: true });
+    assert.ok(box.contents('a.raw').equals(image));
+  });
+
+  test('the header and the volume cannot be one detached file', async (t) => {
+    const box = sandbox(t);
+    box.image('a.raw', 4096);
+    const options = { kms: box.kms, header: box.path('a.vol') };
+    await assert.rejects(encryptImage(box.path('a.raw'), box.path('a.vol'), options), { code: 'ERR_ARGUMENT' });
+  });
+});

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SECTOR_SIZES } from '../../src/limits.js';
+import { type KeyHandle, native } from '../../src/native.js';
+import { withVolumeKey } from '../vault/test-keys.js';
+import { referenceTransform, SEED, seededBytes } from './reference.js';
+
+const SECTORS_MAX = 70;
+const CANARY = 0xe7;
+/** Multiples of 8, so that 4096-byte sectors have them too; runs from the later ones cross 2^32 and 2^48. */
+const FIRST_UNITS = [0, 8, 2 ** 32 - 24, 2 ** 48 - 24, 2 ** 53 - 8 * SECTORS_MAX - 8];
+
+interface Case {
+  handle: KeyHandle;
+  kernel: string | undefined;
+  encrypt: boolean;
+  sectorBytes: number;
+}
+
+/** Transforms at the given distances from a buffer's start, and sees that nothing beside the target changes. */
+function checkOnce({ handle, kernel, encrypt, sectorBytes }: Case, source: Buffer, expected: Buffer, unit: number, offset: number): void {
+  const inPlace = offset % 2 === 1;
+  const area = Buffer.alloc(source.length + 160, CANARY);
+  const target = area.subarray(offset, offset + source.length);
+  const input = inPlace ? target : Buffer.concat([Buffer.alloc((offset * 7) % 66), source]).subarray((offset * 7) % 66);
+  if (inPlace) source.copy(target);
+  if (kernel === undefined) native.xtsTransform(handle, encrypt, input, target, sectorBytes, unit);
+  else native.xtsTransform(handle, encrypt, input, target, sectorBytes, unit, kernel);
+  const what = `${kernel}, ${encrypt ? 'encrypt' : 'decrypt'}, ${source.length / sectorBytes} x ${sectorBytes}, unit ${unit}, offset ${offset}, seed ${SEED}`;
+  assert.ok(target.equals(expected), `other bytes than OpenSSL's: ${what}`);
+  assert.ok(inPlace || input.equals(source), `the source changed: ${what}`);
+  const beside = [...area.subarray(0, offset), ...area.subarray(offset + source.length)];
+  assert.ok(
+    beside.every((byte) => byte === CANARY),
+    `bytes beside the target changed: ${what}`,
+  );
+}
+
+for (const keyBytes of [64, 32]) {
+  for (const sectorBytes of SECTOR_SIZES) {
+    describe(`AES-${keyBytes * 4}-XTS, ${sectorBytes}-byte sectors, against OpenSSL`, () => {
+      for (const encrypt of [true, false]) {
+        test(encrypt ? 'encrypt' : 'decrypt', (t) => {
+          t.diagnostic(`seed ${SEED}`);
+          const random = seededBytes(SEED + keyBytes + sectorBytes + Number(encrypt));
+          const key = random(keyBytes);
+          withVolumeKey(key, (handle) => {
+            for (const firstUnit of FIRST_UNITS) {
+              const source = random(SECTORS_MAX * sectorBytes);
+              const expected = referenceTransform(key, encrypt, source, sectorBytes, firstUnit);
+              for (const kernel of native.xtsKernels()) {
+                for (let count = 1; count <= SECTORS_MAX; count++) {
+                  const start = random(1)[0]! % (SECTORS_MAX - count + 1);
+                  const range = [start * sectorBytes, (start + count) * sectorBytes] as const;
+                  const unit = firstUnit + range[0] / 512;
+                  const offset = count % 66;
+                  checkOnce({ handle, kernel, encrypt, sectorBytes }, source.subarray(...range), expected.subarray(...range), unit, offset);
+                }
+              }
+            }
+          });
+        });
+      }
+
+      test('large runs, and every address from 0 to 65', () => {
+        const random = seededBytes(SEED ^ (keyBytes * sectorBytes));
+        const key = random(keyBytes);
+        const source = random((2 * 1024 * 1024) / sectorBytes > 600 ? 601 * sectorBytes : 2 * 1024 * 1024 + sectorBytes);
+        const expected = referenceTransform(key, true, source, sectorBytes, 2 ** 32 - 64);
+        withVolumeKey(key, (handle) => {
+          for (const kernel of [...native.xtsKernels(), undefined]) {
+            checkOnce({ handle, kernel, encrypt: true, sectorBytes }, source, expected, 2 ** 32 - 64, 16);
+            checkOnce({ handle, kernel, encrypt: false, sectorBytes }, expected, source, 2 ** 32 - 64, 17);
+            for (let offset = 0; offset <= 65; offset++) {
+              const bytes = 2 * sectorBytes;
+              const encrypting = { handle, kernel, encrypt: true, sectorBytes };
+              checkOnce(encrypting, source.subarray(0, bytes), expected.subarray(0, bytes), 2 ** 32 - 64, offset);
+            }
+          }
+        });
+      });
+    });
+  }
+}
+
+test('the tweak counts in 512-byte units whatever the sector size', () => {
+  const random = seededBytes(SEED);
+  withVolumeKey(random(64), (handle) => {
+    const plaintext = random(4096);
+    const first = Buffer.alloc(8192);
+    native.xtsTransform(handle, true, Buffer.concat([random(4096), plaintext]), first, 4096, 0);
+    const second = Buffer.alloc(4096);
+    native.xtsTransform(handle, true, plaintext, second, 4096, 8);
+    assert.ok(first.subarray(4096).equals(second));
+  });
+});
+
+test('the first 512 bytes of a sector are the same at every sector size', () => {
+  const random = seededBytes(SEED);
+  withVolumeKey(random(64), (handle) => {
+    const plaintext = random(4096);
+    const beginnings = SECTOR_SIZES.map((sectorBytes) => {
+      const target = Buffer.alloc(4096);
+      native.xtsTransform(handle, true, plaintext, target, sectorBytes, 64);
+      return target.toString('hex', 0, 512);
+    });
+    assert.equal(new Set(beginnings).size, 1);
+  });
+});

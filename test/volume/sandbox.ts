@@ -4,6 +4,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { describeVolume } from '../../src/index.js';
+import { openKms } from '../../src/kms/client.js';
+import { parseKmsUri } from '../../src/kms/endpoint.js';
+import { native } from '../../src/native.js';
 
 export interface Sandbox {
   folder: string;
@@ -32,4 +36,20 @@ export function sandbox(test: Pick<TestContext, 'after'>, parent: string = tmpdi
     },
     contents: (name) => readFileSync(path(name)),
   };
+}
+
+/** The data key of a volume, as its owner can ask KMS for it: 64 bytes. For tests only: no product code has a key in an array. */
+export async function dataKeyOf(volumePath: string, kms: string, header?: string): Promise<Buffer> {
+  const info = await describeVolume(volumePath, { header });
+  const client = openKms(parseKmsUri(kms));
+  const handle = await client.unwrapKey({
+    keyArn: info.keyId,
+    encryptedDataKey: Buffer.from(info.encryptedDataKey, 'base64'),
+    context: info.encryptionContext,
+  });
+  client.close();
+  const text = Buffer.alloc(88);
+  native.keyRevealBase64(handle, text, 0);
+  native.keyWipe(handle);
+  return Buffer.from(text.toString('latin1'), 'base64');
 }

@@ -1,0 +1,95 @@
+/**
+ * Key custody, judged from outside: the whole memory of a process that has a volume attached and works on it is searched for the
+ * data key, its texts, its pieces and its round keys. The scanner's own controls are in memory-scan.test.ts.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface, type Interface } from 'node:readline';
+import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { createVolume } from '../../src/index.js';
+import { serveKms } from '../../src/kms/embedded/http.js';
+import { dataKeyOf, sandbox } from '../volume/sandbox.js';
+import { describeCopies, scanMemory } from './memory-scan.js';
+import { requireTool, skipWithout } from './tools.js';
+
+const ATTACHED = fileURLToPath(new URL('attached-process.js', import.meta.url));
+const WITHOUT_SECRET_MEMORY = ['-f', '-qq', '-o', '/dev/null', '-e', 'trace=memfd_secret', '-e', 'inject=memfd_secret:error=ENOSYS'];
+
+async function lineOf(lines: Interface): Promise<string> {
+  const [line] = (await once(lines, 'line')) as [string];
+  return line;
+}
+
+interface AttachedProcess {
+  pid: number;
+  child: ChildProcess;
+  lines: Interface;
+}
+
+/** Starts a process that works on the volume; `wrapper` goes before node. */
+async function startAttached(t: TestContext, volume: string, kms: string, wrapper: string[] = []): Promise<AttachedProcess> {
+  const [program, ...args] = [...wrapper, process.execPath, ATTACHED, volume, kms];
+  const child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  const lines = createInterface({ input: child.stdout! });
+  const pid = Number(await lineOf(lines));
+  assert.ok(pid > 1);
+  t.after(() => {
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It has ended with its wrapper.
+    }
+  });
+  return { pid, child, lines };
+}
+
+/** Scans while the process works, then after it detached. `lockedBackend`: the key must be found where it may be. */
+async function checkCustody({ pid, child, lines }: AttachedProcess, keys: Buffer[], lockedBackend: boolean): Promise<void> {
+  for (let round = 0; round < 4; round++) {
+    await sleep(50 + Math.random() * 100);
+    const scan = scanMemory(pid, keys);
+    assert.equal(describeCopies(scan.outside), '', `round ${round}`);
+    assert.ok(scan.scannedBytes > 50_000_000, `only ${scan.scannedBytes} bytes were scanned`);
+    if (lockedBackend) assert.ok(scan.locked.length > 0, 'the key is in use, so it must be somewhere');
+    else assert.ok(scan.unreadable.length > 0, 'secret memory is there and cannot be read');
+  }
+  child.stdin!.write('detach\n');
+  assert.equal(await lineOf(lines), 'detached');
+  const scan = scanMemory(pid, keys);
+  assert.equal(describeCopies(scan.outside), '');
+  assert.equal(describeCopies(scan.locked), '');
+}
+
+describe('a process with an attached volume', () => {
+  test('embedded KMS in the same process: no copy of the data key, nor of the root key, outside the vault', async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
+    const keys = [await dataKeyOf(box.path('a.vol'), box.kms), readFileSync(join(box.path('home'), 'kms', 'root.key'))];
+    await checkCustody(await startAttached(t, box.path('a.vol'), box.kms), keys, false);
+  });
+
+  test('the same without memfd_secret: the copies are in locked memory only, and gone after detach', {
+    skip: skipWithout('strace'),
+  }, async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
+    const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
+    const wrapper = [requireTool('strace'), ...WITHOUT_SECRET_MEMORY];
+    await checkCustody(await startAttached(t, box.path('a.vol'), box.kms, wrapper), keys, true);
+  });
+
+  test('KMS over HTTP: no copy of the data key from its reply', async (t) => {
+    const box = sandbox(t);
+    const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0, allowRemote: false });
+    t.after(() => server.close());
+    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: server.url });
+    const keys = [await dataKeyOf(box.path('a.vol'), server.url)];
+    await checkCustody(await startAttached(t, box.path('a.vol'), server.url), keys, false);
+  });
+});

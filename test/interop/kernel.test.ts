@@ -1,0 +1,48 @@
+/** A real Linux kernel mounts an ext4 volume that we encrypted, and we read what it wrote. */
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { attach, decryptImage, encryptImage } from '../../src/index.js';
+import { dataKeyOf, sandbox } from '../volume/sandbox.js';
+import { runGuest, skipGuest } from './guest.js';
+import { runTool } from './tools.js';
+
+const sha256 = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');
+
+describe('dm-crypt in a real kernel', { skip: skipGuest() }, () => {
+  for (const sectorBytes of [512, 4096]) {
+    test(`mounts our volume, writes a file, and we read it, ${sectorBytes}-byte sectors`, async (t) => {
+      const box = sandbox(t);
+      mkdirSync(box.path('tree'));
+      const before = randomBytes(3_000_000);
+      writeFileSync(box.path('tree/before'), before);
+      runTool('mkfs.ext4', ['-q', '-b', '4096', '-d', box.path('tree'), box.path('disk.raw'), '32M']);
+      const volume = box.path('disk.vol');
+      await encryptImage(box.path('disk.raw'), volume, { kms: box.kms, sectorBytes });
+      writeFileSync(box.path('vk'), await dataKeyOf(volume, box.kms));
+
+      const said = await runGuest({
+        disks: [volume],
+        files: { '/vk': box.path('vk') },
+        script: `set -e
+cryptsetup open --type luks2 --volume-key-file /vk --key-size 512 /dev/vda volume
+mount -t ext4 /dev/mapper/volume /mnt
+sha256sum /mnt/before
+yes 'written by dm-crypt' | head -c 2000000 >/mnt/after
+umount /mnt
+cryptsetup close volume
+`,
+      });
+      assert.match(said, new RegExp(`^${sha256(before)} `, 'm'));
+
+      await decryptImage(volume, box.path('back.raw'), { kms: box.kms });
+      runTool('e2fsck', ['-fn', box.path('back.raw')]);
+      runTool('debugfs', ['-R', `dump after "${box.path('after')}"`, box.path('back.raw')]);
+      const expected = Buffer.from('written by dm-crypt\n'.repeat(100_000)).subarray(0, 2_000_000);
+      assert.equal(sha256(box.contents('after')), sha256(expected));
+      await using attached = await attach(volume, { kms: box.kms });
+      assert.ok(box.contents('back.raw').equals(await attached.read(0, attached.sizeBytes)));
+    });
+  }
+});

@@ -1,0 +1,11 @@
+// node encrypt-once.js IMAGE VOLUME KMS: encrypts; prints "encrypted" or the error's code and errno.
+import { encryptImage, type VolsealError } from '../../src/index.js';
+
+const [image, volume, kms] = process.argv.slice(2) as [string, string, string];
+try {
+  await encryptImage(image, volume, { kms });
+  console.log('encrypted');
+} catch (error) {
+  const { code, details } = error as VolsealError;
+  console.log(`${code} ${details.errno ?? ''}`);
+}

@@ -1,9 +1,9 @@
-// node encrypt-once.js IMAGE VOLUME KMS: encrypts; prints "encrypted" or the error's code and errno.
+// node encrypt-once.js IMAGE VOLUME KMS [force]: encrypts; prints "encrypted" or the error's code and errno.
 import { encryptImage, type VolsealError } from '../../src/index.js';
 
-const [image, volume, kms] = process.argv.slice(2) as [string, string, string];
+const [image, volume, kms, force] = process.argv.slice(2) as [string, string, string, string?];
 try {
-  await encryptImage(image, volume, { kms });
+  await encryptImage(image, volume, { kms, force: force === 'force' });
   console.log('encrypted');
 } catch (error) {
   const { code, details } = error as VolsealError;

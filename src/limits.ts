@@ -56,13 +56,15 @@ export const KMS_KEY_ID_CHARS_MAX = 2048;
 export const KMS_ALIAS_CHARS_MAX = 256;
 /** Connections to the KMS server at once: a machine's own tools, not the internet. */
 export const KMS_SERVER_CONNECTIONS_MAX = 256;
-/** Address space for the embedded KMS's store, about a million keys; the file grows as they come. */
-export const KMS_STORE_BYTES_MAX = 1024 * 1024 * 1024;
+/** Address space for the embedded KMS's store, some hundred thousand keys; the file grows as they come. */
+export const KMS_STORE_BYTES_MAX = 256 * 1024 * 1024;
 
 /** One task of a whole-image transform: large enough that a disk streams, small enough that progress moves and Ctrl-C is quick. */
 export const IMAGE_RANGE_BYTES = 8 * 1024 * 1024;
 /** One read or write task of an attached volume; longer requests are cut into several. */
 export const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
+/** What `volseal read` and `volseal write` hold of a stream at once. */
+export const STREAM_PIECE_BYTES = 4 * 1024 * 1024;
 /** Threads of the pool. More than this gains nothing: the disk is the limit long before. */
 export const POOL_THREADS_MAX = 4;
 

@@ -1,0 +1,65 @@
+/**
+ * The files of the store before LMDB opens them: theirs are permissions of our choice, and bytes that LMDB can stand. It maps the
+ * file and follows the page numbers in it: one that is cut short or is no store at all would end the process, not the call.
+ */
+import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { asVolsealError, VolsealError } from '../../errors.js';
+import { syncFolder } from './root-key.js';
+
+/** LMDB's meta page, as the linked release (1.0, data version 2) writes it; two of them begin the file. */
+const PAGE_BYTES = 4096;
+const MAGIC_AT = 24;
+const MAGIC = 0xbeefc0de;
+const VERSION_AT = 28;
+const VERSION = 2;
+const LAST_PAGE_AT = 144;
+const TRANSACTION_AT = 152;
+
+/**
+ * Makes the folder (0700) of the store file `path` and the files (0600) that LMDB needs, where they are missing, and refuses a
+ * file that is no whole store.
+ * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`
+ */
+export function prepareStoreFile(path: string): void {
+  const folder = dirname(path);
+  try {
+    const outermost = mkdirSync(folder, { recursive: true, mode: 0o700 });
+    // New folders are as durable as what will lie in them.
+    if (outermost !== undefined) for (let at = folder; at.length >= outermost.length; at = dirname(at)) syncFolder(dirname(at));
+    if ((statSync(folder).mode & 0o077) !== 0) chmodSync(folder, 0o700);
+    closeSync(openSync(`${path}-lock`, 'a+', 0o600));
+    const fd = openSync(path, 'a+', 0o600);
+    try {
+      checkWhole(fd, path);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    throw asVolsealError(error, folder);
+  }
+}
+
+/** An empty file is a store to be; LMDB makes it. */
+function checkWhole(fd: number, path: string): void {
+  const metas = Buffer.alloc(2 * PAGE_BYTES);
+  const byteCount = readSync(fd, metas, 0, metas.length, 0);
+  if (byteCount === 0) return;
+  // After the meta pages: another process may be growing the file, and does so before it names the new pages.
+  const { size } = fstatSync(fd);
+  const pages = [metas.subarray(0, PAGE_BYTES), metas.subarray(PAGE_BYTES)];
+  if (
+    byteCount < metas.length ||
+    pages.some((page) => page.readUInt32LE(MAGIC_AT) !== MAGIC || page.readUInt32LE(VERSION_AT) !== VERSION)
+  ) {
+    throw new VolsealError('ERR_KMS_STORE', `${path} is not a store of the embedded KMS; restore it from a backup`);
+  }
+  const newest = pages.reduce((one, other) => (other.readBigUInt64LE(TRANSACTION_AT) > one.readBigUInt64LE(TRANSACTION_AT) ? other : one));
+  const neededBytes = Number(newest.readBigUInt64LE(LAST_PAGE_AT) + 1n) * PAGE_BYTES;
+  if (size < neededBytes) {
+    throw new VolsealError(
+      'ERR_KMS_STORE',
+      `${path} is cut short: it has ${size} bytes and needs ${neededBytes}; restore it from a backup`,
+    );
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * The request handler under the AWS SDK's client that asks the embedded KMS of this process: the same wire protocol, no socket.
+ */
+import { HttpResponse } from '@smithy/core/protocols';
+import { EmbeddedKms } from './embedded/service.js';
+import type { RequestHandler } from './intake.js';
+import { deliverKey } from './key-slot.js';
+import { takeRequest } from './wire.js';
+
+/**
+ * Opens the embedded KMS of `home` for one client. `destroy` closes it.
+ * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ */
+export function embeddedHandler(home: string): RequestHandler {
+  const kms = EmbeddedKms.open(home);
+  return {
+    metadata: { handlerProtocol: 'in-process' },
+    async handle(request, options) {
+      const sent = request.body as string | Uint8Array;
+      // A copy: the SDK sends the same bytes again when it tries again.
+      const body = typeof sent === 'string' ? Buffer.from(sent) : Buffer.copyBytesFrom(sent);
+      const reply = kms.handle(takeRequest(request.headers['x-amz-target'] ?? '', request.headers, [body]));
+      if (reply.plaintext !== undefined) deliverKey(options, reply.plaintext);
+      return { response: new HttpResponse({ statusCode: reply.status, headers: { ...reply.headers }, body: reply.body }) };
+    },
+    updateHttpClientConfig() {},
+    httpHandlerConfigs: () => ({}),
+    destroy() {
+      void kms.close();
+    },
+  };
+}

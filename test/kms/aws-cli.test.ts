@@ -1,0 +1,76 @@
+/** The command line of AWS, as Debian ships it, against the HTTP front. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { serveKms } from '../../src/kms/embedded/http.js';
+import { temporaryHome } from './harness.js';
+
+interface Run {
+  readonly status: number;
+  // biome-ignore lint/suspicious/noExplicitAny: replies have as many shapes as there are operations
+  readonly json: any;
+  readonly stderr: string;
+}
+
+async function commandLine(t: TestContext): Promise<(...parameters: string[]) => Promise<Run>> {
+  const home = temporaryHome(t);
+  const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
+  t.after(() => server.close());
+  const env = {
+    PATH: process.env.PATH,
+    HOME: home,
+    AWS_ACCESS_KEY_ID: 'a',
+    AWS_SECRET_ACCESS_KEY: 'b',
+    AWS_DEFAULT_REGION: 'eu-west-1',
+    AWS_MAX_ATTEMPTS: '1',
+  };
+  return (...parameters) =>
+    new Promise((resolve) => {
+      execFile('aws', ['--endpoint-url', server.url, '--output', 'json', 'kms', ...parameters], { env }, (error, stdout, stderr) => {
+        resolve({ status: error === null ? 0 : Number(error.code), json: stdout === '' ? undefined : JSON.parse(stdout), stderr });
+      });
+    });
+}
+
+test('aws kms', { timeout: 120_000 }, async (t) => {
+  const aws = await commandLine(t);
+  const folder = temporaryHome(t);
+  const ok = async (...parameters: string[]) => {
+    const { status, json, stderr } = await aws(...parameters);
+    assert.equal(status, 0, stderr);
+    return json;
+  };
+  const keyId: string = (await ok('create-key', '--description', 'from the command line')).KeyMetadata.KeyId;
+  assert.deepEqual(
+    (await ok('list-keys')).Keys.map((key: { KeyId: string }) => key.KeyId),
+    [keyId],
+  );
+  await ok('create-alias', '--alias-name', 'alias/cli', '--target-key-id', keyId);
+  assert.equal((await ok('list-aliases')).Aliases[0].AliasName, 'alias/cli');
+
+  const context = ['--encryption-context', 'aws:ebs:id=vol-1,user=me'];
+  const made = await ok('generate-data-key', '--key-id', 'alias/cli', '--number-of-bytes', '64', ...context);
+  assert.equal(Buffer.from(made.Plaintext, 'base64').length, 64);
+  const blobFile = join(folder, 'blob');
+  writeFileSync(blobFile, Buffer.from(made.CiphertextBlob, 'base64'));
+  const opened = await ok('decrypt', '--ciphertext-blob', `fileb://${blobFile}`, '--encryption-context', 'user=me,aws:ebs:id=vol-1');
+  assert.equal(opened.Plaintext, made.Plaintext);
+  assert.equal(opened.KeyId, `arn:aws:kms:local:000000000000:key/${keyId}`);
+
+  const wrong = await aws('decrypt', '--ciphertext-blob', `fileb://${blobFile}`, '--encryption-context', 'aws:ebs:id=vol-2,user=me');
+  assert.notEqual(wrong.status, 0);
+  assert.match(wrong.stderr, /\(InvalidCiphertextException\) when calling the Decrypt operation/);
+
+  const plainFile = join(folder, 'plain');
+  writeFileSync(plainFile, 'hello');
+  const sealed = await ok('encrypt', '--key-id', keyId, '--plaintext', `fileb://${plainFile}`);
+  writeFileSync(blobFile, Buffer.from(sealed.CiphertextBlob, 'base64'));
+  assert.equal(Buffer.from((await ok('decrypt', '--ciphertext-blob', `fileb://${blobFile}`)).Plaintext, 'base64').toString(), 'hello');
+
+  assert.equal((await ok('describe-key', '--key-id', 'alias/aws/ebs')).KeyMetadata.KeyManager, 'AWS');
+  await ok('disable-key', '--key-id', keyId);
+  const disabled = await aws('encrypt', '--key-id', keyId, '--plaintext', `fileb://${plainFile}`);
+  assert.match(disabled.stderr, /\(DisabledException\).*is disabled\./);
+});

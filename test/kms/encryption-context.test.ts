@@ -78,8 +78,5 @@ test('describeContext sorts pairs and escapes what a terminal would act on', () 
 });
 
 test('a WorkSpace is named by user, directory and volume', () => {
-  assert.deepEqual(workspaceContext({ sid: 'S-1-5', directoryId: 'd-9' }, 'vol-1'), {
-    'aws:workspaces:sid-directoryid': '[S-1-5]@[d-9]',
-    'aws:ebs:id': 'vol-1',
-  });
+  assert.deepEqual(workspaceContext({ sid: 'S-1-5', directoryId: 'd-9' }), { 'aws:workspaces:sid-directoryid': '[S-1-5]@[d-9]' });
 });

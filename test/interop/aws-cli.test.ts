@@ -1,0 +1,65 @@
+/** Debian's `aws kms decrypt` gives the volume key for the blob and the context in a volume's token, as stock cryptsetup exports it. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { encryptImage } from '../../src/index.js';
+import { dataKeyOf, sandbox } from '../volume/sandbox.js';
+import { runTool, skipWithout, tryTool } from './tools.js';
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'cryptsetup') }, () => {
+  test('decrypt gives the key that opens the volume; with another context it refuses', async (t) => {
+    const box = sandbox(t);
+    box.image('disk.raw', 1024 * 1024);
+    const volume = box.path('disk.vol');
+    await encryptImage(box.path('disk.raw'), volume, { kms: box.kms, encryptionContext: { user: 'alice, with = and ,' } });
+    const token = JSON.parse(runTool('cryptsetup', ['token', 'export', '--token-id', '0', volume]));
+
+    const env = { ...process.env, VOLSEAL_HOME: box.path('home') };
+    const server = spawn(process.execPath, [MAIN, 'kms', 'serve', '--listen', '127.0.0.1:0', '--json'], {
+      env,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    t.after(() => server.kill());
+    const [line] = (await once(createInterface({ input: server.stdout }), 'line')) as [string];
+    const { url } = JSON.parse(line) as { url: string };
+
+    writeFileSync(box.path('blob'), Buffer.from(token['aws-kms-ciphertext-blob'], 'base64'));
+    const aws = (context: object) => {
+      const asked = [
+        'kms',
+        'decrypt',
+        '--endpoint-url',
+        url,
+        '--key-id',
+        token['aws-kms-key-id'],
+        '--ciphertext-blob',
+        `fileb://${box.path('blob')}`,
+      ];
+      const credentials = {
+        AWS_ACCESS_KEY_ID: 'any',
+        AWS_SECRET_ACCESS_KEY: 'any',
+        AWS_DEFAULT_REGION: 'us-east-1',
+        AWS_CONFIG_FILE: '/dev/null',
+      };
+      return tryTool('aws', [...asked, '--encryption-context', JSON.stringify(context), '--query', 'Plaintext', '--output', 'text'], {
+        env: { ...process.env, ...credentials },
+      });
+    };
+    const { status, stdout, stderr } = aws(token['aws-kms-encryption-context']);
+    assert.equal(status, 0, stderr);
+    const key = Buffer.from(stdout.trim(), 'base64');
+    assert.ok(key.equals(await dataKeyOf(volume, box.kms)));
+    writeFileSync(box.path('vk'), key);
+    runTool('cryptsetup', ['open', '--test-passphrase', '--volume-key-file', box.path('vk'), '--key-size', '512', volume]);
+
+    const refused = aws({ ...token['aws-kms-encryption-context'], user: 'mallory' });
+    assert.equal(refused.status, 254);
+    assert.match(refused.stderr, /InvalidCiphertextException/);
+  });
+});

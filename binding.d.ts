@@ -35,6 +35,12 @@ export function vaultInfo(): VaultInfo;
  */
 export function forbidDumps(): void;
 
+/**
+ * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls JavaScript from
+ * above it: call this from a callback of the event loop's own (setImmediate), where that array lies below.
+ */
+export function wipeStack(): void;
+
 /** A new random key of 1 to 4096 bytes, from getrandom(2). @throws `ERR_MEMORY_LOCK`, `ERR_ARGUMENT` */
 export function keyGenerate(byteLength: number): KeyHandle;
 

@@ -46,6 +46,11 @@ Napi::Value ForbidDumps(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value WipeStack(const Napi::CallbackInfo& info) {
+  WipeUsedStack();
+  return info.Env().Undefined();
+}
+
 Napi::Value KeyGenerate(const Napi::CallbackInfo& info) {
   const size_t length = WholeNumber(info[0], "byteLength", 1, vault::kKeyBytesMax);
   vault::NewKey key = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
@@ -176,6 +181,7 @@ Napi::Value KeyWipe(const Napi::CallbackInfo& info) {
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "vaultInfo", VaultInfo);
   Export(env, exports, "forbidDumps", ForbidDumps);
+  Export(env, exports, "wipeStack", WipeStack);
   Export(env, exports, "keyGenerate", KeyGenerate);
   Export(env, exports, "keyImportJson", KeyImportJson);
   Export(env, exports, "keyImportBase64", KeyImportBase64);

@@ -8,7 +8,7 @@ namespace volseal {
 void Wipe(void* memory, size_t length) { explicit_bzero(memory, length); }
 
 __attribute__((noinline)) void WipeUsedStack() {
-  uint8_t below[16384];
+  uint8_t below[65536];
   explicit_bzero(below, sizeof below);
 }
 

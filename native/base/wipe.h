@@ -7,8 +7,9 @@ namespace volseal {
 
 void Wipe(void* memory, size_t length);
 
-// Overwrites the stack that earlier, deeper calls of this thread have used (16 KiB below the caller): what hash
-// functions and cipher set-ups left there. About 0.3 us.
+// Overwrites the stack that earlier, deeper calls of this thread have used (64 KiB below the caller): what hash
+// functions and cipher set-ups left there, and what Node's TLS left, which decrypts into an array of 16 KiB on the
+// stack. About 1 us.
 void WipeUsedStack();
 
 // Wipes an object when its scope ends.

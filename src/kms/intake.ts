@@ -65,12 +65,23 @@ export function keyIntake(inner: RequestHandler, bodyTimeoutMs: number = KMS_REQ
         return { response: new HttpResponse({ statusCode, headers, body: takeKey(chunks, options) }) };
       } finally {
         if (socket !== undefined) wipeSocket(socket);
+        await wipeStackOfReading();
       }
     },
     updateHttpClientConfig: (key, value) => inner.updateHttpClientConfig(key, value),
     httpHandlerConfigs: () => inner.httpHandlerConfigs(),
     destroy: () => inner.destroy(),
   };
+}
+
+/** Node's TLS calls us from within the function whose stack holds what it decrypted; only a later turn of the event loop can wipe that. */
+function wipeStackOfReading(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(() => {
+      native.wipeStack();
+      resolve();
+    });
+  });
 }
 
 /** Moves the key from the reply's bytes to the slot. @returns the body that the SDK may see */

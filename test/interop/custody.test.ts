@@ -6,13 +6,16 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { createServer as createTlsServer } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { createVolume } from '../../src/index.js';
 import { serveKms } from '../../src/kms/embedded/http.js';
+import { selfSigned } from '../kms/fake-server.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
 import { requireTool, skipWithout } from './tools.js';
@@ -82,6 +85,25 @@ describe('a process with an attached volume', () => {
     const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
     const wrapper = [requireTool('strace'), ...WITHOUT_SECRET_MEMORY];
     await checkCustody(await startAttached(t, box.path('a.vol'), box.kms, wrapper), keys, true);
+  });
+
+  test('KMS over TLS: no copy of the data key from its reply', { skip: skipWithout('openssl') }, async (t) => {
+    const box = sandbox(t);
+    const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
+    t.after(() => server.close());
+    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
+    const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
+    const { certPath, ...certificate } = selfSigned(box.folder);
+    const front = createTlsServer(certificate, (client) => {
+      const back = connect(Number(new URL(server.url).port), '127.0.0.1');
+      client.pipe(back).pipe(client);
+      for (const socket of [client, back]) socket.on('error', () => back.destroy());
+    });
+    await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
+    t.after(() => front.close());
+    const url = `https://127.0.0.1:${(front.address() as AddressInfo).port}`;
+    const trusting = ['env', `NODE_EXTRA_CA_CERTS=${certPath}`];
+    await checkCustody(await startAttached(t, box.path('a.vol'), url, trusting), keys, false);
   });
 
   test('KMS over HTTP: no copy of the data key from its reply', async (t) => {

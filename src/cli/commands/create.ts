@@ -1,0 +1,23 @@
+/** `volseal create`: a new volume that reads as zeros. */
+import { Command } from 'commander';
+import { type NewVolumeFlags, newVolumeOptions, type Session, sizeArgument, withNewVolume } from '../options.js';
+import { withExamples } from '../output.js';
+import { reportProgress } from '../progress.js';
+import { newVolumeLines } from '../volume-lines.js';
+
+/** The command; `session` is what it runs with. */
+export function createCommand({ output, signal }: Session): Command {
+  const command = new Command('create')
+    .description('make a new, empty volume with a data key of its own; it reads as zeros')
+    .argument('<volume>', 'the volume to make')
+    .requiredOption('--size <size>', 'bytes, or with K, M, G, T (powers of 1024)', sizeArgument);
+  withNewVolume(command);
+  withExamples(command, ['volseal create data.vol --size 64M']);
+  return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
+    const { createVolume } = await import('../../volume/create.js');
+    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress };
+    const info = await createVolume(volume, options).finally(progress.end);
+    output.result(info, newVolumeLines(`created ${volume}`, info));
+  });
+}

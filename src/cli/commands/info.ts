@@ -1,0 +1,19 @@
+/** `volseal info`: what a volume's header says. */
+import { Command } from 'commander';
+import { type Session, withHeader, withJson } from '../options.js';
+import { withExamples } from '../output.js';
+import { infoLines } from '../volume-lines.js';
+
+/** The command; `session` is what it runs with. */
+export function infoCommand({ output }: Session): Command {
+  const command = new Command('info')
+    .description("show what a volume's header says; needs no key and asks no KMS")
+    .argument('<volume>', 'the volume');
+  withJson(withHeader(command, 'the file with the header, where that is detached'));
+  withExamples(command, ['volseal info disk.vol']);
+  return command.action(async (volume: string, flags: { header?: string }) => {
+    const { describeVolume } = await import('../../volume/info.js');
+    const info = await describeVolume(volume, flags);
+    output.result(info, infoLines(info));
+  });
+}

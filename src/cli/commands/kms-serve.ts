@@ -1,0 +1,41 @@
+/** `volseal kms serve`: the embedded KMS over HTTP, for `aws kms --endpoint-url` and any AWS SDK. */
+import { once } from 'node:events';
+import { resolve } from 'node:path';
+import { Command, InvalidArgumentError } from 'commander';
+import { embeddedHome, type Session, withJson } from '../options.js';
+import { withExamples } from '../output.js';
+
+interface ServeFlags {
+  listen: { host: string; port: number };
+  allowRemote?: boolean;
+}
+
+/** The command; `session` is what it runs with. It ends with status 0 at Ctrl-C or SIGTERM. */
+export function serveCommand({ output, signal }: Session): Command {
+  const command = new Command('serve')
+    .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C; callers are not authenticated')
+    .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', listenArgument)
+    .option('--allow-remote', 'listen on other than loopback: whoever can connect can then use every key');
+  withJson(command);
+  withExamples(command, [
+    'volseal kms serve --listen 127.0.0.1:4599',
+    'aws kms list-keys --endpoint-url http://127.0.0.1:4599 --region us-east-1',
+  ]);
+  return command.action(async ({ listen, allowRemote = false }: ServeFlags) => {
+    const [{ serveKms }, { defaultHome }] = await Promise.all([import('../../kms/embedded/http.js'), import('../../kms/endpoint.js')]);
+    const home = resolve(embeddedHome() ?? defaultHome());
+    const server = await serveKms({ home, ...listen, allowRemote });
+    const { url } = server;
+    output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}: whoever can connect can use every key; Ctrl-C ends it`]);
+    if (!signal.aborted) await once(signal, 'abort');
+    await server.close();
+  });
+}
+
+/** `HOST:PORT`, `[IPV6]:PORT`. @throws {InvalidArgumentError} */
+function listenArgument(text: string): ServeFlags['listen'] {
+  const [, bracketed, plain, digits] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):([0-9]{1,5})$/i.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65535) throw new InvalidArgumentError('Expected HOST:PORT, such as 127.0.0.1:4599.');
+  return { host: bracketed ?? plain ?? '', port };
+}

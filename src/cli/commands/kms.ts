@@ -1,0 +1,76 @@
+/** `volseal kms`: keys and aliases of a KMS, and the embedded one as a server. */
+import { Command } from 'commander';
+import type { Kms } from '../../kms/client.js';
+import { type KmsFlags, kmsChoice, type Session, withJson, withKms } from '../options.js';
+import { alignedRows, withExamples } from '../output.js';
+import { serveCommand } from './kms-serve.js';
+
+/** The command with its subcommands; `session` is what they run with. */
+export function kmsCommand(session: Session): Command {
+  const command = new Command('kms').description('keys and aliases of a KMS, and the embedded KMS as a server');
+  for (const make of [serveCommand, createKeyCommand, listKeysCommand, createAliasCommand, listAliasesCommand]) {
+    command.addCommand(make(session));
+  }
+  return withExamples(command, ['volseal kms list-keys']);
+}
+
+/** Prints the new key's ARN alone, for `$(...)`. */
+function createKeyCommand({ output }: Session): Command {
+  const command = new Command('create-key')
+    .description('make a KMS key and print its ARN')
+    .option('--description <text>', 'what the key is for');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ["volseal kms create-key --description 'disks of team A'"]);
+  return command.action(async (flags: KmsFlags & { description?: string }) => {
+    const { description } = flags;
+    const key = await withKmsOf(flags, (kms) => kms.createKey(description === undefined ? {} : { description }));
+    output.result(key, [key.keyArn]);
+  });
+}
+
+function listKeysCommand({ output }: Session): Command {
+  const command = new Command('list-keys').description('list the keys of a KMS');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal kms list-keys']);
+  return command.action(async (flags: KmsFlags) => {
+    const keys = await withKmsOf(flags, (kms) => kms.listKeys());
+    if (keys.length === 0) output.note('there is no key yet: volseal kms create-key makes one');
+    output.result({ keys }, alignedRows(keys.map(({ keyId, keyArn }) => [keyId, keyArn])));
+  });
+}
+
+function createAliasCommand({ output }: Session): Command {
+  const command = new Command('create-alias')
+    .description('give a KMS key a name')
+    .argument('<alias>', 'alias/NAME')
+    .argument('<key>', 'id or ARN of the key');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal kms create-alias alias/disks "$(volseal kms create-key)"']);
+  return command.action(async (aliasName: string, keyId: string, flags: KmsFlags) => {
+    await withKmsOf(flags, (kms) => kms.createAlias({ aliasName, keyId }));
+    output.result({ aliasName, keyId }, [`${aliasName} now names ${keyId}`]);
+  });
+}
+
+function listAliasesCommand({ output }: Session): Command {
+  const command = new Command('list-aliases').description('list the aliases of a KMS and the keys they name');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal kms list-aliases']);
+  return command.action(async (flags: KmsFlags) => {
+    const aliases = await withKmsOf(flags, (kms) => kms.listAliases());
+    if (aliases.length === 0) output.note('there is no alias yet: volseal kms create-alias makes one');
+    const listed = aliases.map((alias) => ({ ...alias, keyId: alias.keyId ?? null }));
+    output.result({ aliases: listed }, alignedRows(listed.map(({ aliasName, keyId }) => [aliasName, keyId ?? 'no key yet'])));
+  });
+}
+
+async function withKmsOf<Result>(flags: KmsFlags, use: (kms: Kms) => Promise<Result>): Promise<Result> {
+  const [{ openKms }, { parseKmsUri }] = await Promise.all([import('../../kms/client.js'), import('../../kms/endpoint.js')]);
+  const { kms: uri = 'embedded', embeddedHome } = kmsChoice(flags);
+  const kms = openKms(parseKmsUri(uri, embeddedHome));
+  try {
+    return await use(kms);
+  } finally {
+    kms.close();
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * The exit status of every way in which a command can end. Where cryptsetup has one (1 arguments, 2 key, 4 device, 5 busy), it is
+ * the same.
+ */
+import type { ErrorCode } from '../errors.js';
+
+/** Exit statuses by name; `EXIT_STATUS_HELP` says them in words. */
+export const EXIT = {
+  ok: 0,
+  arguments: 1,
+  key: 2,
+  device: 4,
+  busy: 5,
+  kmsRefused: 6,
+  kmsUnreachable: 7,
+  memoryLock: 8,
+  /** EX_SOFTWARE of sysexits.h: a bug. */
+  internal: 70,
+  /** 128 + SIGINT, as a shell reports it. */
+  interrupted: 130,
+  /** 128 + SIGPIPE: whoever read our output has stopped reading. */
+  outputClosed: 141,
+} as const;
+
+/** For `volseal --help`. */
+export const EXIT_STATUS_HELP = [
+  '0 done',
+  '1 arguments or image size',
+  '2 key, context or header not proved',
+  '4 file or device',
+  '5 busy',
+  '6 KMS refused',
+  '7 KMS unreachable',
+  '8 memory could not be locked',
+  '70 a bug',
+  '130 interrupted',
+];
+
+/** Typed so that a new code does not compile without a status. */
+const BY_CODE: Readonly<Record<ErrorCode, number>> = {
+  ERR_ARGUMENT: EXIT.arguments,
+  ERR_IMAGE_SIZE: EXIT.arguments,
+  ERR_CONTEXT_MISMATCH: EXIT.key,
+  ERR_KEY_DIGEST: EXIT.key,
+  ERR_KEY_GONE: EXIT.key,
+  ERR_HEADER_MAC: EXIT.key,
+  ERR_TARGET_EXISTS: EXIT.device,
+  ERR_NOT_A_VOLUME: EXIT.device,
+  ERR_HEADER_DAMAGED: EXIT.device,
+  ERR_HEADER_UNSUPPORTED: EXIT.device,
+  ERR_HEADER_TOKEN: EXIT.device,
+  ERR_VOLUME_SIZE: EXIT.device,
+  ERR_STATE_DETACHED: EXIT.device,
+  ERR_STATE_READ_ONLY: EXIT.device,
+  ERR_STATE_POISONED: EXIT.device,
+  ERR_KMS_STORE: EXIT.device,
+  ERR_IO: EXIT.device,
+  ERR_STATE_BUSY: EXIT.busy,
+  ERR_KMS_DENIED: EXIT.kmsRefused,
+  ERR_KMS_NOT_FOUND: EXIT.kmsRefused,
+  ERR_KMS_KEY_STATE: EXIT.kmsRefused,
+  ERR_KMS_REQUEST: EXIT.kmsRefused,
+  ERR_KMS_REPLY: EXIT.kmsRefused,
+  ERR_KMS_UNREACHABLE: EXIT.kmsUnreachable,
+  ERR_MEMORY_LOCK: EXIT.memoryLock,
+  ERR_ABORTED: EXIT.interrupted,
+};
+
+/** The exit status for an error of this code. */
+export const exitStatusOf = (code: ErrorCode): number => BY_CODE[code];

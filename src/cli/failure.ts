@@ -1,0 +1,30 @@
+/** Everything that can end a command early, as one shape: for people, for programs, and as an exit status. */
+import { CommanderError } from 'commander';
+import { asVolsealError, type ErrorCode, type ErrorDetails, VolsealError } from '../errors.js';
+import { exitStatusOf } from './exit-status.js';
+import { hintFor } from './hints.js';
+
+export interface Failure {
+  code: ErrorCode;
+  message: string;
+  /** What to do next. */
+  hint: string | undefined;
+  details: ErrorDetails;
+  status: number;
+}
+
+/**
+ * @param command the command that failed, as it is called: `encrypt`, `kms serve`
+ * @returns undefined for what is no failure of the user's, the disk's or KMS's: a bug
+ */
+export function describeFailure(thrown: unknown, command: string): Failure | undefined {
+  const error = thrown instanceof CommanderError ? usageError(thrown) : asVolsealError(thrown);
+  if (!(error instanceof VolsealError)) return undefined;
+  const { code, message, details } = error;
+  return { code, message, hint: hintFor({ code, details, command }), details, status: exitStatusOf(code) };
+}
+
+/** Commander's refusal of a command line, without its own label. */
+function usageError(error: CommanderError): VolsealError {
+  return new VolsealError('ERR_ARGUMENT', error.message.replace(/^error: /, '').replaceAll('\n', ' '), { details: { usage: error.code } });
+}

@@ -1,0 +1,134 @@
+/** What to do next, for every error: all hints are here, so that they agree with each other and with the commands. */
+import type { ErrorCode, ErrorDetails } from '../errors.js';
+
+export interface HintRequest {
+  code: ErrorCode;
+  details: ErrorDetails;
+  /** The command that failed: `encrypt`, `kms serve`. */
+  command: string;
+}
+
+type Hint = string | undefined | ((request: HintRequest) => string | undefined);
+
+/** One or two sentences, with the exact command where there is one; undefined where the message already says all there is. */
+export function hintFor(request: HintRequest): string | undefined {
+  const hint = HINTS[request.code];
+  return typeof hint === 'function' ? hint(request) : hint;
+}
+
+const HINTS: Readonly<Record<ErrorCode, Hint>> = {
+  ERR_ARGUMENT: argumentHint,
+  ERR_TARGET_EXISTS: 'Name another target, or replace this one with --force: it stays until its successor is whole.',
+  ERR_IMAGE_SIZE: imageSizeHint,
+  ERR_ABORTED: undefined,
+  ERR_KMS_UNREACHABLE:
+    'Check that the server runs and that --kms or VOLSEAL_KMS names it, then try again. `--kms embedded` needs no server; `volseal kms serve --listen 127.0.0.1:4599` starts one.',
+  ERR_KMS_DENIED:
+    "Check whose credentials are in use (`aws sts get-caller-identity`), and that the key's policy allows them kms:GenerateDataKeyWithoutPlaintext and kms:Decrypt.",
+  ERR_KMS_NOT_FOUND: notFoundHint,
+  ERR_KMS_KEY_STATE: keyStateHint,
+  ERR_KMS_REQUEST: requestHint,
+  ERR_KMS_REPLY: 'What answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
+  ERR_KMS_STORE:
+    'The store of the embedded KMS lies in the folder kms of $VOLSEAL_HOME. Restore that whole folder from a backup: keys without their root key are lost.',
+  ERR_CONTEXT_MISMATCH: contextHint,
+  ERR_NOT_A_VOLUME: ({ details }) =>
+    `If its header is detached, name it with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${quoted(details.path, 'IMAGE')} VOLUME`,
+  ERR_HEADER_DAMAGED: 'Restore the header from a backup of the volume: without it nothing else can say which key the data has.',
+  ERR_HEADER_UNSUPPORTED:
+    'volseal reads LUKS2 with aes-xts-plain64 and one data segment, nothing else. Open other volumes with cryptsetup.',
+  ERR_HEADER_TOKEN:
+    'This LUKS2 volume was not made by volseal, or its token was removed. If it has a passphrase, open it with cryptsetup; else restore the header from a backup.',
+  ERR_HEADER_MAC:
+    'Somebody or something changed the header after volseal wrote it. Restore the header from a backup, and do not trust the data before that.',
+  ERR_VOLUME_SIZE: 'Restore the volume from a backup, or copy it again if a copy was cut short.',
+  ERR_KEY_DIGEST: 'The header and the data key do not belong together: restore the header from a backup of this very volume.',
+  ERR_STATE_DETACHED: undefined,
+  ERR_STATE_BUSY: ({ details }) => `Wait for the other process, or end it: fuser -v ${quoted(details.path, 'VOLUME')} names it.`,
+  ERR_STATE_READ_ONLY: undefined,
+  ERR_STATE_POISONED:
+    'The disk failed to keep what was written. Check it (dmesg, smartctl), then write again what came after the last good flush.',
+  ERR_KEY_GONE: undefined,
+  ERR_IO: ioHint,
+  ERR_MEMORY_LOCK:
+    'Keys are kept in locked memory only. Raise the limit with `ulimit -l 8192` (as root, or in /etc/security/limits.conf; LimitMEMLOCK= in a systemd unit), then try again.',
+};
+
+function argumentHint({ details, command }: HintRequest): string {
+  if (details.kind === 'a pipe') return 'An image must have a known size: write the pipe into a file first, then name that file.';
+  if (details.kind === 'a folder') return 'Name the file itself: a raw disk image, or a volume.';
+  if (typeof details.kms === 'string') return `If that is your KMS, say so: volseal ${command} --kms ${quoted(details.kms, 'URL')} ...`;
+  return `volseal ${command === '' ? '' : `${command} `}--help shows what it takes, with an example.`;
+}
+
+function imageSizeHint({ details, command }: HintRequest): string {
+  const { sizeBytes, sectorBytes } = details;
+  if (command === 'create') return `Give a size of at least one sector that is a multiple of ${sectorBytes}: --size 64M, for instance.`;
+  if (sizeBytes === 0) return 'Name an image that holds something; for an empty volume: volseal create VOLUME --size 64M';
+  return 'With --pad the last sector is filled with zeros, and decrypting gives back exactly this length.';
+}
+
+function notFoundHint({ details, command }: HintRequest): string {
+  if (isReader(command) && typeof details.keyId === 'string') {
+    return `The volume needs the key ${details.keyId}: ask the KMS that has it (--kms, VOLSEAL_KMS; for the embedded one VOLSEAL_HOME).`;
+  }
+  return 'volseal kms list-keys and volseal kms list-aliases show what there is; volseal kms create-key makes a key.';
+}
+
+function keyStateHint({ details }: HintRequest): string {
+  const keyId = String(details.keyId ?? 'KEY');
+  if (!keyId.startsWith('arn:aws:kms:local:'))
+    return `Enable the key: aws kms enable-key --key-id ${keyId} (or aws kms cancel-key-deletion).`;
+  return `Enable the key: run volseal kms serve --listen 127.0.0.1:4599, and beside it aws kms enable-key --endpoint-url http://127.0.0.1:4599 --key-id ${keyId}`;
+}
+
+function requestHint({ details }: HintRequest): string | undefined {
+  if (details.name === 'AlreadyExistsException') return 'Choose another name; volseal kms list-aliases shows those that are taken.';
+  if (details.name === 'NotAuthorizedException') return 'Choose another name: those that begin with alias/aws/ belong to AWS.';
+  return undefined;
+}
+
+function contextHint({ details, command }: HintRequest): string {
+  if (details.operation === undefined) {
+    return `volseal info ${quoted(details.path, 'VOLUME')} shows the context that the volume has. Is it the volume you mean?`;
+  }
+  return isReader(command)
+    ? 'The context or the encrypted data key in the header is not what KMS wrapped: restore the header from a backup.'
+    : 'Give exactly the pairs that the data key was wrapped with.';
+}
+
+function ioHint({ details, command }: HintRequest): string | undefined {
+  switch (details.errno) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return 'Check the path: it is taken from the current folder.';
+    case 'EISDIR':
+      return 'Name the file itself: a raw disk image, or a volume.';
+    case 'EACCES':
+    case 'EPERM':
+      return `Check who may do that: ls -ld ${quoted(details.path, 'FILE')} and its folder.`;
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'Free some room, or choose a target on another disk: it needs the size of the image and one MiB more.';
+    case 'EROFS':
+      return 'The file system is mounted read-only: choose a target on another one.';
+    case 'EFBIG':
+      return 'The file system, or `ulimit -f`, does not allow a file this large: choose another target.';
+    case 'EADDRINUSE':
+      return 'Another program listens there: choose another port, or port 0 for one that is free.';
+    case 'EADDRNOTAVAIL':
+      return 'This machine has no such address: listen on 127.0.0.1.';
+    case 'EIO':
+      return 'The disk failed: see dmesg, and copy what you can to another disk.';
+    default:
+      return command === '' ? undefined : 'Nothing half-made was left behind; mend the cause, then run the command again.';
+  }
+}
+
+const isReader = (command: string): boolean => ['decrypt', 'read', 'write'].includes(command);
+
+/** A text as a shell takes it, or `placeholder` where there is none. */
+function quoted(text: unknown, placeholder: string): string {
+  if (typeof text !== 'string' || text === '') return placeholder;
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,26 @@
+/** Ctrl-C and its like: the first asks the command to clean up and end, the second ends the process at once. */
+import { constants } from 'node:os';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export interface Interruption {
+  /** Aborted by the first signal. */
+  readonly signal: AbortSignal;
+  /** 128 + the number of the first signal, or undefined while there was none. */
+  status(): number | undefined;
+}
+
+/** Catches the signals from now on. @param onFirst called with the first one, before the abort */
+export function watchSignals(onFirst: () => void): Interruption {
+  const controller = new AbortController();
+  let status: number | undefined;
+  const receive = (name: (typeof SIGNALS)[number]): void => {
+    const own = 128 + constants.signals[name];
+    if (status !== undefined) process.exit(own);
+    status = own;
+    onFirst();
+    controller.abort(new Error(`received ${name}`));
+  };
+  for (const name of SIGNALS) process.on(name, receive);
+  return { signal: controller.signal, status: () => status };
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env node
+/** The program `volseal`: command line in, exit status out. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { native } from '../native.js';
+import { createCommand } from './commands/create.js';
+import { decryptCommand } from './commands/decrypt.js';
+import { encryptCommand } from './commands/encrypt.js';
+import { infoCommand } from './commands/info.js';
+import { kmsCommand } from './commands/kms.js';
+import { readCommand } from './commands/read.js';
+import { writeCommand } from './commands/write.js';
+import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
+import { describeFailure } from './failure.js';
+import { type Interruption, watchSignals } from './interrupt.js';
+import type { Session } from './options.js';
+import { type Output, openOutput, withExamples } from './output.js';
+
+function buildProgram(session: Session): Command {
+  const program = new Command('volseal')
+    .description('encrypted disk images: LUKS2 volumes whose data keys KMS wraps')
+    .version(packageVersion())
+    .exitOverride()
+    // Refusals are said by `Output.failure`, with a hint and as JSON where asked for.
+    .configureOutput({ outputError: () => {} });
+  for (const make of [encryptCommand, decryptCommand, createCommand, infoCommand, readCommand, writeCommand, kmsCommand]) {
+    program.addCommand(make(session));
+  }
+  inheritSettings(program);
+  return withExamples(
+    program,
+    ['volseal encrypt disk.raw disk.vol', 'volseal decrypt disk.vol copy.raw'],
+    [
+      ['Environment:', '  VOLSEAL_KMS   the KMS where --kms is not given', '  VOLSEAL_HOME  where the embedded KMS keeps its keys'].join(
+        '\n',
+      ),
+      ['Exit status:', ...EXIT_STATUS_HELP.map((line) => `  ${line}`)].join('\n'),
+    ],
+  );
+}
+
+/** Commander hands these down to commands it makes itself, not to those that are added. */
+function inheritSettings(parent: Command): void {
+  for (const command of parent.commands) {
+    command.copyInheritedSettings(parent);
+    inheritSettings(command);
+  }
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** The command that `words` name, as far as they do: `encrypt`, `kms serve`, or nothing. */
+function commandNamed(words: readonly string[], program: Command): string {
+  const [word, ...rest] = words;
+  const command = program.commands.find((candidate) => candidate.name() === word);
+  return command === undefined ? '' : `${command.name()} ${commandNamed(rest, command)}`.trim();
+}
+
+async function run(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
+  const program = buildProgram({ output, signal: interruption.signal });
+  try {
+    await program.parseAsync(words, { from: 'user' });
+    return EXIT.ok;
+  } catch (error) {
+    // Help and version that were asked for end here too, and so does help that stands for a missing command.
+    if (error instanceof CommanderError && (error.exitCode === 0 || error.code === 'commander.help')) return error.exitCode;
+    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return EXIT.outputClosed;
+    const failure = describeFailure(error, commandNamed(words, program));
+    if (failure === undefined) return reportBug(error);
+    output.failure(failure);
+    return failure.code === 'ERR_ABORTED' ? (interruption.status() ?? failure.status) : failure.status;
+  }
+}
+
+function reportBug(error: unknown): number {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(`${stack}\nvolseal: this is a bug; please report it with the lines above\n`);
+  return EXIT.internal;
+}
+
+// No core dump and no other process of this user may show the keys of this one.
+native.forbidDumps();
+// Its advice to upgrade Node is for who packages volseal, not for who runs it; worker threads inherit this.
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
+
+const words = process.argv.slice(2);
+const separator = words.indexOf('--');
+const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));
+const interruption = watchSignals(() => output.note('stopping; a second Ctrl-C ends at once, without cleaning up'));
+process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? EXIT.outputClosed : reportBug(error));
+});
+const status = await run(words, output, interruption);
+process.exit(status);

@@ -1,0 +1,32 @@
+/** Sizes and offsets as people write them and read them. */
+import prettyBytes from 'pretty-bytes';
+import { VolsealError } from '../errors.js';
+
+const UNIT_BYTES: Readonly<Record<string, bigint>> = { '': 1n, K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
+
+/**
+ * Reads digits and perhaps one letter of K, M, G, T (powers of 1024, as in qemu-img), in either case.
+ *
+ * @returns bytes, an exact integer
+ * @throws {VolsealError} `ERR_ARGUMENT`, also where JavaScript's exact integers end (8 PiB)
+ */
+export function parseSize(text: string): number {
+  const [, digits, unit] = /^([0-9]+)([KMGT]?)$/i.exec(text) ?? [];
+  if (digits === undefined || unit === undefined) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${JSON.stringify(text)} is no number of bytes: expected digits and at most one of K, M, G, T after them`,
+    );
+  }
+  const bytes = BigInt(digits) * UNIT_BYTES[unit.toUpperCase()]!;
+  if (bytes > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} is too large: the largest is ${Number.MAX_SAFE_INTEGER} bytes (8 PiB)`);
+  }
+  return Number(bytes);
+}
+
+/** "10 GiB": rounded, powers of 1024. */
+export const humanSize = (bytes: number): string => prettyBytes(bytes, { binary: true });
+
+/** "10737418240 bytes (10 GiB)". */
+export const exactSize = (bytes: number): string => (bytes < 1024 ? `${bytes} bytes` : `${bytes} bytes (${humanSize(bytes)})`);

@@ -1,0 +1,40 @@
+/** What is known of a volume, as lines for people. */
+import type { VolumeInfo } from '../volume/info.js';
+import { alignedRows, contextLines } from './output.js';
+import { exactSize } from './sizes.js';
+
+type Row = readonly [label: string, value: string];
+
+/** After a volume was made: what to note down. */
+export function newVolumeLines(done: string, info: VolumeInfo): string[] {
+  return [done, ...alignedRows([['volume id', info.volumeId], ...sizeRows(info), ['kms key', info.keyId], ...contextRows(info)])];
+}
+
+/** All that the header says, and that it is only said. */
+export function infoLines(info: VolumeInfo): string[] {
+  const { primary, secondary } = info.headerCopies;
+  const rows: Row[] = [
+    ['volume', info.path],
+    ...(info.header === null ? [] : [['header', info.header] as const]),
+    ['volume id', info.volumeId],
+    ['uuid', info.uuid],
+    ...sizeRows(info),
+    ['cipher', `${info.cipher}, ${info.sectorBytes}-byte sectors, data from byte ${info.dataOffsetBytes}`],
+    ['kms', info.kms],
+    ['kms key', info.keyId],
+    ...contextRows(info),
+    ['encrypted key', info.encryptedDataKey],
+    ['created', info.created],
+    ['header copies', primary === secondary ? `both ${primary}` : `first ${primary}, second ${secondary}`],
+    ['keyslots', info.keyslots === 0 ? 'none' : String(info.keyslots)],
+  ];
+  return [...alignedRows(rows), '', 'This is what the header says. Nothing proves it before the key does: decrypt, read or write.'];
+}
+
+function sizeRows({ sizeBytes, imageBytes }: VolumeInfo): Row[] {
+  const size: Row = ['size', exactSize(sizeBytes)];
+  return sizeBytes === imageBytes ? [size] : [size, ['image', `${exactSize(imageBytes)} when it was encrypted`]];
+}
+
+const contextRows = ({ encryptionContext }: VolumeInfo): Row[] =>
+  contextLines(encryptionContext).map((line, index) => [index === 0 ? 'context' : '', line]);

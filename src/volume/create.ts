@@ -4,6 +4,7 @@
  */
 import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
 import { openKms, type WrappedKey } from '../kms/client.js';
 import { checkContext, type EncryptionContext } from '../kms/encryption-context.js';
@@ -97,7 +98,8 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
   const endpoint = parseKmsUri(options.kms ?? 'embedded', options.embeddedHome);
   const volumeId = newVolumeId();
   const encryptionContext = contextOf(volumeId, options.encryptionContext);
-  if (options.header === volumePath) throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
+  if (options.header !== undefined && resolve(options.header) === resolve(volumePath))
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
   // Before KMS is asked: a mistake in a path should cost nothing.
   for (const path of targetsOf(volumePath, options.header)) await checkTarget(path, force);
   throwIfAborted(options.signal);

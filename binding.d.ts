@@ -47,7 +47,7 @@ export function keyGenerate(byteLength: number): KeyHandle;
 /**
  * Takes the member `member` (a string of standard base64, 1 to 4096 bytes decoded) of a JSON object into the vault.
  *
- * `chunks` are the object's bytes in order, 64 KiB at most; **they are zeroed**, whatever happens. `body` is a new buffer with the
+ * `chunks` are the object's bytes in order, 64 KiB at most; **they are zeroed**, also where the call fails (each one that is a Uint8Array). `body` is a new buffer with the
  * same JSON in which each character of the member's text but its padding reads "A", so that it still parses to as many bytes.
  * The object is scanned, not searched: only a member of the outermost object counts, and it may stand there once.
  * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
@@ -144,13 +144,15 @@ export interface DeviceOptions {
 /** @throws `ERR_ARGUMENT` (also where the file is too short or not open for writing), `ERR_IO`, `ERR_KEY_GONE` */
 export function deviceOpen(options: DeviceOptions): DeviceHandle;
 /**
- * Reads `target.length` bytes of plaintext at `offsetBytes`: any offset, any length. Sees each sector whole: before or after a write.
+ * Reads `target.length` bytes of plaintext at `offsetBytes`: any offset, any length. Sees each sector whole: before or after a write of
+ * this device's, unless that write failed.
  * @throws `ERR_ARGUMENT` (outside the volume), `ERR_IO`, `ERR_KEY_GONE`, `ERR_STATE_DETACHED`
  */
 export function deviceRead(device: DeviceHandle, offsetBytes: number, target: Uint8Array): void;
 /**
  * Writes plaintext at `offsetBytes`: any offset, any length. Part sectors are read, changed and written under a range lock, so
- * that two writes that share a sector lose neither one's bytes. `source` is not changed.
+ * that two writes of this device that share a sector lose neither one's bytes (two devices on one file know nothing of each other: lock the
+ * file). `source` is not changed.
  * @throws as `deviceRead`, and `ERR_STATE_READ_ONLY`, `ERR_STATE_POISONED`
  */
 export function deviceWrite(device: DeviceHandle, offsetBytes: number, source: Uint8Array): void;

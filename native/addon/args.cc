@@ -1,5 +1,7 @@
 #include "addon/args.h"
 
+#include <uv.h>
+
 #include <climits>
 #include <cmath>
 #include <cstring>
@@ -34,18 +36,22 @@ const char* NameOf(Code code) {
   return "ERR_ARGUMENT";
 }
 
+// "ENOSPC". Older C libraries have no names: libuv, which Node exports, has.
+std::string NameOfErrno(int error_number) { return uv_err_name(-error_number); }
+
 }  // namespace
 
 void ThrowUnlessOk(Napi::Env env, const Status& status) {
   if (status.ok()) return;
   Napi::Error error = Napi::Error::New(env, status.message);
-  error.Set("code", Napi::String::New(env, NameOf(status.code)));
-  if (status.error_number != 0) {
-    const char* const name = strerrorname_np(status.error_number);
-    error.Set("errno", Napi::String::New(env, name ? name : std::to_string(status.error_number)));
-  }
-  if (status.syscall) error.Set("syscall", Napi::String::New(env, status.syscall));
-  if (status.offset_bytes) error.Set("offsetBytes", Napi::Number::New(env, static_cast<double>(*status.offset_bytes)));
+  // Defined, not set: no setter that somebody put on Error.prototype runs here, where keys may be pinned.
+  const auto define = [&error](const char* name, Napi::Value value) {
+    error.Value().DefineProperty(Napi::PropertyDescriptor::Value(name, value, napi_default_jsproperty));
+  };
+  define("code", Napi::String::New(env, NameOf(status.code)));
+  if (status.error_number != 0) define("errno", Napi::String::New(env, NameOfErrno(status.error_number)));
+  if (status.syscall) define("syscall", Napi::String::New(env, status.syscall));
+  if (status.offset_bytes) define("offsetBytes", Napi::Number::New(env, static_cast<double>(*status.offset_bytes)));
   throw error;
 }
 

@@ -40,6 +40,13 @@ Napi::Value Close(Table& table, const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), object != nullptr);
 }
 
+template <typename T, typename Table>
+Napi::Value Add(Napi::Env env, Table& table, Result<std::shared_ptr<T>> opened) {
+  const uint64_t handle = table.Add(ValueOrThrow(env, std::move(opened)));
+  if (handle == 0) ThrowArgument(env, "there are too many open devices");
+  return FromHandle(env, handle);
+}
+
 Napi::Object OptionsOf(const Napi::Value& value) {
   if (!value.IsObject()) ThrowArgument(value.Env(), "options is not an object");
   return value.As<Napi::Object>();
@@ -66,7 +73,7 @@ Napi::Value DeviceOpen(const Napi::CallbackInfo& info) {
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
       .writable = BooleanOf(from.Get("writable"), "writable"),
   };
-  return FromHandle(info.Env(), Devices().Add(ValueOrThrow(info.Env(), Device::Open(options))));
+  return Add(info.Env(), Devices(), Device::Open(options));
 }
 
 Napi::Value DeviceRead(const Napi::CallbackInfo& info) {
@@ -105,7 +112,7 @@ Napi::Value TransformOpen(const Napi::CallbackInfo& info) {
       .target_bytes = WholeNumber(from.Get("targetBytes"), "targetBytes", 0, kExactIntegerMax),
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
   };
-  return FromHandle(info.Env(), Transforms().Add(ValueOrThrow(info.Env(), ImageTransform::Open(options))));
+  return Add(info.Env(), Transforms(), ImageTransform::Open(options));
 }
 
 Napi::Value TransformRange(const Napi::CallbackInfo& info) {

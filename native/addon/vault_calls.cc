@@ -70,23 +70,38 @@ struct WipeChunks {
   }
 };
 
-Napi::Value KeyImportJson(const Napi::CallbackInfo& info) {
-  const Napi::Env env = info.Env();
-  if (!info[0].IsArray()) ThrowArgument(env, "chunks is not an array");
-  const auto array = info[0].As<Napi::Array>();
+// The chunks of a message. Getters of the array may run here, so no chunk's memory is looked at before all values are
+// there.
+std::vector<MutableBytes> ChunksOf(const Napi::Value& value) {
+  if (!value.IsArray()) ThrowArgument(value.Env(), "chunks is not an array");
+  const auto array = value.As<Napi::Array>();
+  const uint32_t count = array.Length();
+  if (count > vault::kJsonBytesMax) ThrowArgument(value.Env(), "there are more chunks than a message may have bytes");
+  std::vector<Napi::Value> values;
+  for (uint32_t i = 0; i < count; ++i) values.push_back(array.Get(i));
   std::vector<MutableBytes> chunks;
-  const WipeChunks wipe{chunks};
-  for (uint32_t i = 0; i < array.Length(); ++i) {
-    const Napi::Value chunk = array.Get(i);
+  for (const Napi::Value& chunk : values) {
     if (IsBytes(chunk)) chunks.push_back(BytesOf(chunk, "a chunk"));
   }
-  if (chunks.size() != array.Length()) ThrowArgument(env, "a chunk is not a Uint8Array");
-  const std::string member = TextOf(info[1], "member");
-  const vault::JsonImport imported = ValueOrThrow(env, vault::ImportFromJson(chunks, member));
-  Napi::Object out = Napi::Object::New(env);
-  out.Set("key", imported.key ? FromHandle(env, *imported.key) : env.Undefined());
-  out.Set("body", ToBuffer(env, imported.body));
-  return out;
+  if (chunks.size() == count) return chunks;
+  const WipeChunks wipe{chunks};
+  ThrowArgument(value.Env(), "a chunk is not a Uint8Array");
+}
+
+Napi::Value KeyImportJson(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const std::vector<MutableBytes> chunks = ChunksOf(info[0]);
+  const WipeChunks wipe{chunks};
+  const vault::JsonImport imported = ValueOrThrow(env, vault::ImportFromJson(chunks, TextOf(info[1], "member")));
+  try {
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("key", imported.key ? FromHandle(env, *imported.key) : env.Undefined());
+    out.Set("body", ToBuffer(env, imported.body));
+    return out;
+  } catch (const Napi::Error&) {  // a thread that is being ended: nobody else knows the handle
+    if (imported.key) Vault::OfProcess().WipeKey(*imported.key);
+    throw;
+  }
 }
 
 Napi::Value KeyImportBase64(const Napi::CallbackInfo& info) {

@@ -29,10 +29,12 @@ constexpr bool IsHandleOf(HandleKind kind, uint64_t handle) {
 template <typename T, HandleKind kKind>
 class HandleTable {
  public:
+  // 0 where the table is full (262,144 objects).
   uint64_t Add(std::shared_ptr<T> object) {
     const std::lock_guard guard(mutex_);
     size_t index = 0;
     while (index < entries_.size() && (entries_[index].object || entries_[index].generation == UINT32_MAX)) ++index;
+    if (index == kHandleIndexEnd) return 0;
     if (index == entries_.size()) entries_.emplace_back();
     entries_[index].object = std::move(object);
     return MakeHandle(kKind, ++entries_[index].generation, index);

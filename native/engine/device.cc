@@ -33,7 +33,9 @@ Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
   if (options.size_bytes == 0 || options.size_bytes % options.sector_bytes != 0) {
     return Failure(Code::kArgument, "the volume's size is not a whole number of sectors");
   }
-  auto size = CheckFile(options.fd, options.writable ? Access::kReadWrite : Access::kRead);
+  auto fd = Duplicate(options.fd);
+  if (!fd.ok()) return fd.status();
+  auto size = CheckFile(fd.value().get(), options.writable ? Access::kReadWrite : Access::kRead);
   if (!size.ok()) return size.status();
   if (options.data_offset_bytes > size.value() || options.size_bytes > size.value() - options.data_offset_bytes) {
     return Failure(Code::kArgument, "the file has " + std::to_string(size.value()) +
@@ -41,8 +43,6 @@ Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
                                         " at " + std::to_string(options.data_offset_bytes));
   }
   if (auto key = PinVolumeKey(options.key); !key.ok()) return key.status();
-  auto fd = Duplicate(options.fd);
-  if (!fd.ok()) return fd.status();
   return std::shared_ptr<Device>(new Device(options, std::move(fd.value())));
 }
 
@@ -163,6 +163,9 @@ Status Device::Flush() {
   const std::shared_lock alive(lifetime_);
   if (closed_) return Detached();
   if (Status status = CheckWritable(); !status.ok()) return status;
+  // One at a time: the kernel reports a lost write to one caller only, and the others must not take that for success.
+  const std::lock_guard one_flush(flush_mutex_);
+  if (poisoned_) return CheckWritable();
   Status status = SyncData(fd_.get());
   if (!status.ok()) poisoned_ = true;
   return status;

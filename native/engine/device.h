@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <shared_mutex>
 
 #include "base/bytes.h"
@@ -57,6 +58,7 @@ class Device {
   RangeLock ranges_;
   std::shared_mutex lifetime_;  // shared by every call, exclusive for Close
   bool closed_ = false;
+  std::mutex flush_mutex_;
   std::atomic<bool> poisoned_ = false;
 };
 

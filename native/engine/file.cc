@@ -49,6 +49,8 @@ Status SyncData(int fd) { return fdatasync(fd) == 0 ? Ok() : SystemFailure(errno
 Result<uint64_t> CheckFile(int fd, Access access) {
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || flags & O_PATH) return Failure(Code::kArgument, "the file descriptor is not open");
+  // Linux appends what is written at an offset there; and unaligned requests fail here.
+  if (flags & (O_APPEND | O_DIRECT)) return Failure(Code::kArgument, "the file is open with O_APPEND or O_DIRECT");
   const int mode = flags & O_ACCMODE;
   if (access != Access::kWrite && mode == O_WRONLY) return Failure(Code::kArgument, "the file is not open for reading");
   if (access != Access::kRead && mode == O_RDONLY) return Failure(Code::kArgument, "the file is not open for writing");

@@ -21,7 +21,8 @@ Status SyncData(int fd);
 
 enum class Access { kRead, kWrite, kReadWrite };
 
-// The size of the regular file or block device behind `fd`; kArgument where it is neither, or not open for `access`.
+// The size of the regular file or block device behind `fd`; kArgument where it is neither, or not open for `access`, or
+// open with O_APPEND or O_DIRECT.
 Result<uint64_t> CheckFile(int fd, Access access);
 
 // Sets room aside for `length` bytes at `offset` of a regular file, so that a full disk says so before the work and not

@@ -10,7 +10,8 @@
 namespace volseal::engine {
 namespace {
 
-// What every device's O_DIRECT takes: page-sized, page-aligned requests.
+// What nearly every O_DIRECT takes: page-sized, page-aligned requests. Where one wants more, the piece goes the
+// buffered way.
 constexpr uint64_t kDirectAlignment = 4096;
 
 uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -19,15 +20,34 @@ Status Closed() { return Failure(Code::kDetached, "the transform is closed"); }
 
 }  // namespace
 
-int ImageTransform::Side::FdFor(uint64_t position, size_t length) const {
-  const bool aligned = (position | length) % kDirectAlignment == 0;
-  return aligned && direct.valid() ? direct.get() : buffered.get();
+Status ImageTransform::Side::Read(uint64_t position, MutableBytes target) const {
+  if (TakesDirect(position, target.size())) {
+    Status status = ReadAt(direct.get(), position, target);
+    if (status.error_number != EINVAL) return status;
+  }
+  return ReadAt(buffered.get(), position, target);
 }
 
-Result<ImageTransform::Side> ImageTransform::OpenSide(int fd, uint64_t offset_bytes, bool writable) {
+Status ImageTransform::Side::Write(uint64_t position, Bytes source) const {
+  if (TakesDirect(position, source.size())) {
+    Status status = WriteAt(direct.get(), position, source);
+    if (status.error_number != EINVAL) return status;
+  }
+  return WriteAt(buffered.get(), position, source);
+}
+
+bool ImageTransform::Side::TakesDirect(uint64_t position, size_t length) const {
+  return direct.valid() && (position | length) % kDirectAlignment == 0;
+}
+
+Result<ImageTransform::Side> ImageTransform::OpenSide(int fd, uint64_t offset_bytes, Access access) {
+  // Duplicated first: the caller's number may be another file a moment later.
   auto buffered = Duplicate(fd);
   if (!buffered.ok()) return buffered.status();
-  return Side{std::move(buffered.value()), ReopenDirect(fd, writable), offset_bytes};
+  auto size = CheckFile(buffered.value().get(), access);
+  if (!size.ok()) return size.status();
+  UniqueFd direct = ReopenDirect(buffered.value().get(), access != Access::kRead);
+  return Side{std::move(buffered.value()), std::move(direct), offset_bytes, size.value()};
 }
 
 Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransformOptions& options) {
@@ -42,27 +62,23 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
   }
   const bool from_zeros = options.source_fd == -1;
   if (from_zeros && !options.encrypt) return Failure(Code::kArgument, "only encryption can start from zeros");
-  if (auto target_size = CheckFile(options.target_fd, Access::kReadWrite); !target_size.ok())
-    return target_size.status();
-
   Side source;
   if (!from_zeros) {
-    auto size = CheckFile(options.source_fd, Access::kRead);
-    if (!size.ok()) return size.status();
-    if (options.source_offset_bytes > size.value() ||
-        options.source_bytes > size.value() - options.source_offset_bytes) {
-      return Failure(Code::kArgument, "the source has " + std::to_string(size.value()) + " bytes, too few");
-    }
-    auto opened = OpenSide(options.source_fd, options.source_offset_bytes, false);
+    auto opened = OpenSide(options.source_fd, options.source_offset_bytes, Access::kRead);
     if (!opened.ok()) return opened.status();
     source = std::move(opened.value());
+    if (options.source_offset_bytes > source.size_bytes ||
+        options.source_bytes > source.size_bytes - options.source_offset_bytes) {
+      return Failure(Code::kArgument, "the source has " + std::to_string(source.size_bytes) + " bytes, too few");
+    }
   }
-  auto target = OpenSide(options.target_fd, options.target_offset_bytes, true);
+  auto target = OpenSide(options.target_fd, options.target_offset_bytes, Access::kReadWrite);
   if (!target.ok()) return target.status();
   auto key = vault::Vault::OfProcess().Pin(options.key);
   if (!key.ok()) return key.status();
   if (!key.value().is_volume_key()) return Failure(Code::kArgument, "the key is not a volume key: prepare it first");
-  if (Status status = Preallocate(options.target_fd, options.target_offset_bytes, options.target_bytes); !status.ok())
+  if (Status status = Preallocate(target.value().buffered.get(), options.target_offset_bytes, options.target_bytes);
+      !status.ok())
     return status;
   return std::shared_ptr<ImageTransform>(new ImageTransform(options, std::move(source), std::move(target.value())));
 }
@@ -92,8 +108,7 @@ Status ImageTransform::RunPiece(const xts::KeySchedule& key, uint64_t start, siz
   const size_t available = static_cast<size_t>(std::min<uint64_t>(whole, options_.source_bytes - start));
   if (source_.buffered.valid()) {
     const uint64_t position = source_.offset_bytes + start;
-    if (Status status = ReadAt(source_.FdFor(position, available), position, {buffer, available}); !status.ok())
-      return status;
+    if (Status status = source_.Read(position, {buffer, available}); !status.ok()) return status;
     std::memset(buffer + available, 0, whole - available);
   } else {
     std::memset(buffer, 0, whole);
@@ -102,7 +117,7 @@ Status ImageTransform::RunPiece(const xts::KeySchedule& key, uint64_t start, siz
   (options_.encrypt ? kernel.encrypt : kernel.decrypt)(key, buffer, buffer,
                                                        {start / xts::kTweakUnitBytes, options_.sector_bytes, sectors});
   const uint64_t position = target_.offset_bytes + start;
-  return WriteAt(target_.FdFor(position, length), position, {buffer, length});
+  return target_.Write(position, {buffer, length});
 }
 
 void ImageTransform::Close() {

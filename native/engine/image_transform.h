@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "engine/file.h"
 #include "vault/vault.h"
 #include "xts/xts.h"
 
@@ -41,12 +42,15 @@ class ImageTransform {
     UniqueFd buffered;
     UniqueFd direct;
     uint64_t offset_bytes = 0;
-    int FdFor(uint64_t position, size_t length) const;
+    uint64_t size_bytes = 0;  // when it was opened
+    Status Read(uint64_t position, MutableBytes target) const;
+    Status Write(uint64_t position, Bytes source) const;
+    bool TakesDirect(uint64_t position, size_t length) const;
   };
 
   ImageTransform(const ImageTransformOptions& options, Side source, Side target)
       : options_(options), source_(std::move(source)), target_(std::move(target)) {}
-  static Result<Side> OpenSide(int fd, uint64_t offset_bytes, bool writable);
+  static Result<Side> OpenSide(int fd, uint64_t offset_bytes, Access access);
   Status RunPiece(const xts::KeySchedule& key, uint64_t start, size_t length, uint8_t* buffer) const;
 
   const ImageTransformOptions options_;

@@ -15,9 +15,9 @@ class Message {
   }
   size_t length() const { return length_; }
 
-  // Positions are asked for in order, so remembering the chunk makes this constant on the whole. 0 past the end.
+  // Positions are asked for nearly in order, so remembering the chunk makes this cheap. 0 past the end.
   uint8_t operator[](size_t position) {
-    if (position < chunk_start_) chunk_start_ = chunk_ = 0;
+    while (position < chunk_start_) chunk_start_ -= chunks_[--chunk_].size();
     while (chunk_ < chunks_.size() && position - chunk_start_ >= chunks_[chunk_].size()) {
       chunk_start_ += chunks_[chunk_++].size();
     }

@@ -61,6 +61,9 @@ Result<LockedPages> MapLockedPages(size_t length) {
     for (size_t at = 0; at < length; at += 4096) static_cast<volatile uint8_t*>(data)[at] = 0;
     return LockedPages{data, length, Backend::kMemfdSecret};
   }
+  // The kernel lacks it, or a sandbox forbids it. Anything else (no descriptor left, say) is a failure and no reason to
+  // be weaker.
+  if (errno != ENOSYS && errno != EPERM && errno != EACCES) return refuse("memfd_secret");
   if (mmap(data, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
     return refuse("mmap");
   if (madvise(data, length, MADV_DONTDUMP) != 0) return refuse("madvise");

@@ -1,7 +1,8 @@
 // AES-256-GCM (NIST SP 800-38D) from vault key to sealed bytes and back into the vault.
 //
 // The mode is OpenSSL's (its gcm128 functions take the block cipher as a function); the block cipher is the portable
-// AES over round keys in locked memory. So neither the master key nor what it seals is ever in an OpenSSL context.
+// AES over round keys in locked memory. So neither the master key nor what it seals is ever in an OpenSSL context; the
+// hash key and one block of key stream are, on the heap, until the context is cleared at the end of the call.
 #pragma once
 
 #include <optional>

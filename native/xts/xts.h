@@ -24,7 +24,8 @@ struct SectorRun {
 
 // Transforms run.sector_count * run.sector_bytes bytes from `source` to `target`.
 // The two are the same address or do not overlap. No alignment is asked for. Never fails, never allocates, leaves no
-// tweak or round key on the stack or in vector registers; takes about 1 KiB of stack. Safe from any thread.
+// tweak or round key on the stack; takes about 1 KiB of stack, the portable kernel 64 KiB (it wipes what it may have
+// spilled). Safe from any thread.
 using Transform = void (*)(const KeySchedule& key, const uint8_t* source, uint8_t* target, SectorRun run);
 
 struct Kernel {

@@ -25,8 +25,10 @@ struct Work {
   alignas(64) __m128i tweaks[2][kBlocks];  // of the group in flight, and of the next one
 };
 
-// Loads a round key once a round; the barrier keeps it in its register for all eight blocks.
+// Loads a round key once a round. The barrier behind the load keeps the key in its register for all eight blocks; the
+// one before it keeps compilers from loading a key once for the whole run and spilling it to the stack.
 VOLSEAL_INLINE __m128i LoadKey(const uint8_t* key) {
+  asm volatile("" : "+r"(key));
   __m128i value = _mm_load_si128(reinterpret_cast<const __m128i*>(key));
   asm volatile("" : "+x"(value));
   return value;

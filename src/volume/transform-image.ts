@@ -38,7 +38,7 @@ export async function transformImage(
   { signal, onProgress }: JobOptions,
 ): Promise<void> {
   const totalBytes = options.targetBytes;
-  const naming = async <T>(call: () => T | Promise<T>): Promise<T> => {
+  const naming = async <T>(call: () => Promise<T>): Promise<T> => {
     try {
       return await call();
     } catch (error) {
@@ -46,7 +46,7 @@ export async function transformImage(
       throw withPath(error, reading ? paths.source : paths.target);
     }
   };
-  const transform = await naming(() => native.transformOpen(options));
+  const transform = await naming(() => pool.run({ kind: 'openTransform', options }));
   let nextByte = 0;
   let doneBytes = 0;
   let failed = false;

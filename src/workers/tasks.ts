@@ -10,7 +10,7 @@ import { openKms, type UnwrapRequest } from '../kms/client.js';
 import type { KmsEndpoint } from '../kms/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
-import { type DeviceHandle, type KeyHandle, native, type TransformHandle } from '../native.js';
+import { type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 
 /** A data key from KMS into the vault, ready as a volume key. The handle is the caller's to wipe. */
 export interface UnwrapTask {
@@ -47,6 +47,12 @@ export interface FlushTask {
   device: DeviceHandle;
 }
 
+/** Opens a transform: setting the target's room aside may take seconds. The handle is the caller's to close. */
+export interface OpenTransformTask {
+  kind: 'openTransform';
+  options: TransformOptions;
+}
+
 export interface TransformTask {
   kind: 'transform';
   transform: TransformHandle;
@@ -54,14 +60,16 @@ export interface TransformTask {
   lengthBytes: number;
 }
 
-export type Task = UnwrapTask | UnlockTask | ReadTask | WriteTask | FlushTask | TransformTask;
+export type Task = UnwrapTask | UnlockTask | ReadTask | WriteTask | FlushTask | OpenTransformTask | TransformTask;
 
 /** What each kind of task gives. */
 export type TaskValue<T extends Task> = T extends UnwrapTask | UnlockTask
   ? KeyHandle
-  : T extends ReadTask
-    ? Uint8Array<ArrayBuffer>
-    : undefined;
+  : T extends OpenTransformTask
+    ? TransformHandle
+    : T extends ReadTask
+      ? Uint8Array<ArrayBuffer>
+      : undefined;
 
 export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
 
@@ -77,7 +85,7 @@ export default async function runTask(task: Task): Promise<unknown> {
   }
 }
 
-async function perform(task: Exclude<Task, ReadTask>): Promise<KeyHandle | undefined> {
+async function perform(task: Exclude<Task, ReadTask>): Promise<KeyHandle | TransformHandle | undefined> {
   switch (task.kind) {
     case 'unwrap':
       return unwrap(task.kms, task.request);
@@ -89,6 +97,8 @@ async function perform(task: Exclude<Task, ReadTask>): Promise<KeyHandle | undef
     case 'flush':
       native.deviceFlush(task.device);
       return undefined;
+    case 'openTransform':
+      return native.transformOpen(task.options);
     case 'transform':
       native.transformRange(task.transform, task.startByte, task.lengthBytes);
       return undefined;

@@ -40,6 +40,20 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'first.vol', 'home']);
   });
 
+  test('a file system that refuses O_DIRECT requests one by one gets buffered ones', async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
+    const image = box.image('disk.raw', 12 * 1024 * 1024);
+    for (const [name, injection, path] of [
+      ['write.vol', 'pwrite64:error=EINVAL:when=2', undefined],
+      ['read.vol', 'pread64:error=EINVAL:when=2', box.path('disk.raw')],
+    ] as const) {
+      assert.equal(runInjected(injection, ENCRYPT, [box.path('disk.raw'), box.path(name), box.kms], path).stdout, 'encrypted');
+      await decryptImage(box.path(name), box.path('back.raw'), { kms: box.kms, force: true });
+      assert.ok(box.contents('back.raw').equals(image));
+    }
+  });
+
   test('kill -9 at any step: no target or a whole one; an old one or a new one', async (t) => {
     const box = sandbox(t);
     await createVolume(box.path('old.vol'), { sizeBytes: 512, kms: box.kms });

@@ -27,6 +27,10 @@ const storeError = (pattern: RegExp) => (error: unknown) =>
   error instanceof VolsealError && error.code === 'ERR_KMS_STORE' && pattern.test(error.message);
 
 describe('the store', () => {
+  test('a home that cannot be made is an error, and soon', () => {
+    assert.throws(() => EmbeddedKms.open('/proc/nobody/home'), { code: 'ERR_IO' });
+  });
+
   test('is readable by its user alone, and holds no key in the clear', async (t) => {
     const home = temporaryHome(t);
     const kms = openEmbedded(t, home);

@@ -32,17 +32,23 @@ export const unknownCiphertextKey = (): KmsFault => new KmsFault('AccessDeniedEx
 /** A wrong encryption context or a damaged blob: KMS does not tell which, and says nothing more. */
 export const invalidCiphertext = (): KmsFault => new KmsFault('InvalidCiphertextException', '');
 
+/** The blob is not of the key that the request names. */
 export const incorrectKey = (): KmsFault =>
   new KmsFault('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.');
 
+/** No key has this ARN. */
 export const keyNotFound = (keyArn: string): KmsFault => new KmsFault('NotFoundException', `Key '${keyArn}' does not exist`);
 
+/** No alias has this ARN. */
 export const aliasNotFound = (aliasArn: string): KmsFault => new KmsFault('NotFoundException', `Alias ${aliasArn} is not found.`);
 
+/** The text names no key in any form. */
 export const invalidKeyId = (keyId: string): KmsFault => new KmsFault('NotFoundException', `Invalid keyId '${keyId}'`);
 
+/** The ARN is of another region, account or service. */
 export const invalidArn = (region: string): KmsFault => new KmsFault('NotFoundException', `Invalid arn ${region}`);
 
+/** The key is there, and disabled. */
 export const keyDisabled = (keyArn: string): KmsFault => new KmsFault('DisabledException', `${keyArn} is disabled.`);
 
 /** A request that is well-formed JSON and breaks a rule of its operation. */
@@ -64,5 +70,6 @@ export const unsupported = (what: string): KmsFault =>
 export const notAuthorized = (operation: string, resourceArn: string): KmsFault =>
   new KmsFault('AccessDeniedException', `User is not authorized to perform: kms:${operation} on resource: ${resourceArn}`);
 
+/** How KMS says that a request with DryRun would have been done. */
 export const dryRunSucceeded = (): KmsFault =>
   new KmsFault('DryRunOperationException', 'The request would have succeeded, but the DryRun option is set.', 412);

@@ -10,6 +10,7 @@ export const ACCOUNT = '000000000000';
 const ARN_PREFIX = `arn:aws:kms:${REGION}:${ACCOUNT}:`;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
+/** The ARN of the key with this id (a UUID). */
 export const keyArn = (keyId: string): string => `${ARN_PREFIX}key/${keyId}`;
 /** @param aliasName With its prefix, `alias/`. */
 export const aliasArn = (aliasName: string): string => `${ARN_PREFIX}${aliasName}`;

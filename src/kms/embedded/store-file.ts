@@ -2,7 +2,7 @@
  * The files of the store before LMDB opens them: theirs are permissions of our choice, and bytes that LMDB can stand. It maps the
  * file and follows the page numbers in it: one that is cut short or is no store at all would end the process, not the call.
  */
-import { chmodSync, closeSync, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { asVolsealError, VolsealError } from '../../errors.js';
 import { syncFolder } from './root-key.js';
@@ -24,9 +24,7 @@ const TRANSACTION_AT = 152;
 export function prepareStoreFile(path: string): void {
   const folder = dirname(path);
   try {
-    const outermost = mkdirSync(folder, { recursive: true, mode: 0o700 });
-    // New folders are as durable as what will lie in them.
-    if (outermost !== undefined) for (let at = folder; at.length >= outermost.length; at = dirname(at)) syncFolder(dirname(at));
+    makeFolder(folder);
     if ((statSync(folder).mode & 0o077) !== 0) chmodSync(folder, 0o700);
     closeSync(openSync(`${path}-lock`, 'a+', 0o600));
     const fd = openSync(path, 'a+', 0o600);
@@ -38,6 +36,23 @@ export function prepareStoreFile(path: string): void {
   } catch (error) {
     throw asVolsealError(error, folder);
   }
+}
+
+/**
+ * Makes a folder and those above it that are missing, as durable as what will lie in them. Not with mkdir's own `recursive`: where a
+ * file system refuses a folder with ENOENT (/proc), Node's never comes back.
+ */
+function makeFolder(path: string): void {
+  if (existsSync(path)) return;
+  const parent = dirname(path);
+  makeFolder(parent);
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    // Another process may have been quicker.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
+  syncFolder(parent);
 }
 
 /** An empty file is a store to be; LMDB makes it. */

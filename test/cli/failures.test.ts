@@ -1,0 +1,331 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { appendFileSync, chmodSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { describe, test } from 'node:test';
+import { DisableKeyCommand, EnableKeyCommand, KMSClient } from '@aws-sdk/client-kms';
+import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, unprivileged } from './program.js';
+
+/** Runs a command that must fail, with and without --json, and compares both. */
+function fails(
+  at: Lab,
+  args: string[],
+  expected: { status: number; code: string; message: RegExp; hint: RegExp },
+  options: RunOptions = {},
+): void {
+  const before = at.names();
+  const people = at.run(args, options);
+  assert.equal(people.status, expected.status, people.stderr);
+  assert.equal(people.text, '');
+  const [first = '', second = '', ...rest] = people.stderr.split('\n');
+  assert.match(first, /^volseal: /);
+  assert.match(first, expected.message);
+  assert.match(second, /^hint: /);
+  assert.match(second, expected.hint);
+  assert.deepEqual(rest, ['']);
+  const programs = at.run([...args, '--json'], options);
+  assert.equal(programs.status, expected.status);
+  assert.equal(programs.text, '');
+  const failure = failureOf(programs);
+  assert.equal(failure.code, expected.code);
+  assert.match(failure.message, expected.message);
+  assert.match(failure.hint ?? '', expected.hint);
+  assert.deepEqual(at.names(), before, 'something was left behind');
+}
+
+/** A lab with a.raw and a.vol. */
+function labWithVolume(t: Parameters<typeof lab>[0], ...flags: string[]): Lab {
+  const at = lab(t);
+  at.image('a.raw', 8192);
+  at.ok(['encrypt', 'a.raw', 'a.vol', ...flags]);
+  return at;
+}
+
+describe('bad command lines: status 1', () => {
+  for (const [args, message] of [
+    [['ecnrypt', 'a', 'b'], /unknown command 'ecnrypt' \(Did you mean encrypt\?\)/],
+    [['encrypt', 'a.raw'], /missing required argument 'volume'/],
+    [['info', 'a', 'b'], /too many arguments/],
+    [['info', 'a', '--colour'], /unknown option '--colour'/],
+    [['create', 'a.vol'], /required option '--size <size>' not specified/],
+    [['create', 'a.vol', '--size', '1.5G'], /option '--size <size>' argument '1\.5G' is invalid/],
+    [['create', 'a.vol', '--size', '99999999999T'], /too large/],
+    [['create', 'a.vol', '--size', '1M', '--sector-size', '520'], /Allowed choices are 512, 1024, 2048, 4096/],
+    [['create', 'a.vol', '--size', '1M', '--context', 'user'], /Expected KEY=VALUE/],
+    [['create', 'a.vol', '--size', '1M', '--context', '=x'], /Expected KEY=VALUE/],
+    [['create', 'a.vol', '--size', '1M', '--context', 'a=1', '--context', 'a=2'], /"a" was given already/],
+    [['create', 'a.vol', '--size', '1M', '--context', 'a=1', '--context', 'A=2'], /repeats another in other case/],
+    [['create', 'a.vol', '--size', '1M', '--context', 'aws:ebs:id=vol-1'], /aws:ebs:id is set by volseal/],
+    [['create', 'a.vol', '--size', '1M', '--kms', 'asw'], /"asw" names no KMS/],
+    [['create', 'a.vol', '--size', '1M', '--header', 'a.vol'], /a file of its own/],
+    [['read', 'a.vol', '--offset', '-1'], /option '--offset <size>' argument '-1' is invalid/],
+    [['kms', 'serve'], /required option '--listen <host:port>' not specified/],
+    [['kms', 'serve', '--listen', '127.0.0.1'], /Expected HOST:PORT/],
+    [['kms', 'serve', '--listen', '127.0.0.1:65536'], /Expected HOST:PORT/],
+    [['kms', 'serve', '--listen', '0.0.0.0:0'], /is not loopback/],
+    [['kms', 'serve', '--listen', 'example.com:80'], /neither an IP address nor localhost/],
+  ] as const) {
+    test(args.join(' '), (t) => {
+      fails(lab(t), [...args], { status: 1, code: 'ERR_ARGUMENT', message, hint: /volseal .*--help/ });
+    });
+  }
+});
+
+describe('bad images', () => {
+  test('a length of no whole sectors', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 1000);
+    fails(at, ['encrypt', 'a.raw', 'a.vol'], {
+      status: 1,
+      code: 'ERR_IMAGE_SIZE',
+      message: /1000 bytes are not a whole number/,
+      hint: /--pad/,
+    });
+  });
+
+  test('an empty one, padded or not; a volume of no bytes or of half a sector', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 0);
+    const empty = { status: 1, code: 'ERR_IMAGE_SIZE', message: /a\.raw: the image is empty/, hint: /volseal create/ };
+    fails(at, ['encrypt', 'a.raw', 'a.vol'], empty);
+    fails(at, ['encrypt', 'a.raw', 'a.vol', '--pad'], empty);
+    const size = { status: 1, code: 'ERR_IMAGE_SIZE', message: /a\.vol: a size of/, hint: /a multiple of 4096/ };
+    for (const bytes of ['0', '2K']) fails(at, ['create', 'a.vol', '--size', bytes, '--sector-size', '4096'], size);
+  });
+
+  test('a folder, a pipe, a device', (t) => {
+    const at = lab(t);
+    mkdirSync(at.path('folder'));
+    spawnSync('mkfifo', [at.path('fifo')]);
+    const refused = { status: 1, code: 'ERR_ARGUMENT' };
+    fails(at, ['encrypt', 'folder', 'a.vol'], { ...refused, message: /folder: is a folder/, hint: /Name the file itself/ });
+    fails(at, ['encrypt', 'fifo', 'a.vol'], { ...refused, message: /fifo: is a pipe/, hint: /write the pipe into a file first/ });
+    fails(at, ['encrypt', '/dev/null', 'a.vol'], { ...refused, message: /is a character device/, hint: /--help/ });
+    at.image('a.raw', 512);
+    fails(at, ['encrypt', 'a.raw', 'folder', '--force'], {
+      ...refused,
+      message: /folder: is a folder, and a target/,
+      hint: /Name the file/,
+    });
+  });
+
+  test('missing, or in a folder that is missing', (t) => {
+    const at = lab(t);
+    const missing = { status: 4, code: 'ERR_IO', hint: /Check the path/ };
+    fails(at, ['encrypt', 'no such.raw', 'a.vol'], { ...missing, message: /no such\.raw: open failed: ENOENT/ });
+    at.image('a.raw', 512);
+    fails(at, ['encrypt', 'a.raw', 'nowhere/a.vol'], { ...missing, message: /there is no folder nowhere/ });
+    for (const command of ['info', 'read', 'write']) fails(at, [command, 'no.vol'], { ...missing, message: /no\.vol: open failed/ });
+  });
+
+  test('no permission', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 512);
+    chmodSync(at.path('a.raw'), 0);
+    const expected = { status: 4, code: 'ERR_IO', message: /a\.raw: open failed: EACCES/, hint: /ls -ld a\.raw and its folder/ };
+    fails(at, ['encrypt', 'a.raw', 'a.vol'], expected, { through: unprivileged });
+    chmodSync(at.path('a.raw'), 0o400);
+    mkdirSync(at.path('closed'), { mode: 0o500 });
+    fails(
+      at,
+      ['encrypt', 'a.raw', 'closed/a.vol'],
+      { ...expected, message: /closed\/a\.vol: open failed: EACCES/, hint: /ls -ld closed\/a\.vol/ },
+      {
+        through: unprivileged,
+      },
+    );
+  });
+
+  test('a disk that is full', { skip: mountRefused() }, (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * 1024 * 1024);
+    mkdirSync(at.path('small'));
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', at.path('small')]);
+    assert.equal(mounted.status, 0, String(mounted.stderr));
+    try {
+      fails(at, ['encrypt', 'a.raw', 'small/a.vol'], {
+        status: 4,
+        code: 'ERR_IO',
+        message: /small\/a\.vol: .*No space left/,
+        hint: /Free some room/,
+      });
+      assert.deepEqual(readdirSync(at.path('small')), []);
+    } finally {
+      spawnSync('umount', [at.path('small')]);
+    }
+  });
+});
+
+describe('bad volumes', () => {
+  test('not a volume: status 4', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 2 * 1024 * 1024);
+    const expected = { status: 4, code: 'ERR_NOT_A_VOLUME', message: /a\.raw/, hint: /volseal encrypt a\.raw VOLUME/ };
+    for (const args of [
+      ['info', 'a.raw'],
+      ['decrypt', 'a.raw', 'b.raw'],
+      ['read', 'a.raw'],
+      ['write', 'a.raw'],
+    ])
+      fails(at, args, expected);
+  });
+
+  test('a detached header that is not named, or missing', (t) => {
+    const at = labWithVolume(t, '--header', 'a.header');
+    fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_NOT_A_VOLUME', message: /a\.vol/, hint: /--header FILE/ });
+    fails(at, ['info', 'a.vol', '--header', 'b.header'], { status: 4, code: 'ERR_IO', message: /b\.header/, hint: /Check the path/ });
+    fails(at, ['info', 'a.header'], { status: 1, code: 'ERR_ARGUMENT', message: /is a detached header/, hint: /--help/ });
+  });
+
+  test('both header copies damaged, and a volume cut short: status 4', (t) => {
+    const at = labWithVolume(t);
+    const whole = at.contents('a.vol');
+    for (const offset of [300, 16384 + 300]) whole[offset]! ^= 1;
+    writeFileSync(at.path('damaged.vol'), whole);
+    fails(at, ['info', 'damaged.vol'], { status: 4, code: 'ERR_HEADER_DAMAGED', message: /damaged\.vol/, hint: /Restore the header/ });
+    truncateSync(at.path('a.vol'), 1024 * 1024 + 4096);
+    fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_VOLUME_SIZE', message: /a\.vol: holds 4096 bytes/, hint: /copy it again/ });
+    appendFileSync(at.path('a.vol'), Buffer.alloc(5000));
+    fails(at, ['read', 'a.vol'], { status: 4, code: 'ERR_VOLUME_SIZE', message: /appended to/, hint: /Restore the volume/ });
+  });
+
+  test("another volume's context: status 2, before KMS is asked", (t) => {
+    const at = labWithVolume(t, '--context', 'user=alice');
+    const expected = {
+      status: 2,
+      code: 'ERR_CONTEXT_MISMATCH',
+      message: /"user":"alice".*expected was \{"user":"bob"\}/,
+      hint: /volseal info a\.vol/,
+    };
+    for (const args of [
+      ['decrypt', 'a.vol', 'b.raw'],
+      ['read', 'a.vol'],
+      ['write', 'a.vol'],
+    ]) {
+      fails(at, [...args, '--context', 'user=bob', '--kms', 'http://127.0.0.1:9'], expected);
+    }
+    at.ok(['decrypt', 'a.vol', 'b.raw', '--context', 'user=alice']);
+  });
+
+  test('attached by another process: status 5, and free once that has ended', async (t) => {
+    const at = labWithVolume(t);
+    const writer = at.start(['write', 'a.vol']);
+    const end = ended(writer);
+    const until = Date.now() + 20_000;
+    while (at.run(['read', 'a.vol']).status === 0 && Date.now() < until);
+    const expected = { status: 5, code: 'ERR_STATE_BUSY', message: /a\.vol: /, hint: /fuser -v a\.vol/ };
+    for (const args of [
+      ['decrypt', 'a.vol', 'b.raw'],
+      ['read', 'a.vol'],
+      ['write', 'a.vol'],
+    ])
+      fails(at, args, expected);
+    const replace = { ...expected, hint: /./ };
+    fails(at, ['encrypt', 'a.raw', 'a.vol', '--force'], replace);
+    at.ok(['info', 'a.vol']);
+    writer.stdin!.end('done');
+    assert.equal((await end).status, 0);
+    assert.equal(at.ok(['read', 'a.vol', '--length', '4']).text, 'done');
+  });
+});
+
+describe('KMS', () => {
+  test('unreachable: status 7', async (t) => {
+    const at = lab(t);
+    at.image('a.raw', 512);
+    const port = await freePort();
+    const expected = { status: 7, code: 'ERR_KMS_UNREACHABLE', message: /ECONNREFUSED/, hint: /kms serve/ };
+    fails(at, ['encrypt', 'a.raw', 'a.vol', '--kms', `http://127.0.0.1:${port}`], expected);
+    fails(at, ['kms', 'list-keys'], expected, { env: { VOLSEAL_KMS: `http://127.0.0.1:${port}` } });
+  });
+
+  test('no such key or alias, a name that is taken or reserved: status 6', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 512);
+    const unknown = {
+      status: 6,
+      code: 'ERR_KMS_NOT_FOUND',
+      message: /not found|does not exist|Invalid keyId/,
+      hint: /volseal kms list-keys/,
+    };
+    for (const key of ['alias/none', '00000000-0000-0000-0000-000000000000', 'nonsense']) {
+      fails(at, ['encrypt', 'a.raw', 'a.vol', '--key', key], unknown);
+    }
+    const keyId = at.ok(['kms', 'create-key']).text.trim();
+    at.ok(['kms', 'create-alias', 'alias/taken', keyId]);
+    const taken = { status: 6, code: 'ERR_KMS_REQUEST', message: /already exists/, hint: /list-aliases/ };
+    fails(at, ['kms', 'create-alias', 'alias/taken', keyId], taken);
+    fails(at, ['kms', 'create-alias', 'alias/aws/mine', keyId], { ...taken, message: /reserved/, hint: /belong to AWS/ });
+  });
+
+  test("a volume whose key is in another KMS's store: refused, named", (t) => {
+    const at = labWithVolume(t);
+    const failure = failureOf(at.run(['read', 'a.vol', '--json'], { env: { VOLSEAL_HOME: at.path('empty home') } }));
+    assert.match(failure.code, /^ERR_KMS_(DENIED|NOT_FOUND)$/);
+    assert.match(failure.message, /arn:aws:kms:local:000000000000:key\//);
+  });
+
+  test('over HTTP: a volume, its recorded URL, and a disabled key: status 6', async (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4096);
+    const server = at.start(['kms', 'serve', '--listen', '127.0.0.1:0', '--json']);
+    const end = ended(server);
+    const { url, home } = parsed(await firstLine(server, 'stdout')) as { url: string; home: string };
+    assert.equal(home, at.path('home'));
+    const keyArn = at.ok(['kms', 'create-key', '--kms', url]).text.trim();
+    at.ok(['encrypt', 'a.raw', 'a.vol', '--kms', url, '--key', keyArn]);
+    fails(at, ['decrypt', 'a.vol', 'b.raw'], { status: 1, code: 'ERR_ARGUMENT', message: /name that KMS yourself/, hint: /--kms http:/ });
+    const client = new KMSClient({ endpoint: url, region: 'us-east-1', credentials: { accessKeyId: 'test', secretAccessKey: 'test' } });
+    t.after(() => client.destroy());
+    await client.send(new DisableKeyCommand({ KeyId: keyArn }));
+    const disabled = { status: 6, code: 'ERR_KMS_KEY_STATE', message: /is disabled/, hint: /aws kms enable-key/ };
+    fails(at, ['decrypt', 'a.vol', 'b.raw', '--kms', url], disabled);
+    fails(at, ['encrypt', 'a.raw', 'b.vol', '--key', keyArn], disabled);
+    await client.send(new EnableKeyCommand({ KeyId: keyArn }));
+    at.ok(['decrypt', 'a.vol', 'b.raw', '--kms', url]);
+    assert.deepEqual(at.contents('b.raw'), at.contents('a.raw'));
+    server.kill('SIGTERM');
+    const { status, stderr } = await end;
+    assert.deepEqual({ status, stderr }, { status: 0, stderr: '' });
+  });
+
+  test('a port that is taken: status 4', async (t) => {
+    const holder = createServer().listen(0, '127.0.0.1');
+    t.after(() => holder.close());
+    await new Promise((resolve) => holder.once('listening', resolve));
+    const { port } = holder.address() as { port: number };
+    const expected = { status: 4, code: 'ERR_IO', message: /EADDRINUSE/, hint: /port 0/ };
+    fails(lab(t), ['kms', 'serve', '--listen', `127.0.0.1:${port}`], expected);
+  });
+
+  test('a store that is damaged: status 4', (t) => {
+    const at = lab(t);
+    at.ok(['kms', 'create-key']);
+    writeFileSync(at.path('home/kms/root.key'), Buffer.alloc(32, 1));
+    fails(at, ['kms', 'list-keys'], { status: 4, code: 'ERR_KMS_STORE', message: /root\.key is not the root key/, hint: /\$VOLSEAL_HOME/ });
+  });
+});
+
+describe('memory', () => {
+  test('that must not be locked: status 8, and no key anywhere else', (t) => {
+    const at = lab(t);
+    const through = [...unprivileged, 'sh', '-c', 'ulimit -l 0; exec "$@"', 'sh'];
+    const expected = { status: 8, code: 'ERR_MEMORY_LOCK', message: /lock/, hint: /ulimit -l/ };
+    fails(at, ['create', 'a.vol', '--size', '1M'], expected, { through });
+    fails(at, ['kms', 'create-key'], expected, { through });
+  });
+});
+
+/** A port that nobody listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Why this user cannot mount a small file system; false where it can. */
+function mountRefused(): string | false {
+  return process.getuid?.() === 0 ? false : 'only root can mount a small file system to fill';
+}

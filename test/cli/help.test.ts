@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ended, firstLine, type Lab, lab } from './program.js';
+
+const COMMANDS = ['encrypt', 'decrypt', 'create', 'info', 'read', 'write'];
+const KMS_COMMANDS = ['serve', 'create-key', 'list-keys', 'create-alias', 'list-aliases'];
+
+/** The commands that a help text lists. */
+const listed = (help: string): string[] =>
+  [...help.matchAll(/^ {2}([a-z-]+)(?: \[options\]| \[command\]| <| {2,})/gm)].map((match) => match[1]!);
+
+/** The lines under "Example:", which ends every help. */
+function examplesIn(help: string): string[] {
+  const [, examples] = /\nExample:\n((?: {2}\S.*\n)+)$/.exec(help) ?? [];
+  assert.ok(examples, `help does not end with an example:\n${help}`);
+  return examples
+    .trimEnd()
+    .split('\n')
+    .map((line) => line.trim());
+}
+
+/** The files that examples name. */
+function withFiles(lab: Lab): Lab {
+  lab.image('disk.raw', 4 * 1024 * 1024);
+  lab.image('block.bin', 4096);
+  return lab;
+}
+
+describe('help', () => {
+  test('lists exactly the commands there are', (t) => {
+    const { ok } = lab(t);
+    assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'help']);
+    assert.deepEqual(listed(ok(['kms', '--help']).text), [...KMS_COMMANDS, 'help']);
+  });
+
+  test('the examples of the program itself work in their order', (t) => {
+    const { ok, shell, contents } = withFiles(lab(t));
+    for (const example of examplesIn(ok(['--help']).text)) {
+      const outcome = shell(example);
+      assert.equal(outcome.status, 0, `${example}\n${outcome.stderr}`);
+    }
+    assert.deepEqual(contents('copy.raw'), contents('disk.raw'));
+  });
+
+  for (const command of [
+    ...COMMANDS.map((name) => [name]),
+    ['kms'],
+    ...KMS_COMMANDS.filter((name) => name !== 'serve').map((name) => ['kms', name]),
+  ]) {
+    test(`the example of ${command.join(' ')} works`, (t) => {
+      const { ok, shell } = withFiles(lab(t));
+      if (command[0] !== 'encrypt' && command[0] !== 'kms') ok(['encrypt', 'disk.raw', 'disk.vol']);
+      const examples = examplesIn(ok([...command, '--help']).text);
+      for (const example of examples) {
+        assert.ok(example.startsWith(`volseal ${command.join(' ')}`), example);
+        const outcome = shell(example);
+        assert.equal(outcome.status, 0, `${example}\n${outcome.stderr}`);
+      }
+    });
+  }
+
+  test('the example of kms serve works, on a port that is free', async (t) => {
+    const { ok, start } = lab(t);
+    const [example = '', client = ''] = examplesIn(ok(['kms', 'serve', '--help']).text);
+    const address = '127.0.0.1:4599';
+    assert.ok(example.endsWith(` --listen ${address}`) && client.startsWith('aws kms ') && client.includes(`http://${address} `));
+    const server = start(example.replace(address, '127.0.0.1:0').split(' ').slice(1));
+    const end = ended(server);
+    assert.match(await firstLine(server, 'stdout'), /at http:\/\/127\.0\.0\.1:[1-9][0-9]*: whoever can connect can use every key/);
+    server.kill('SIGINT');
+    assert.equal((await end).status, 0);
+  });
+
+  test('without a command there is help and status 1', (t) => {
+    const { run } = lab(t);
+    for (const args of [[], ['kms']]) {
+      const outcome = run(args);
+      assert.equal(outcome.status, 1);
+      assert.equal(outcome.text, '');
+      assert.match(outcome.stderr, /^Usage: volseal /);
+    }
+    assert.match(run(['--version']).text, /^[0-9]+\.[0-9]+\.[0-9]+\n$/);
+  });
+});

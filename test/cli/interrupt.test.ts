@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ended, firstLine, type Lab, lab, parsed } from './program.js';
+
+/** Long enough that a signal after its first progress line comes in the middle. */
+const LARGE_BYTES = 1024 * 1024 * 1024;
+
+function largeImage(at: Lab): void {
+  writeFileSync(at.path('large.raw'), '');
+  truncateSync(at.path('large.raw'), LARGE_BYTES);
+}
+
+describe('interrupted', () => {
+  for (const [signal, status] of [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ] as const) {
+    test(`encrypt by ${signal} leaves nothing, and status ${status}`, async (t) => {
+      const at = lab(t);
+      largeImage(at);
+      const child = at.start(['encrypt', 'large.raw', 'a.vol', '--header', 'a.header', '--json', '--progress']);
+      const end = ended(child);
+      await firstLine(child, 'stderr');
+      child.kill(signal);
+      const outcome = await end;
+      assert.equal(outcome.status, status, outcome.stderr);
+      const { error } = parsed(outcome.stderr.trimEnd().split('\n').at(-1)!) as { error: { code: string } };
+      assert.equal(error.code, 'ERR_ABORTED');
+      assert.deepEqual(at.names(), ['large.raw']);
+    });
+  }
+
+  test('decrypt and a replacing encrypt leave the targets that were there', async (t) => {
+    const at = lab(t);
+    at.ok(['create', 'a.vol', '--size', '256M']);
+    const old = at.image('old.raw', 1000);
+    const volume = at.contents('a.vol');
+    largeImage(at);
+    for (const args of [
+      ['decrypt', 'a.vol', 'old.raw'],
+      ['encrypt', 'large.raw', 'a.vol'],
+    ]) {
+      const child = at.start([...args, '--force', '--json', '--progress']);
+      const end = ended(child);
+      await firstLine(child, 'stderr');
+      child.kill('SIGINT');
+      assert.equal((await end).status, 130);
+    }
+    assert.deepEqual(at.contents('old.raw'), old);
+    assert.ok(at.contents('a.vol').equals(volume));
+    assert.deepEqual(at.names(), ['a.vol', 'large.raw', 'old.raw']);
+  });
+
+  test('kill -9 in the middle of encrypt: no target', async (t) => {
+    const at = lab(t);
+    largeImage(at);
+    const child = at.start(['encrypt', 'large.raw', 'a.vol', '--json', '--progress']);
+    const end = ended(child);
+    await firstLine(child, 'stderr');
+    child.kill('SIGKILL');
+    assert.equal((await end).signal, 'SIGKILL');
+    assert.ok(!at.names().includes('a.vol'));
+    // What it leaves is out of the way and the KMS store is sound.
+    truncateSync(at.path('large.raw'), 4096);
+    at.ok(['encrypt', 'large.raw', 'a.vol']);
+    assert.deepEqual(at.ok(['read', 'a.vol']).stdout, Buffer.alloc(4096));
+  });
+
+  test('read, while nobody takes its output', async (t) => {
+    const at = lab(t);
+    at.ok(['create', 'a.vol', '--size', '32M']);
+    const child = at.start(['read', 'a.vol']);
+    const end = ended(child);
+    await new Promise((resolve) => child.stdout!.once('readable', resolve));
+    child.kill('SIGINT');
+    child.stdout!.resume();
+    const { status, stderr } = await end;
+    assert.equal(status, 130, stderr);
+    assert.match(stderr, /a\.vol: stopped on request/);
+  });
+
+  test('write says how much it wrote, and that much is there', async (t) => {
+    const at = lab(t);
+    at.ok(['create', 'a.vol', '--size', '8M']);
+    const child = at.start(['write', 'a.vol']);
+    const end = ended(child);
+    // One piece and a half: the first is written, the other waits for its rest.
+    const bytes = Buffer.alloc(6 * 1024 * 1024, 'written ');
+    await new Promise((resolve) => child.stdin!.write(bytes, resolve));
+    await delay(500);
+    child.kill('SIGINT');
+    const { status, stderr } = await end;
+    assert.equal(status, 130, stderr);
+    assert.match(stderr, /a\.vol: stopped on request; before that 4194304 bytes were written at 0 and flushed/);
+    assert.deepEqual(at.ok(['read', 'a.vol', '--length', '4M']).stdout, bytes.subarray(0, 4 * 1024 * 1024));
+    assert.deepEqual(at.ok(['read', 'a.vol', '--offset', '4M']).stdout, Buffer.alloc(4 * 1024 * 1024));
+  });
+});

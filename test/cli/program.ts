@@ -1,0 +1,135 @@
+/** Runs the real program in a folder of a test's own, with its own embedded KMS and an environment that holds nothing else. */
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+/** The compiled program. */
+export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+/** Runs a program without root's powers over files and locked memory, where we are root. */
+export const unprivileged: readonly string[] =
+  process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search,-ipc_lock'] : [];
+
+export interface Outcome {
+  status: number | null;
+  stdout: Buffer;
+  /** `stdout` as text. */
+  text: string;
+  stderr: string;
+}
+
+export interface RunOptions {
+  input?: string | Buffer;
+  env?: Record<string, string>;
+  /** A command line that runs the program's: `unprivileged`, for instance. */
+  through?: readonly string[];
+}
+
+export interface Lab {
+  folder: string;
+  env: Record<string, string>;
+  path(name: string): string;
+  /** Writes random bytes and gives them. */
+  image(name: string, bytes: number): Buffer;
+  contents(name: string): Buffer;
+  /** Names in the folder, hidden ones too, without the KMS's own. */
+  names(): string[];
+  /** Runs `volseal` with these arguments to its end. */
+  run(args: string[], options?: RunOptions): Outcome;
+  /** The same where it must succeed. @throws {Error} with its output */
+  ok(args: string[], options?: RunOptions): Outcome;
+  /** Starts `volseal`; killed when the test ends. */
+  start(args: string[]): ChildProcess;
+  /** Runs a shell line in which `volseal` is the program. */
+  shell(line: string): Outcome;
+}
+
+/** A folder whose name holds a space; removed when the test ends. */
+export function lab(test: Pick<TestContext, 'after'>): Lab {
+  const folder = mkdtempSync(join(tmpdir(), 'volseal cli '));
+  const children: ChildProcess[] = [];
+  test.after(() => {
+    for (const child of children) child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const path = (name: string): string => join(folder, name);
+  const bin = mkdtempSync(path('.bin-'));
+  writeFileSync(join(bin, 'volseal'), `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`);
+  chmodSync(join(bin, 'volseal'), 0o755);
+  const env = { PATH: `${bin}:${process.env.PATH}`, HOME: folder, VOLSEAL_HOME: path('home'), LC_ALL: 'C.UTF-8' };
+  const finish = (command: string, args: string[], options: RunOptions): Outcome => {
+    const { status, stdout, stderr, error } = spawnSync(command, args, {
+      cwd: folder,
+      env: { ...env, ...options.env },
+      input: options.input ?? '',
+      maxBuffer: 256 * 1024 * 1024,
+      timeout: 60_000,
+    });
+    if (error !== undefined) throw error;
+    return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };
+  };
+  const run = (args: string[], options: RunOptions = {}): Outcome => {
+    const [command = '', ...rest] = [...(options.through ?? []), process.execPath, MAIN, ...args];
+    return finish(command, rest, options);
+  };
+  return {
+    folder,
+    env,
+    path,
+    image(name, bytes) {
+      const contents = randomBytes(bytes);
+      writeFileSync(path(name), contents);
+      return contents;
+    },
+    contents: (name) => readFileSync(path(name)),
+    names: () =>
+      readdirSync(folder)
+        .filter((name) => name !== 'home' && !name.startsWith('.bin-'))
+        .sort(),
+    run,
+    ok(args, options = {}) {
+      const outcome = run(args, options);
+      if (outcome.status !== 0) throw new Error(`volseal ${args.join(' ')} ended with ${outcome.status}\n${outcome.stderr}`);
+      return outcome;
+    },
+    start(args) {
+      const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder, env });
+      children.push(child);
+      return child;
+    },
+    shell: (line) => finish('sh', ['-c', line], {}),
+  };
+}
+
+/** The exit status and signal of a child, once its output has ended. */
+export function ended(child: ChildProcess): Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }> {
+  let stderr = '';
+  child.stderr?.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  return new Promise((resolve) => child.on('close', (status, signal) => resolve({ status, signal, stderr })));
+}
+
+/** Resolves with what a stream of a child has said once it holds a whole line. @throws {Error} where the child ends before that */
+export function firstLine(child: ChildProcess, stream: 'stdout' | 'stderr'): Promise<string> {
+  let text = '';
+  return new Promise((resolve, reject) => {
+    child[stream]!.on('data', (chunk) => {
+      text += chunk;
+      if (text.includes('\n')) resolve(text.slice(0, text.indexOf('\n')));
+    });
+    child.on('close', (status) => reject(new Error(`volseal ended with ${status} before it said a line`)));
+  });
+}
+
+/** The one JSON object that a text must be. */
+export const parsed = (text: string): Record<string, unknown> => JSON.parse(text) as Record<string, unknown>;
+
+/** The error that `--json` left on standard error. */
+export function failureOf({ stderr }: Outcome): { code: string; message: string; hint: string | null; details: Record<string, unknown> } {
+  return (JSON.parse(stderr) as { error: ReturnType<typeof failureOf> }).error;
+}

@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { type Lab, lab, parsed } from './program.js';
+
+const IMAGE_BYTES = 256 * 1024 * 1024;
+
+function labWithImage(t: Parameters<typeof lab>[0]): Lab {
+  const at = lab(t);
+  writeFileSync(at.path('a.raw'), '');
+  truncateSync(at.path('a.raw'), IMAGE_BYTES);
+  return at;
+}
+
+describe('progress', () => {
+  test('a terminal gets a bar with percentage, rate and time left', (t) => {
+    const at = labWithImage(t);
+    // script(1) gives the program a terminal, and its output to us.
+    const { status, text } = at.shell('script -qec "volseal encrypt a.raw a.vol" /dev/null < /dev/null');
+    assert.equal(status, 0, text);
+    assert.match(text, /100% [█░]+ 256 MiB of 256 MiB {2}[0-9.]+ [KMG]iB\/s {2}0s left/);
+    assert.match(text, /[0-9]% [█░]+ .* of 256 MiB {2}[0-9.]+ .*\/s {2}[0-9]+s left/);
+    assert.ok(text.lastIndexOf('\u001b[?25h') > text.lastIndexOf('\u001b[?25l'), 'the cursor is back');
+    assert.match(text, /encrypted a\.raw into a\.vol\r\n/);
+  });
+
+  test('nothing is drawn elsewhere', (t) => {
+    const at = labWithImage(t);
+    assert.equal(at.ok(['encrypt', 'a.raw', 'a.vol']).stderr, '');
+    assert.equal(at.ok(['encrypt', 'a.raw', 'b.vol', '--json']).stderr, '');
+    const json = at.shell('script -qec "volseal decrypt a.vol b.raw --json 2>&1" /dev/null < /dev/null');
+    assert.equal(parsed(json.text).imageBytes, IMAGE_BYTES);
+  });
+
+  test('with --json --progress it is lines of JSON up to the end, and the result stands alone', (t) => {
+    const at = labWithImage(t);
+    at.ok(['encrypt', 'a.raw', 'a.vol']);
+    for (const args of [
+      ['encrypt', 'a.raw', 'b.vol'],
+      ['decrypt', 'a.vol', 'b.raw'],
+      ['create', 'c.vol', '--size', '256M'],
+    ]) {
+      const { text, stderr } = at.ok([...args, '--json', '--progress']);
+      assert.equal(typeof parsed(text).volumeId, 'string');
+      const events = stderr.trimEnd().split('\n').map(parsed);
+      let last = 0;
+      for (const { event, doneBytes, totalBytes, bytesPerSecond } of events) {
+        assert.equal(event, 'progress');
+        assert.equal(totalBytes, IMAGE_BYTES);
+        assert.ok(Number.isSafeInteger(bytesPerSecond) && Number(bytesPerSecond) > 0);
+        assert.ok(Number(doneBytes) > last);
+        last = Number(doneBytes);
+      }
+      assert.equal(last, IMAGE_BYTES);
+    }
+  });
+});

@@ -10,7 +10,7 @@ export interface Interruption {
   status(): number | undefined;
 }
 
-/** Catches the signals from now on. @param onFirst called with the first one, before the abort */
+/** Catches the signals from now on. @param onFirst called after the first one's abort, when a progress bar has given its line back */
 export function watchSignals(onFirst: () => void): Interruption {
   const controller = new AbortController();
   let status: number | undefined;
@@ -18,8 +18,8 @@ export function watchSignals(onFirst: () => void): Interruption {
     const own = 128 + constants.signals[name];
     if (status !== undefined) process.exit(own);
     status = own;
-    onFirst();
     controller.abort(new Error(`received ${name}`));
+    onFirst();
   };
   for (const name of SIGNALS) process.on(name, receive);
   return { signal: controller.signal, status: () => status };

@@ -13,6 +13,7 @@ build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
 test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils aws:awscli strace:strace clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
+  openssl:openssl script:bsdutils setpriv:util-linux mkfifo:coreutils
 )
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -6,7 +6,6 @@ import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
-import { openKms, type WrappedKey } from '../kms/client.js';
 import { checkContext, type EncryptionContext } from '../kms/encryption-context.js';
 import { type KmsEndpoint, kmsUri, parseKmsUri } from '../kms/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, EMBEDDED_DATA_OFFSET_BYTES, SECTOR_SIZES, type SectorBytes, VOLUME_BYTES_MAX } from '../limits.js';
@@ -107,19 +106,19 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
   const pool = leasePool();
   let key: KeyHandle | undefined;
   try {
-    const wrapped = await wrapNewKey(endpoint, options.key ?? DEFAULT_KEY, encryptionContext);
-    key = await pool.run({ kind: 'unwrap', kms: endpoint, request: { ...wrapped, context: encryptionContext } });
+    const made = await pool.run({ kind: 'newKey', kms: endpoint, keyId: options.key ?? DEFAULT_KEY, context: encryptionContext });
+    key = made.key;
     const header = newHeader(
       {
         volumeKey: key,
         sectorBytes,
         placement: options.header === undefined ? 'embedded' : 'detached',
         token: {
-          keyId: wrapped.keyArn,
-          encryptedDataKey: wrapped.encryptedDataKey,
+          keyId: made.keyArn,
+          encryptedDataKey: Buffer.from(made.encryptedDataKey),
           encryptionContext,
           volumeId,
-          kms: recordedKms(endpoint, wrapped.keyArn),
+          kms: recordedKms(endpoint, made.keyArn),
           imageBytes: source.imageBytes,
           created: new Date().toISOString(),
         },
@@ -163,15 +162,6 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
 
 const targetsOf = (volumePath: string, header: string | undefined): string[] =>
   header === undefined ? [volumePath] : [header, volumePath];
-
-async function wrapNewKey(endpoint: KmsEndpoint, keyId: string, context: EncryptionContext): Promise<WrappedKey> {
-  const kms = openKms(endpoint);
-  try {
-    return await kms.generateWrappedKey({ keyId, context });
-  } finally {
-    kms.close();
-  }
-}
 
 function contextOf(volumeId: string, pairs: EncryptionContext = {}): EncryptionContext {
   if (VOLUME_ID_CONTEXT_KEY in pairs) {

@@ -6,20 +6,33 @@
  */
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
-import { openKms, type UnwrapRequest } from '../kms/client.js';
+import { type Kms, openKms, type UnwrapRequest } from '../kms/client.js';
+import type { EncryptionContext } from '../kms/encryption-context.js';
 import type { KmsEndpoint } from '../kms/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import { type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 
-/** A data key from KMS into the vault, ready as a volume key. The handle is the caller's to wipe. */
-export interface UnwrapTask {
-  kind: 'unwrap';
+/** A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to wipe. */
+export interface NewKeyTask {
+  kind: 'newKey';
   kms: KmsEndpoint;
-  request: UnwrapRequest;
+  /** KMS key id, ARN, alias name or alias ARN. */
+  keyId: string;
+  context: EncryptionContext;
 }
 
-/** The same, and the header proved to be the one that the key's owner wrote; the key is wiped where it is not. */
+/** What a `NewKeyTask` gives. `encryptedDataKey` is a plain Uint8Array once it has crossed between threads. */
+export interface NewKey {
+  keyArn: string;
+  encryptedDataKey: Uint8Array;
+  key: KeyHandle;
+}
+
+/**
+ * A volume's data key from KMS into the vault, ready as a volume key, and the header proved to be the one that the key's owner wrote;
+ * the key is wiped where it is not. The handle is the caller's to wipe.
+ */
 export interface UnlockTask {
   kind: 'unlock';
   kms: KmsEndpoint;
@@ -60,16 +73,18 @@ export interface TransformTask {
   lengthBytes: number;
 }
 
-export type Task = UnwrapTask | UnlockTask | ReadTask | WriteTask | FlushTask | OpenTransformTask | TransformTask;
+export type Task = NewKeyTask | UnlockTask | ReadTask | WriteTask | FlushTask | OpenTransformTask | TransformTask;
 
 /** What each kind of task gives. */
-export type TaskValue<T extends Task> = T extends UnwrapTask | UnlockTask
-  ? KeyHandle
-  : T extends OpenTransformTask
-    ? TransformHandle
-    : T extends ReadTask
-      ? Uint8Array<ArrayBuffer>
-      : undefined;
+export type TaskValue<T extends Task> = T extends NewKeyTask
+  ? NewKey
+  : T extends UnlockTask
+    ? KeyHandle
+    : T extends OpenTransformTask
+      ? TransformHandle
+      : T extends ReadTask
+        ? Uint8Array<ArrayBuffer>
+        : undefined;
 
 export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
 
@@ -85,12 +100,12 @@ export default async function runTask(task: Task): Promise<unknown> {
   }
 }
 
-async function perform(task: Exclude<Task, ReadTask>): Promise<KeyHandle | TransformHandle | undefined> {
+async function perform(task: Exclude<Task, ReadTask>): Promise<NewKey | KeyHandle | TransformHandle | undefined> {
   switch (task.kind) {
-    case 'unwrap':
-      return unwrap(task.kms, task.request);
+    case 'newKey':
+      return newKey(task);
     case 'unlock':
-      return unwrap(task.kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath));
+      return withKms(task.kms, (kms) => unwrap(kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath)));
     case 'write':
       native.deviceWrite(task.device, task.offsetBytes, task.bytes);
       return undefined;
@@ -105,18 +120,29 @@ async function perform(task: Exclude<Task, ReadTask>): Promise<KeyHandle | Trans
   }
 }
 
-async function unwrap(endpoint: KmsEndpoint, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
+async function newKey({ kms: endpoint, keyId, context }: NewKeyTask): Promise<NewKey> {
+  return withKms(endpoint, async (kms) => {
+    const wrapped = await kms.generateWrappedKey({ keyId, context });
+    return { ...wrapped, key: await unwrap(kms, { ...wrapped, context }) };
+  });
+}
+
+async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
+  const key = await kms.unwrapKey(request);
+  try {
+    check(key);
+    native.xtsPrepare(key);
+    return key;
+  } catch (error) {
+    native.keyWipe(key);
+    throw error;
+  }
+}
+
+async function withKms<Result>(endpoint: KmsEndpoint, use: (kms: Kms) => Promise<Result>): Promise<Result> {
   const kms = openKms(endpoint);
   try {
-    const key = await kms.unwrapKey(request);
-    try {
-      check(key);
-      native.xtsPrepare(key);
-      return key;
-    } catch (error) {
-      native.keyWipe(key);
-      throw error;
-    }
+    return await use(kms);
   } finally {
     kms.close();
   }

@@ -4,9 +4,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { namingPath, VolsealError } from '../errors.js';
+import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
 import { describeKind } from './data-file.js';
 
@@ -47,10 +47,11 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
 /** Opens a target under a temporary name in the folder of `path`. @throws {VolsealError} as `checkTarget` */
 export async function openTarget(path: string, force: boolean): Promise<TargetFile> {
   await checkTarget(path, force);
-  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.partial`);
+  const temporary = join(dirname(path), `${temporaryPrefix(path)}${randomBytes(6).toString('hex')}.partial`);
+  await removeLeftovers(path);
   const file = await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
   let published = false;
-  return {
+  const target: TargetFile = {
     file,
     async publish() {
       await namingPath(path, () => file.sync());
@@ -58,12 +59,8 @@ export async function openTarget(path: string, force: boolean): Promise<TargetFi
         await namingPath(path, () => rename(temporary, path));
         published = true;
       } else {
-        // Unlike rename, link never replaces what has appeared in the meantime.
-        await namingPath(path, () => link(temporary, path)).catch((error) => {
-          throw error instanceof VolsealError && error.details.errno === 'EEXIST' ? targetExists(path) : error;
-        });
+        await publishNew(temporary, path);
         published = true;
-        await namingPath(path, () => unlink(temporary));
       }
       await syncFolder(dirname(path));
     },
@@ -72,6 +69,54 @@ export async function openTarget(path: string, force: boolean): Promise<TargetFi
       if (!published) await unlink(temporary).catch(() => {});
     },
   };
+  try {
+    // Tells a file that is being written from one that a killed process left behind.
+    native.fileLock(file.fd, true);
+  } catch (error) {
+    await target[Symbol.asyncDispose]();
+    throw withPath(error, path);
+  }
+  return target;
+}
+
+/** Puts a file where nothing is. Unlike rename, link never replaces what has appeared in the meantime. */
+async function publishNew(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') throw targetExists(path);
+    if (!NO_HARD_LINKS.has(code)) throw asVolsealError(error, path);
+    await checkTarget(path, false);
+    await namingPath(path, () => rename(temporary, path));
+    return;
+  }
+  await namingPath(path, () => unlink(temporary));
+}
+
+/** What link(2) says on a file system without hard links: FAT, some network file systems. */
+const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+
+const temporaryPrefix = (path: string): string => `.${basename(path)}.`;
+
+/** A younger one may have been made a moment ago and not be locked yet. */
+const LEFTOVER_AGE_MS = 60_000;
+
+/** Removes what earlier runs for the same target left behind when they were killed: old temporary files that nobody holds. */
+async function removeLeftovers(path: string): Promise<void> {
+  const names = await namingPath(path, () => readdir(dirname(path)));
+  const prefix = temporaryPrefix(path);
+  for (const name of names.filter((name) => name.startsWith(prefix) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefix.length)))) {
+    const leftover = join(dirname(path), name);
+    try {
+      await using file = await open(leftover, constants.O_RDONLY | constants.O_NOFOLLOW);
+      if (Date.now() - (await file.stat()).mtimeMs < LEFTOVER_AGE_MS) continue;
+      native.fileLock(file.fd, true);
+      await unlink(leftover);
+    } catch {
+      // In use, gone already, or not ours to remove: it costs room, not this run.
+    }
+  }
 }
 
 function targetExists(path: string): VolsealError {

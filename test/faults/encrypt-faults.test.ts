@@ -54,6 +54,17 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     }
   });
 
+  test('a file system without hard links gets the volume too', async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
+    const image = box.image('disk.raw', 1024 * 1024);
+    const run = runInjected('link,linkat:error=EPERM:when=1', ENCRYPT, [box.path('disk.raw'), box.path('disk.vol'), box.kms]);
+    assert.equal(run.stdout, 'encrypted');
+    assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'disk.vol', 'first.vol', 'home']);
+    await decryptImage(box.path('disk.vol'), box.path('back.raw'), { kms: box.kms });
+    assert.ok(box.contents('back.raw').equals(image));
+  });
+
   test('kill -9 at any step: no target or a whole one; an old one or a new one', async (t) => {
     const box = sandbox(t);
     await createVolume(box.path('old.vol'), { sizeBytes: 512, kms: box.kms });

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createDecipheriv } from 'node:crypto';
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { createVolume, decryptImage, encryptImage, type Progress } from '../../src/index.js';
 import { native } from '../../src/native.js';
@@ -139,6 +140,25 @@ describe('targets', () => {
     await encryptImage(box.path('a.raw'), box.path('a.raw'), { kms: box.kms, force: true });
     await decryptImage(box.path('a.raw'), box.path('a.raw'), { kms: box.kms, force: true });
     assert.ok(box.contents('a.raw').equals(image));
+  });
+
+  test('what a killed run left behind is removed by the next one for the same target, what is in use or new is not', async (t) => {
+    const box = sandbox(t);
+    const left = (name: string, ageSeconds: number): void => {
+      writeFileSync(box.path(name), 'half');
+      const then = Date.now() / 1000 - ageSeconds;
+      utimesSync(box.path(name), then, then);
+    };
+    left('.a.vol.0123456789ab.partial', 3600);
+    left('.a.vol.aaaaaaaaaaaa.partial', 3600);
+    left('.a.vol.bbbbbbbbbbbb.partial', 5);
+    left('.b.vol.0123456789ab.partial', 3600);
+    left('.a.vol.note.partial', 3600);
+    await using inUse = await open(box.path('.a.vol.aaaaaaaaaaaa.partial'), 'r');
+    native.fileLock(inUse.fd, true);
+    await createVolume(box.path('a.vol'), { sizeBytes: 512, kms: box.kms });
+    const kept = ['.a.vol.aaaaaaaaaaaa.partial', '.a.vol.bbbbbbbbbbbb.partial', '.a.vol.note.partial', '.b.vol.0123456789ab.partial'];
+    assert.deepEqual(readdirSync(box.folder).sort(), [...kept, 'a.vol', 'home']);
   });
 
   test('the header and the volume cannot be one detached file', async (t) => {

@@ -71,7 +71,8 @@ async function run(words: readonly string[], output: Output, interruption: Inter
     const failure = describeFailure(error, commandNamed(words, program));
     if (failure === undefined) return reportBug(error);
     output.failure(failure);
-    return failure.code === 'ERR_ABORTED' ? (interruption.status() ?? failure.status) : failure.status;
+    // Whatever failed after Ctrl-C failed because of it, or does not matter any more.
+    return interruption.status() ?? failure.status;
   }
 }
 

@@ -3,7 +3,7 @@ import { withPath } from '../errors.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import { repairHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
-import { leasePool } from '../workers/pool.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
 import { Volume } from './volume.js';
 import { openVolumeFile, unlockVolume } from './volume-file.js';
 
@@ -31,9 +31,10 @@ export interface AttachOptions {
 export async function attach(path: string, options: AttachOptions = {}): Promise<Volume> {
   const writable = options.readOnly !== true;
   const file = await openVolumeFile(path, { header: options.header, writable, lock: writable ? 'exclusive' : 'shared' });
-  const pool = leasePool();
+  let pool: PoolLease | undefined;
   let key: KeyHandle | undefined;
   try {
+    pool = leasePool();
     key = await unlockVolume(file, options, pool);
     if (writable) await repairHeader(file.header, file.found, file.headerPath);
     const { segment, sizeBytes } = file;
@@ -48,7 +49,7 @@ export async function attach(path: string, options: AttachOptions = {}): Promise
     return new Volume({ file, key, device, pool, writable });
   } catch (error) {
     if (key !== undefined) native.keyWipe(key);
-    await pool.release();
+    await pool?.release();
     await file.close();
     throw withPath(error, path);
   }

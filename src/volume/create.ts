@@ -151,8 +151,14 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
     await writeHeader(headerFile, header, options.header ?? volumePath);
     throwIfAborted(options.signal);
     // The header first: without its volume it is useless and harmless, and a volume without its header would be lost.
-    await detached?.publish();
-    await volume.publish();
+    const publishedHeader = await detached?.publishUndoably();
+    try {
+      await volume.publish();
+    } catch (error) {
+      await publishedHeader?.undo();
+      throw error;
+    }
+    await publishedHeader?.keep();
     return await describeVolume(volumePath, { header: options.header });
   } finally {
     if (key !== undefined) native.keyWipe(key);
@@ -170,6 +176,8 @@ function contextOf(volumeId: string, pairs: EncryptionContext = {}): EncryptionC
       `the encryption context pair ${VOLUME_ID_CONTEXT_KEY} is set by volseal: it names the volume; leave it out`,
     );
   }
+  // JSON parsers drop it, or worse: the header could not carry it.
+  if (Object.hasOwn(pairs, '__proto__')) throw new VolsealError('ERR_ARGUMENT', 'an encryption context pair cannot be named __proto__');
   return checkContext({ [VOLUME_ID_CONTEXT_KEY]: volumeId, ...pairs });
 }
 

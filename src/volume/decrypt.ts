@@ -1,10 +1,10 @@
 /** A volume back into a raw image. The volume is only read. */
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import { type KeyHandle, native } from '../native.js';
-import { leasePool } from '../workers/pool.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
 import { checkTarget, openTarget } from './target-file.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
-import { openVolumeFile, unlockVolume, type VolumeFile } from './volume-file.js';
+import { openVolumeFile, unlockVolume } from './volume-file.js';
 
 export interface DecryptOptions extends JobOptions {
   /** The file with the header, where that is detached. */
@@ -27,7 +27,7 @@ export interface DecryptedImage {
 }
 
 /**
- * Decrypts a volume into a raw image of its exact old length (of the volume's whole size, where the volume has grown since).
+ * Decrypts a volume into a raw image of its exact old length.
  *
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for writing), `ERR_KMS_*`,
  * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_IO`, `ERR_ABORTED`. Whatever fails, the target is as it was.
@@ -35,13 +35,14 @@ export interface DecryptedImage {
 export async function decryptImage(volumePath: string, imagePath: string, options: DecryptOptions = {}): Promise<DecryptedImage> {
   const force = options.force === true;
   const volume = await openVolumeFile(volumePath, { header: options.header, writable: false, lock: 'shared' });
-  const pool = leasePool();
+  let pool: PoolLease | undefined;
   let key: KeyHandle | undefined;
   try {
+    pool = leasePool();
     await checkTarget(imagePath, force);
     throwIfAborted(options.signal);
     key = await unlockVolume(volume, options, pool);
-    const imageBytes = imageLength(volume);
+    const { imageBytes } = volume.token;
     await using target = await openTarget(imagePath, force);
     await transformImage(
       pool,
@@ -64,12 +65,7 @@ export async function decryptImage(volumePath: string, imagePath: string, option
     return { volumeId: volume.token.volumeId, path: imagePath, imageBytes };
   } finally {
     if (key !== undefined) native.keyWipe(key);
-    await pool.release();
+    await pool?.release();
     await volume.close();
   }
-}
-
-/** Padding is less than a sector: a larger difference means that the volume has grown. */
-function imageLength({ token, sizeBytes, segment }: VolumeFile): number {
-  return sizeBytes - token.imageBytes < segment.sectorBytes ? token.imageBytes : sizeBytes;
 }

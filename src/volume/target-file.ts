@@ -15,6 +15,8 @@ export interface TargetFile {
   readonly file: FileHandle;
   /** Flushes the file, puts it in its place and flushes the folder. @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_IO` */
   publish(): Promise<void>;
+  /** The same, and keeps what was in the place until the returned step is settled: for the first of two files that belong together. */
+  publishUndoably(): Promise<{ keep(): Promise<void>; undo(): Promise<void> }>;
   /** Closes and, unless it was published, removes the file. Never throws. */
   [Symbol.asyncDispose](): Promise<void>;
 }
@@ -41,7 +43,7 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
     throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}, and a target is a regular file`, { details: { path, kind } });
   }
   if (!force) throw targetExists(path);
-  await refuseIfAttached(path);
+  await (await holdExisting(path)).close();
 }
 
 /** Opens a target under a temporary name in the folder of `path`. @throws {VolsealError} as `checkTarget` */
@@ -51,8 +53,23 @@ export async function openTarget(path: string, force: boolean): Promise<TargetFi
   await removeLeftovers(path);
   const file = await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
   let published = false;
+  let old: FileHandle | undefined;
   const target: TargetFile = {
     file,
+    async publishUndoably() {
+      const backup = `${temporary}.old`;
+      const replaces = force && (await statIfThere(path)) !== undefined;
+      if (replaces) await namingPath(path, () => link(path, backup));
+      const undo = (): Promise<void> => namingPath(path, () => (replaces ? rename(backup, path) : unlink(path)));
+      try {
+        await target.publish();
+      } catch (error) {
+        if (published) await undo();
+        else if (replaces) await unlink(backup);
+        throw error;
+      }
+      return { undo, keep: () => (replaces ? namingPath(path, () => unlink(backup)) : Promise.resolve()) };
+    },
     async publish() {
       await namingPath(path, () => file.sync());
       if (force) {
@@ -65,6 +82,7 @@ export async function openTarget(path: string, force: boolean): Promise<TargetFi
       await syncFolder(dirname(path));
     },
     async [Symbol.asyncDispose]() {
+      await old?.close().catch(() => {});
       await file.close().catch(() => {});
       if (!published) await unlink(temporary).catch(() => {});
     },
@@ -72,6 +90,8 @@ export async function openTarget(path: string, force: boolean): Promise<TargetFi
   try {
     // Tells a file that is being written from one that a killed process left behind.
     native.fileLock(file.fd, true);
+    // Held to the end, so that nobody attaches for writing what is about to be replaced.
+    if (force && (await statIfThere(path)) !== undefined) old = await holdExisting(path);
   } catch (error) {
     await target[Symbol.asyncDispose]();
     throw withPath(error, path);
@@ -109,8 +129,9 @@ async function removeLeftovers(path: string): Promise<void> {
   for (const name of names.filter((name) => name.startsWith(prefix) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefix.length)))) {
     const leftover = join(dirname(path), name);
     try {
-      await using file = await open(leftover, constants.O_RDONLY | constants.O_NOFOLLOW);
-      if (Date.now() - (await file.stat()).mtimeMs < LEFTOVER_AGE_MS) continue;
+      await using file = await open(leftover, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+      const found = await file.stat();
+      if (!found.isFile() || Date.now() - found.mtimeMs < LEFTOVER_AGE_MS) continue;
       native.fileLock(file.fd, true);
       await unlink(leftover);
     } catch {
@@ -123,19 +144,19 @@ function targetExists(path: string): VolsealError {
   return new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already and was left as it is`, { details: { path } });
 }
 
-async function refuseIfAttached(path: string): Promise<void> {
+/** Opens and locks a file that is to be replaced, against writers only: decrypting a volume onto itself holds a shared lock too. */
+async function holdExisting(path: string): Promise<FileHandle> {
   const file = await namingPath(path, () => open(path, 'r'));
   try {
-    // Shared: readers keep what they have open, and decrypting a volume onto itself holds a shared lock too.
     native.fileLock(file.fd, false);
+    return file;
   } catch (error) {
-    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
+    await file.close();
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw withPath(error, path);
     throw new VolsealError('ERR_STATE_BUSY', `${path}: is attached for writing, and cannot be replaced before it is detached`, {
       cause: error,
       details: { path },
     });
-  } finally {
-    await file.close();
   }
 }
 

@@ -3,8 +3,8 @@
  * what it says; nothing here holds a key.
  */
 import { constants } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import { VolsealError, withPath } from '../errors.js';
+import { type FileHandle, stat } from 'node:fs/promises';
+import { namingPath, VolsealError, withPath } from '../errors.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import { describeContext } from '../kms/encryption-context.js';
 import { type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
@@ -53,8 +53,8 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
     if (header !== data) await header.close();
   };
   try {
+    if (options.lock !== 'none') await lockFile(data, path, options.lock === 'exclusive');
     const fileBytes = dataFileBytes(data, path);
-    if (options.lock !== 'none') lockFile(data, path, options.lock === 'exclusive');
     if (options.header !== undefined) header = await openDataFile(options.header, flags);
     const found = await readHeader(header, headerPath);
     const { segment } = assertSupported(found.header.metadata, headerPath);
@@ -68,7 +68,7 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
   }
 }
 
-function lockFile(file: FileHandle, path: string, exclusive: boolean): void {
+async function lockFile(file: FileHandle, path: string, exclusive: boolean): Promise<void> {
   try {
     native.fileLock(file.fd, exclusive);
   } catch (error) {
@@ -82,6 +82,11 @@ function lockFile(file: FileHandle, path: string, exclusive: boolean): void {
         details: { path },
       },
     );
+  }
+  // Between opening and locking, somebody may have put another file in this place: what we hold would be nobody's volume any more.
+  const [held, there] = await namingPath(path, () => Promise.all([file.stat(), stat(path)]));
+  if (held.ino !== there.ino || held.dev !== there.dev) {
+    throw new VolsealError('ERR_STATE_BUSY', `${path}: was replaced while it was being opened; try again`, { details: { path } });
   }
 }
 
@@ -97,14 +102,17 @@ function checkPlacement(segment: DataSegment, header: string | undefined, path: 
   }
 }
 
+/**
+ * The volume's size is what its header's MAC covers: the image's length, in whole sectors. Bytes behind it (a larger device, something
+ * appended) are not part of it.
+ */
 function dataBytes(segment: DataSegment, token: VolumeToken, fileBytes: number, path: string): number {
   const available = fileBytes - segment.offsetBytes;
-  const sizeBytes = segment.sizeBytes === 'dynamic' ? available : segment.sizeBytes;
-  const expected = Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes;
-  if (available < expected || sizeBytes > available || sizeBytes % segment.sectorBytes !== 0) {
+  const sizeBytes = Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes;
+  if (available < sizeBytes || (segment.sizeBytes !== 'dynamic' && segment.sizeBytes !== sizeBytes)) {
     throw new VolsealError(
       'ERR_VOLUME_SIZE',
-      `${path}: holds ${Math.max(available, 0)} bytes of data, the volume has at least ${expected} in sectors of ${segment.sectorBytes}: the file was cut off or appended to; restore it from a backup`,
+      `${path}: holds ${Math.max(available, 0)} bytes of data, the volume has ${sizeBytes}: the file was cut off; restore it from a backup`,
       { details: { path, sizeBytes: fileBytes } },
     );
   }

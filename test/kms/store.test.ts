@@ -27,6 +27,20 @@ const storeError = (pattern: RegExp) => (error: unknown) =>
   error instanceof VolsealError && error.code === 'ERR_KMS_STORE' && pattern.test(error.message);
 
 describe('the store', () => {
+  test('opening it again in one process leaves the lock that tells other processes of it', (t) => {
+    const home = temporaryHome(t);
+    const locksOf = (): number => {
+      const { ino } = statSync(join(home, 'kms', 'store.mdb-lock'));
+      const held = readFileSync('/proc/locks', 'utf8').split('\n');
+      return held.filter((line) => line.includes(` ${process.pid} `) && line.includes(`:${ino} `)).length;
+    };
+    openEmbedded(t, home);
+    const once = locksOf();
+    assert.ok(once > 0);
+    openEmbedded(t, home);
+    assert.equal(locksOf(), once);
+  });
+
   test('a home that cannot be made is an error, and soon', () => {
     assert.throws(() => EmbeddedKms.open('/proc/nobody/home'), { code: 'ERR_IO' });
   });

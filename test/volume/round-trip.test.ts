@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createDecipheriv } from 'node:crypto';
-import { existsSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'node:test';
-import { createVolume, decryptImage, encryptImage, type Progress } from '../../src/index.js';
+import { attach, createVolume, decryptImage, encryptImage, type Progress } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { poolIsRunning } from '../../src/workers/pool.js';
 import { dataKeyOf, sandbox } from './sandbox.js';
@@ -159,6 +159,43 @@ describe('targets', () => {
     await createVolume(box.path('a.vol'), { sizeBytes: 512, kms: box.kms });
     const kept = ['.a.vol.aaaaaaaaaaaa.partial', '.a.vol.bbbbbbbbbbbb.partial', '.a.vol.note.partial', '.b.vol.0123456789ab.partial'];
     assert.deepEqual(readdirSync(box.folder).sort(), [...kept, 'a.vol', 'home']);
+  });
+
+  test('a pair whose second file cannot be put in its place leaves the first as it was', async (t) => {
+    const box = sandbox(t);
+    const image = box.image('a.raw', 4096);
+    const options = { kms: box.kms, header: box.path('a.header') };
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), options);
+    box.image('b.raw', 4096);
+    // The second file's place becomes one that no rename can take, after all checks.
+    const onProgress = (): void => {
+      renameSync(box.path('a.vol'), box.path('kept.vol'));
+      mkdirSync(box.path('a.vol'));
+    };
+    await assert.rejects(encryptImage(box.path('b.raw'), box.path('a.vol'), { ...options, force: true, onProgress }), { code: 'ERR_IO' });
+    assert.deepEqual(readdirSync(box.folder).sort(), ['a.header', 'a.raw', 'a.vol', 'b.raw', 'home', 'kept.vol']);
+    await decryptImage(box.path('kept.vol'), box.path('back.raw'), options);
+    assert.ok(box.contents('back.raw').equals(image));
+  });
+
+  test('a volume that is being replaced cannot be attached for writing meanwhile', async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
+    let attempt: Promise<string> | undefined;
+    const onProgress = (): void => {
+      attempt ??= attach(box.path('a.vol'), { kms: box.kms }).then(
+        async (volume) => volume.detach().then(() => 'attached'),
+        (error: { code: string }) => error.code,
+      );
+    };
+    await createVolume(box.path('a.vol'), { sizeBytes: 64 * 1024 * 1024, kms: box.kms, force: true, onProgress });
+    assert.equal(await attempt, 'ERR_STATE_BUSY');
+  });
+
+  test('a context pair that a header could not carry is refused', async (t) => {
+    const box = sandbox(t);
+    const encryptionContext = JSON.parse('{"__proto__":"alice"}') as Record<string, string>;
+    await assert.rejects(createVolume(box.path('a.vol'), { sizeBytes: 512, kms: box.kms, encryptionContext }), { code: 'ERR_ARGUMENT' });
   });
 
   test('the header and the volume cannot be one detached file', async (t) => {

@@ -17,8 +17,10 @@ const LAST_PAGE_AT = 144;
 const TRANSACTION_AT = 152;
 
 /**
- * Makes the folder (0700) of the store file `path` and the files (0600) that LMDB needs, where they are missing, and refuses a
- * file that is no whole store.
+ * Makes the folder (0700) of the store file `path` where it is missing, and refuses a file that is no whole store.
+ *
+ * The lock file is never opened here: closing it again would drop every lock that LMDB has on it in this process (fcntl(2), "POSIX
+ * record locks"), and the next process would take itself for the only one.
  * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`
  */
 export function prepareStoreFile(path: string): void {
@@ -26,8 +28,8 @@ export function prepareStoreFile(path: string): void {
   try {
     makeFolder(folder);
     if ((statSync(folder).mode & 0o077) !== 0) chmodSync(folder, 0o700);
-    closeSync(openSync(`${path}-lock`, 'a+', 0o600));
-    const fd = openSync(path, 'a+', 0o600);
+    if (!existsSync(path)) return;
+    const fd = openSync(path, 'r');
     try {
       checkWhole(fd, path);
     } finally {
@@ -35,6 +37,17 @@ export function prepareStoreFile(path: string): void {
     }
   } catch (error) {
     throw asVolsealError(error, folder);
+  }
+}
+
+/** Takes from others what LMDB's own mode lets them see of its files. By path, so that no descriptor is closed (see above). @throws {VolsealError} `ERR_IO` */
+export function restrictStoreFiles(path: string): void {
+  for (const file of [path, `${path}-lock`]) {
+    try {
+      if ((statSync(file).mode & 0o077) !== 0) chmodSync(file, 0o600);
+    } catch (error) {
+      throw asVolsealError(error, file);
+    }
   }
 }
 

@@ -13,7 +13,7 @@ import { KMS_STORE_BYTES_MAX } from '../../limits.js';
 import { type KeyHandle, native } from '../../native.js';
 import { KmsFault } from './faults.js';
 import { createRootKey, readRootKey } from './root-key.js';
-import { prepareStoreFile } from './store-file.js';
+import { prepareStoreFile, restrictStoreFiles } from './store-file.js';
 
 /** Material of a key: AES-256, sealed under the root key. */
 const materialRecord = z.object({
@@ -96,6 +96,7 @@ export function openStore(home: string): KmsStore {
     open<unknown, string>({ path, noSubdir: true, encoding: 'json', overlappingSync: false, mapSize: KMS_STORE_BYTES_MAX, maxDbs: 1 }),
   );
   try {
+    restrictStoreFiles(path);
     return storeOver(database, path, loadRootKey(database, path, join(folder, 'root.key')));
   } catch (error) {
     void database.close();
@@ -111,8 +112,13 @@ function loadRootKey(database: RootDatabase<unknown, string>, path: string, root
       if (known === undefined) {
         // A root key without a store record: the process that made it was killed before it could write the record.
         const rootKey = readRootKey(rootKeyPath) ?? createRootKey(rootKeyPath);
-        database.putSync(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
-        return rootKey;
+        try {
+          database.putSync(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
+          return rootKey;
+        } catch (error) {
+          native.keyWipe(rootKey);
+          throw error;
+        }
       }
       const rootKey = readRootKey(rootKeyPath);
       if (rootKey === undefined) {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, chmodSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -185,9 +185,7 @@ describe('bad volumes', () => {
     writeFileSync(at.path('damaged.vol'), whole);
     fails(at, ['info', 'damaged.vol'], { status: 4, code: 'ERR_HEADER_DAMAGED', message: /damaged\.vol/, hint: /Restore the header/ });
     truncateSync(at.path('a.vol'), 1024 * 1024 + 4096);
-    fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_VOLUME_SIZE', message: /a\.vol: holds 4096 bytes/, hint: /copy it again/ });
-    appendFileSync(at.path('a.vol'), Buffer.alloc(5000));
-    fails(at, ['read', 'a.vol'], { status: 4, code: 'ERR_VOLUME_SIZE', message: /appended to/, hint: /Restore the volume/ });
+    fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_VOLUME_SIZE', message: /a\.vol: holds 4096 bytes/, hint: /Restore the volume from a backup, or copy it again/ });
   });
 
   test("another volume's context: status 2, before KMS is asked", (t) => {

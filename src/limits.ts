@@ -27,8 +27,7 @@ export const DIGEST_ITERATIONS = 1000;
 /** A forged header must not stall an attach: ten million take a few seconds. */
 export const DIGEST_ITERATIONS_MAX = 10_000_000;
 
-/** AWS KMS: plaintext of Encrypt, ciphertext blob of Decrypt. */
-export const KMS_PLAINTEXT_BYTES_MAX = 4096;
+/** AWS KMS: ciphertext blob of Decrypt. */
 export const KMS_CIPHERTEXT_BYTES_MAX = 6144;
 /** AWS KMS: GenerateDataKey's NumberOfBytes. */
 export const KMS_DATA_KEY_BYTES_MAX = 1024;

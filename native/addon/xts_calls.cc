@@ -37,8 +37,7 @@ Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
     kernel = xts::KernelByName(name);
     if (!kernel) ThrowArgument(env, "this machine has no kernel \"" + name + "\"");
   }
-  const vault::PinnedKey key = ValueOrThrow(env, vault::Vault::OfProcess().Pin(handle));
-  if (!key.is_volume_key()) ThrowArgument(env, "the key is not a volume key: prepare it first");
+  const vault::PinnedKey key = ValueOrThrow(env, vault::Vault::OfProcess().PinVolumeKey(handle));
   (encrypt ? kernel->encrypt : kernel->decrypt)(
       key.schedule(), source.data(), target.data(),
       {first_unit, static_cast<uint32_t>(sector_bytes), source.size() / sector_bytes});

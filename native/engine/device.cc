@@ -15,14 +15,6 @@ constexpr uint32_t kSectorBytesMax = 4096;
 
 Status Detached() { return Failure(Code::kDetached, "the volume is detached"); }
 
-// The volume key, in use.
-Result<vault::PinnedKey> PinVolumeKey(vault::KeyHandle handle) {
-  auto key = vault::Vault::OfProcess().Pin(handle);
-  if (key.ok() && !key.value().is_volume_key())
-    return Failure(Code::kArgument, "the key is not a volume key: prepare it first");
-  return key;
-}
-
 }  // namespace
 
 Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
@@ -42,7 +34,7 @@ Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
                                         " bytes and does not hold the volume's " + std::to_string(options.size_bytes) +
                                         " at " + std::to_string(options.data_offset_bytes));
   }
-  if (auto key = PinVolumeKey(options.key); !key.ok()) return key.status();
+  if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
   return std::shared_ptr<Device>(new Device(options, std::move(fd.value())));
 }
 
@@ -104,7 +96,7 @@ Status Device::Read(uint64_t offset, MutableBytes target) {
   if (closed_) return Detached();
   if (Status status = CheckRange(offset, target.size()); !status.ok()) return status;
   if (target.empty()) return Ok();
-  auto key = PinVolumeKey(options_.key);
+  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
   if (!key.ok()) return key.status();
   const uint64_t sector_bytes = options_.sector_bytes;
   const RangeLock::Guard guard(ranges_, offset / sector_bytes * sector_bytes, offset + target.size(), false);
@@ -134,7 +126,7 @@ Status Device::Write(uint64_t offset, Bytes source) {
   if (Status status = CheckWritable(); !status.ok()) return status;
   if (Status status = CheckRange(offset, source.size()); !status.ok()) return status;
   if (source.empty()) return Ok();
-  auto key = PinVolumeKey(options_.key);
+  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
   if (!key.ok()) return key.status();
   const uint64_t sector_bytes = options_.sector_bytes;
   const uint64_t end = offset + source.size();

@@ -74,9 +74,7 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
   }
   auto target = OpenSide(options.target_fd, options.target_offset_bytes, Access::kReadWrite);
   if (!target.ok()) return target.status();
-  auto key = vault::Vault::OfProcess().Pin(options.key);
-  if (!key.ok()) return key.status();
-  if (!key.value().is_volume_key()) return Failure(Code::kArgument, "the key is not a volume key: prepare it first");
+  if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
   if (Status status = Preallocate(target.value().buffered.get(), options.target_offset_bytes, options.target_bytes);
       !status.ok())
     return status;
@@ -91,7 +89,7 @@ Status ImageTransform::Run(uint64_t start, uint64_t length) {
   if (!inside || start % kBufferBytes != 0 || (length % kBufferBytes != 0 && start + length != end_of_image)) {
     return Failure(Code::kArgument, "a range of a transform begins at a whole MiB, and ends at one or with the image");
   }
-  auto key = vault::Vault::OfProcess().Pin(options_.key);
+  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
   if (!key.ok()) return key.status();
   uint8_t* const buffer = ThreadBuffer();
   if (!buffer) return SystemFailure(ENOMEM, "aligned_alloc");

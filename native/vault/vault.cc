@@ -65,6 +65,13 @@ Result<PinnedKey> Vault::Pin(KeyHandle handle) {
   return PinnedKey(this, HandleIndex(handle), slot->page, slot->length, slot->is_volume_key);
 }
 
+Result<PinnedKey> Vault::PinVolumeKey(KeyHandle handle) {
+  auto key = Pin(handle);
+  if (key.ok() && !key.value().is_volume_key())
+    return Failure(Code::kArgument, "the key is not a volume key: prepare it first");
+  return key;
+}
+
 Status Vault::MakeVolumeKey(KeyHandle handle) {
   const std::lock_guard guard(mutex_);
   Slot* const slot = SlotOf(handle);

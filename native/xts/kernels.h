@@ -1,4 +1,4 @@
-// What the kernels export to the dispatch, and the one helper they share. No instruction set appears here.
+// What the kernels export to the dispatch. No instruction set appears here.
 #pragma once
 
 #include "xts/xts.h"

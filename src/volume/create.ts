@@ -17,13 +17,10 @@ import { dataFileBytes, openDataFile } from './data-file.js';
 import { describeVolume, type VolumeInfo } from './info.js';
 import { checkTarget, openTarget } from './target-file.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
-import { newVolumeId } from './volume-id.js';
-
-/** The context pair that names the volume, as EBS sets it. volseal sets it itself. */
-export const VOLUME_ID_CONTEXT_KEY = 'aws:ebs:id';
+import { newVolumeId, VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
-export const DEFAULT_KEY = 'alias/aws/ebs';
+const DEFAULT_KEY = 'alias/aws/ebs';
 
 export interface NewVolumeOptions extends JobOptions {
   /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. */

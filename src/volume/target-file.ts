@@ -72,13 +72,9 @@ export async function openTarget(path: string, force: boolean): Promise<TargetFi
     },
     async publish() {
       await namingPath(path, () => file.sync());
-      if (force) {
-        await namingPath(path, () => rename(temporary, path));
-        published = true;
-      } else {
-        await publishNew(temporary, path);
-        published = true;
-      }
+      if (force) await namingPath(path, () => rename(temporary, path));
+      else await publishNew(temporary, path);
+      published = true;
       await syncFolder(dirname(path));
     },
     async [Symbol.asyncDispose]() {

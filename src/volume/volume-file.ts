@@ -5,8 +5,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
 import { namingPath, VolsealError, withPath } from '../errors.js';
-import type { EncryptionContext } from '../kms/encryption-context.js';
-import { describeContext } from '../kms/encryption-context.js';
+import { describeContext, type EncryptionContext } from '../kms/encryption-context.js';
 import { type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
@@ -15,6 +14,7 @@ import { findToken, type VolumeToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
+import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 export interface OpenVolumeOptions {
   /** The file with the header, where that is detached. */
@@ -126,7 +126,7 @@ function dataBytes(segment: DataSegment, token: VolumeToken, fileBytes: number, 
  * @param embeddedHome where the embedded KMS lies if neither says; default: the user's data folder
  * @throws {VolsealError} `ERR_ARGUMENT`
  */
-export function chooseKms(kms: string | undefined, embeddedHome: string | undefined, volume: VolumeFile): KmsEndpoint {
+function chooseKms(kms: string | undefined, embeddedHome: string | undefined, volume: VolumeFile): KmsEndpoint {
   if (kms !== undefined) return parseKmsUri(kms, embeddedHome);
   const recorded = volume.token.kms;
   if (recorded === 'embedded' || recorded.startsWith('aws:')) return parseKmsUri(recorded, embeddedHome);
@@ -140,13 +140,13 @@ export function chooseKms(kms: string | undefined, embeddedHome: string | undefi
 }
 
 /** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */
-export function checkExpectedContext(expected: EncryptionContext | undefined, volume: VolumeFile): void {
+function checkExpectedContext(expected: EncryptionContext | undefined, volume: VolumeFile): void {
   const actual = volume.token.encryptionContext;
-  const volumeMatches = actual['aws:ebs:id'] === volume.token.volumeId;
+  const volumeMatches = actual[VOLUME_ID_CONTEXT_KEY] === volume.token.volumeId;
   if (volumeMatches && Object.entries(expected ?? {}).every(([key, value]) => actual[key] === value)) return;
   throw new VolsealError(
     'ERR_CONTEXT_MISMATCH',
-    `${volume.path}: the encryption context of ${volume.token.volumeId} is ${describeContext(actual)}, expected was ${describeContext(expected ?? { 'aws:ebs:id': volume.token.volumeId })}`,
+    `${volume.path}: the encryption context of ${volume.token.volumeId} is ${describeContext(actual)}, expected was ${describeContext(expected ?? { [VOLUME_ID_CONTEXT_KEY]: volume.token.volumeId })}`,
     { details: { path: volume.path, volumeId: volume.token.volumeId, encryptionContext: actual } },
   );
 }

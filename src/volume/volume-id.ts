@@ -1,6 +1,9 @@
 /** Volume ids, in the shape that EBS gives them: `vol-` and 17 hexadecimal digits. */
 import { randomBytes } from 'node:crypto';
 
+/** The encryption context's pair that names the volume, as EBS sets it. volseal sets it itself. */
+export const VOLUME_ID_CONTEXT_KEY = 'aws:ebs:id';
+
 /** A new id. Its first digit is 0, as EBS's are; the other 16 are random: two volumes of a fleet never share one. */
 export function newVolumeId(): string {
   return `vol-0${randomBytes(8).toString('hex')}`;

@@ -185,7 +185,12 @@ describe('bad volumes', () => {
     writeFileSync(at.path('damaged.vol'), whole);
     fails(at, ['info', 'damaged.vol'], { status: 4, code: 'ERR_HEADER_DAMAGED', message: /damaged\.vol/, hint: /Restore the header/ });
     truncateSync(at.path('a.vol'), 1024 * 1024 + 4096);
-    fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_VOLUME_SIZE', message: /a\.vol: holds 4096 bytes/, hint: /Restore the volume from a backup, or copy it again/ });
+    fails(at, ['info', 'a.vol'], {
+      status: 4,
+      code: 'ERR_VOLUME_SIZE',
+      message: /a\.vol: holds 4096 bytes/,
+      hint: /Restore the volume from a backup, or copy it again/,
+    });
   });
 
   test("another volume's context: status 2, before KMS is asked", (t) => {

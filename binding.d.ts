@@ -93,12 +93,39 @@ export function keyWipe(key: KeyHandle): boolean;
 
 // ---- AES-XTS ----
 
-/** The kernels this machine can run, fastest first: the first is the one in use. */
-export function xtsKernels(): string[];
+export type KernelName = 'vaes512' | 'vaes256' | 'aesni' | 'armv8' | 'portable';
+
+export interface KernelInfo {
+  name: KernelName;
+  /** Bits of the vectors it works in. */
+  vectorBits: number;
+  /** Whether this processor and its operating system can run it. */
+  usable: boolean;
+  /** The one that does the work: the first usable one, unless another was forced. */
+  inUse: boolean;
+  /** Why it is usable or not, or stands where it stands in the order: a phrase for people. */
+  reason: string;
+}
+
+/** Every kernel there is, in the order of preference on this machine. */
+export function xtsKernels(): KernelInfo[];
+
+/**
+ * Forces a kernel, in the whole process and from the next call on; "" goes back to the fastest.
+ * @throws `ERR_ARGUMENT` no such kernel, or this machine cannot run it (the message says why)
+ */
+export function xtsUseKernel(name: string): void;
+
+/**
+ * The power-on self-test: known answers on every usable kernel, run once for the process (about 2 ms). `xtsPrepare` does it itself.
+ * @throws `ERR_SELF_TEST`
+ */
+export function xtsSelfTest(): void;
 
 /**
  * Makes a 64-byte (AES-256) or 32-byte (AES-128) vault key a volume key: expands its round keys into the same locked page.
- * Doing it again changes nothing. @throws `ERR_ARGUMENT` another length, or equal key halves (compared in constant time)
+ * Doing it again changes nothing. @throws `ERR_ARGUMENT` another length, or equal key halves (compared in constant time);
+ * `ERR_SELF_TEST` a kernel gave wrong known answers: no key is used on this machine
  */
 export function xtsPrepare(key: KeyHandle): void;
 
@@ -116,6 +143,26 @@ export function xtsTransform(
   firstUnit: number,
   kernel?: string,
 ): void;
+
+// ---- measuring: what benchmarks compare the cipher with ----
+
+/** CPU time of the calling thread (CLOCK_THREAD_CPUTIME_ID), in nanoseconds: other tenants' time does not count. */
+export function threadCpuNs(): number;
+
+/**
+ * What the AES units can do at all: passes `byteLength` bytes (rounded up to whole steps of 1 KiB; at most 2^32) through the 14 rounds of AES-256 in that
+ * kernel's vectors, in registers alone. @throws `ERR_ARGUMENT` also for the portable kernel, which has no such limit
+ */
+export function xtsRoundsOnly(kernel: string, byteLength: number): void;
+
+/** memcpy(3). Same length, no overlap. @throws `ERR_ARGUMENT` */
+export function copyBytes(source: Uint8Array, target: Uint8Array): void;
+
+/**
+ * Copies with the stores past the caches that this kernel uses: a multiple of 512 bytes, no overlap; `target` at an address that is a multiple of 16.
+ * @throws `ERR_ARGUMENT` also where the kernel has no such stores
+ */
+export function streamCopy(kernel: string, source: Uint8Array, target: Uint8Array): void;
 
 // ---- engine: sectors of a file ----
 

@@ -56,7 +56,9 @@ export type ErrorCode =
   /** A system call failed; `details` has errno, syscall, path, offsetBytes. */
   | 'ERR_IO'
   /** Memory for keys could not be locked (RLIMIT_MEMLOCK): no key is ever put into unlocked memory instead. */
-  | 'ERR_MEMORY_LOCK';
+  | 'ERR_MEMORY_LOCK'
+  /** The cipher's power-on self-test failed: the processor, its memory or this build gives wrong bytes, so no key is used. */
+  | 'ERR_SELF_TEST';
 
 /** Facts beside the message, for programs: plain values that survive a structured clone. */
 export type ErrorDetails = Readonly<

@@ -32,6 +32,8 @@ const char* NameOf(Code code) {
       return "ERR_STATE_POISONED";
     case Code::kReadOnly:
       return "ERR_STATE_READ_ONLY";
+    case Code::kSelfTest:
+      return "ERR_SELF_TEST";
   }
   return "ERR_ARGUMENT";
 }
@@ -68,6 +70,11 @@ MutableBytes BytesOf(const Napi::Value& value, const char* what) {
   if (!IsBytes(value)) ThrowArgument(value.Env(), std::string(what) + " is not a Uint8Array");
   auto array = value.As<Napi::Uint8Array>();
   return {array.Data(), array.ElementLength()};
+}
+
+void ThrowIfOverlapping(Napi::Env env, Bytes source, Bytes target) {
+  const bool apart = source.data() + source.size() <= target.data() || target.data() + target.size() <= source.data();
+  if (!apart) ThrowArgument(env, "source and target overlap in part");
 }
 
 uint64_t WholeNumber(const Napi::Value& value, const char* what, uint64_t min, uint64_t max) {

@@ -28,6 +28,7 @@ bool IsBytes(const Napi::Value& value);  // Uint8Array or Buffer
 
 // `what` names the argument in the message.
 MutableBytes BytesOf(const Napi::Value& value, const char* what);
+void ThrowIfOverlapping(Napi::Env env, Bytes source, Bytes target);
 uint64_t WholeNumber(const Napi::Value& value, const char* what, uint64_t min, uint64_t max);  // at most 2^53 - 1
 bool BooleanOf(const Napi::Value& value, const char* what);
 std::string TextOf(const Napi::Value& value, const char* what);

@@ -7,6 +7,7 @@ namespace volseal::addon {
 
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports);
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
+void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 
 // Exports `call` under `name`.

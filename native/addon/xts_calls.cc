@@ -2,15 +2,35 @@
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "vault/vault.h"
-#include "xts/xts.h"
+#include "xts/dispatch.h"
+#include "xts/self_test.h"
 
 namespace volseal::addon {
 namespace {
 
 Napi::Value XtsKernels(const Napi::CallbackInfo& info) {
-  Napi::Array names = Napi::Array::New(info.Env());
-  for (const xts::Kernel& kernel : xts::Kernels()) names.Set(names.Length(), std::string(kernel.name));
-  return names;
+  const Napi::Env env = info.Env();
+  Napi::Array kernels = Napi::Array::New(env);
+  for (const xts::Candidate& candidate : xts::Candidates()) {
+    Napi::Object kernel = Napi::Object::New(env);
+    kernel["name"] = std::string(candidate.name);
+    kernel["vectorBits"] = Napi::Number::New(env, candidate.vector_bits);
+    kernel["usable"] = Napi::Boolean::New(env, candidate.kernel != nullptr);
+    kernel["inUse"] = Napi::Boolean::New(env, candidate.kernel == &xts::ActiveKernel());
+    kernel["reason"] = candidate.reason;
+    kernels.Set(kernels.Length(), kernel);
+  }
+  return kernels;
+}
+
+Napi::Value XtsUseKernel(const Napi::CallbackInfo& info) {
+  ThrowUnlessOk(info.Env(), xts::ForceKernel(TextOf(info[0], "name")));
+  return info.Env().Undefined();
+}
+
+Napi::Value XtsSelfTest(const Napi::CallbackInfo& info) {
+  ThrowUnlessOk(info.Env(), xts::SelfTest());
+  return info.Env().Undefined();
 }
 
 Napi::Value XtsPrepare(const Napi::CallbackInfo& info) {
@@ -29,14 +49,9 @@ Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
   if (source.size() != target.size() || source.empty() || source.size() % sector_bytes != 0) {
     ThrowArgument(env, "source and target are not the same whole number of sectors");
   }
-  const bool apart = source.data() + source.size() <= target.data() || target.data() + target.size() <= source.data();
-  if (source.data() != target.data() && !apart) ThrowArgument(env, "source and target overlap in part");
-  const xts::Kernel* kernel = &xts::Kernels().front();
-  if (!info[6].IsUndefined()) {
-    const std::string name = TextOf(info[6], "kernel");
-    kernel = xts::KernelByName(name);
-    if (!kernel) ThrowArgument(env, "this machine has no kernel \"" + name + "\"");
-  }
+  if (source.data() != target.data()) ThrowIfOverlapping(env, source, target);
+  const xts::Kernel* kernel = &xts::ActiveKernel();
+  if (!info[6].IsUndefined()) kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[6], "kernel")));
   const vault::PinnedKey key = ValueOrThrow(env, vault::Vault::OfProcess().PinVolumeKey(handle));
   (encrypt ? kernel->encrypt : kernel->decrypt)(
       key.schedule(), source.data(), target.data(),
@@ -48,6 +63,8 @@ Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
 
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "xtsKernels", XtsKernels);
+  Export(env, exports, "xtsUseKernel", XtsUseKernel);
+  Export(env, exports, "xtsSelfTest", XtsSelfTest);
   Export(env, exports, "xtsPrepare", XtsPrepare);
   Export(env, exports, "xtsTransform", XtsTransform);
 }

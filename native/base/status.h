@@ -20,6 +20,7 @@ enum class Code {
   kMemoryLock,
   kPoisoned,
   kReadOnly,
+  kSelfTest,
 };
 
 struct [[nodiscard]] Status {

@@ -12,4 +12,9 @@ __attribute__((noinline)) void WipeUsedStack() {
   explicit_bzero(below, sizeof below);
 }
 
+__attribute__((noinline)) void WipeStackBelow() {
+  uint8_t below[2048];
+  explicit_bzero(below, sizeof below);
+}
+
 }  // namespace volseal

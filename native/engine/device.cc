@@ -7,6 +7,7 @@
 
 #include "engine/aligned_buffer.h"
 #include "engine/file.h"
+#include "xts/dispatch.h"
 
 namespace volseal::engine {
 namespace {
@@ -65,7 +66,7 @@ xts::SectorRun Device::RunAt(uint64_t offset, size_t length) const {
 
 Status Device::ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
   if (Status status = ReadAt(fd_.get(), FileOffset(offset), target); !status.ok()) return status;
-  xts::Kernels().front().decrypt(key, target.data(), target.data(), RunAt(offset, target.size()));
+  xts::ActiveKernel().decrypt(key, target.data(), target.data(), RunAt(offset, target.size()));
   return Ok();
 }
 
@@ -74,7 +75,7 @@ Status Device::WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes 
   if (!buffer) return SystemFailure(ENOMEM, "aligned_alloc");
   while (!source.empty()) {
     const size_t length = std::min(source.size(), kBufferBytes);
-    xts::Kernels().front().encrypt(key, source.data(), buffer, RunAt(offset, length));
+    xts::ActiveKernel().encrypt(key, source.data(), buffer, RunAt(offset, length));
     if (Status status = WriteAt(fd_.get(), FileOffset(offset), {buffer, length}); !status.ok()) return status;
     offset += length;
     source = source.subspan(length);

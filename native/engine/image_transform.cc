@@ -6,6 +6,7 @@
 
 #include "engine/aligned_buffer.h"
 #include "engine/file.h"
+#include "xts/dispatch.h"
 
 namespace volseal::engine {
 namespace {
@@ -111,7 +112,7 @@ Status ImageTransform::RunPiece(const xts::KeySchedule& key, uint64_t start, siz
   } else {
     std::memset(buffer, 0, whole);
   }
-  const xts::Kernel& kernel = xts::Kernels().front();
+  const xts::Kernel& kernel = xts::ActiveKernel();
   (options_.encrypt ? kernel.encrypt : kernel.decrypt)(key, buffer, buffer,
                                                        {start / xts::kTweakUnitBytes, options_.sector_bytes, sectors});
   const uint64_t position = target_.offset_bytes + start;

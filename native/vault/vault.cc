@@ -4,6 +4,7 @@
 
 #include "base/handle_table.h"
 #include "base/wipe.h"
+#include "xts/self_test.h"
 
 namespace volseal::vault {
 namespace {
@@ -77,6 +78,7 @@ Status Vault::MakeVolumeKey(KeyHandle handle) {
   Slot* const slot = SlotOf(handle);
   if (!slot) return KeyGone();
   if (slot->is_volume_key) return Ok();
+  if (Status status = xts::SelfTest(); !status.ok()) return status;
   const Bytes key(slot->page, slot->length);
   if (!xts::IsXtsKeyLength(key.size())) {
     return Failure(Code::kArgument, "an XTS key has 64 or 32 bytes, this one has " + std::to_string(key.size()));

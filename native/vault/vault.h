@@ -90,7 +90,8 @@ class Vault {
   Result<PinnedKey> Pin(KeyHandle handle);
   // The same for a key that MakeVolumeKey has seen; kArgument for any other.
   Result<PinnedKey> PinVolumeKey(KeyHandle handle);
-  // Expands a 32- or 64-byte key's round keys into its page. kArgument: another length, equal halves.
+  // Expands a 32- or 64-byte key's round keys into its page. kArgument: another length, equal halves;
+  // kSelfTest: the cipher gives wrong bytes.
   Status MakeVolumeKey(KeyHandle handle);
   // Waits for the pins to go, then wipes. False where the handle names no key.
   bool WipeKey(KeyHandle handle);

@@ -1,33 +1,95 @@
-// Which kernels this machine can run, decided once.
+#include "xts/dispatch.h"
+
+#include <algorithm>
+#include <atomic>
 #include <vector>
 
+#include "xts/cpu.h"
 #include "xts/kernels.h"
-#include "xts/xts.h"
 
 namespace volseal::xts {
 namespace {
 
-std::vector<Kernel> Usable() {
-  std::vector<Kernel> kernels;
-#ifdef VOLSEAL_HAVE_AESNI
-  if (__builtin_cpu_supports("aes") && __builtin_cpu_supports("sse4.1")) kernels.push_back(kAesniKernel);
+std::atomic<const Kernel*> forced_kernel = nullptr;
+
+// `against` is why the kernel cannot run, or "".
+Candidate Judge(const Kernel& kernel, const std::string& against, const char* merit) {
+  if (!against.empty()) return {kernel.name, kernel.vector_bits, nullptr, against};
+  return {kernel.name, kernel.vector_bits, &kernel, merit};
+}
+
+#if defined(__x86_64__)
+std::vector<Candidate> VectorKernels() {
+  const CpuReading cpu = ReadCpu();
+  Candidate vaes512 = Judge(kVaes512Kernel, AgainstVaes512(cpu), "four blocks an instruction");
+  Candidate vaes256 = Judge(kVaes256Kernel, AgainstVaes256(cpu), "two blocks an instruction");
+  if (Prefers256(cpu)) {
+    if (vaes512.kernel) vaes512.reason += ", for which this processor lowers its clock";
+    std::swap(vaes512, vaes256);
+  }
+  return {std::move(vaes512),
+          std::move(vaes256),
+          Judge(kAesniKernel, AgainstAesni(cpu), "one block an instruction"),
+          {"armv8", 128, nullptr, "for Arm processors"}};
+}
+#else
+std::vector<Candidate> VectorKernels() {
+  return {
+#if defined(__aarch64__)
+    Judge(kArmv8Kernel, AgainstArmv8(ReadCpu()), "one block an instruction"),
+#else
+    {"armv8", 128, nullptr, "for Arm processors"},
 #endif
-  kernels.push_back(kPortableKernel);
-  return kernels;
+        {"vaes512", 512, nullptr, "for x86 processors"}, {"vaes256", 256, nullptr, "for x86 processors"}, {
+      "aesni", 128, nullptr, "for x86 processors"
+    }
+  };
+}
+#endif
+
+std::vector<Candidate> AllCandidates() {
+  std::vector<Candidate> candidates = VectorKernels();
+  candidates.push_back(Judge(kPortableKernel, "", "no AES instructions: constant in time, and slow"));
+  return candidates;
 }
 
 }  // namespace
 
-std::span<const Kernel> Kernels() {
-  static const std::vector<Kernel> kernels = Usable();
-  return kernels;
+std::span<const Candidate> Candidates() {
+  static const std::vector<Candidate> candidates = AllCandidates();
+  return candidates;
 }
 
-const Kernel* KernelByName(std::string_view name) {
-  for (const Kernel& kernel : Kernels()) {
-    if (kernel.name == name) return &kernel;
+Result<const Kernel*> KernelByName(std::string_view name) {
+  std::string names;
+  for (const Candidate& candidate : Candidates()) {
+    if (candidate.name == name) {
+      if (candidate.kernel) return candidate.kernel;
+      return Failure(Code::kArgument,
+                     "this machine cannot run the kernel " + std::string(name) + ": " + candidate.reason);
+    }
+    names += (names.empty() ? "" : ", ") + std::string(candidate.name);
   }
-  return nullptr;
+  return Failure(Code::kArgument, "there is no kernel \"" + std::string(name) + "\", only " + names);
+}
+
+const Kernel& ActiveKernel() {
+  if (const Kernel* const forced = forced_kernel.load(std::memory_order_relaxed)) return *forced;
+  static const Kernel* const fastest = std::ranges::find_if(Candidates(), [](const Candidate& candidate) {
+                                         return candidate.kernel != nullptr;
+                                       })->kernel;
+  return *fastest;
+}
+
+Status ForceKernel(std::string_view name) {
+  if (name.empty()) {
+    forced_kernel = nullptr;
+    return Ok();
+  }
+  auto kernel = KernelByName(name);
+  if (!kernel.ok()) return kernel.status();
+  forced_kernel = kernel.value();
+  return Ok();
 }
 
 }  // namespace volseal::xts

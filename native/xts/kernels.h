@@ -6,8 +6,12 @@
 namespace volseal::xts {
 
 extern const Kernel kPortableKernel;
-#ifdef VOLSEAL_HAVE_AESNI
+#if defined(__x86_64__)
 extern const Kernel kAesniKernel;
+extern const Kernel kVaes256Kernel;
+extern const Kernel kVaes512Kernel;
+#elif defined(__aarch64__)
+extern const Kernel kArmv8Kernel;
 #endif
 
 }  // namespace volseal::xts

@@ -23,21 +23,28 @@ struct SectorRun {
 };
 
 // Transforms run.sector_count * run.sector_bytes bytes from `source` to `target`.
-// The two are the same address or do not overlap. No alignment is asked for. Never fails, never allocates, leaves no
-// tweak or round key on the stack; takes about 1 KiB of stack, the portable kernel 64 KiB (it wipes what it may have
-// spilled). Safe from any thread.
+// The two are the same address or do not overlap. No alignment is asked for. Tweaks count modulo 2^64. Never fails,
+// never allocates, leaves no tweak or round key on the stack or in a vector register; takes up to 8 KiB of stack, the
+// portable kernel 64 KiB (it wipes what it may have spilled). Safe from any thread.
 using Transform = void (*)(const KeySchedule& key, const uint8_t* source, uint8_t* target, SectorRun run);
 
 struct Kernel {
-  std::string_view name;  // "aesni", "portable"
+  std::string_view name;  // "vaes512", "vaes256", "aesni", "armv8", "portable"
+  int vector_bits;        // of the vectors it works in
   Transform encrypt;
   Transform decrypt;
+
+  // For benchmarks. What the AES units can do at all: passes `byte_count` bytes (in steps of about 1 KiB) through
+  // 14 rounds in registers, no memory touched. nullptr where the kernel uses no AES instruction.
+  void (*run_rounds_only)(size_t byte_count);
+  // For benchmarks. Copies with the stores that the kernel uses past the caches. `target` is 16-aligned, `byte_count` a
+  // multiple of 512. nullptr where the kernel has no such stores.
+  void (*stream_copy)(const uint8_t* source, uint8_t* target, size_t byte_count);
 };
 
-// The kernels this processor and operating system can run, fastest first; decided once, never empty.
-std::span<const Kernel> Kernels();
-
-// The kernel of that name, or nullptr where this machine cannot run it (tests force each one through here).
-const Kernel* KernelByName(std::string_view name);
+// Out of place and from this size on a kernel that can stores past the caches: well beyond what a core's share of the
+// last-level cache holds, so that neither buffer would be found there again. Measured on Zen 5 with 32 MiB of L3: 8 MiB
+// gains nothing, 64 MiB a third.
+constexpr size_t kStreamFromBytes = size_t{32} << 20;
 
 }  // namespace volseal::xts

@@ -12,7 +12,7 @@ void Wipe(void* memory, size_t length);
 // stack. About 1 us.
 void WipeUsedStack();
 
-// Overwrites 2 KiB of the stack below the caller: what one function that it called has spilled. About 20 ns.
+// Overwrites 1 KiB of the stack below the caller: what one function that it called has spilled. About 10 ns.
 void WipeStackBelow();
 
 // Wipes an object when its scope ends.

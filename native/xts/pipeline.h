@@ -1,19 +1,19 @@
 // The shape that all vector kernels share, as templates over an instruction set; each xts_<isa>.cc supplies the Isa.
 //
 // What makes it fast, against one sector after the other:
-//  - Bases. The bytes are cut into granules of eight vectors. The first tweak of a granule is its base. Bases are made
-//  32
-//    at a time, one batch ahead: the sector numbers of a batch are encrypted together, so that no sector waits for a
-//    serial AES of its own, and inside a sector the next base is x^n times the one before.
-//  - Groups. kGranulesInFlight granules go through the rounds together, each round key loaded once for all of them.
-//  Between
-//    the rounds, where the AES units leave issue slots free, the tweaks of the next group are made from their bases.
+//  - The sector numbers of a whole batch (32 granules, see below) are encrypted together, one batch ahead, so that no
+//    sector waits for a serial AES of its own.
+//  - The bytes are cut into granules of eight vectors. The first tweak of a granule is its base, and the others are x^n
+//    times it. A group of kGranulesInFlight granules goes through the rounds together, each round key loaded once for
+//    all; between the rounds, where the AES units leave issue slots free, the tweaks of the next group are made from
+//    its bases.
 //  - The opening and the closing tweak ride on the first and the last round key.
 // A group never asks which sector it belongs to, so one inner loop serves every sector size.
 //
-// Isa has: Vector; kLanes (16-byte blocks a vector); kGranulesInFlight; kPrefetchBytes; Load, Store, Stream, Xor;
-// LoadKey; Units (sector numbers as blocks); Open, Round<Direction>, Closing, LoadClosing, Close<Direction>; Tweaks
-// (the tweaks of one granule in order); Prefetch, Keep, Fence, ClearRegisters.
+// Isa has: Vector; kLanes (16-byte blocks a vector); kGranulesInFlight; kKeyLag; kPrefetchBytes; kCanStream; Load,
+// Store, Stream, Fence, Prefetch, Keep; LoadKey; Units (sector numbers as blocks); Open, Round, Closing, LoadClosing,
+// Close; Base, LoadBase, NextGranule (the base behind a base, in one sector), Tweaks (of one granule, in order);
+// ClearRegisters.
 //
 // Everything here is in an unnamed namespace on purpose: each kernel compiles its own copy with its own flags, and the
 // linker must never take one processor's copy for another's.
@@ -32,7 +32,7 @@ enum class Direction { kEncrypt, kDecrypt };
 enum class Stores { kCached, kStreamed };
 
 constexpr int kVectorsPerGranule = 8;
-constexpr size_t kBasesPerBatch = 32;
+constexpr size_t kGranulesPerBatch = 32;  // so that a batch is a whole number of sectors of any size, on every Isa
 // Tweaks are made in rounds 2 to 9, one a granule and round: AES-128 has no more.
 constexpr int kFirstTweakRound = 2;
 
@@ -56,13 +56,15 @@ constexpr size_t kGranuleBytes = kVectorsPerGranule* kVectorBytes<Isa>;
 template <typename Isa>
 constexpr int kVectorsInFlight = Isa::kGranulesInFlight* kVectorsPerGranule;
 template <typename Isa>
-constexpr size_t kBatchBytes = kBasesPerBatch* kGranuleBytes<Isa>;
+constexpr size_t kBatchBytes = kGranulesPerBatch* kGranuleBytes<Isa>;
+template <typename Isa>
+constexpr size_t kSectorsPerBatchMax = kBatchBytes<Isa> / 512;
 
 // What lies on the stack while sectors are transformed, wiped at the end.
 template <typename Isa>
 struct Work {
-  alignas(64) Tweak firsts[kBasesPerBatch];                           // of the sectors of one batch
-  alignas(64) Tweak bases[2][kBasesPerBatch];                         // of this batch and of the next one
+  alignas(
+      64) Tweak firsts[2][kSectorsPerBatchMax<Isa>];  // the first tweaks of this batch's sectors and of the next one's
   alignas(64) typename Isa::Vector tweaks[2][kVectorsInFlight<Isa>];  // of this group and of the next one
 };
 
@@ -89,52 +91,72 @@ VOLSEAL_INLINE void EncryptUnits(const RoundKeys& keys, uint64_t unit, uint64_t 
   }
 }
 
-// The bases of one batch, from sector number `unit` on. A batch is a whole number of sectors for every sector size.
+// The bases of a run's granules, in order.
 template <typename Isa, int kRounds>
-VOLSEAL_INLINE void MakeBases(const RoundKeys& keys, uint64_t unit, uint32_t sector_bytes, Tweak* firsts,
-                              Tweak* bases) {
-  const uint64_t units_per_sector = sector_bytes / kTweakUnitBytes;
-  const size_t sectors = kBatchBytes<Isa> / sector_bytes;
-  const size_t granules_per_sector = sector_bytes / kGranuleBytes<Isa>;
-  Tweak* const encrypted = granules_per_sector == 1 ? bases : firsts;
-  switch (sectors / Isa::kLanes) {
-    case 8:
-      EncryptUnits<Isa, kRounds, 8>(keys, unit, units_per_sector, encrypted);
-      break;
-    case 4:
-      EncryptUnits<Isa, kRounds, 4>(keys, unit, units_per_sector, encrypted);
-      break;
-    case 2:
-      EncryptUnits<Isa, kRounds, 2>(keys, unit, units_per_sector, encrypted);
-      break;
-    default:
-      EncryptUnits<Isa, kRounds, 1>(keys, unit, units_per_sector, encrypted);
+class Bases {
+ public:
+  VOLSEAL_INLINE Bases(const RoundKeys& keys, const SectorRun& run, Work<Isa>& work)
+      : keys_(keys),
+        firsts_(work.firsts),
+        units_per_sector_(run.sector_bytes / kTweakUnitBytes),
+        sectors_per_batch_(kBatchBytes<Isa> / run.sector_bytes),
+        granules_per_sector_(run.sector_bytes / kGranuleBytes<Isa>),
+        sectors_to_encrypt_(run.sector_count),
+        unit_(run.first_unit) {
+    EncryptBatch(0);
   }
-  if (granules_per_sector == 1) return;
-  for (size_t sector = 0; sector < sectors; ++sector) {
-    Tweak tweak = firsts[sector];
-    for (size_t granule = 0; granule < granules_per_sector; ++granule) {
-      *bases++ = tweak;
-      tweak = TimesXPower<kVectorsPerGranule * Isa::kLanes>(tweak);
-    }
-  }
-}
 
-// The tweaks of the first kGranules granules: what later groups get from the group before them.
-template <typename Isa>
-VOLSEAL_INLINE void MakeTweaks(const Tweak* bases, typename Isa::Vector* tweaks) {
-#pragma GCC unroll 2
-  for (int granule = 0; granule < Isa::kGranulesInFlight; ++granule) {
-    typename Isa::Tweaks series(bases[granule]);
-#pragma GCC unroll 8
-    for (int i = 0; i < kVectorsPerGranule; ++i) tweaks[granule * kVectorsPerGranule + i] = series.Next();
+  // Behind the run's last granule: any base.
+  VOLSEAL_INLINE typename Isa::Base Next() {
+    if (granules_left_ > 0) {
+      --granules_left_;
+      return base_ = Isa::NextGranule(base_);
+    }
+    if (sector_ == sectors_per_batch_) {
+      sector_ = 0;
+      batch_ ^= 1;
+    }
+    if (sector_ == 0 && sectors_to_encrypt_ > 0) EncryptBatch(batch_ ^ 1);
+    granules_left_ = granules_per_sector_ - 1;
+    return base_ = Isa::LoadBase(firsts_[batch_][sector_++]);
   }
-}
+
+ private:
+  VOLSEAL_INLINE void EncryptBatch(size_t batch) {
+    Tweak* const firsts = firsts_[batch];
+    switch (sectors_per_batch_ / Isa::kLanes) {
+      case 8:
+        EncryptUnits<Isa, kRounds, 8>(keys_, unit_, units_per_sector_, firsts);
+        break;
+      case 4:
+        EncryptUnits<Isa, kRounds, 4>(keys_, unit_, units_per_sector_, firsts);
+        break;
+      case 2:
+        EncryptUnits<Isa, kRounds, 2>(keys_, unit_, units_per_sector_, firsts);
+        break;
+      default:
+        EncryptUnits<Isa, kRounds, 1>(keys_, unit_, units_per_sector_, firsts);
+    }
+    unit_ += kBatchBytes<Isa> / kTweakUnitBytes;
+    sectors_to_encrypt_ = sectors_to_encrypt_ > sectors_per_batch_ ? sectors_to_encrypt_ - sectors_per_batch_ : 0;
+  }
+
+  const RoundKeys& keys_;
+  Tweak (*const firsts_)[kSectorsPerBatchMax<Isa>];
+  const uint64_t units_per_sector_;
+  const size_t sectors_per_batch_;
+  const size_t granules_per_sector_;
+  size_t sectors_to_encrypt_;
+  uint64_t unit_;  // of the next batch
+  size_t batch_ = 0, sector_ = 0, granules_left_ = 0;
+  typename Isa::Base base_ = {};
+};
 
 // kGranules granules with their `tweaks`. A full group makes the next group's tweaks meanwhile.
 template <typename Isa, Direction kDirection, int kRounds, Stores kStores, int kGranules>
-VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Vector* tweaks, const Tweak* next_bases,
-                                   typename Isa::Vector* next_tweaks, const uint8_t* source, uint8_t* target) {
+VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Vector* tweaks,
+                                   const typename Isa::Base* next_bases, typename Isa::Vector* next_tweaks,
+                                   const uint8_t* source, uint8_t* target) {
   constexpr int kVectors = kGranules * kVectorsPerGranule;
   constexpr bool kMakesNext = kGranules == Isa::kGranulesInFlight;
   typename Isa::Vector block[kVectors];
@@ -184,36 +206,40 @@ __attribute__((noinline)) void RunSectors(const KeySchedule& schedule, const uin
   constexpr size_t kInFlight = Isa::kGranulesInFlight;
   constexpr size_t kGroupBytes = kInFlight * kGranuleBytes<Isa>;
   const RoundKeys& keys = kDirection == Direction::kEncrypt ? schedule.data_encrypt : schedule.data_decrypt;
-  const auto make_bases = [&](uint64_t unit, Tweak * bases) __attribute__((always_inline)) {
-    MakeBases<Isa, kRounds>(schedule.tweak_encrypt, unit, run.sector_bytes, work.firsts, bases);
-  };
+  Bases<Isa, kRounds> bases(schedule.tweak_encrypt, run, work);
+  typename Isa::Base next_bases[kInFlight];
+#pragma GCC unroll 2
+  for (size_t granule = 0; granule < kInFlight; ++granule) {
+    typename Isa::Tweaks series(bases.Next());
+#pragma GCC unroll 8
+    for (int i = 0; i < kVectorsPerGranule; ++i) work.tweaks[0][granule * kVectorsPerGranule + i] = series.Next();
+  }
   size_t granules_left = run.sector_count * (run.sector_bytes / kGranuleBytes<Isa>);
-  uint64_t batch_unit = run.first_unit;
-  size_t batch = 0, group = 0, in_batch = 0;
-  make_bases(batch_unit, work.bases[0]);
-  MakeTweaks<Isa>(work.bases[0], work.tweaks[0]);
+  size_t group = 0;
   for (; granules_left >= kInFlight; granules_left -= kInFlight) {
-    if (in_batch == 0 && granules_left > kBasesPerBatch) {
-      batch_unit += kBatchBytes<Isa> / kTweakUnitBytes;
-      make_bases(batch_unit, work.bases[batch ^ 1]);
-    }
-    in_batch += kInFlight;
-    if (in_batch == kBasesPerBatch) {
-      in_batch = 0;
-      batch ^= 1;
-    }
-    // After the last group these are stale bases: the tweaks made from them are never used.
-    TransformGroup<Isa, kDirection, kRounds, kStores, kInFlight>(keys, work.tweaks[group], work.bases[batch] + in_batch,
+#pragma GCC unroll 2
+    for (size_t granule = 0; granule < kInFlight; ++granule) next_bases[granule] = bases.Next();
+    TransformGroup<Isa, kDirection, kRounds, kStores, kInFlight>(keys, work.tweaks[group], next_bases,
                                                                  work.tweaks[group ^ 1], source, target);
     group ^= 1;
     source += kGroupBytes;
     target += kGroupBytes;
   }
   if (kInFlight > 1 && granules_left > 0) {
-    TransformGroup<Isa, kDirection, kRounds, kStores, 1>(keys, work.tweaks[group], work.bases[batch], nullptr, source,
-                                                         target);
+    TransformGroup<Isa, kDirection, kRounds, kStores, 1>(keys, work.tweaks[group], next_bases, nullptr, source, target);
   }
   if (kStores == Stores::kStreamed) Isa::Fence();
+}
+
+// explicit_bzero would take 40 ns for these 3 KiB, more than the rounds of a sector.
+template <typename Isa>
+VOLSEAL_INLINE void WipeWork(Work<Isa>& work) {
+  typename Isa::Vector zero = {};
+  for (size_t done = 0; done < sizeof work; done += kVectorBytes<Isa>) {
+    Isa::Keep(zero);  // else it is a memset, and one that nobody reads
+    Isa::Store(reinterpret_cast<uint8_t*>(&work) + done, zero);
+  }
+  asm volatile("" ::"r"(&work) : "memory");
 }
 
 template <typename Isa, Direction kDirection, int kRounds>
@@ -226,7 +252,7 @@ void RunAndForget(const KeySchedule& schedule, const uint8_t* source, uint8_t* t
   } else {
     RunSectors<Isa, kDirection, kRounds, Stores::kCached>(schedule, source, target, run, work);
   }
-  Wipe(&work, sizeof work);
+  WipeWork(work);
   WipeStackBelow();
   Isa::ClearRegisters();
 }

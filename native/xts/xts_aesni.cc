@@ -68,12 +68,17 @@ struct Aesni {
     return Close<kDirection>(block, _mm_xor_si128(key, tweak));
   }
 
-  // Times x (IEEE 1619, 5.2): doubles both halves, then adds 0x87 for the bit that left the high half and 1 to the high
-  // half for the bit that left the low one.
+  // Bases are made in general registers, which the AES units do not need.
+  using Base = Tweak;
+  VOLSEAL_INLINE static Base LoadBase(const Tweak& tweak) { return tweak; }
+  VOLSEAL_INLINE static Base NextGranule(Base base) { return TimesXPower<kVectorsPerGranule>(base); }
+
+  // Doublings (IEEE 1619, 5.2): both halves doubled, then 0x87 added for the bit that left the high half and 1 to the
+  // high half for the bit that left the low one.
   class Tweaks {
    public:
-    VOLSEAL_INLINE explicit Tweaks(const Tweak& base)
-        : next_(_mm_load_si128(reinterpret_cast<const __m128i*>(&base))) {}
+    VOLSEAL_INLINE explicit Tweaks(Base base)
+        : next_(_mm_set_epi64x(static_cast<long long>(base.high), static_cast<long long>(base.low))) {}
     VOLSEAL_INLINE Vector Next() {
       const Vector tweak = next_;
       const Vector signs = _mm_srai_epi32(_mm_shuffle_epi32(tweak, 0x13), 31);

@@ -70,9 +70,13 @@ struct Armv8 {
     return Close<kDirection>(block, {keys.before_last, veorq_u8(keys.last, tweak)});
   }
 
+  using Base = Tweak;
+  VOLSEAL_INLINE static Base LoadBase(const Tweak& tweak) { return tweak; }
+  VOLSEAL_INLINE static Base NextGranule(Base base) { return TimesXPower<kVectorsPerGranule>(base); }
+
   class Tweaks {
    public:
-    VOLSEAL_INLINE explicit Tweaks(const Tweak& base) : next_(base) {}
+    VOLSEAL_INLINE explicit Tweaks(const Base& base) : next_(base) {}
     VOLSEAL_INLINE Vector Next() {
       const Vector tweak = AsVector(next_);
       next_ = TimesXPower<1>(next_);

@@ -93,24 +93,39 @@ struct Vaes256 {
     return Close<kDirection>(block, _mm256_xor_si256(tweak, key));
   }
 
-  // base * x^n for n = 2i + lane, as in the VAES-512 kernel.
+  // A base, in both lanes.
+  using Base = Vector;
+  VOLSEAL_INLINE static Base LoadBase(const Tweak& tweak) {
+    return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(&tweak)));
+  }
+  // Times x^16.
+  VOLSEAL_INLINE static Base NextGranule(Base base) {
+    return Reduce(_mm256_slli_epi64(base, 16), _mm256_srli_epi64(base, 48));
+  }
+
+  // base * x^n for n = 2i + lane.
   class Tweaks {
    public:
-    VOLSEAL_INLINE explicit Tweaks(const Tweak& base)
-        : base_(_mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(&base)))) {}
+    VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
     VOLSEAL_INLINE Vector Next() {
-      const Vector polynomial = _mm256_set_epi64x(0, 0x86, 0, 0x86);
       const Vector kept = _mm256_sllv_epi64(base_, Load(kShifts.left[index_]));
       const Vector carried = _mm256_srlv_epi64(base_, Load(kShifts.right[index_]));
       ++index_;
-      return _mm256_xor_si256(_mm256_xor_si256(kept, _mm256_shuffle_epi32(carried, 0x4E)),
-                              _mm256_clmulepi64_epi128(carried, polynomial, 0x01));
+      return Reduce(kept, carried);
     }
 
    private:
-    Vector base_;
+    const Base base_;
     int index_ = 0;
   };
+
+  // Both halves of a tweak were shifted left. What left the low half enters the high one; what left the high half comes
+  // back times 0x87: as itself (by the swap of halves) and times 0x86 (by the multiplication).
+  VOLSEAL_INLINE static Vector Reduce(Vector kept, Vector carried) {
+    const Vector polynomial = _mm256_set_epi64x(0, 0x86, 0, 0x86);
+    return _mm256_xor_si256(_mm256_xor_si256(kept, _mm256_shuffle_epi32(carried, 0x4E)),
+                            _mm256_clmulepi64_epi128(carried, polynomial, 0x01));
+  }
 
   VOLSEAL_INLINE static void ClearRegisters() {
     asm volatile("vzeroall" ::

@@ -98,23 +98,34 @@ struct Vaes512 {
     return Close<kDirection>(block, _mm512_xor_si512(tweak, key));
   }
 
+  // A base, in all lanes.
+  using Base = Vector;
+  VOLSEAL_INLINE static Base LoadBase(const Tweak& tweak) {
+    return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(&tweak)));
+  }
+  VOLSEAL_INLINE static Vector Polynomial() { return _mm512_set_epi64(0, 0x86, 0, 0x86, 0, 0x86, 0, 0x86); }
+  // Times x^32: the four words move up by one; the highest comes back at the bottom, and as 0x86 times itself there.
+  VOLSEAL_INLINE static Base NextGranule(Base base) {
+    return _mm512_xor_si512(_mm512_shuffle_epi32(base, _MM_PERM_CBAD),
+                            _mm512_clmulepi64_epi128(_mm512_srli_epi64(base, 32), Polynomial(), 0x01));
+  }
+
   // base * x^n for n = 4i + lane: both halves shifted left by n; what leaves the low half enters the high one, and what
-  // leaves the high half comes back times 0x87, as c (by the swap of halves) and c * 0x86 (by the multiplication).
+  // leaves the high half comes back times 0x87: as itself (by the swap of halves) and times 0x86 (by the
+  // multiplication).
   class Tweaks {
    public:
-    VOLSEAL_INLINE explicit Tweaks(const Tweak& base)
-        : base_(_mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(&base)))) {}
+    VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
     VOLSEAL_INLINE Vector Next() {
-      const Vector polynomial = _mm512_set_epi64(0, 0x86, 0, 0x86, 0, 0x86, 0, 0x86);
       const Vector kept = _mm512_sllv_epi64(base_, Load(kShifts.left[index_]));
       const Vector carried = _mm512_srlv_epi64(base_, Load(kShifts.right[index_]));
       ++index_;
       return _mm512_ternarylogic_epi64(kept, _mm512_shuffle_epi32(carried, _MM_PERM_BADC),
-                                       _mm512_clmulepi64_epi128(carried, polynomial, 0x01), 0x96);
+                                       _mm512_clmulepi64_epi128(carried, Polynomial(), 0x01), 0x96);
     }
 
    private:
-    Vector base_;
+    const Base base_;
     int index_ = 0;
   };
 

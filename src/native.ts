@@ -6,7 +6,16 @@ import { fileURLToPath } from 'node:url';
 import type * as Binding from '../binding.js';
 import { type ErrorCode, VolsealError } from './errors.js';
 
-export type { DeviceHandle, DeviceOptions, KeyHandle, TransformHandle, TransformOptions, VaultInfo } from '../binding.js';
+export type {
+  DeviceHandle,
+  DeviceOptions,
+  KernelInfo,
+  KernelName,
+  KeyHandle,
+  TransformHandle,
+  TransformOptions,
+  VaultInfo,
+} from '../binding.js';
 
 interface AddonError extends Error {
   code?: string;

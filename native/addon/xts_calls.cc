@@ -51,12 +51,13 @@ Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
   }
   if (source.data() != target.data()) ThrowIfOverlapping(env, source, target);
   const xts::Kernel* kernel = &xts::ActiveKernel();
-  if (!info[6].IsUndefined()) kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[6], "kernel")));
+  if (info.Length() > 6 && !info[6].IsUndefined())
+    kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[6], "kernel")));
   const vault::PinnedKey key = ValueOrThrow(env, vault::Vault::OfProcess().PinVolumeKey(handle));
   (encrypt ? kernel->encrypt : kernel->decrypt)(
       key.schedule(), source.data(), target.data(),
       {first_unit, static_cast<uint32_t>(sector_bytes), source.size() / sector_bytes});
-  return env.Undefined();
+  return Napi::Value();
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ Status Vault::Grow() {
   auto pages = MapLockedPages(kSlotsPerMapping * kSlotBytes);
   if (!pages.ok()) return pages.status();
   backend_ = pages.value().backend;
-  for (size_t i = 0; i < kSlotsPerMapping; ++i) slots_.push_back({.page = pages.value().data + i * kSlotBytes});
+  for (size_t i = 0; i < kSlotsPerMapping; ++i) slots_.emplace_back(pages.value().data + i * kSlotBytes);
   return Ok();
 }
 
@@ -51,7 +51,7 @@ Result<NewKey> Vault::Reserve() {
   return NewKey(this, index, slots_[index].page);
 }
 
-Vault::Slot* Vault::SlotOf(KeyHandle handle) {
+Slot* Vault::SlotOf(KeyHandle handle) {
   const size_t index = HandleIndex(handle);
   if (!IsHandleOf(HandleKind::kKey, handle) || index >= slots_.size()) return nullptr;
   Slot& slot = slots_[index];
@@ -62,8 +62,7 @@ Result<PinnedKey> Vault::Pin(KeyHandle handle) {
   const std::lock_guard guard(mutex_);
   Slot* const slot = SlotOf(handle);
   if (!slot) return KeyGone();
-  ++slot->pins;
-  return PinnedKey(this, HandleIndex(handle), slot->page, slot->length, slot->is_volume_key);
+  return PinnedKey(this, *slot);
 }
 
 Result<PinnedKey> Vault::PinVolumeKey(KeyHandle handle) {
@@ -97,9 +96,10 @@ bool Vault::WipeKey(KeyHandle handle) {
   Slot* slot = SlotOf(handle);
   if (!slot) return false;
   slot->state = State::kEnding;
-  const size_t index = HandleIndex(handle);  // slots_ may grow, and move, while we wait
-  unpinned_.wait(lock, [&] { return slots_[index].pins == 0; });
-  Free(slots_[index]);
+  slot->ending = true;
+  unpinned_.wait(lock, [&] { return slot->pins == 0; });
+  slot->ending = false;
+  Free(*slot);
   return true;
 }
 
@@ -110,9 +110,11 @@ void Vault::Free(Slot& slot) {
   slot.is_volume_key = false;
 }
 
-void Vault::Unpin(size_t index) {
+// Sequentially consistent on both sides: either this sees `ending`, or the waiter sees no pins.
+void Vault::Unpin(Slot& slot) {
+  if (slot.pins.fetch_sub(1) != 1 || !slot.ending) return;
   const std::lock_guard guard(mutex_);
-  if (--slots_[index].pins == 0) unpinned_.notify_all();
+  unpinned_.notify_all();
 }
 
 NewKey::NewKey(NewKey&& other) noexcept
@@ -127,21 +129,26 @@ NewKey::~NewKey() {
 KeyHandle NewKey::Commit(size_t key_bytes) {
   Vault* const vault = std::exchange(vault_, nullptr);
   const std::lock_guard guard(vault->mutex_);
-  Vault::Slot& slot = vault->slots_[index_];
-  slot.state = Vault::State::kLive;
+  Slot& slot = vault->slots_[index_];
+  slot.state = Slot::State::kLive;
   slot.length = key_bytes;
   return MakeHandle(HandleKind::kKey, ++slot.generation, index_);
 }
 
+PinnedKey::PinnedKey(Vault* vault, Slot& slot)
+    : vault_(vault), slot_(&slot), page_(slot.page), length_(slot.length), is_volume_key_(slot.is_volume_key) {
+  ++slot.pins;
+}
+
 PinnedKey::PinnedKey(PinnedKey&& other) noexcept
     : vault_(std::exchange(other.vault_, nullptr)),
-      index_(other.index_),
+      slot_(other.slot_),
       page_(other.page_),
       length_(other.length_),
       is_volume_key_(other.is_volume_key_) {}
 
 PinnedKey::~PinnedKey() {
-  if (vault_) vault_->Unpin(index_);
+  if (vault_) vault_->Unpin(*slot_);
 }
 
 }  // namespace volseal::vault

@@ -3,11 +3,12 @@
 // One vault a process; all calls are safe from any thread. A handle whose key was wiped never names a key again.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <mutex>
-#include <vector>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -29,6 +30,22 @@ struct VolumeKey {
 static_assert(sizeof(VolumeKey) <= kSlotBytes);
 
 class Vault;
+
+// A page of locked memory and what it holds; the vault's own.
+struct Slot {
+  enum class State { kFree, kFilling, kLive, kEnding };
+  uint8_t* const page;
+  uint32_t generation = 0;
+  State state = State::kFree;
+  size_t length = 0;
+  bool is_volume_key = false;
+  // Grows under the vault's mutex and shrinks without it: whoever takes the last pin of a slot that is ending wakes the
+  // one who waits (WipeKey).
+  std::atomic<size_t> pins = 0;
+  std::atomic<bool> ending = false;
+
+  explicit Slot(uint8_t* memory) : page(memory) {}
+};
 
 // A slot under construction: write into `data()`, then Commit() gives the handle. Without Commit it is wiped: so it
 // serves as locked scratch memory too.
@@ -66,13 +83,12 @@ class PinnedKey {
 
  private:
   friend class Vault;
-  PinnedKey(Vault* vault, size_t index, const uint8_t* page, size_t length, bool is_volume_key)
-      : vault_(vault), index_(index), page_(page), length_(length), is_volume_key_(is_volume_key) {}
-  Vault* vault_;
-  size_t index_;
+  PinnedKey(Vault* vault, Slot& slot);
+  Vault* vault_;  // nullptr once moved from
+  Slot* slot_;
   const uint8_t* page_;
   size_t length_;
-  bool is_volume_key_;
+  bool is_volume_key_;  // as it was when pinned: MakeVolumeKey may run meanwhile
 };
 
 struct VaultInfo {
@@ -99,25 +115,16 @@ class Vault {
  private:
   friend class NewKey;
   friend class PinnedKey;
-
-  enum class State { kFree, kFilling, kLive, kEnding };
-  struct Slot {
-    uint8_t* page;
-    uint32_t generation = 0;
-    State state = State::kFree;
-    size_t length = 0;
-    size_t pins = 0;
-    bool is_volume_key = false;
-  };
+  using State = Slot::State;
 
   Status Grow();                   // maps more slots; mutex_ held
   Slot* SlotOf(KeyHandle handle);  // the live slot or nullptr; mutex_ held
   void Free(Slot& slot);           // wipes; mutex_ held
-  void Unpin(size_t index);
+  void Unpin(Slot& slot);
 
   std::mutex mutex_;
   std::condition_variable unpinned_;
-  std::vector<Slot> slots_;
+  std::deque<Slot> slots_;  // grows; a slot keeps its place in memory
   std::optional<Backend> backend_;
 };
 

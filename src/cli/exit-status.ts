@@ -14,6 +14,7 @@ export const EXIT = {
   kmsRefused: 6,
   kmsUnreachable: 7,
   memoryLock: 8,
+  selfTest: 9,
   /** EX_SOFTWARE of sysexits.h: a bug. */
   internal: 70,
   /** 128 + SIGINT, as a shell reports it. */
@@ -32,6 +33,7 @@ export const EXIT_STATUS_HELP = [
   '6 KMS refused',
   '7 KMS unreachable',
   '8 memory could not be locked',
+  '9 the cipher failed its self-test',
   '70 a bug',
   '130 interrupted',
 ];
@@ -63,6 +65,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_KMS_REPLY: EXIT.kmsRefused,
   ERR_KMS_UNREACHABLE: EXIT.kmsUnreachable,
   ERR_MEMORY_LOCK: EXIT.memoryLock,
+  ERR_SELF_TEST: EXIT.selfTest,
   ERR_ABORTED: EXIT.interrupted,
 };
 

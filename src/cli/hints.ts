@@ -1,5 +1,6 @@
 /** What to do next, for every error: all hints are here, so that they agree with each other and with the commands. */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
+import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
 
 export interface HintRequest {
   code: ErrorCode;
@@ -52,10 +53,16 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_IO: ioHint,
   ERR_MEMORY_LOCK:
     'Keys are kept in locked memory only. Raise the limit with `ulimit -l 8192` (as root, or in /etc/security/limits.conf; LimitMEMLOCK= in a systemd unit), then try again.',
+  ERR_SELF_TEST:
+    'No data was touched. Build volseal again (npm rebuild volseal); if that does not help, test the memory of this machine and do not trust it with volumes.',
 };
 
 function argumentHint({ details, command }: HintRequest): string {
+  if (details.kernel !== undefined)
+    return 'VOLSEAL_KERNEL= volseal kernels shows those that this machine can run; without VOLSEAL_KERNEL the fastest does the work.';
+  if (details.path === STANDARD_INPUT) return 'Feed it what is to be written: volseal write VOLUME < FILE';
   if (details.kind === 'a pipe') return 'An image must have a known size: write the pipe into a file first, then name that file.';
+  if (details.kind === 'a link to nothing') return 'Name the file itself that is to be made, or remove the link.';
   if (details.kind === 'a folder') return 'Name the file itself: a raw disk image, or a volume.';
   if (typeof details.kms === 'string') return `If that is your KMS, say so: volseal ${command} --kms ${quoted(details.kms, 'URL')} ...`;
   return `volseal ${command === '' ? '' : `${command} `}--help shows what it takes, with an example.`;
@@ -109,6 +116,7 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return `Check who may do that: ls -ld ${quoted(details.path, 'FILE')} and its folder.`;
     case 'ENOSPC':
     case 'EDQUOT':
+      if (details.path === STANDARD_OUTPUT) return 'Free some room where standard output goes, or send it elsewhere.';
       return 'Free some room, or choose a target on another disk: it needs the size of the image and one MiB more.';
     case 'EROFS':
       return 'The file system is mounted read-only: choose a target on another one.';

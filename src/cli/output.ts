@@ -2,13 +2,29 @@
  * What a command says: results on standard output, everything else on standard error. With `--json` one object each, else lines
  * for people.
  */
+import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
+import { asVolsealError } from '../errors.js';
 import type { Failure } from './failure.js';
+import { STANDARD_OUTPUT, standardOutput } from './standard-streams.js';
 
 export interface Output {
   readonly json: boolean;
   /** The outcome of the command: `json` as one object, or `lines`. */
   result(json: object, lines: readonly string[]): void;
+  /** Text as it is, to standard output: help. */
+  text(text: string): void;
+  /**
+   * Data as it is, to standard output.
+   * @throws {VolsealError} `ERR_IO` where it cannot be written; whatever `source` throws; an error with code `EPIPE` where nobody reads any
+   * more; an `AbortError` once the signal has come
+   */
+  data(source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
+  /**
+   * Resolves once standard output has taken everything that was said so far.
+   * @throws {VolsealError} `ERR_IO` where it could not; an error with code `EPIPE` where nobody reads any more
+   */
+  settled(): Promise<void>;
   /** A remark for people; nothing with `--json`. */
   note(line: string): void;
   failure(failure: Failure): void;
@@ -16,10 +32,33 @@ export interface Output {
 
 /** @param json whether programs read what is said */
 export function openOutput(json: boolean): Output {
+  const stdout = standardOutput();
+  let failed: Error | undefined;
+  // Each write learns of its own failure; without a listener the stream's event would end the process before that.
+  stdout.on('error', () => {});
+  const text = (words: string): void => {
+    stdout.write(words, (error) => {
+      failed ??= error ?? undefined;
+    });
+  };
   return {
     json,
+    text,
     result(object, lines) {
-      process.stdout.write(json ? `${JSON.stringify(object)}\n` : asText(lines));
+      text(json ? `${JSON.stringify(object)}\n` : asText(lines));
+    },
+    async data(source, signal) {
+      try {
+        await pipeline(source, stdout, { signal, end: false });
+      } catch (error) {
+        throw outputError(error);
+      }
+    },
+    async settled() {
+      await new Promise<void>((resolve) => {
+        stdout.write('', () => resolve());
+      });
+      if (failed !== undefined) throw outputError(failed);
     },
     note(line) {
       if (!json) process.stderr.write(asText([`volseal: ${line}`]));
@@ -30,6 +69,10 @@ export function openOutput(json: boolean): Output {
     },
   };
 }
+
+/** A reader that has left is no fault of the disk's: that one stays what it is. */
+const outputError = (error: unknown): unknown =>
+  (error as NodeJS.ErrnoException).code === 'EPIPE' ? error : asVolsealError(error, STANDARD_OUTPUT);
 
 /** Ends a command's help with examples: commands that work as they stand, given the files they name. */
 export function withExamples(command: Command, examples: readonly string[], remarks: readonly string[] = []): Command {

@@ -8,7 +8,7 @@ import { DATA_KEY_BYTES, DATA_KEY_LENGTHS, KMS_ATTEMPTS, KMS_CIPHERTEXT_BYTES_MA
 import { type KeyHandle, native } from '../native.js';
 import { checkContext, type EncryptionContext } from './encryption-context.js';
 import type { KmsEndpoint } from './endpoint.js';
-import { type KmsCall, kmsError, replyError } from './errors.js';
+import { abortedError, type KmsCall, kmsError, replyError } from './errors.js';
 import { KeySlot, type SlotOptions } from './key-slot.js';
 
 /** A data key as KMS wrapped it, and the key that can unwrap it. */
@@ -51,7 +51,7 @@ export interface AliasEntry {
 
 /**
  * KMS at one endpoint. Every method throws {VolsealError}: `ERR_KMS_UNREACHABLE`, `ERR_KMS_DENIED`, `ERR_KMS_NOT_FOUND`,
- * `ERR_KMS_KEY_STATE`, `ERR_KMS_REQUEST`, `ERR_KMS_REPLY`, `ERR_KMS_STORE` (embedded only), `ERR_ARGUMENT` (no region).
+ * `ERR_KMS_KEY_STATE`, `ERR_KMS_REQUEST`, `ERR_KMS_REPLY`, `ERR_KMS_STORE` (embedded only), `ERR_ARGUMENT` (no region), `ERR_ABORTED`.
  */
 export interface Kms {
   /** A new 64-byte data key, wrapped: nobody sees its plaintext (GenerateDataKeyWithoutPlaintext). `keyId` is an id, an ARN or an alias. */
@@ -75,8 +75,12 @@ interface Connection {
   readonly client: KMSClient;
 }
 
-/** Makes ready to ask the KMS at `endpoint`; the first call connects. */
-export function openKms(endpoint: KmsEndpoint): Kms {
+/**
+ * Makes ready to ask the KMS at `endpoint`; the first call connects.
+ *
+ * @param signal ends calls under way, and all that come after it, with `ERR_ABORTED`; a key on its way is wiped
+ */
+export function openKms(endpoint: KmsEndpoint, signal?: AbortSignal): Kms {
   let connection: Promise<Connection> | undefined;
   let closed = false;
 
@@ -87,6 +91,7 @@ export function openKms(endpoint: KmsEndpoint): Kms {
     const named: KmsCall = { ...facts, endpoint };
     if (closed) throw new VolsealError('ERR_ARGUMENT', `${facts.operation}: this KMS client was closed`);
     try {
+      signal?.throwIfAborted();
       connection ??= connect(endpoint).catch((error: unknown) => {
         // What kept it from opening may be mended by the next call.
         connection = undefined;
@@ -94,15 +99,16 @@ export function openKms(endpoint: KmsEndpoint): Kms {
       });
       return await run(await connection, named);
     } catch (error) {
-      throw kmsError(error, named);
+      throw signal?.aborted ? abortedError(error, named) : kmsError(error, named);
     }
   }
+  const sendOptions = signal === undefined ? {} : { abortSignal: signal };
 
   return {
     generateWrappedKey({ keyId, context }) {
       return call({ operation: 'GenerateDataKeyWithoutPlaintext', keyId, context }, async ({ sdk, client }, named) => {
         const input = { KeyId: keyId, NumberOfBytes: DATA_KEY_BYTES, EncryptionContext: checkContext(context) };
-        const reply = await client.send(new sdk.GenerateDataKeyWithoutPlaintextCommand(input));
+        const reply = await client.send(new sdk.GenerateDataKeyWithoutPlaintextCommand(input), sendOptions);
         const { KeyId: keyArn, CiphertextBlob: blob } = reply;
         if (keyArn === undefined || !isKeyArn(keyArn))
           throw replyError(`the reply names the key ${JSON.stringify(keyArn)}, not the ARN of one`, named);
@@ -120,7 +126,7 @@ export function openKms(endpoint: KmsEndpoint): Kms {
     unwrapKey({ keyArn, encryptedDataKey, context, grantTokens = [] }) {
       return call({ operation: 'Decrypt', keyId: keyArn, context }, async ({ sdk, client }, named) => {
         const keySlot = new KeySlot();
-        const options: SlotOptions = { keySlot };
+        const options: SlotOptions = { ...sendOptions, keySlot };
         const input = {
           KeyId: keyArn,
           CiphertextBlob: encryptedDataKey,
@@ -146,14 +152,17 @@ export function openKms(endpoint: KmsEndpoint): Kms {
 
     createKey({ description } = {}) {
       return call({ operation: 'CreateKey' }, async ({ sdk, client }, named) => {
-        const reply = await client.send(new sdk.CreateKeyCommand(description === undefined ? {} : { Description: description }));
+        const reply = await client.send(
+          new sdk.CreateKeyCommand(description === undefined ? {} : { Description: description }),
+          sendOptions,
+        );
         return describe(reply.KeyMetadata, named);
       });
     },
 
     describeKey({ keyId }) {
       return call({ operation: 'DescribeKey', keyId }, async ({ sdk, client }, named) => {
-        const reply = await client.send(new sdk.DescribeKeyCommand({ KeyId: keyId }));
+        const reply = await client.send(new sdk.DescribeKeyCommand({ KeyId: keyId }), sendOptions);
         return describe(reply.KeyMetadata, named);
       });
     },
@@ -161,7 +170,7 @@ export function openKms(endpoint: KmsEndpoint): Kms {
     listKeys() {
       return call({ operation: 'ListKeys' }, async ({ sdk, client }) => {
         const keys: KeyEntry[] = [];
-        for await (const page of sdk.paginateListKeys({ client }, {})) {
+        for await (const page of sdk.paginateListKeys({ client }, {}, sendOptions)) {
           for (const { KeyId: keyId = '', KeyArn: keyArn = '' } of page.Keys ?? []) keys.push({ keyId, keyArn });
         }
         return keys;
@@ -170,14 +179,14 @@ export function openKms(endpoint: KmsEndpoint): Kms {
 
     createAlias({ aliasName, keyId }) {
       return call({ operation: `CreateAlias ${aliasName}`, keyId }, async ({ sdk, client }) => {
-        await client.send(new sdk.CreateAliasCommand({ AliasName: aliasName, TargetKeyId: keyId }));
+        await client.send(new sdk.CreateAliasCommand({ AliasName: aliasName, TargetKeyId: keyId }), sendOptions);
       });
     },
 
     listAliases({ keyId } = {}) {
       return call({ operation: 'ListAliases', ...(keyId === undefined ? {} : { keyId }) }, async ({ sdk, client }) => {
         const aliases: AliasEntry[] = [];
-        for await (const page of sdk.paginateListAliases({ client }, keyId === undefined ? {} : { KeyId: keyId })) {
+        for await (const page of sdk.paginateListAliases({ client }, keyId === undefined ? {} : { KeyId: keyId }, sendOptions)) {
           for (const { AliasName: aliasName = '', AliasArn: aliasArn = '', TargetKeyId } of page.Aliases ?? []) {
             aliases.push({ aliasName, aliasArn, keyId: TargetKeyId });
           }

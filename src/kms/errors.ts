@@ -127,6 +127,14 @@ export function kmsError(error: unknown, call: KmsCall): VolsealError {
   return new VolsealError(code, `${describeCall(call)} failed: ${said}; ${advice}`, { cause: error, details: callDetails(call, name) });
 }
 
+/** A call that the caller's signal ended, whatever `error` it ended with. */
+export function abortedError(error: unknown, call: KmsCall): VolsealError {
+  return new VolsealError('ERR_ABORTED', `${describeCall(call)}: stopped on request`, {
+    cause: error,
+    details: callDetails(call, 'Aborted'),
+  });
+}
+
 /** An answer that KMS must not give. `problem` says what is wrong with it. */
 export function replyError(problem: string, call: KmsCall): VolsealError {
   return new VolsealError('ERR_KMS_REPLY', `${describeCall(call)}: ${problem}`, { details: callDetails(call, 'Reply') });

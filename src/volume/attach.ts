@@ -4,6 +4,7 @@ import type { EncryptionContext } from '../kms/encryption-context.js';
 import { repairHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
+import { throwIfAborted } from './transform-image.js';
 import { Volume } from './volume.js';
 import { openVolumeFile, unlockVolume } from './volume-file.js';
 
@@ -18,6 +19,8 @@ export interface AttachOptions {
   encryptionContext?: EncryptionContext | undefined;
   /** Several readers may attach the same volume; a writer is alone. */
   readOnly?: boolean | undefined;
+  /** Ends the attaching with `ERR_ABORTED`, however long KMS would take; a volume that is attached it does not touch. */
+  signal?: AbortSignal | undefined;
 }
 
 /**
@@ -26,7 +29,7 @@ export interface AttachOptions {
  *
  * @returns the volume; the caller detaches it
  * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`,
- * `ERR_KEY_DIGEST`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ * `ERR_KEY_DIGEST`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED`
  */
 export async function attach(path: string, options: AttachOptions = {}): Promise<Volume> {
   const writable = options.readOnly !== true;
@@ -35,7 +38,9 @@ export async function attach(path: string, options: AttachOptions = {}): Promise
   let key: KeyHandle | undefined;
   try {
     pool = leasePool();
+    throwIfAborted(options.signal);
     key = await unlockVolume(file, options, pool);
+    throwIfAborted(options.signal);
     if (writable) await repairHeader(file.header, file.found, file.headerPath);
     const { segment, sizeBytes } = file;
     const device = native.deviceOpen({

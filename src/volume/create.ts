@@ -4,7 +4,6 @@
  */
 import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
 import { checkContext, type EncryptionContext } from '../kms/encryption-context.js';
 import { type KmsEndpoint, kmsUri, parseKmsUri } from '../kms/endpoint.js';
@@ -13,6 +12,7 @@ import { newHeader } from '../luks2/new-header.js';
 import { writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { leasePool } from '../workers/pool.js';
+import type { NewKeyTask } from '../workers/tasks.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
 import { describeVolume, type VolumeInfo } from './info.js';
 import { checkTarget, openTarget } from './target-file.js';
@@ -60,7 +60,7 @@ interface Source {
  * Encrypts a raw image (a regular file or a block device) into a new volume. The image is only read.
  *
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`, `ERR_ABORTED`,
- * `ERR_MEMORY_LOCK`. Whatever fails, targets are as they were.
+ * `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`. Whatever fails, targets are as they were.
  */
 export async function encryptImage(imagePath: string, volumePath: string, options: EncryptOptions = {}): Promise<VolumeInfo> {
   const sectorBytes = checkSectorBytes(options.sectorBytes);
@@ -94,16 +94,17 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
   const endpoint = parseKmsUri(options.kms ?? 'embedded', options.embeddedHome);
   const volumeId = newVolumeId();
   const encryptionContext = contextOf(volumeId, options.encryptionContext);
-  if (options.header !== undefined && resolve(options.header) === resolve(volumePath))
-    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
   // Before KMS is asked: a mistake in a path should cost nothing.
-  for (const path of targetsOf(volumePath, options.header)) await checkTarget(path, force);
+  const volumePlace = await checkTarget(volumePath, force);
+  if (options.header !== undefined && (await checkTarget(options.header, force)) === volumePlace)
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
   throwIfAborted(options.signal);
 
   const pool = leasePool();
   let key: KeyHandle | undefined;
   try {
-    const made = await pool.run({ kind: 'newKey', kms: endpoint, keyId: options.key ?? DEFAULT_KEY, context: encryptionContext });
+    const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId: options.key ?? DEFAULT_KEY, context: encryptionContext };
+    const made = await pool.run(task, options.signal);
     key = made.key;
     const header = newHeader(
       {
@@ -162,9 +163,6 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
     await pool.release();
   }
 }
-
-const targetsOf = (volumePath: string, header: string | undefined): string[] =>
-  header === undefined ? [volumePath] : [header, volumePath];
 
 function contextOf(volumeId: string, pairs: EncryptionContext = {}): EncryptionContext {
   if (VOLUME_ID_CONTEXT_KEY in pairs) {

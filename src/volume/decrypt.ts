@@ -30,7 +30,7 @@ export interface DecryptedImage {
  * Decrypts a volume into a raw image of its exact old length.
  *
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for writing), `ERR_KMS_*`,
- * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_IO`, `ERR_ABORTED`. Whatever fails, the target is as it was.
+ * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_IO`, `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever fails, the target is as it was.
  */
 export async function decryptImage(volumePath: string, imagePath: string, options: DecryptOptions = {}): Promise<DecryptedImage> {
   const force = options.force === true;

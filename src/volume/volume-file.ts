@@ -13,6 +13,7 @@ import { readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
+import type { UnlockTask } from '../workers/tasks.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
 import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
@@ -154,23 +155,29 @@ function checkExpectedContext(expected: EncryptionContext | undefined, volume: V
 /**
  * The volume's key, unwrapped by KMS into the vault, with the header proved by it. The caller wipes the handle.
  *
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`
+ * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
 export async function unlockVolume(
   volume: VolumeFile,
-  options: { kms?: string | undefined; embeddedHome?: string | undefined; encryptionContext?: EncryptionContext | undefined },
+  options: {
+    kms?: string | undefined;
+    embeddedHome?: string | undefined;
+    encryptionContext?: EncryptionContext | undefined;
+    signal?: AbortSignal | undefined;
+  },
   pool: PoolLease,
 ): Promise<KeyHandle> {
   checkExpectedContext(options.encryptionContext, volume);
   const { keyId, encryptedDataKey, encryptionContext } = volume.token;
   try {
-    return await pool.run({
+    const task: UnlockTask = {
       kind: 'unlock',
       kms: chooseKms(options.kms, options.embeddedHome, volume),
       request: { keyArn: keyId, encryptedDataKey, context: encryptionContext },
       header: volume.found.header,
       headerPath: volume.headerPath,
-    });
+    };
+    return await pool.run(task, options.signal);
   } catch (error) {
     throw withPath(error, volume.path);
   }

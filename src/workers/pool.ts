@@ -7,14 +7,19 @@ import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import { VolsealError } from '../errors.js';
 import { POOL_THREADS_MAX } from '../limits.js';
-import type { Task, TaskResult, TaskValue, WriteTask } from './tasks.js';
+import { sendAbort } from './abort-port.js';
+import type { Order, Task, TaskResult, TaskValue, WriteTask } from './tasks.js';
 
 /** A user's share in the pool. */
 export interface PoolLease {
   /** How many tasks run side by side. */
   readonly threads: number;
-  /** Runs a task in some thread. @throws {VolsealError} what the task threw */
-  run<T extends Task>(task: T): Promise<TaskValue<T>>;
+  /**
+   * Runs a task in some thread.
+   * @param signal ends a call to KMS (`newKey`, `unlock`); other tasks are short and run to their end
+   * @throws {VolsealError} what the task threw; `ERR_ABORTED`
+   */
+  run<T extends Task>(task: T, signal?: AbortSignal): Promise<TaskValue<T>>;
   /** Gives the share back; the last one ends the pool's threads. Once its own tasks are done; a second call does nothing. */
   release(): Promise<void>;
 }
@@ -30,11 +35,17 @@ export function leasePool(): PoolLease {
   let released = false;
   return {
     threads: mine.maxThreads,
-    async run(task) {
-      const transferList = isWrite(task) ? [task.bytes.buffer as ArrayBuffer] : [];
-      const result = (await mine.run(task, { transferList })) as TaskResult<TaskValue<typeof task>>;
-      if (!result.ok) throw VolsealError.fromPlain(result.error);
-      return result.value;
+    async run(task, signal) {
+      const abort = signal === undefined ? undefined : sendAbort(signal);
+      const order: Order = { task, abortPort: abort?.port };
+      const transferList = [...(isWrite(task) ? [task.bytes.buffer as ArrayBuffer] : []), ...(abort === undefined ? [] : [abort.port])];
+      try {
+        const result = (await mine.run(order, { transferList })) as TaskResult<TaskValue<typeof task>>;
+        if (!result.ok) throw VolsealError.fromPlain(result.error);
+        return result.value;
+      } finally {
+        abort?.close();
+      }
     },
     async release() {
       if (released) return;

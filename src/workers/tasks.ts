@@ -4,6 +4,7 @@
  *
  * Nothing here throws across threads, where an error would lose its class and its code: each task returns a `TaskResult`.
  */
+import type { MessagePort } from 'node:worker_threads';
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
 import { type Kms, openKms, type UnwrapRequest } from '../kms/client.js';
@@ -12,6 +13,7 @@ import type { KmsEndpoint } from '../kms/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import { type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
+import { receiveAbort } from './abort-port.js';
 
 /** A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to wipe. */
 export interface NewKeyTask {
@@ -75,6 +77,13 @@ export interface TransformTask {
 
 export type Task = NewKeyTask | UnlockTask | ReadTask | WriteTask | FlushTask | OpenTransformTask | TransformTask;
 
+/** What the pool sends to a thread. */
+export interface Order {
+  task: Task;
+  /** Where the caller's wish to stop comes in (`receiveAbort`). */
+  abortPort: MessagePort | undefined;
+}
+
 /** What each kind of task gives. */
 export type TaskValue<T extends Task> = T extends NewKeyTask
   ? NewKey
@@ -89,23 +98,28 @@ export type TaskValue<T extends Task> = T extends NewKeyTask
 export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
-export default async function runTask(task: Task): Promise<unknown> {
+export default async function runTask({ task, abortPort }: Order): Promise<unknown> {
   try {
     if (task.kind === 'read') return moved(read(task));
-    return { ok: true, value: await perform(task) };
+    return { ok: true, value: await perform(task, abortPort && receiveAbort(abortPort)) };
   } catch (thrown) {
     const error = asVolsealError(thrown);
     if (!(error instanceof VolsealError)) throw error;
     return { ok: false, error: error.toPlain() };
+  } finally {
+    abortPort?.close();
   }
 }
 
-async function perform(task: Exclude<Task, ReadTask>): Promise<NewKey | KeyHandle | TransformHandle | undefined> {
+async function perform(
+  task: Exclude<Task, ReadTask>,
+  signal: AbortSignal | undefined,
+): Promise<NewKey | KeyHandle | TransformHandle | undefined> {
   switch (task.kind) {
     case 'newKey':
-      return newKey(task);
+      return withKms(task.kms, signal, (kms) => newKey(kms, task));
     case 'unlock':
-      return withKms(task.kms, (kms) => unwrap(kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath)));
+      return withKms(task.kms, signal, (kms) => unwrap(kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath)));
     case 'write':
       native.deviceWrite(task.device, task.offsetBytes, task.bytes);
       return undefined;
@@ -120,11 +134,9 @@ async function perform(task: Exclude<Task, ReadTask>): Promise<NewKey | KeyHandl
   }
 }
 
-async function newKey({ kms: endpoint, keyId, context }: NewKeyTask): Promise<NewKey> {
-  return withKms(endpoint, async (kms) => {
-    const wrapped = await kms.generateWrappedKey({ keyId, context });
-    return { ...wrapped, key: await unwrap(kms, { ...wrapped, context }) };
-  });
+async function newKey(kms: Kms, { keyId, context }: NewKeyTask): Promise<NewKey> {
+  const wrapped = await kms.generateWrappedKey({ keyId, context });
+  return { ...wrapped, key: await unwrap(kms, { ...wrapped, context }) };
 }
 
 async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
@@ -139,8 +151,12 @@ async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) 
   }
 }
 
-async function withKms<Result>(endpoint: KmsEndpoint, use: (kms: Kms) => Promise<Result>): Promise<Result> {
-  const kms = openKms(endpoint);
+async function withKms<Result>(
+  endpoint: KmsEndpoint,
+  signal: AbortSignal | undefined,
+  use: (kms: Kms) => Promise<Result>,
+): Promise<Result> {
+  const kms = openKms(endpoint, signal);
   try {
     return await use(kms);
   } finally {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DisableKeyCommand, EnableKeyCommand, KMSClient } from '@aws-sdk/client-kms';
-import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, unprivileged } from './program.js';
+import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, rootRefused, unprivileged } from './program.js';
 
 /** Runs a command that must fail, with and without --json, and compares both. */
 function fails(
@@ -60,6 +60,7 @@ describe('bad command lines: status 1', () => {
     [['create', 'a.vol', '--size', '1M', '--kms', 'asw'], /"asw" names no KMS/],
     [['create', 'a.vol', '--size', '1M', '--header', 'a.vol'], /a file of its own/],
     [['read', 'a.vol', '--offset', '-1'], /option '--offset <size>' argument '-1' is invalid/],
+    [['create', '', '--size', '1M'], /a target cannot be named ""/],
     [['kms', 'serve'], /required option '--listen <host:port>' not specified/],
     [['kms', 'serve', '--listen', '127.0.0.1'], /Expected HOST:PORT/],
     [['kms', 'serve', '--listen', '127.0.0.1:65536'], /Expected HOST:PORT/],
@@ -110,12 +111,27 @@ describe('bad images', () => {
     });
   });
 
+  test('a target that is a link to nothing', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 512);
+    symlinkSync('nowhere.vol', at.path('a.vol'));
+    const expected = {
+      status: 1,
+      code: 'ERR_ARGUMENT',
+      message: /a\.vol: is a symbolic link to nowhere\.vol, where nothing is/,
+      hint: /Name the file itself that is to be made/,
+    };
+    fails(at, ['encrypt', 'a.raw', 'a.vol'], expected);
+    fails(at, ['encrypt', 'a.raw', 'a.vol', '--force'], expected);
+  });
+
   test('missing, or in a folder that is missing', (t) => {
     const at = lab(t);
     const missing = { status: 4, code: 'ERR_IO', hint: /Check the path/ };
     fails(at, ['encrypt', 'no such.raw', 'a.vol'], { ...missing, message: /no such\.raw: open failed: ENOENT/ });
     at.image('a.raw', 512);
     fails(at, ['encrypt', 'a.raw', 'nowhere/a.vol'], { ...missing, message: /there is no folder nowhere/ });
+    fails(at, ['encrypt', 'a.raw', 'a.vol/'], { ...missing, message: /there is no folder a\.vol\// });
     for (const command of ['info', 'read', 'write']) fails(at, [command, 'no.vol'], { ...missing, message: /no\.vol: open failed/ });
   });
 
@@ -137,7 +153,7 @@ describe('bad images', () => {
     );
   });
 
-  test('a disk that is full', { skip: mountRefused() }, (t) => {
+  test('a disk that is full', { skip: rootRefused() }, (t) => {
     const at = lab(t);
     at.image('a.raw', 4 * 1024 * 1024);
     mkdirSync(at.path('small'));
@@ -331,9 +347,4 @@ async function freePort(): Promise<number> {
   const { port } = server.address() as { port: number };
   await new Promise((resolve) => server.close(resolve));
   return port;
-}
-
-/** Why this user cannot mount a small file system; false where it can. */
-function mountRefused(): string | false {
-  return process.getuid?.() === 0 ? false : 'only root can mount a small file system to fill';
 }

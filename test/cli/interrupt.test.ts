@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
+import { serveFake } from '../kms/fake-server.js';
 import { ended, firstLine, type Lab, lab, parsed } from './program.js';
 
 /** Long enough that a signal after its first progress line comes in the middle. */
@@ -80,6 +82,37 @@ describe('interrupted', () => {
     const { status, stderr } = await end;
     assert.equal(status, 130, stderr);
     assert.match(stderr, /a\.vol: stopped on request/);
+  });
+
+  test('while KMS is asked, and does not answer: at once, with nothing left', async (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4096);
+    at.ok(['encrypt', 'a.raw', 'a.vol']);
+    const before = at.names();
+    let tell = (): void => {};
+    const kms = await serveFake(t, () => tell());
+    for (const args of [
+      ['encrypt', 'a.raw', 'b.vol'],
+      ['create', 'b.vol', '--size', '1M'],
+      ['decrypt', 'a.vol', 'b.raw'],
+      ['read', 'a.vol'],
+      ['write', 'a.vol'],
+      ['kms', 'list-keys'],
+    ]) {
+      const asked = new Promise<void>((resolve) => {
+        tell = resolve;
+      });
+      const child = at.start([...args, '--kms', kms]);
+      const end = ended(child);
+      await asked;
+      const startMs = performance.now();
+      child.kill('SIGINT');
+      const { status, stderr } = await end;
+      assert.equal(status, 130, stderr);
+      assert.match(stderr, /volseal: (a\.vol: )?(Decrypt|GenerateDataKey\w+|ListKeys) .*at KMS http:.*: stopped on request\n$/);
+      assert.ok(performance.now() - startMs < KMS_REQUEST_TIMEOUT_MS / 2, `${args[0]} waited for a time-out`);
+      assert.deepEqual(at.names(), before);
+    }
   });
 
   test('write says how much it wrote, and that much is there', async (t) => {

@@ -105,6 +105,9 @@ export function lab(test: Pick<TestContext, 'after'>): Lab {
   };
 }
 
+/** Why this user cannot mount a small file system, or make a block device of a file; false where it can. */
+export const rootRefused = (): string | false => (process.getuid?.() === 0 ? false : 'only root can mount and make loop devices');
+
 /** The exit status and signal of a child, once its output has ended. */
 export function ended(child: ChildProcess): Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }> {
   let stderr = '';

@@ -27,8 +27,12 @@ export function serveCommand({ output, signal }: Session): Command {
     const server = await serveKms({ home, ...listen, allowRemote });
     const { url } = server;
     output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}: whoever can connect can use every key; Ctrl-C ends it`]);
-    if (!signal.aborted) await once(signal, 'abort');
-    await server.close();
+    try {
+      await output.settled();
+      if (!signal.aborted) await once(signal, 'abort');
+    } finally {
+      await server.close();
+    }
   });
 }
 

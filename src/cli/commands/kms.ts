@@ -15,7 +15,7 @@ export function kmsCommand(session: Session): Command {
 }
 
 /** Prints the new key's ARN alone, for `$(...)`. */
-function createKeyCommand({ output }: Session): Command {
+function createKeyCommand({ output, signal }: Session): Command {
   const command = new Command('create-key')
     .description('make a KMS key and print its ARN')
     .option('--description <text>', 'what the key is for');
@@ -23,23 +23,23 @@ function createKeyCommand({ output }: Session): Command {
   withExamples(command, ["volseal kms create-key --description 'disks of team A'"]);
   return command.action(async (flags: KmsFlags & { description?: string }) => {
     const { description } = flags;
-    const key = await withKmsOf(flags, (kms) => kms.createKey(description === undefined ? {} : { description }));
+    const key = await withKmsOf(flags, signal, (kms) => kms.createKey(description === undefined ? {} : { description }));
     output.result(key, [key.keyArn]);
   });
 }
 
-function listKeysCommand({ output }: Session): Command {
+function listKeysCommand({ output, signal }: Session): Command {
   const command = new Command('list-keys').description('list the keys of a KMS');
   withJson(withKms(command, 'embedded'));
   withExamples(command, ['volseal kms list-keys']);
   return command.action(async (flags: KmsFlags) => {
-    const keys = await withKmsOf(flags, (kms) => kms.listKeys());
+    const keys = await withKmsOf(flags, signal, (kms) => kms.listKeys());
     if (keys.length === 0) output.note('there is no key yet: volseal kms create-key makes one');
     output.result({ keys }, alignedRows(keys.map(({ keyId, keyArn }) => [keyId, keyArn])));
   });
 }
 
-function createAliasCommand({ output }: Session): Command {
+function createAliasCommand({ output, signal }: Session): Command {
   const command = new Command('create-alias')
     .description('give a KMS key a name')
     .argument('<alias>', 'alias/NAME')
@@ -47,27 +47,27 @@ function createAliasCommand({ output }: Session): Command {
   withJson(withKms(command, 'embedded'));
   withExamples(command, ['volseal kms create-alias alias/disks "$(volseal kms create-key)"']);
   return command.action(async (aliasName: string, keyId: string, flags: KmsFlags) => {
-    await withKmsOf(flags, (kms) => kms.createAlias({ aliasName, keyId }));
+    await withKmsOf(flags, signal, (kms) => kms.createAlias({ aliasName, keyId }));
     output.result({ aliasName, keyId }, [`${aliasName} now names ${keyId}`]);
   });
 }
 
-function listAliasesCommand({ output }: Session): Command {
+function listAliasesCommand({ output, signal }: Session): Command {
   const command = new Command('list-aliases').description('list the aliases of a KMS and the keys they name');
   withJson(withKms(command, 'embedded'));
   withExamples(command, ['volseal kms list-aliases']);
   return command.action(async (flags: KmsFlags) => {
-    const aliases = await withKmsOf(flags, (kms) => kms.listAliases());
+    const aliases = await withKmsOf(flags, signal, (kms) => kms.listAliases());
     if (aliases.length === 0) output.note('there is no alias yet: volseal kms create-alias makes one');
     const listed = aliases.map((alias) => ({ ...alias, keyId: alias.keyId ?? null }));
     output.result({ aliases: listed }, alignedRows(listed.map(({ aliasName, keyId }) => [aliasName, keyId ?? 'no key yet'])));
   });
 }
 
-async function withKmsOf<Result>(flags: KmsFlags, use: (kms: Kms) => Promise<Result>): Promise<Result> {
+async function withKmsOf<Result>(flags: KmsFlags, signal: AbortSignal, use: (kms: Kms) => Promise<Result>): Promise<Result> {
   const [{ openKms }, { parseKmsUri }] = await Promise.all([import('../../kms/client.js'), import('../../kms/endpoint.js')]);
   const { kms: uri = 'embedded', embeddedHome } = kmsChoice(flags);
-  const kms = openKms(parseKmsUri(uri, embeddedHome));
+  const kms = openKms(parseKmsUri(uri, embeddedHome), signal);
   try {
     return await use(kms);
   } finally {

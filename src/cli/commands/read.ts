@@ -1,5 +1,4 @@
 /** `volseal read`: a range of a volume, decrypted, to standard output. */
-import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import { STREAM_PIECE_BYTES } from '../../limits.js';
@@ -27,12 +26,12 @@ export function readCommand({ output, signal }: Session): Command {
   );
   return command.action(async (path: string, flags: ReadFlags) => {
     const { attach } = await import('../../volume/attach.js');
-    await using volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: true });
+    await using volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: true, signal });
     const { offset: offsetBytes, length: lengthBytes = Math.max(volume.sizeBytes - offsetBytes, 0) } = flags;
     // Before the first byte goes out: a reader must not take a part for the whole.
     checkRange(volume, path, offsetBytes, lengthBytes);
     try {
-      await pipeline(piecesOf(volume, offsetBytes, lengthBytes), process.stdout, { signal, end: false });
+      await output.data(piecesOf(volume, offsetBytes, lengthBytes), signal);
     } catch (error) {
       throw signal.aborted ? new VolsealError('ERR_ABORTED', `${path}: stopped on request`, { details: { path } }) : error;
     }

@@ -7,6 +7,7 @@ import type { Volume } from '../../volume/volume.js';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, sizeArgument, withExistingVolume } from '../options.js';
 import { withExamples } from '../output.js';
 import { exactSize } from '../sizes.js';
+import { STANDARD_INPUT, standardInput } from '../standard-streams.js';
 
 /** The command; `session` is what it runs with. */
 export function writeCommand({ output, signal }: Session): Command {
@@ -17,13 +18,14 @@ export function writeCommand({ output, signal }: Session): Command {
   withExistingVolume(command);
   withExamples(command, ['volseal write disk.vol --offset 1M < block.bin']);
   return command.action(async (path: string, flags: ExistingVolumeFlags & { offset: number }) => {
+    const input = standardInput();
     const { attach } = await import('../../volume/attach.js');
-    const volume = await attach(path, existingVolumeOptions(flags));
+    const volume = await attach(path, { ...existingVolumeOptions(flags), signal });
     const { volumeId } = volume;
     const offsetBytes = flags.offset;
     let writtenBytes = 0;
     try {
-      for await (const piece of piecesOf(addAbortSignal(signal, process.stdin), offsetBytes)) {
+      for await (const piece of piecesOf(addAbortSignal(signal, input), offsetBytes)) {
         await writePiece(volume, path, offsetBytes + writtenBytes, piece);
         writtenBytes += piece.length;
       }
@@ -46,7 +48,7 @@ async function writePiece(volume: Volume, path: string, atByte: number, piece: U
   if (atByte + piece.length > volume.sizeBytes) {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `${path}: standard input goes on beyond the end of the volume, which has ${volume.sizeBytes} bytes`,
+      `${path}: ${STANDARD_INPUT} goes on beyond the end of the volume, which has ${volume.sizeBytes} bytes`,
       { details: { path, sizeBytes: volume.sizeBytes } },
     );
   }

@@ -1,0 +1,125 @@
+/** What cannot be written to standard output is a failure, whatever kind of thing that is; so is an input that holds no bytes. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, statSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { type Lab, lab, type Outcome, parsed, rootRefused } from './program.js';
+
+const MIB = 1024 * 1024;
+
+/** A lab with a.vol, made of a.raw. */
+function labWithVolume(t: Parameters<typeof lab>[0], bytes: number): { at: Lab; image: Buffer } {
+  const at = lab(t);
+  const image = at.image('a.raw', bytes);
+  at.ok(['encrypt', 'a.raw', 'a.vol']);
+  return { at, image };
+}
+
+function saysThatOutputIsFull({ status, stderr }: Outcome): void {
+  assert.equal(status, 4, stderr);
+  assert.match(
+    stderr,
+    /^volseal: standard output: write failed: ENOSPC.*\nhint: Free some room where standard output goes, or send it elsewhere\.\n$/,
+  );
+}
+
+/** Runs `work` with a loop device over a new file of the lab; the device goes when `work` is done. */
+function withLoopDevice(at: Lab, bytes: number, work: (device: string) => void): void {
+  at.image('disk', bytes);
+  const made = spawnSync('losetup', ['--find', '--show', at.path('disk')], { encoding: 'utf8' });
+  assert.equal(made.status, 0, made.stderr);
+  const device = made.stdout.trim();
+  try {
+    work(device);
+  } finally {
+    spawnSync('losetup', ['--detach', device]);
+  }
+}
+
+describe('standard output', () => {
+  test('that takes nothing: status 4, from every kind of output', (t) => {
+    const { at } = labWithVolume(t, 64 * 1024);
+    for (const command of [
+      'info a.vol',
+      'info a.vol --json 2>json',
+      'read a.vol',
+      'write a.vol < a.raw',
+      'kms create-key',
+      'kms serve --listen 127.0.0.1:0',
+      'kernels',
+      '--help',
+      'kms --help',
+      '--version',
+    ]) {
+      const outcome = at.shell(`volseal ${command} > /dev/full`);
+      if (!command.includes('--json')) saysThatOutputIsFull(outcome);
+      else assert.equal(outcome.status, 4);
+    }
+    const { error } = parsed(at.contents('json').toString()) as { error: { code: string; details: object } };
+    assert.equal(error.code, 'ERR_IO');
+    assert.deepEqual(error.details, { errno: 'ENOSPC', syscall: 'write', path: 'standard output' });
+  });
+
+  test('a file on a disk that fills up in the middle of a write: status 4, not a short file and status 0', { skip: rootRefused() }, (t) => {
+    const { at } = labWithVolume(t, 4 * MIB);
+    mkdirSync(at.path('small'));
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', at.path('small')]);
+    assert.equal(mounted.status, 0, String(mounted.stderr));
+    try {
+      saysThatOutputIsFull(at.shell('volseal read a.vol > small/whole.raw'));
+      assert.equal(statSync(at.path('small/whole.raw')).size, 3 * MIB);
+      assert.equal(at.shell('rm small/whole.raw; volseal read a.vol --length 3M > small/part.raw').status, 0);
+    } finally {
+      spawnSync('umount', [at.path('small')]);
+    }
+  });
+
+  test('a block device gets what is read, and one that is too small says so', { skip: rootRefused() }, (t) => {
+    const { at, image } = labWithVolume(t, 2 * MIB);
+    withLoopDevice(at, 2 * MIB, (device) => assert.equal(at.shell(`volseal read a.vol > ${device}`).status, 0));
+    assert.ok(at.contents('disk').equals(image));
+    withLoopDevice(at, MIB, (device) => saysThatOutputIsFull(at.shell(`volseal read a.vol > ${device}`)));
+  });
+
+  test('a file that is appended to', (t) => {
+    const { at, image } = labWithVolume(t, 64 * 1024);
+    const outcome = at.shell('volseal read a.vol --length 700 >> out && volseal read a.vol --offset 700 >> out');
+    assert.equal(outcome.status, 0, outcome.stderr);
+    assert.ok(at.contents('out').equals(image));
+  });
+
+  test('what cannot be said of a failure changes no status', (t) => {
+    const { at } = labWithVolume(t, 4096);
+    assert.equal(at.shell('volseal info nowhere.vol 2> /dev/full').status, 4);
+    assert.equal(at.shell('volseal info --colour 2> /dev/full').status, 1);
+  });
+});
+
+describe('standard input', () => {
+  test('a folder: status 1, and the volume is as it was', (t) => {
+    const { at, image } = labWithVolume(t, 64 * 1024);
+    const before = at.contents('a.vol');
+    mkdirSync(at.path('folder'));
+    const outcome = at.shell('volseal write a.vol < folder');
+    assert.equal(outcome.status, 1);
+    assert.equal(outcome.text, '');
+    assert.match(outcome.stderr, /^volseal: standard input is a folder: .*\nhint: .*volseal write VOLUME < FILE\n$/);
+    assert.ok(at.contents('a.vol').equals(before));
+    assert.deepEqual(at.ok(['read', 'a.vol']).stdout, image);
+  });
+
+  test('a block device is read whole', { skip: rootRefused() }, (t) => {
+    const { at } = labWithVolume(t, 2 * MIB);
+    withLoopDevice(at, 2 * MIB, (device) => {
+      assert.match(at.shell(`volseal write a.vol < ${device}`).text, /^wrote 2097152 bytes/);
+    });
+    assert.ok(at.ok(['read', 'a.vol']).stdout.equals(at.contents('disk')));
+  });
+
+  test('nothing at all, and a file', (t) => {
+    const { at, image } = labWithVolume(t, 64 * 1024);
+    assert.match(at.shell('volseal write a.vol < /dev/null').text, /^wrote 0 bytes/);
+    assert.match(at.shell('volseal write a.vol < a.raw').text, /^wrote 65536 bytes/);
+    assert.deepEqual(at.ok(['read', 'a.vol']).stdout, image);
+  });
+});

@@ -1,0 +1,150 @@
+/** Targets behind symbolic links: the link stays, what it leads to is replaced whole or stays as it was. */
+import assert from 'node:assert/strict';
+import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { attach, createVolume, decryptImage, encryptImage } from '../../src/index.js';
+import { type Sandbox, sandbox } from './sandbox.js';
+
+interface Linked {
+  box: Sandbox;
+  image: Buffer;
+  /** Where the link leads. */
+  real: string;
+  link: string;
+}
+
+/** a.raw, and a link to a file in another folder. */
+function linked(t: TestContext): Linked {
+  const box = sandbox(t);
+  const image = box.image('a.raw', 64 * 1024);
+  mkdirSync(box.path('elsewhere'));
+  writeFileSync(box.path('elsewhere/real.vol'), 'precious');
+  symlinkSync('elsewhere/real.vol', box.path('link.vol'));
+  return { box, image, real: box.path('elsewhere/real.vol'), link: box.path('link.vol') };
+}
+
+const isStillLink = ({ link }: Linked): boolean => lstatSync(link).isSymbolicLink() && readlinkSync(link) === 'elsewhere/real.vol';
+
+describe('a target that is a symbolic link', () => {
+  test('with force: what it leads to is replaced, from a temporary file beside it', async (t) => {
+    const it = linked(t);
+    const { box, image, real, link } = it;
+    const beside = new Set<string>();
+    const onProgress = (): void => {
+      for (const name of readdirSync(dirname(real))) beside.add(name);
+    };
+    await encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, onProgress });
+    assert.ok(isStillLink(it));
+    assert.ok([...beside].some((name) => /^\.real\.vol\.[0-9a-f]{12}\.partial$/.test(name)));
+    assert.deepEqual(readdirSync(dirname(real)), ['real.vol']);
+    assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'elsewhere', 'home', 'link.vol']);
+
+    // And back, through a chain of links.
+    symlinkSync('link.vol', box.path('chain'));
+    await decryptImage(box.path('chain'), box.path('chain'), { kms: box.kms, force: true });
+    assert.ok(isStillLink(it) && lstatSync(box.path('chain')).isSymbolicLink());
+    assert.ok(box.contents('elsewhere/real.vol').equals(image));
+  });
+
+  test('without force: refused, as any target that exists', async (t) => {
+    const it = linked(t);
+    const { box, link } = it;
+    await assert.rejects(encryptImage(box.path('a.raw'), link, { kms: box.kms }), { code: 'ERR_TARGET_EXISTS', details: { path: link } });
+    assert.ok(isStillLink(it));
+    assert.equal(box.contents('link.vol').toString(), 'precious');
+  });
+
+  test('to nothing: refused before any work, with force and without', async (t) => {
+    const it = linked(t);
+    const { box, real, link } = it;
+    unlinkSync(real);
+    for (const force of [false, true]) {
+      const failure = { code: 'ERR_ARGUMENT', message: /link\.vol: is a symbolic link to elsewhere\/real\.vol, where nothing is/ };
+      await assert.rejects(encryptImage(box.path('a.raw'), link, { kms: box.kms, force }), failure);
+      await assert.rejects(createVolume(box.path('b.vol'), { kms: box.kms, force, sizeBytes: 512, header: link }), failure);
+    }
+    assert.ok(isStillLink(it));
+    assert.deepEqual(readdirSync(dirname(real)), []);
+    assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'elsewhere', 'link.vol']);
+  });
+
+  test('to itself, or to a folder', async (t) => {
+    const { box } = linked(t);
+    symlinkSync('circle.vol', box.path('circle.vol'));
+    symlinkSync('elsewhere', box.path('folder.vol'));
+    const encrypt = (name: string) => encryptImage(box.path('a.raw'), box.path(name), { kms: box.kms, force: true });
+    await assert.rejects(encrypt('circle.vol'), { code: 'ERR_IO', message: /circle\.vol: .*ELOOP/ });
+    await assert.rejects(encrypt('folder.vol'), { code: 'ERR_ARGUMENT', message: /folder\.vol: is a folder/ });
+  });
+
+  test('that is turned elsewhere meanwhile: the file that was checked is replaced, and no other', async (t) => {
+    const { box, real, link } = linked(t);
+    box.image('other.vol', 100);
+    const other = box.contents('other.vol');
+    const turn = (): void => {
+      symlinkSync('other.vol', box.path('turned'));
+      renameSync(box.path('turned'), link);
+    };
+    // What it describes in the end is the file that the link leads to by then.
+    const failure = { code: 'ERR_NOT_A_VOLUME' };
+    await assert.rejects(encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, onProgress: turn }), failure);
+    assert.ok(box.contents('other.vol').equals(other));
+    await (await attach(real, { kms: box.kms })).detach();
+  });
+
+  test('a job that fails leaves the link and what it leads to', async (t) => {
+    const it = linked(t);
+    const { box, real, link } = it;
+    const controller = new AbortController();
+    const options = { kms: box.kms, force: true, signal: controller.signal, onProgress: () => controller.abort() };
+    await assert.rejects(encryptImage(box.path('a.raw'), link, options), { code: 'ERR_ABORTED' });
+    assert.ok(isStillLink(it));
+    assert.equal(box.contents('link.vol').toString(), 'precious');
+    assert.deepEqual(readdirSync(dirname(real)), ['real.vol']);
+  });
+
+  test('what a killed run left beside the file is removed', async (t) => {
+    const { box, real, link } = linked(t);
+    const leftover = `${dirname(real)}/.real.vol.0123456789ab.partial`;
+    writeFileSync(leftover, 'left');
+    utimesSync(leftover, 0, 0);
+    await encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true });
+    assert.deepEqual(readdirSync(dirname(real)), ['real.vol']);
+  });
+
+  test('to an attached volume: busy', async (t) => {
+    const { box, real, link } = linked(t);
+    await createVolume(real, { kms: box.kms, sizeBytes: 512, force: true });
+    await using _writer = await attach(real, { kms: box.kms });
+    const failure = { code: 'ERR_STATE_BUSY', details: { path: link } };
+    await assert.rejects(encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true }), failure);
+  });
+
+  test('header and volume behind links are replaced both', async (t) => {
+    const it = linked(t);
+    const { box, image, link } = it;
+    writeFileSync(box.path('elsewhere/real.header'), 'old');
+    symlinkSync('elsewhere/real.header', box.path('link.header'));
+    const header = box.path('link.header');
+    await encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, header });
+    assert.ok(isStillLink(it) && lstatSync(header).isSymbolicLink());
+    assert.deepEqual(readdirSync(box.path('elsewhere')).sort(), ['real.header', 'real.vol']);
+    await decryptImage(link, box.path('b.raw'), { kms: box.kms, header });
+    assert.ok(box.contents('b.raw').equals(image));
+  });
+
+  test('header and volume that are one file by a link or a linked folder', async (t) => {
+    const { box, real, link } = linked(t);
+    symlinkSync('elsewhere', box.path('same'));
+    for (const [volume, header] of [
+      [real, link],
+      [link, real],
+      [box.path('same/new.vol'), box.path('elsewhere/new.vol')],
+    ] as const) {
+      const failure = { code: 'ERR_ARGUMENT', message: /a detached header needs a file of its own/ };
+      await assert.rejects(encryptImage(box.path('a.raw'), volume, { kms: box.kms, force: true, header }), failure);
+    }
+    assert.equal(box.contents('link.vol').toString(), 'precious');
+  });
+});

@@ -3,6 +3,9 @@
 
 #include <napi.h>
 
+#include <array>
+#include <cstdlib>
+
 namespace volseal::addon {
 
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports);
@@ -10,10 +13,41 @@ void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 
-// Exports `call` under `name`.
-inline void Export(Napi::Env env, Napi::Object exports, const char* name,
-                   Napi::Value (*call)(const Napi::CallbackInfo&)) {
-  exports.Set(name, Napi::Function::New(env, call, name));
+// What JavaScript passed to a call; what it left out is undefined. In place of Napi::CallbackInfo, which costs 25 ns
+// more a call, and for a seventh argument an allocation.
+class Arguments {
+ public:
+  Arguments(napi_env env, napi_callback_info info) : env_(env) {
+    if (napi_get_cb_info(env, info, &count_, values_.data(), nullptr, nullptr) != napi_ok) std::abort();
+  }
+  Napi::Env Env() const { return env_; }
+  Napi::Value operator[](size_t index) const { return {env_, values_[index]}; }
+  bool IsGiven(size_t index) const { return index < count_ && !(*this)[index].IsUndefined(); }
+
+ private:
+  napi_env env_;
+  std::array<napi_value, 7> values_ = {};
+  size_t count_ = values_.size();
+};
+
+using Call = Napi::Value (*)(const Arguments&);
+
+// Exports `kCall` under `name`. What it throws becomes JavaScript's; an empty value is undefined.
+template <Call kCall>
+void Export(Napi::Env env, Napi::Object exports, const char* name) {
+  const napi_callback callback = [](napi_env env, napi_callback_info info) -> napi_value {
+    try {
+      return kCall(Arguments(env, info));
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();
+      return nullptr;
+    }
+  };
+  napi_value function;
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, nullptr, &function) != napi_ok) {
+    throw Napi::Error::New(env);
+  }
+  exports.Set(name, function);
 }
 
 }  // namespace volseal::addon

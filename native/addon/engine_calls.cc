@@ -34,7 +34,7 @@ auto Find(Table& table, const Napi::Value& handle) {
 }
 
 template <typename Table>
-Napi::Value Close(Table& table, const Napi::CallbackInfo& info) {
+Napi::Value Close(Table& table, const Arguments& info) {
   const auto object = table.Remove(HandleOf(info[0], "the handle"));
   if (object) object->Close();
   return Napi::Boolean::New(info.Env(), object != nullptr);
@@ -52,18 +52,18 @@ Napi::Object OptionsOf(const Napi::Value& value) {
   return value.As<Napi::Object>();
 }
 
-Napi::Value FileLock(const Napi::CallbackInfo& info) {
+Napi::Value FileLock(const Arguments& info) {
   ThrowUnlessOk(info.Env(), engine::Lock(FileDescriptor(info[0], "fd"), BooleanOf(info[1], "exclusive")));
   return info.Env().Undefined();
 }
 
-Napi::Value FileSize(const Napi::CallbackInfo& info) {
+Napi::Value FileSize(const Arguments& info) {
   const uint64_t size =
       ValueOrThrow(info.Env(), engine::CheckFile(FileDescriptor(info[0], "fd"), engine::Access::kRead));
   return Napi::Number::New(info.Env(), static_cast<double>(size));
 }
 
-Napi::Value DeviceOpen(const Napi::CallbackInfo& info) {
+Napi::Value DeviceOpen(const Arguments& info) {
   const Napi::Object from = OptionsOf(info[0]);
   const engine::DeviceOptions options = {
       .fd = FileDescriptor(from.Get("fd"), "fd"),
@@ -76,28 +76,28 @@ Napi::Value DeviceOpen(const Napi::CallbackInfo& info) {
   return Add(info.Env(), Devices(), Device::Open(options));
 }
 
-Napi::Value DeviceRead(const Napi::CallbackInfo& info) {
+Napi::Value DeviceRead(const Arguments& info) {
   const auto device = Find(Devices(), info[0]);
   const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   ThrowUnlessOk(info.Env(), device->Read(offset, BytesOf(info[2], "target")));
   return info.Env().Undefined();
 }
 
-Napi::Value DeviceWrite(const Napi::CallbackInfo& info) {
+Napi::Value DeviceWrite(const Arguments& info) {
   const auto device = Find(Devices(), info[0]);
   const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   ThrowUnlessOk(info.Env(), device->Write(offset, BytesOf(info[2], "source")));
   return info.Env().Undefined();
 }
 
-Napi::Value DeviceFlush(const Napi::CallbackInfo& info) {
+Napi::Value DeviceFlush(const Arguments& info) {
   ThrowUnlessOk(info.Env(), Find(Devices(), info[0])->Flush());
   return info.Env().Undefined();
 }
 
-Napi::Value DeviceClose(const Napi::CallbackInfo& info) { return Close(Devices(), info); }
+Napi::Value DeviceClose(const Arguments& info) { return Close(Devices(), info); }
 
-Napi::Value TransformOpen(const Napi::CallbackInfo& info) {
+Napi::Value TransformOpen(const Arguments& info) {
   const Napi::Object from = OptionsOf(info[0]);
   const Napi::Value source_fd = from.Get("sourceFd");
   const bool from_zeros = source_fd.IsNumber() && source_fd.As<Napi::Number>().DoubleValue() == -1;
@@ -115,7 +115,7 @@ Napi::Value TransformOpen(const Napi::CallbackInfo& info) {
   return Add(info.Env(), Transforms(), ImageTransform::Open(options));
 }
 
-Napi::Value TransformRange(const Napi::CallbackInfo& info) {
+Napi::Value TransformRange(const Arguments& info) {
   const auto transform = Find(Transforms(), info[0]);
   const uint64_t start = WholeNumber(info[1], "startByte", 0, kExactIntegerMax);
   const uint64_t length = WholeNumber(info[2], "lengthBytes", 1, kExactIntegerMax);
@@ -123,21 +123,21 @@ Napi::Value TransformRange(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-Napi::Value TransformClose(const Napi::CallbackInfo& info) { return Close(Transforms(), info); }
+Napi::Value TransformClose(const Arguments& info) { return Close(Transforms(), info); }
 
 }  // namespace
 
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
-  Export(env, exports, "fileLock", FileLock);
-  Export(env, exports, "fileSize", FileSize);
-  Export(env, exports, "deviceOpen", DeviceOpen);
-  Export(env, exports, "deviceRead", DeviceRead);
-  Export(env, exports, "deviceWrite", DeviceWrite);
-  Export(env, exports, "deviceFlush", DeviceFlush);
-  Export(env, exports, "deviceClose", DeviceClose);
-  Export(env, exports, "transformOpen", TransformOpen);
-  Export(env, exports, "transformRange", TransformRange);
-  Export(env, exports, "transformClose", TransformClose);
+  Export<FileLock>(env, exports, "fileLock");
+  Export<FileSize>(env, exports, "fileSize");
+  Export<DeviceOpen>(env, exports, "deviceOpen");
+  Export<DeviceRead>(env, exports, "deviceRead");
+  Export<DeviceWrite>(env, exports, "deviceWrite");
+  Export<DeviceFlush>(env, exports, "deviceFlush");
+  Export<DeviceClose>(env, exports, "deviceClose");
+  Export<TransformOpen>(env, exports, "transformOpen");
+  Export<TransformRange>(env, exports, "transformRange");
+  Export<TransformClose>(env, exports, "transformClose");
 }
 
 }  // namespace volseal::addon

@@ -24,7 +24,7 @@ Copy CopyOf(Napi::Env env, const Napi::Value& from, const Napi::Value& to) {
   return copy;
 }
 
-Napi::Value ThreadCpuNs(const Napi::CallbackInfo& info) {
+Napi::Value ThreadCpuNs(const Arguments& info) {
   timespec now;
   if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) != 0) {
     ThrowUnlessOk(info.Env(), SystemFailure(errno, "clock_gettime"));
@@ -32,7 +32,7 @@ Napi::Value ThreadCpuNs(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(now.tv_sec) * 1e9 + static_cast<double>(now.tv_nsec));
 }
 
-Napi::Value XtsRoundsOnly(const Napi::CallbackInfo& info) {
+Napi::Value XtsRoundsOnly(const Arguments& info) {
   const Napi::Env env = info.Env();
   const xts::Kernel* const kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[0], "kernel")));
   const uint64_t byte_count = WholeNumber(info[1], "byteLength", 1, kBytesMax);
@@ -43,13 +43,13 @@ Napi::Value XtsRoundsOnly(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-Napi::Value CopyBytes(const Napi::CallbackInfo& info) {
+Napi::Value CopyBytes(const Arguments& info) {
   const auto [source, target] = CopyOf(info.Env(), info[0], info[1]);
   if (!source.empty()) std::memcpy(target.data(), source.data(), source.size());
   return info.Env().Undefined();
 }
 
-Napi::Value StreamCopy(const Napi::CallbackInfo& info) {
+Napi::Value StreamCopy(const Arguments& info) {
   const Napi::Env env = info.Env();
   const xts::Kernel* const kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[0], "kernel")));
   const auto [source, target] = CopyOf(env, info[1], info[2]);
@@ -67,10 +67,10 @@ Napi::Value StreamCopy(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports) {
-  Export(env, exports, "threadCpuNs", ThreadCpuNs);
-  Export(env, exports, "xtsRoundsOnly", XtsRoundsOnly);
-  Export(env, exports, "copyBytes", CopyBytes);
-  Export(env, exports, "streamCopy", StreamCopy);
+  Export<ThreadCpuNs>(env, exports, "threadCpuNs");
+  Export<XtsRoundsOnly>(env, exports, "xtsRoundsOnly");
+  Export<CopyBytes>(env, exports, "copyBytes");
+  Export<StreamCopy>(env, exports, "streamCopy");
 }
 
 }  // namespace volseal::addon

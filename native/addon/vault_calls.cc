@@ -32,7 +32,7 @@ Napi::Value ToBuffer(Napi::Env env, Bytes bytes) {
   return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
 }
 
-Napi::Value VaultInfo(const Napi::CallbackInfo& info) {
+Napi::Value VaultInfo(const Arguments& info) {
   const vault::VaultInfo facts = ValueOrThrow(info.Env(), Vault::OfProcess().Info());
   Napi::Object out = Napi::Object::New(info.Env());
   out.Set("backend", facts.backend == vault::Backend::kMemfdSecret ? "memfd_secret" : "mlock");
@@ -41,17 +41,17 @@ Napi::Value VaultInfo(const Napi::CallbackInfo& info) {
   return out;
 }
 
-Napi::Value ForbidDumps(const Napi::CallbackInfo& info) {
+Napi::Value ForbidDumps(const Arguments& info) {
   ThrowUnlessOk(info.Env(), vault::ForbidDumps());
   return info.Env().Undefined();
 }
 
-Napi::Value WipeStack(const Napi::CallbackInfo& info) {
+Napi::Value WipeStack(const Arguments& info) {
   WipeUsedStack();
   return info.Env().Undefined();
 }
 
-Napi::Value KeyGenerate(const Napi::CallbackInfo& info) {
+Napi::Value KeyGenerate(const Arguments& info) {
   const size_t length = WholeNumber(info[0], "byteLength", 1, vault::kKeyBytesMax);
   vault::NewKey key = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
   for (size_t done = 0; done < length;) {  // getrandom(2) gives at least 256 bytes a call once the pool is ready
@@ -88,7 +88,7 @@ std::vector<MutableBytes> ChunksOf(const Napi::Value& value) {
   ThrowArgument(value.Env(), "a chunk is not a Uint8Array");
 }
 
-Napi::Value KeyImportJson(const Napi::CallbackInfo& info) {
+Napi::Value KeyImportJson(const Arguments& info) {
   const Napi::Env env = info.Env();
   const std::vector<MutableBytes> chunks = ChunksOf(info[0]);
   const WipeChunks wipe{chunks};
@@ -104,11 +104,11 @@ Napi::Value KeyImportJson(const Napi::CallbackInfo& info) {
   }
 }
 
-Napi::Value KeyImportBase64(const Napi::CallbackInfo& info) {
+Napi::Value KeyImportBase64(const Arguments& info) {
   return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ImportBase64(BytesOf(info[0], "text"))));
 }
 
-Napi::Value KeyReadFile(const Napi::CallbackInfo& info) {
+Napi::Value KeyReadFile(const Arguments& info) {
   const Napi::Env env = info.Env();
   const int fd = FileDescriptor(info[0], "fd");
   const size_t length = WholeNumber(info[1], "byteLength", 1, vault::kKeyBytesMax);
@@ -121,7 +121,7 @@ Napi::Value KeyReadFile(const Napi::CallbackInfo& info) {
   return FromHandle(env, key.Commit(length));
 }
 
-Napi::Value KeyWriteFile(const Napi::CallbackInfo& info) {
+Napi::Value KeyWriteFile(const Arguments& info) {
   const Napi::Env env = info.Env();
   const int fd = FileDescriptor(info[0], "fd");
   const PinnedKey key = Pin(info[1], "key");
@@ -132,11 +132,11 @@ Napi::Value KeyWriteFile(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-Napi::Value KeyByteLength(const Napi::CallbackInfo& info) {
+Napi::Value KeyByteLength(const Arguments& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(Pin(info[0], "key").bytes().size()));
 }
 
-Napi::Value KeyRevealBase64(const Napi::CallbackInfo& info) {
+Napi::Value KeyRevealBase64(const Arguments& info) {
   const Napi::Env env = info.Env();
   const PinnedKey key = Pin(info[0], "key");
   const MutableBytes target = BytesOf(info[1], "target");
@@ -150,20 +150,20 @@ Napi::Value KeyRevealBase64(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
-Napi::Value KeyHmac(const Napi::CallbackInfo& info) {
+Napi::Value KeyHmac(const Arguments& info) {
   uint8_t mac[vault::kMacBytes];
   ThrowUnlessOk(info.Env(), vault::HmacSha256(Pin(info[0], "key").bytes(), BytesOf(info[1], "message"), mac));
   return ToBuffer(info.Env(), mac);
 }
 
-Napi::Value KeyDerive(const Napi::CallbackInfo& info) {
+Napi::Value KeyDerive(const Arguments& info) {
   const PinnedKey key = Pin(info[0], "key");
   vault::NewKey derived = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
   ThrowUnlessOk(info.Env(), vault::HmacSha256(key.bytes(), BytesOf(info[1], "label"), derived.data()));
   return FromHandle(info.Env(), derived.Commit(vault::kMacBytes));
 }
 
-Napi::Value KeyPbkdf2(const Napi::CallbackInfo& info) {
+Napi::Value KeyPbkdf2(const Arguments& info) {
   const PinnedKey key = Pin(info[0], "key");
   const Bytes salt = BytesOf(info[1], "salt");
   const auto iterations = static_cast<uint32_t>(WholeNumber(info[2], "iterations", 1, kIterationsMax));
@@ -172,7 +172,7 @@ Napi::Value KeyPbkdf2(const Napi::CallbackInfo& info) {
   return ToBuffer(info.Env(), derived);
 }
 
-Napi::Value KeySeal(const Napi::CallbackInfo& info) {
+Napi::Value KeySeal(const Arguments& info) {
   const PinnedKey master = Pin(info[0], "master");
   const PinnedKey payload = Pin(info[1], "payload");
   if (payload.is_volume_key()) ThrowArgument(info.Env(), "a volume key is never sealed: KMS wraps it");
@@ -180,36 +180,36 @@ Napi::Value KeySeal(const Napi::CallbackInfo& info) {
                   ValueOrThrow(info.Env(), vault::Seal(master.bytes(), payload.bytes(), BytesOf(info[2], "aad"))));
 }
 
-Napi::Value KeyOpen(const Napi::CallbackInfo& info) {
+Napi::Value KeyOpen(const Arguments& info) {
   const PinnedKey master = Pin(info[0], "master");
   const auto opened =
       ValueOrThrow(info.Env(), vault::Open(master.bytes(), BytesOf(info[1], "sealed"), BytesOf(info[2], "aad")));
   return opened ? FromHandle(info.Env(), *opened) : info.Env().Undefined();
 }
 
-Napi::Value KeyWipe(const Napi::CallbackInfo& info) {
+Napi::Value KeyWipe(const Arguments& info) {
   return Napi::Boolean::New(info.Env(), Vault::OfProcess().WipeKey(HandleOf(info[0], "key")));
 }
 
 }  // namespace
 
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
-  Export(env, exports, "vaultInfo", VaultInfo);
-  Export(env, exports, "forbidDumps", ForbidDumps);
-  Export(env, exports, "wipeStack", WipeStack);
-  Export(env, exports, "keyGenerate", KeyGenerate);
-  Export(env, exports, "keyImportJson", KeyImportJson);
-  Export(env, exports, "keyImportBase64", KeyImportBase64);
-  Export(env, exports, "keyReadFile", KeyReadFile);
-  Export(env, exports, "keyWriteFile", KeyWriteFile);
-  Export(env, exports, "keyByteLength", KeyByteLength);
-  Export(env, exports, "keyRevealBase64", KeyRevealBase64);
-  Export(env, exports, "keyHmac", KeyHmac);
-  Export(env, exports, "keyDerive", KeyDerive);
-  Export(env, exports, "keyPbkdf2", KeyPbkdf2);
-  Export(env, exports, "keySeal", KeySeal);
-  Export(env, exports, "keyOpen", KeyOpen);
-  Export(env, exports, "keyWipe", KeyWipe);
+  Export<VaultInfo>(env, exports, "vaultInfo");
+  Export<ForbidDumps>(env, exports, "forbidDumps");
+  Export<WipeStack>(env, exports, "wipeStack");
+  Export<KeyGenerate>(env, exports, "keyGenerate");
+  Export<KeyImportJson>(env, exports, "keyImportJson");
+  Export<KeyImportBase64>(env, exports, "keyImportBase64");
+  Export<KeyReadFile>(env, exports, "keyReadFile");
+  Export<KeyWriteFile>(env, exports, "keyWriteFile");
+  Export<KeyByteLength>(env, exports, "keyByteLength");
+  Export<KeyRevealBase64>(env, exports, "keyRevealBase64");
+  Export<KeyHmac>(env, exports, "keyHmac");
+  Export<KeyDerive>(env, exports, "keyDerive");
+  Export<KeyPbkdf2>(env, exports, "keyPbkdf2");
+  Export<KeySeal>(env, exports, "keySeal");
+  Export<KeyOpen>(env, exports, "keyOpen");
+  Export<KeyWipe>(env, exports, "keyWipe");
 }
 
 }  // namespace volseal::addon

@@ -8,7 +8,7 @@
 namespace volseal::addon {
 namespace {
 
-Napi::Value XtsKernels(const Napi::CallbackInfo& info) {
+Napi::Value XtsKernels(const Arguments& info) {
   const Napi::Env env = info.Env();
   Napi::Array kernels = Napi::Array::New(env);
   for (const xts::Candidate& candidate : xts::Candidates()) {
@@ -23,22 +23,22 @@ Napi::Value XtsKernels(const Napi::CallbackInfo& info) {
   return kernels;
 }
 
-Napi::Value XtsUseKernel(const Napi::CallbackInfo& info) {
+Napi::Value XtsUseKernel(const Arguments& info) {
   ThrowUnlessOk(info.Env(), xts::ForceKernel(TextOf(info[0], "name")));
   return info.Env().Undefined();
 }
 
-Napi::Value XtsSelfTest(const Napi::CallbackInfo& info) {
+Napi::Value XtsSelfTest(const Arguments& info) {
   ThrowUnlessOk(info.Env(), xts::SelfTest());
   return info.Env().Undefined();
 }
 
-Napi::Value XtsPrepare(const Napi::CallbackInfo& info) {
+Napi::Value XtsPrepare(const Arguments& info) {
   ThrowUnlessOk(info.Env(), vault::Vault::OfProcess().MakeVolumeKey(HandleOf(info[0], "key")));
   return info.Env().Undefined();
 }
 
-Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
+Napi::Value XtsTransform(const Arguments& info) {
   const Napi::Env env = info.Env();
   const uint64_t handle = HandleOf(info[0], "key");
   const bool encrypt = BooleanOf(info[1], "encrypt");
@@ -51,8 +51,7 @@ Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
   }
   if (source.data() != target.data()) ThrowIfOverlapping(env, source, target);
   const xts::Kernel* kernel = &xts::ActiveKernel();
-  if (info.Length() > 6 && !info[6].IsUndefined())
-    kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[6], "kernel")));
+  if (info.IsGiven(6)) kernel = ValueOrThrow(env, xts::KernelByName(TextOf(info[6], "kernel")));
   const vault::PinnedKey key = ValueOrThrow(env, vault::Vault::OfProcess().PinVolumeKey(handle));
   (encrypt ? kernel->encrypt : kernel->decrypt)(
       key.schedule(), source.data(), target.data(),
@@ -63,11 +62,11 @@ Napi::Value XtsTransform(const Napi::CallbackInfo& info) {
 }  // namespace
 
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports) {
-  Export(env, exports, "xtsKernels", XtsKernels);
-  Export(env, exports, "xtsUseKernel", XtsUseKernel);
-  Export(env, exports, "xtsSelfTest", XtsSelfTest);
-  Export(env, exports, "xtsPrepare", XtsPrepare);
-  Export(env, exports, "xtsTransform", XtsTransform);
+  Export<XtsKernels>(env, exports, "xtsKernels");
+  Export<XtsUseKernel>(env, exports, "xtsUseKernel");
+  Export<XtsSelfTest>(env, exports, "xtsSelfTest");
+  Export<XtsPrepare>(env, exports, "xtsPrepare");
+  Export<XtsTransform>(env, exports, "xtsTransform");
 }
 
 }  // namespace volseal::addon

@@ -21,9 +21,8 @@
 
 #include "base/wipe.h"
 #include "xts/key_schedule.h"
+#include "xts/tweak.h"
 #include "xts/xts.h"
-
-#define VOLSEAL_INLINE inline __attribute__((always_inline))
 
 namespace volseal::xts {
 namespace {
@@ -36,36 +35,24 @@ constexpr size_t kGranulesPerBatch = 32;  // so that a batch is a whole number o
 // Tweaks are made in rounds 2 to 9, one a granule and round: AES-128 has no more.
 constexpr int kFirstTweakRound = 2;
 
-// A tweak as two halves of a little-endian 128-bit number (IEEE 1619-2007, 5.2).
-struct alignas(16) Tweak {
-  uint64_t low;
-  uint64_t high;
-};
-
-// Times x^n in GF(2^128), n <= 56: the n bits that leave the high half come back times x^7 + x^2 + x + 1.
-template <int n>
-VOLSEAL_INLINE Tweak TimesXPower(Tweak tweak) {
-  const uint64_t carry = tweak.high >> (64 - n);
-  return {tweak.low << n ^ carry ^ carry << 1 ^ carry << 2 ^ carry << 7, tweak.high << n | tweak.low >> (64 - n)};
-}
-
 template <typename Isa>
 constexpr size_t kVectorBytes = 16 * Isa::kLanes;
 template <typename Isa>
-constexpr size_t kGranuleBytes = kVectorsPerGranule* kVectorBytes<Isa>;
+constexpr size_t kGranuleBytes = kVectorBytes<Isa>* kVectorsPerGranule;
 template <typename Isa>
-constexpr int kVectorsInFlight = Isa::kGranulesInFlight* kVectorsPerGranule;
+constexpr int kVectorsInFlight = kVectorsPerGranule* Isa::kGranulesInFlight;
 template <typename Isa>
-constexpr size_t kBatchBytes = kGranulesPerBatch* kGranuleBytes<Isa>;
+constexpr size_t kBatchBytes = kGranuleBytes<Isa>* kGranulesPerBatch;
 template <typename Isa>
 constexpr size_t kSectorsPerBatchMax = kBatchBytes<Isa> / 512;
 
 // What lies on the stack while sectors are transformed, wiped at the end.
 template <typename Isa>
 struct Work {
-  alignas(
-      64) Tweak firsts[2][kSectorsPerBatchMax<Isa>];  // the first tweaks of this batch's sectors and of the next one's
-  alignas(64) typename Isa::Vector tweaks[2][kVectorsInFlight<Isa>];  // of this group and of the next one
+  // The first tweaks of the sectors of this batch and of the next one.
+  alignas(64) Tweak firsts[2][kSectorsPerBatchMax<Isa>];
+  // The tweaks of this group and of the next one.
+  alignas(64) typename Isa::Vector tweaks[2][kVectorsInFlight<Isa>];
 };
 
 // Encrypts the numbers of kVectors * kLanes sectors, from `unit` on: the first tweaks of these sectors.
@@ -199,10 +186,12 @@ VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Ve
   }
 }
 
-// Not inlined: what the compiler spills then lies below the frame of the caller, who wipes there.
+// Not inlined: what the compiler spills then lies below the frame of the caller, who wipes there. Tweaks that were in
+// general registers are gone when it returns.
 template <typename Isa, Direction kDirection, int kRounds, Stores kStores>
-__attribute__((noinline)) void RunSectors(const KeySchedule& schedule, const uint8_t* source, uint8_t* target,
-                                          const SectorRun& run, Work<Isa>& work) {
+__attribute__((noinline, zero_call_used_regs("used-gpr"))) void RunSectors(const KeySchedule& schedule,
+                                                                           const uint8_t* source, uint8_t* target,
+                                                                           const SectorRun& run, Work<Isa>& work) {
   constexpr size_t kInFlight = Isa::kGranulesInFlight;
   constexpr size_t kGroupBytes = kInFlight * kGranuleBytes<Isa>;
   const RoundKeys& keys = kDirection == Direction::kEncrypt ? schedule.data_encrypt : schedule.data_decrypt;

@@ -7,22 +7,12 @@
 #include "base/wipe.h"
 #include "xts/kernels.h"
 #include "xts/key_schedule.h"
+#include "xts/tweak.h"
 
 namespace volseal::xts {
 namespace {
 
-struct Block {
-  uint64_t low;
-  uint64_t high;
-};
-
-// Times x in GF(2^128), little-endian (IEEE 1619, 5.2).
-Block Double(Block tweak) {
-  const uint64_t carry = 0 - (tweak.high >> 63);
-  return {tweak.low << 1 ^ (carry & 0x87), tweak.high << 1 | tweak.low >> 63};
-}
-
-void XorBlock(uint8_t* bytes, Block tweak) {
+void XorBlock(uint8_t* bytes, Tweak tweak) {
   StoreLittle64(bytes, LoadLittle64(bytes) ^ tweak.low);
   StoreLittle64(bytes + 8, LoadLittle64(bytes + 8) ^ tweak.high);
 }
@@ -33,7 +23,7 @@ void RunSectors(const KeySchedule& key, const uint8_t* source, uint8_t* target, 
   struct {
     uint8_t bases[kPortableBytes];  // the first tweaks of eight sectors
     uint8_t blocks[kPortableBytes];
-    Block tweaks[kPortableBlocks];
+    Tweak tweaks[kPortableBlocks];
   } work;
   const WipeOnExit wipe(work);
   for (size_t sector = 0; sector < run.sector_count; ++sector) {
@@ -46,13 +36,13 @@ void RunSectors(const KeySchedule& key, const uint8_t* source, uint8_t* target, 
       }
       EncryptBlocks(key.tweak_sliced, key.rounds, work.bases);
     }
-    Block tweak = {LoadLittle64(work.bases + 16 * in_batch), LoadLittle64(work.bases + 16 * in_batch + 8)};
+    Tweak tweak = {LoadLittle64(work.bases + 16 * in_batch), LoadLittle64(work.bases + 16 * in_batch + 8)};
     for (size_t done = 0; done < run.sector_bytes; done += kPortableBytes) {
       std::memcpy(work.blocks, source, kPortableBytes);
       for (size_t i = 0; i < kPortableBlocks; ++i) {
         work.tweaks[i] = tweak;
         XorBlock(work.blocks + 16 * i, tweak);
-        tweak = Double(tweak);
+        tweak = TimesXPower<1>(tweak);
       }
       cipher(key.data_sliced, key.rounds, work.blocks);
       for (size_t i = 0; i < kPortableBlocks; ++i) XorBlock(work.blocks + 16 * i, work.tweaks[i]);

@@ -155,6 +155,12 @@ export function threadCpuNs(): number;
  */
 export function xtsRoundsOnly(kernel: string, byteLength: number): void;
 
+/**
+ * How many bytes behind the start of a page of 4096 bytes `bytes` begins: Node's large Buffers do by 16, and 512-bit vectors there
+ * cross a cache line each time.
+ */
+export function pageOffset(bytes: Uint8Array): number;
+
 /** memcpy(3). Same length, no overlap. @throws `ERR_ARGUMENT` */
 export function copyBytes(source: Uint8Array, target: Uint8Array): void;
 

@@ -43,6 +43,11 @@ Napi::Value XtsRoundsOnly(const Arguments& info) {
   return env.Undefined();
 }
 
+Napi::Value PageOffset(const Arguments& info) {
+  const MutableBytes bytes = BytesOf(info[0], "bytes");
+  return Napi::Number::New(info.Env(), static_cast<double>(reinterpret_cast<uintptr_t>(bytes.data()) % 4096));
+}
+
 Napi::Value CopyBytes(const Arguments& info) {
   const auto [source, target] = CopyOf(info.Env(), info[0], info[1]);
   if (!source.empty()) std::memcpy(target.data(), source.data(), source.size());
@@ -69,6 +74,7 @@ Napi::Value StreamCopy(const Arguments& info) {
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports) {
   Export<ThreadCpuNs>(env, exports, "threadCpuNs");
   Export<XtsRoundsOnly>(env, exports, "xtsRoundsOnly");
+  Export<PageOffset>(env, exports, "pageOffset");
   Export<CopyBytes>(env, exports, "copyBytes");
   Export<StreamCopy>(env, exports, "streamCopy");
 }

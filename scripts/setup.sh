@@ -8,12 +8,15 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-# command:package. Commands are looked for rather than packages, so that what was installed in another way counts.
+# command:package, or file:package where there is no command. They are looked for rather than the packages, so that what was installed
+# in another way counts.
 build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
 test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils aws:awscli strace:strace clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
   openssl:openssl script:bsdutils setpriv:util-linux mkfifo:coreutils
+  valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
+  aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
 )
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -65,12 +68,14 @@ check_node() {
 }
 
 # System folders come first: a tool of the same name in somebody's own folder may be another program.
-has_command() { PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH" command -v "$1" >/dev/null; }
+has() {
+  if [[ $1 == /* ]]; then [[ -e $1 ]]; else PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH" command -v "$1" >/dev/null; fi
+}
 
 install_needs() {
   local missing=() need
   for need in "$@"; do
-    has_command "${need%%:*}" || missing+=("${need##*:}")
+    has "${need%%:*}" || missing+=("${need##*:}")
   done
   ((${#missing[@]} == 0)) && return
   command -v apt-get >/dev/null || fail "these Debian packages (or your system's like) are missing: ${missing[*]}"

@@ -188,10 +188,14 @@ VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Ve
 
 // Not inlined: what the compiler spills then lies below the frame of the caller, who wipes there. Tweaks that were in
 // general registers are gone when it returns.
+#if __has_attribute(zero_call_used_regs)
+#define VOLSEAL_RUN __attribute__((noinline, zero_call_used_regs("used-gpr")))
+#else
+#define VOLSEAL_RUN __attribute__((noinline))
+#endif
 template <typename Isa, Direction kDirection, int kRounds, Stores kStores>
-__attribute__((noinline, zero_call_used_regs("used-gpr"))) void RunSectors(const KeySchedule& schedule,
-                                                                           const uint8_t* source, uint8_t* target,
-                                                                           const SectorRun& run, Work<Isa>& work) {
+VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, uint8_t* target, const SectorRun& run,
+                            Work<Isa>& work) {
   constexpr size_t kInFlight = Isa::kGranulesInFlight;
   constexpr size_t kGroupBytes = kInFlight * kGranuleBytes<Isa>;
   const RoundKeys& keys = kDirection == Direction::kEncrypt ? schedule.data_encrypt : schedule.data_decrypt;

@@ -43,11 +43,11 @@ constexpr KnownAnswer kKnownAnswers[] = {
      {0xeb, 0x4a, 0x42, 0x7d, 0x19, 0x23, 0xce, 0x3f, 0xf2, 0x62, 0x73, 0x57, 0x79, 0xa4, 0x18, 0xf2,
       0x0a, 0x28, 0x2d, 0xf9, 0x20, 0x14, 0x7b, 0xea, 0xbe, 0x42, 0x1e, 0xe5, 0x31, 0x9d, 0x05, 0x68}}};
 
-constexpr size_t kSectorBytes = 512;
-// A run that goes through every part of a kernel: more than two batches of bases and an odd end.
-constexpr size_t kRunBytes = 67 * kSectorBytes;
-// The sector numbers cross 2^32.
-constexpr uint64_t kRunUnit = 0xfffffff8;
+constexpr size_t kAnswerBytes = 512;
+// Runs that go through every part of a kernel: more than two batches and an odd end of the smallest sectors, and a
+// batch and an end of the others, whose tweaks are made in another way. The sector numbers cross 2^32.
+constexpr SectorRun kRuns[] = {
+    {0xfffffff8, 512, 67}, {0xfffffff8, 1024, 19}, {0xfffffff8, 2048, 11}, {0xfffffff8, 4096, 6}};
 
 Status Wrong(const Kernel& kernel, const std::string& what) {
   return Failure(Code::kSelfTest, "the self-test of the cipher failed: kernel " + std::string(kernel.name) + ", " +
@@ -61,12 +61,12 @@ std::vector<uint8_t> CountingBytes(size_t count) {
 }
 
 Status TestKnownAnswer(const Kernel& kernel, const KnownAnswer& answer, const KeySchedule& schedule) {
-  const auto plaintext = CountingBytes(kSectorBytes);
-  std::vector<uint8_t> bytes(kSectorBytes);
-  const SectorRun run = {answer.unit, kSectorBytes, 1};
+  const auto plaintext = CountingBytes(kAnswerBytes);
+  std::vector<uint8_t> bytes(kAnswerBytes);
+  const SectorRun run = {answer.unit, kAnswerBytes, 1};
   kernel.encrypt(schedule, plaintext.data(), bytes.data(), run);
   if (std::memcmp(bytes.data(), answer.first, sizeof answer.first) != 0 ||
-      std::memcmp(bytes.data() + kSectorBytes - sizeof answer.last, answer.last, sizeof answer.last) != 0) {
+      std::memcmp(bytes.data() + kAnswerBytes - sizeof answer.last, answer.last, sizeof answer.last) != 0) {
     return Wrong(kernel, std::string("encrypting IEEE 1619 ") + answer.name);
   }
   kernel.decrypt(schedule, bytes.data(), bytes.data(), run);
@@ -74,16 +74,19 @@ Status TestKnownAnswer(const Kernel& kernel, const KnownAnswer& answer, const Ke
   return Ok();
 }
 
-// A long run, whose ciphertext `expected` is.
-Status TestRun(const Kernel& kernel, const KnownAnswer& answer, const KeySchedule& schedule,
-               const std::vector<uint8_t>& expected) {
-  const auto plaintext = CountingBytes(kRunBytes);
-  auto bytes = plaintext;
-  const SectorRun run = {kRunUnit, kSectorBytes, kRunBytes / kSectorBytes};
-  kernel.encrypt(schedule, bytes.data(), bytes.data(), run);
-  if (bytes != expected) return Wrong(kernel, std::string("encrypting a long run, key of ") + answer.name);
-  kernel.decrypt(schedule, bytes.data(), bytes.data(), run);
-  if (bytes != plaintext) return Wrong(kernel, std::string("decrypting a long run, key of ") + answer.name);
+// All kernels on one run, the last one's ciphertext being right.
+Status TestRun(std::span<const Kernel* const> kernels, const KnownAnswer& answer, const KeySchedule& schedule,
+               const SectorRun& run) {
+  const auto plaintext = CountingBytes(run.sector_count * run.sector_bytes);
+  std::vector<uint8_t> expected(plaintext.size()), bytes(plaintext.size());
+  kernels.back()->encrypt(schedule, plaintext.data(), expected.data(), run);
+  for (const Kernel* kernel : kernels) {
+    const std::string what = " sectors of " + std::to_string(run.sector_bytes) + " bytes, key of " + answer.name;
+    kernel->encrypt(schedule, plaintext.data(), bytes.data(), run);
+    if (bytes != expected) return Wrong(*kernel, "encrypting" + what);
+    kernel->decrypt(schedule, bytes.data(), bytes.data(), run);
+    if (bytes != plaintext) return Wrong(*kernel, "decrypting" + what);
+  }
   return Ok();
 }
 
@@ -96,11 +99,8 @@ Status TestKernels(std::span<const Kernel* const> kernels) {
     for (const Kernel* kernel : kernels) {
       if (Status status = TestKnownAnswer(*kernel, answer, *schedule); !status.ok()) return status;
     }
-    std::vector<uint8_t> expected = CountingBytes(kRunBytes);
-    kernels.back()->encrypt(*schedule, expected.data(), expected.data(),
-                            {kRunUnit, kSectorBytes, kRunBytes / kSectorBytes});
-    for (const Kernel* kernel : kernels) {
-      if (Status status = TestRun(*kernel, answer, *schedule, expected); !status.ok()) return status;
+    for (const SectorRun& run : kRuns) {
+      if (Status status = TestRun(kernels, answer, *schedule, run); !status.ok()) return status;
     }
   }
   return Ok();

@@ -25,7 +25,7 @@ struct SectorRun {
 // Transforms run.sector_count * run.sector_bytes bytes from `source` to `target`.
 // The two are the same address or do not overlap. No alignment is asked for. Tweaks count modulo 2^64. Never fails,
 // never allocates, leaves no tweak or round key on the stack or in a vector register; takes up to 8 KiB of stack, the
-// portable kernel 64 KiB (it wipes what it may have spilled). Safe from any thread.
+// portable kernel 65 KiB (it wipes what it may have spilled). Safe from any thread.
 using Transform = void (*)(const KeySchedule& key, const uint8_t* source, uint8_t* target, SectorRun run);
 
 struct Kernel {

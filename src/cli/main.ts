@@ -2,11 +2,15 @@
 /** The program `volseal`: command line in, exit status out. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { native } from '../native.js';
+import { VolsealError } from '../errors.js';
+import { useKernel } from '../kernels.js';
+import { type KernelName, native } from '../native.js';
+import { benchCommand } from './commands/bench.js';
 import { createCommand } from './commands/create.js';
 import { decryptCommand } from './commands/decrypt.js';
 import { encryptCommand } from './commands/encrypt.js';
 import { infoCommand } from './commands/info.js';
+import { kernelsCommand } from './commands/kernels.js';
 import { kmsCommand } from './commands/kms.js';
 import { readCommand } from './commands/read.js';
 import { writeCommand } from './commands/write.js';
@@ -14,7 +18,7 @@ import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
 import type { Session } from './options.js';
-import { type Output, openOutput, withExamples } from './output.js';
+import { alignedRows, type Output, openOutput, withExamples } from './output.js';
 
 function buildProgram(session: Session): Command {
   const program = new Command('volseal')
@@ -22,8 +26,19 @@ function buildProgram(session: Session): Command {
     .version(packageVersion())
     .exitOverride()
     // Refusals are said by `Output.failure`, with a hint and as JSON where asked for.
-    .configureOutput({ outputError: () => {} });
-  for (const make of [encryptCommand, decryptCommand, createCommand, infoCommand, readCommand, writeCommand, kmsCommand]) {
+    .configureOutput({ outputError: () => {}, writeOut: session.output.text })
+    .hook('preAction', chooseKernel);
+  for (const make of [
+    encryptCommand,
+    decryptCommand,
+    createCommand,
+    infoCommand,
+    readCommand,
+    writeCommand,
+    kernelsCommand,
+    benchCommand,
+    kmsCommand,
+  ]) {
     program.addCommand(make(session));
   }
   inheritSettings(program);
@@ -31,12 +46,28 @@ function buildProgram(session: Session): Command {
     program,
     ['volseal encrypt disk.raw disk.vol', 'volseal decrypt disk.vol copy.raw'],
     [
-      ['Environment:', '  VOLSEAL_KMS   the KMS where --kms is not given', '  VOLSEAL_HOME  where the embedded KMS keeps its keys'].join(
-        '\n',
-      ),
+      ['Environment:', ...alignedRows(ENVIRONMENT).map((row) => `  ${row}`)].join('\n'),
       ['Exit status:', ...EXIT_STATUS_HELP.map((line) => `  ${line}`)].join('\n'),
     ],
   );
+}
+
+const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
+  ['VOLSEAL_KMS', 'the KMS where --kms is not given'],
+  ['VOLSEAL_HOME', 'where the embedded KMS keeps its keys'],
+  ['VOLSEAL_KERNEL', 'the AES-XTS kernel to use instead of the fastest: volseal kernels lists them'],
+];
+
+/** As `$VOLSEAL_KERNEL` says. Before what commands do only: help must come also where it is wrong. */
+function chooseKernel(): void {
+  const name = process.env.VOLSEAL_KERNEL;
+  if (!name) return;
+  try {
+    useKernel(name as KernelName);
+  } catch (error) {
+    if (!(error instanceof VolsealError)) throw error;
+    throw new VolsealError(error.code, `VOLSEAL_KERNEL: ${error.message}`, { cause: error, details: error.details });
+  }
 }
 
 /** Commander hands these down to commands it makes itself, not to those that are added. */
@@ -59,14 +90,24 @@ function commandNamed(words: readonly string[], program: Command): string {
   return command === undefined ? '' : `${command.name()} ${commandNamed(rest, command)}`.trim();
 }
 
-async function run(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
-  const program = buildProgram({ output, signal: interruption.signal });
+async function perform(words: readonly string[], program: Command): Promise<number> {
   try {
     await program.parseAsync(words, { from: 'user' });
     return EXIT.ok;
   } catch (error) {
     // Help and version that were asked for end here too, and so does help that stands for a missing command.
     if (error instanceof CommanderError && (error.exitCode === 0 || error.code === 'commander.help')) return error.exitCode;
+    throw error;
+  }
+}
+
+async function run(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
+  const program = buildProgram({ output, signal: interruption.signal });
+  try {
+    const status = await perform(words, program);
+    await output.settled();
+    return status;
+  } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EPIPE') return EXIT.outputClosed;
     const failure = describeFailure(error, commandNamed(words, program));
     if (failure === undefined) return reportBug(error);

@@ -6,7 +6,7 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['errors', 'limits'],
   ['native', 'audit'],
-  ['kms', 'luks2'],
+  ['bench', 'kernels', 'kms', 'luks2'],
   ['workers'],
   ['volume'],
   ['nbd', 'workspaces'],

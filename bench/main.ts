@@ -1,0 +1,10 @@
+/** The benchmarks of a clone: `npm run bench -- kernels`, `npm run bench -- image`. Each prints what it measured. */
+import { Command } from 'commander';
+import { imageCommand } from './image.js';
+import { kernelsCommand } from './kernels.js';
+
+await new Command('bench')
+  .description('benchmarks; docs/BENCHMARKS.md says how they measure')
+  .addCommand(kernelsCommand())
+  .addCommand(imageCommand())
+  .parseAsync();

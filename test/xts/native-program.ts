@@ -1,0 +1,53 @@
+/** Builds the C++ tests of the cipher (test/native), and reads what they say. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { runTool, type ToolResult } from '../interop/tools.js';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** Debian packages without a command of their own: a header of each. */
+const HEADERS = { 'doctest-dev': '/usr/include/doctest/doctest.h', valgrind: '/usr/include/valgrind/memcheck.h' };
+
+/** As `skipWithout` in test/interop/tools.ts, for the headers that the program needs. @throws {Error} where the environment has `CI` */
+export function skipWithoutHeaders(): string | false {
+  const missing = Object.entries(HEADERS).filter(([, header]) => !existsSync(header));
+  if (missing.length === 0) return false;
+  const reason = `not installed: ${missing.map(([name]) => name).join(', ')} (run scripts/setup.sh --test)`;
+  if (process.env.CI) throw new Error(reason);
+  return reason;
+}
+
+/** What the addon was built with, so that the very same code is tested: its compiler, build type and flags, from CMake's cache. */
+function addonSettings(names: readonly string[]): string[] {
+  const cache = readFileSync(`${ROOT}build/CMakeCache.txt`, 'utf8');
+  return names.map((name) => {
+    const value = new RegExp(`^${name}:\\w+=(.*)$`, 'm').exec(cache)?.[1];
+    if (value === undefined) throw new Error(`build/CMakeCache.txt has no ${name}: build the addon first (npm run build:native)`);
+    return `-D${name}=${value}`;
+  });
+}
+
+/** Builds in `build/FOLDER`, only what has changed. @returns the program's path. @throws {Error} with the compiler's output */
+export function buildProgram(target: 'native' | 'aarch64'): string {
+  const folder = `${ROOT}build/native-tests${target === 'native' ? '' : '-aarch64'}`;
+  const settings =
+    target === 'native'
+      ? addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS'])
+      : [...addonSettings(['CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']), `-DCMAKE_TOOLCHAIN_FILE=${ROOT}test/native/aarch64.cmake`];
+  runTool('cmake', ['-S', `${ROOT}test/native`, '-B', folder, ...settings]);
+  runTool('cmake', ['--build', folder, '--parallel', '2']);
+  return `${folder}/xts_test`;
+}
+
+/** Runs the program to its end. */
+export function runProgram(program: string): ToolResult {
+  const { status, stdout, stderr, error } = spawnSync(program, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  if (error !== undefined) throw error;
+  return { status, stdout, stderr };
+}
+
+/** The kernels that a run's output says were tested: lines such as "ran aesni 4711 times". */
+export function kernelsRun(stdout: string): string[] {
+  return [...stdout.matchAll(/^ran (\w+) [1-9]\d* times$/gm)].map((match) => match[1]!).sort();
+}

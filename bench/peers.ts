@@ -35,22 +35,26 @@ export function evpField(bench: Workbench, layouts: readonly Layout[]): Contende
 /** `openssl speed`, one second a turn, by its own clock (CPU time); absent where it is not installed or does not do it. */
 export function opensslSpeedField(directions: readonly (typeof DIRECTIONS)[number][]): Field {
   const base: Subject = { name: 'openssl speed', kernel: null, direction: null, sectorBytes: null, bufferBytes: null, inPlace: null };
-  const version = versionOf('openssl', 'version');
-  if (version === undefined) return { contenders: [], absent: [{ ...base, reason: 'openssl is not installed' }] };
+  const absent = (reason: string): Field => ({ contenders: [], absent: [{ ...base, reason }] satisfies Absence[] });
+  // Not every OpenSSL, and not every program of that name, knows these options.
+  const { error, status, stdout, stderr } = spawnSync('openssl', speedWords(512, 'encrypt'), { encoding: 'utf8' });
+  if (error !== undefined) return absent('openssl is not installed');
+  if (status !== 0 || parseOpensslSpeed(stdout) === undefined) return absent(`openssl speed gave no result: ${inOneLine(stderr)}`);
   const contenders = MEASURED_SECTOR_SIZES.flatMap((sectorBytes) =>
     directions.map((direction): Contender => {
-      const words = ['speed', '-mr', '-seconds', '1', '-bytes', String(sectorBytes), '-evp', 'aes-256-xts'];
       return {
         subject: { ...base, direction, sectorBytes },
-        async turn() {
-          const { stdout } = await run('openssl', direction === 'decrypt' ? [...words, '-decrypt'] : words);
-          return parseOpensslSpeed(stdout);
-        },
+        turn: async () => resultOf('openssl speed', parseOpensslSpeed((await run('openssl', speedWords(sectorBytes, direction))).stdout)),
       };
     }),
   );
   return { contenders, absent: [] };
 }
+
+const speedWords = (sectorBytes: number, direction: (typeof DIRECTIONS)[number]): string[] => [
+  ...['speed', '-mr', '-seconds', '1', '-bytes', String(sectorBytes), '-evp', 'aes-256-xts'],
+  ...(direction === 'decrypt' ? ['-decrypt'] : []),
+];
 
 /** `cryptsetup benchmark`: the kernel's cipher through AF_ALG; absent, with its own words, where it does not work. */
 export function cryptsetupField(): Field {
@@ -64,31 +68,37 @@ export function cryptsetupField(): Field {
     inPlace: null,
   };
   const absent = (reason: string): Field => ({ contenders: [], absent: [{ ...base, reason }] satisfies Absence[] });
-  const { error, status, stderr } = spawnSync('cryptsetup', words, { encoding: 'utf8' });
+  const { error, status, stdout, stderr } = spawnSync('cryptsetup', words, { encoding: 'utf8' });
   if (error !== undefined) return absent('cryptsetup is not installed');
-  if (status !== 0) return absent(stderr.trim().replaceAll('\n', ' '));
+  if (status !== 0 || parseCryptsetup(stdout) === undefined) return absent(inOneLine(stderr));
   const contenders = DIRECTIONS.map(
     (direction): Contender => ({
       subject: { ...base, direction },
-      turn: async () => parseCryptsetup((await run('cryptsetup', words)).stdout)[direction],
+      turn: async () => resultOf('cryptsetup benchmark', parseCryptsetup((await run('cryptsetup', words)).stdout)?.[direction]),
     }),
   );
   return { contenders, absent: [] };
 }
 
-/** GB/s from what `openssl speed -mr` prints: the line +F has bytes a second. @throws {Error} where there is no such line */
-export function parseOpensslSpeed(text: string): number {
-  const [, bytesPerSecond] = /^\+F:\d+:AES-256-XTS:([\d.]+)$/m.exec(text) ?? [];
-  if (bytesPerSecond === undefined) throw new Error(`openssl speed printed no result: ${text}`);
-  return Number(bytesPerSecond) / 1e9;
+/** GB/s from what `openssl speed -mr` prints: the line +F has bytes a second. Undefined where there is no such line. */
+export function parseOpensslSpeed(text: string): number | undefined {
+  const [, bytesPerSecond] = /^\+F:\d+:AES-256-XTS:([\d.]+)$/im.exec(text) ?? [];
+  return bytesPerSecond === undefined ? undefined : Number(bytesPerSecond) / 1e9;
 }
 
-/** GB/s from what `cryptsetup benchmark` prints in MiB/s. @throws {Error} where there is no such line */
-export function parseCryptsetup(text: string): { encrypt: number; decrypt: number } {
+/** GB/s from what `cryptsetup benchmark` prints in MiB/s. Undefined where there is no such line. */
+export function parseCryptsetup(text: string): { encrypt: number; decrypt: number } | undefined {
   const [, encrypt, decrypt] = /^\s*aes-xts\s+512b\s+([\d.]+) MiB\/s\s+([\d.]+) MiB\/s/m.exec(text) ?? [];
-  if (encrypt === undefined || decrypt === undefined) throw new Error(`cryptsetup benchmark printed no result: ${text}`);
+  if (encrypt === undefined || decrypt === undefined) return undefined;
   return { encrypt: (Number(encrypt) * 2 ** 20) / 1e9, decrypt: (Number(decrypt) * 2 ** 20) / 1e9 };
 }
+
+function resultOf(program: string, gbps: number | undefined): number {
+  if (gbps === undefined) throw new Error(`${program} printed a result before, and now none`);
+  return gbps;
+}
+
+const inOneLine = (text: string): string => text.trim().replaceAll('\n', ' ');
 
 /** The first line a program says of its version; undefined where it is not installed. */
 export function versionOf(program: string, word: string): string | undefined {

@@ -13,7 +13,7 @@ export const DIRECTIONS = ['encrypt', 'decrypt'] as const;
 /** Enough that the loop over it is all the time there is; 1 MiB as the buffers that it is compared with. */
 const LIMIT_BYTES = 1024 * 1024;
 
-/** Two buffers of each size, of random-looking bytes: written, so that every page is there. */
+/** Two buffers of each size, written, so that every page is there. What is in them does not matter to AES instructions. */
 export interface Buffers {
   pair(byteLength: number): { source: Buffer; target: Buffer };
 }

@@ -23,7 +23,7 @@ import { median, type Sampled, type SamplingOptions, spread, takeTurns } from '.
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Two of the large buffers must leave a machine room for everything else. */
+/** Two of the large buffers must leave a machine room for everything else. Of free memory, control groups' limits counted. */
 const SMALL_MEMORY_BYTES = 2 * 1024 * MIB;
 /** Larger than any core's share of a cache; where memory is short, still past the size from which kernels store past the caches. */
 const LARGE_BYTES = 256 * MIB;
@@ -41,14 +41,12 @@ export interface Plan {
   largeBytes: number;
 }
 
-/** Past the caches, and twice of it is there. */
+/** Past the caches, and twice of it is free. */
 export function largeBytesHere(): number {
-  // 0, or more than there is, where no control group sets a limit.
-  const constrained = process.constrainedMemory() || Number.POSITIVE_INFINITY;
-  return Math.min(describeMachine().memoryBytes, constrained) < SMALL_MEMORY_BYTES ? LARGE_BYTES_WHERE_MEMORY_IS_SHORT : LARGE_BYTES;
+  return process.availableMemory() < SMALL_MEMORY_BYTES ? LARGE_BYTES_WHERE_MEMORY_IS_SHORT : LARGE_BYTES;
 }
 
-/** For a user: all told well under 20 s, whatever the machine. */
+/** For a user: all told well under 20 s, unless the machine gives this process a fraction of a core. */
 export const quickPlan = (): Plan => ({ breadth: 'main', rounds: 7, budgetMs: 8_000, turnMs: 5, largeBytes: largeBytesHere() });
 
 export interface KernelOptions extends Omit<SamplingOptions, 'rounds' | 'budgetMs'> {

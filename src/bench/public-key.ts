@@ -17,6 +17,11 @@ export const publicKeyObject = (): KeyObject => createSecretKey(bytes());
  */
 export function publicKeyInVault(): KeyHandle {
   const key = native.keyImportBase64(Buffer.from(bytes().toString('base64')));
-  native.xtsPrepare(key);
-  return key;
+  try {
+    native.xtsPrepare(key);
+    return key;
+  } catch (error) {
+    native.keyWipe(key);
+    throw error;
+  }
 }

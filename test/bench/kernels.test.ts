@@ -147,7 +147,7 @@ describe('what peers print', () => {
   test('openssl speed -mr', () => {
     const text = '+DT:AES-256-XTS:1:512\n+R:11731465:AES-256-XTS:0.990000\n+H:512\n+F:25:AES-256-XTS:6000000000.00\n';
     assert.equal(parseOpensslSpeed(text), 6);
-    assert.throws(() => parseOpensslSpeed('+H:512\n'), /printed no result/);
+    assert.equal(parseOpensslSpeed('+H:512\n'), undefined);
   });
 
   test('cryptsetup benchmark', () => {
@@ -158,6 +158,6 @@ describe('what peers print', () => {
       '',
     ].join('\n');
     assert.deepEqual(parseCryptsetup(text), { encrypt: 2.097152, decrypt: 1.049100288 });
-    assert.throws(() => parseCryptsetup('# Algorithm |       Key |      Encryption |      Decryption\n'), /printed no result/);
+    assert.equal(parseCryptsetup('# Algorithm |       Key |      Encryption |      Decryption\n'), undefined);
   });
 });

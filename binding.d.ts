@@ -117,7 +117,7 @@ export function xtsKernels(): KernelInfo[];
 export function xtsUseKernel(name: string): void;
 
 /**
- * The power-on self-test: known answers on every usable kernel, run once for the process (about 2 ms). `xtsPrepare` does it itself.
+ * The power-on self-test: known answers on every usable kernel, run once for the process (about 6 ms). Whatever uses a volume key or a master key does it itself.
  * @throws `ERR_SELF_TEST`
  */
 export function xtsSelfTest(): void;
@@ -150,7 +150,7 @@ export function xtsTransform(
 export function threadCpuNs(): number;
 
 /**
- * What the AES units can do at all: passes `byteLength` bytes (rounded up to whole steps of 1 KiB; at most 2^32) through the 14 rounds of AES-256 in that
+ * What the AES units can do at all: passes `byteLength` bytes (rounded up to whole steps of 12 vectors; at most 2^32) through the 14 rounds of AES-256 in that
  * kernel's vectors, in registers alone. @throws `ERR_ARGUMENT` also for the portable kernel, which has no such limit
  */
 export function xtsRoundsOnly(kernel: string, byteLength: number): void;

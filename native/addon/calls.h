@@ -32,7 +32,7 @@ class Arguments {
 
 using Call = Napi::Value (*)(const Arguments&);
 
-// Exports `kCall` under `name`. What it throws becomes JavaScript's; an empty value is undefined.
+// Exports `kCall` under `name`. A Napi::Error that it throws becomes JavaScript's; an empty value is undefined.
 template <Call kCall>
 void Export(Napi::Env env, Napi::Object exports, const char* name) {
   const napi_callback callback = [](napi_env env, napi_callback_info info) -> napi_value {

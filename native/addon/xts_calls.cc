@@ -10,13 +10,14 @@ namespace {
 
 Napi::Value XtsKernels(const Arguments& info) {
   const Napi::Env env = info.Env();
+  const xts::Kernel* const active = &xts::ActiveKernel();
   Napi::Array kernels = Napi::Array::New(env);
   for (const xts::Candidate& candidate : xts::Candidates()) {
     Napi::Object kernel = Napi::Object::New(env);
     kernel["name"] = std::string(candidate.name);
     kernel["vectorBits"] = Napi::Number::New(env, candidate.vector_bits);
     kernel["usable"] = Napi::Boolean::New(env, candidate.kernel != nullptr);
-    kernel["inUse"] = Napi::Boolean::New(env, candidate.kernel == &xts::ActiveKernel());
+    kernel["inUse"] = Napi::Boolean::New(env, candidate.kernel == active);
     kernel["reason"] = candidate.reason;
     kernels.Set(kernels.Length(), kernel);
   }

@@ -13,7 +13,7 @@ __attribute__((noinline)) void WipeUsedStack() {
 }
 
 __attribute__((noinline)) void WipeStackBelow() {
-  uint8_t below[1024];
+  uint8_t below[1536];
   explicit_bzero(below, sizeof below);
 }
 

@@ -12,7 +12,8 @@ void Wipe(void* memory, size_t length);
 // stack. About 1 us.
 void WipeUsedStack();
 
-// Overwrites 1 KiB of the stack below the caller: what one function that it called has spilled. About 10 ns.
+// Overwrites 1.5 KiB of the stack below the caller: what one function that it called has spilled, as long as its frame
+// is smaller than that. About 15 ns.
 void WipeStackBelow();
 
 // Wipes an object when its scope ends.

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/wipe.h"
+#include "xts/self_test.h"
 
 namespace volseal::vault {
 namespace {
@@ -38,6 +39,7 @@ class Gcm {
     if (master.size() != kMasterKeyBytes) {
       return Failure(Code::kArgument, "a sealing key has 32 bytes, this one has " + std::to_string(master.size()));
     }
+    if (Status status = xts::SelfTest(); !status.ok()) return status;
     auto scratch = Vault::OfProcess().Reserve();
     if (!scratch.ok()) return scratch.status();
     BlockKey& key = scratch.value().As<BlockKey>();

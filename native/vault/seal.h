@@ -19,7 +19,7 @@ constexpr size_t kGcmIvBytes = 12;
 constexpr size_t kGcmTagBytes = 16;
 
 // IV (random, so at most 2^32 seals a master key: SP 800-38D, 8.3), ciphertext, tag. kArgument where `master` has not
-// 32 bytes.
+// 32 bytes; kSelfTest where the cipher gives wrong bytes (Open too).
 Result<std::vector<uint8_t>> Seal(Bytes master, Bytes payload, Bytes aad);
 
 // The handle of the payload, or nothing where the tag does not hold.

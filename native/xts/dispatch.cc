@@ -61,13 +61,13 @@ std::span<const Candidate> Candidates() {
 }
 
 Result<const Kernel*> KernelByName(std::string_view name) {
+  const auto named = std::ranges::find(Candidates(), name, &Candidate::name);
+  if (named != Candidates().end()) {
+    if (named->kernel) return named->kernel;
+    return Failure(Code::kArgument, "this machine cannot run the kernel " + std::string(name) + ": " + named->reason);
+  }
   std::string names;
   for (const Candidate& candidate : Candidates()) {
-    if (candidate.name == name) {
-      if (candidate.kernel) return candidate.kernel;
-      return Failure(Code::kArgument,
-                     "this machine cannot run the kernel " + std::string(name) + ": " + candidate.reason);
-    }
     names += (names.empty() ? "" : ", ") + std::string(candidate.name);
   }
   return Failure(Code::kArgument, "there is no kernel \"" + std::string(name) + "\", only " + names);

@@ -21,7 +21,8 @@ int ExpandAesKey(Bytes key, RoundKeys& out) {
   const size_t key_words = key.size() / 4;
   const int rounds = static_cast<int>(key_words) + 6;
   uint8_t* const words = &out[0][0];
-  std::memcpy(words, key.data(), key.size());
+  // In blocks: a longer memcpy goes through a vector register that nothing clears afterwards.
+  for (size_t i = 0; i < key.size(); i += 16) std::memcpy(words + i, key.data() + i, 16);
   uint32_t round_constant = 1;
   for (size_t i = key_words; i < 4u * (rounds + 1); ++i) {
     uint32_t word = LoadWord(words + 4 * (i - 1));

@@ -186,8 +186,9 @@ VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Ve
   }
 }
 
-// Not inlined: what the compiler spills then lies below the frame of the caller, who wipes there. Tweaks that were in
-// general registers are gone when it returns.
+// Not inlined: what the compiler spills then lies below the frame of the caller, who wipes there (frames of 0.3 KiB
+// with g++ 12, 0.9 KiB with clang 14). Tweaks that were in general registers are gone when it returns, where the
+// compiler knows how to (g++ 11, clang 15); elsewhere until the next calls have used these registers.
 #if __has_attribute(zero_call_used_regs)
 #define VOLSEAL_RUN __attribute__((noinline, zero_call_used_regs("used-gpr")))
 #else
@@ -200,7 +201,7 @@ VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, 
   constexpr size_t kGroupBytes = kInFlight * kGranuleBytes<Isa>;
   const RoundKeys& keys = kDirection == Direction::kEncrypt ? schedule.data_encrypt : schedule.data_decrypt;
   Bases<Isa, kRounds> bases(schedule.tweak_encrypt, run, work);
-  typename Isa::Base next_bases[kInFlight];
+  typename Isa::Base next_bases[kInFlight] = {};
 #pragma GCC unroll 2
   for (size_t granule = 0; granule < kInFlight; ++granule) {
     typename Isa::Tweaks series(bases.Next());

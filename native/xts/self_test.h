@@ -1,4 +1,4 @@
-// The power-on self-test: known answers, before the first key is used.
+// The power-on self-test: known answers, before the first data key or master key is used.
 #pragma once
 
 #include <span>
@@ -9,7 +9,7 @@
 namespace volseal::xts {
 
 // Runs it once for the process on every kernel this machine can run, and returns that outcome ever after. Takes about
-// 2 ms. kSelfTest: a kernel gave wrong bytes; the processor, its memory or this build is not to be trusted.
+// 6 ms. kSelfTest: a kernel gave wrong bytes; the processor, its memory or this build is not to be trusted.
 Status SelfTest();
 
 // The test itself. The last of `kernels` is the judge of the others on long runs, so it must be "portable", which

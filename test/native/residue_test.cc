@@ -135,7 +135,7 @@ void ExpandKnownKey(const xts::KeySchedule&, const uint8_t* key, uint8_t* schedu
   xts::ExpandXtsKey({key, run.sector_count}, *reinterpret_cast<xts::KeySchedule*>(schedule));
 }
 
-TEST_CASE("key expansion leaves no key on the stack") {
+TEST_CASE("key expansion leaves no key on the stack or in a register") {
   Random random(Seed());
   for (const size_t key_length : kKeyLengths) {
     const TestKey key = ExpandKey(random.Take(key_length));
@@ -144,6 +144,7 @@ TEST_CASE("key expansion leaves no key on the stack") {
                                       reinterpret_cast<uint8_t*>(schedule.get()), {0, 0, key_length});
     REQUIRE(std::memcmp(schedule->data_encrypt, key.schedule->data_encrypt, 11 * 16) == 0);
     CHECK(RoundKeysOf(key).FindIn(remains.stack) == "");
+    CHECK(RoundKeysOf(key).FindIn(remains.vector_registers) == "");
   }
 }
 

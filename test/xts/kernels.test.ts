@@ -112,6 +112,6 @@ test('the self-test passes, as often as it is asked', () => {
   native.xtsSelfTest();
   const before = native.threadCpuNs();
   for (let i = 0; i < 1000; i++) native.xtsSelfTest();
-  // Run a thousand times it would take two seconds; remembered it takes under a millisecond.
+  // Run a thousand times it would take six seconds; remembered it takes under a millisecond.
   assert.ok(native.threadCpuNs() - before < 0.5e9, 'its outcome is not remembered');
 });

@@ -2,17 +2,10 @@
 
 #include <utility>
 
-#include "base/handle_table.h"
 #include "base/wipe.h"
 #include "xts/self_test.h"
 
 namespace volseal::vault {
-namespace {
-
-constexpr size_t kSlotsPerMapping = 16;
-
-}  // namespace
-
 Status KeyGone() { return Failure(Code::kKeyGone, "the key was wiped: its handle names no key"); }
 
 Vault& Vault::OfProcess() {
@@ -21,48 +14,57 @@ Vault& Vault::OfProcess() {
 }
 
 Status Vault::Grow() {
-  if (slots_.size() + kSlotsPerMapping > kHandleIndexEnd) return Failure(Code::kMemoryLock, "the key vault is full");
+  if (slot_count_ + kSlotsPerMapping > kHandleIndexEnd) return Failure(Code::kMemoryLock, "the key vault is full");
   auto pages = MapLockedPages(kSlotsPerMapping * kSlotBytes);
   if (!pages.ok()) return pages.status();
   backend_ = pages.value().backend;
-  for (size_t i = 0; i < kSlotsPerMapping; ++i) slots_.emplace_back(pages.value().data + i * kSlotBytes);
+  Slot* const slots = new Slot[kSlotsPerMapping];
+  for (size_t i = 0; i < kSlotsPerMapping; ++i) slots[i].page = pages.value().data + i * kSlotBytes;
+  mappings_[slot_count_ / kSlotsPerMapping] = slots;
+  slot_count_ += kSlotsPerMapping;
   return Ok();
 }
 
 Result<VaultInfo> Vault::Info() {
   const std::lock_guard guard(mutex_);
-  if (slots_.empty()) {
+  if (slot_count_ == 0) {
     if (Status status = Grow(); !status.ok()) return status;
   }
   size_t live = 0;
-  for (const Slot& slot : slots_) live += slot.state == State::kLive;
-  return VaultInfo{*backend_, live, slots_.size() * kSlotBytes};
+  for (size_t i = 0; i < slot_count_; ++i) live += SlotAt(i).state == State::kLive;
+  return VaultInfo{*backend_, live, slot_count_ * kSlotBytes};
 }
 
 Result<NewKey> Vault::Reserve() {
   const std::lock_guard guard(mutex_);
+  const auto is_taken = [](const Slot& slot) { return slot.state != State::kFree || slot.generation == UINT32_MAX; };
   size_t index = 0;
-  while (index < slots_.size() && (slots_[index].state != State::kFree || slots_[index].generation == UINT32_MAX))
-    ++index;
-  if (index == slots_.size()) {
+  while (index < slot_count_ && is_taken(SlotAt(index))) ++index;
+  if (index == slot_count_) {
     if (Status status = Grow(); !status.ok()) return status;
   }
-  slots_[index].state = State::kFilling;
-  return NewKey(this, index, slots_[index].page);
+  SlotAt(index).state = State::kFilling;
+  return NewKey(this, index, SlotAt(index).page);
 }
 
-Slot* Vault::SlotOf(KeyHandle handle) {
-  const size_t index = HandleIndex(handle);
-  if (!IsHandleOf(HandleKind::kKey, handle) || index >= slots_.size()) return nullptr;
-  Slot& slot = slots_[index];
-  return slot.state == State::kLive && slot.generation == HandleGeneration(handle) ? &slot : nullptr;
+Slot* Vault::Find(KeyHandle handle) {
+  if (!IsHandleOf(HandleKind::kKey, handle)) return nullptr;
+  Slot* const mapping = mappings_[HandleIndex(handle) / kSlotsPerMapping];
+  return mapping ? mapping + HandleIndex(handle) % kSlotsPerMapping : nullptr;
+}
+
+Slot* Vault::FindLive(KeyHandle handle) {
+  Slot* const slot = Find(handle);
+  return slot && slot->live == handle ? slot : nullptr;
 }
 
 Result<PinnedKey> Vault::Pin(KeyHandle handle) {
-  const std::lock_guard guard(mutex_);
-  Slot* const slot = SlotOf(handle);
+  Slot* const slot = Find(handle);
   if (!slot) return KeyGone();
-  return PinnedKey(this, *slot);
+  ++slot->pins;
+  if (slot->live == handle) return PinnedKey(this, *slot);
+  Unpin(*slot);
+  return KeyGone();
 }
 
 Result<PinnedKey> Vault::PinVolumeKey(KeyHandle handle) {
@@ -74,7 +76,7 @@ Result<PinnedKey> Vault::PinVolumeKey(KeyHandle handle) {
 
 Status Vault::MakeVolumeKey(KeyHandle handle) {
   const std::lock_guard guard(mutex_);
-  Slot* const slot = SlotOf(handle);
+  Slot* const slot = FindLive(handle);
   if (!slot) return KeyGone();
   if (slot->is_volume_key) return Ok();
   if (Status status = xts::SelfTest(); !status.ok()) return status;
@@ -93,12 +95,11 @@ Status Vault::MakeVolumeKey(KeyHandle handle) {
 
 bool Vault::WipeKey(KeyHandle handle) {
   std::unique_lock lock(mutex_);
-  Slot* slot = SlotOf(handle);
+  Slot* const slot = FindLive(handle);
   if (!slot) return false;
   slot->state = State::kEnding;
-  slot->ending = true;
+  slot->live = 0;
   unpinned_.wait(lock, [&] { return slot->pins == 0; });
-  slot->ending = false;
   Free(*slot);
   return true;
 }
@@ -110,9 +111,9 @@ void Vault::Free(Slot& slot) {
   slot.is_volume_key = false;
 }
 
-// Sequentially consistent on both sides: either this sees `ending`, or the waiter sees no pins.
 void Vault::Unpin(Slot& slot) {
-  if (slot.pins.fetch_sub(1) != 1 || !slot.ending) return;
+  if (--slot.pins != 0 || slot.live != 0) return;
+  // Somebody may be waiting; with the lock, so that this does not fall between their look and their sleep.
   const std::lock_guard guard(mutex_);
   unpinned_.notify_all();
 }
@@ -123,22 +124,21 @@ NewKey::NewKey(NewKey&& other) noexcept
 NewKey::~NewKey() {
   if (!vault_) return;
   const std::lock_guard guard(vault_->mutex_);
-  vault_->Free(vault_->slots_[index_]);
+  vault_->Free(vault_->SlotAt(index_));
 }
 
 KeyHandle NewKey::Commit(size_t key_bytes) {
   Vault* const vault = std::exchange(vault_, nullptr);
   const std::lock_guard guard(vault->mutex_);
-  Slot& slot = vault->slots_[index_];
+  Slot& slot = vault->SlotAt(index_);
   slot.state = Slot::State::kLive;
   slot.length = key_bytes;
-  return MakeHandle(HandleKind::kKey, ++slot.generation, index_);
+  slot.live = MakeHandle(HandleKind::kKey, ++slot.generation, index_);
+  return slot.live;
 }
 
 PinnedKey::PinnedKey(Vault* vault, Slot& slot)
-    : vault_(vault), slot_(&slot), page_(slot.page), length_(slot.length), is_volume_key_(slot.is_volume_key) {
-  ++slot.pins;
-}
+    : vault_(vault), slot_(&slot), page_(slot.page), length_(slot.length), is_volume_key_(slot.is_volume_key) {}
 
 PinnedKey::PinnedKey(PinnedKey&& other) noexcept
     : vault_(std::exchange(other.vault_, nullptr)),

@@ -3,14 +3,15 @@
 // One vault a process; all calls are safe from any thread. A handle whose key was wiped never names a key again.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <mutex>
 
 #include "base/bytes.h"
+#include "base/handle_table.h"
 #include "base/status.h"
 #include "vault/locked_memory.h"
 #include "xts/key_schedule.h"
@@ -31,20 +32,22 @@ static_assert(sizeof(VolumeKey) <= kSlotBytes);
 
 class Vault;
 
-// A page of locked memory and what it holds; the vault's own.
+// A page of locked memory and what it holds; the vault's own. Pinning takes no lock, so that the threads that move a
+// volume's data do not wait for each other:
+//   pin:   raise `pins`, then see whether `live` is the handle; if not, lower `pins` again and touch nothing
+//   wipe:  clear `live`, then wait until `pins` is 0
+// All four are sequentially consistent: either who pins sees that the key is gone, or who wipes sees the pin.
 struct Slot {
   enum class State { kFree, kFilling, kLive, kEnding };
-  uint8_t* const page;
-  uint32_t generation = 0;
-  State state = State::kFree;
-  size_t length = 0;
-  bool is_volume_key = false;
-  // Grows under the vault's mutex and shrinks without it: whoever takes the last pin of a slot that is ending wakes the
-  // one who waits (WipeKey).
-  std::atomic<size_t> pins = 0;
-  std::atomic<bool> ending = false;
 
-  explicit Slot(uint8_t* memory) : page(memory) {}
+  std::atomic<KeyHandle> live = 0;  // the handle of the key, 0 where there is none to be used
+  std::atomic<size_t> pins = 0;
+  std::atomic<bool> is_volume_key = false;
+  size_t length = 0;  // changes only while `live` is 0
+  uint8_t* page = nullptr;
+  // Under the vault's mutex:
+  State state = State::kFree;
+  uint32_t generation = 0;
 };
 
 // A slot under construction: write into `data()`, then Commit() gives the handle. Without Commit it is wiped: so it
@@ -83,8 +86,8 @@ class PinnedKey {
 
  private:
   friend class Vault;
-  PinnedKey(Vault* vault, Slot& slot);
-  Vault* vault_;  // nullptr once moved from
+  PinnedKey(Vault* vault, Slot& slot);  // of a slot that was pinned for it
+  Vault* vault_;                        // nullptr once moved from
   Slot* slot_;
   const uint8_t* page_;
   size_t length_;
@@ -117,14 +120,20 @@ class Vault {
   friend class PinnedKey;
   using State = Slot::State;
 
-  Status Grow();                   // maps more slots; mutex_ held
-  Slot* SlotOf(KeyHandle handle);  // the live slot or nullptr; mutex_ held
-  void Free(Slot& slot);           // wipes; mutex_ held
+  static constexpr size_t kSlotsPerMapping = 16;
+
+  Slot& SlotAt(size_t index) { return mappings_[index / kSlotsPerMapping][index % kSlotsPerMapping]; }
+  Status Grow();                 // maps more slots; mutex_ held
+  Slot* Find(KeyHandle handle);  // the slot that the handle speaks of, which may hold another key by now, or nullptr
+  Slot* FindLive(KeyHandle handle);  // the slot that holds this key, or nullptr; mutex_ held
+  void Free(Slot& slot);             // wipes; mutex_ held
   void Unpin(Slot& slot);
 
   std::mutex mutex_;
   std::condition_variable unpinned_;
-  std::deque<Slot> slots_;  // grows; a slot keeps its place in memory
+  // Slots keep their place in memory and are never given back.
+  std::array<std::atomic<Slot*>, kHandleIndexEnd / kSlotsPerMapping> mappings_ = {};
+  size_t slot_count_ = 0;
   std::optional<Backend> backend_;
 };
 

@@ -46,13 +46,14 @@ constexpr size_t kBatchBytes = kGranuleBytes<Isa>* kGranulesPerBatch;
 template <typename Isa>
 constexpr size_t kSectorsPerBatchMax = kBatchBytes<Isa> / 512;
 
-// What lies on the stack while sectors are transformed, wiped at the end.
+// What lies on the stack while sectors are transformed, wiped at the end: of two batches and two groups by turns.
 template <typename Isa>
 struct Work {
-  // The first tweaks of the sectors of this batch and of the next one.
-  alignas(64) Tweak firsts[2][kSectorsPerBatchMax<Isa>];
-  // The tweaks of this group and of the next one.
-  alignas(64) typename Isa::Vector tweaks[2][kVectorsInFlight<Isa>];
+  struct Turn {
+    alignas(64) Tweak firsts[kSectorsPerBatchMax<Isa>];              // the first tweaks of a batch's sectors
+    alignas(64) typename Isa::Vector tweaks[kVectorsInFlight<Isa>];  // the tweaks of a group
+  };
+  Turn turns[2];
 };
 
 // Encrypts the numbers of kVectors * kLanes sectors, from `unit` on: the first tweaks of these sectors.
@@ -84,7 +85,7 @@ class Bases {
  public:
   VOLSEAL_INLINE Bases(const RoundKeys& keys, const SectorRun& run, Work<Isa>& work)
       : keys_(keys),
-        firsts_(work.firsts),
+        work_(work),
         units_per_sector_(run.sector_bytes / kTweakUnitBytes),
         sectors_per_batch_(kBatchBytes<Isa> / run.sector_bytes),
         granules_per_sector_(run.sector_bytes / kGranuleBytes<Isa>),
@@ -105,12 +106,12 @@ class Bases {
     }
     if (sector_ == 0 && sectors_to_encrypt_ > 0) EncryptBatch(batch_ ^ 1);
     granules_left_ = granules_per_sector_ - 1;
-    return base_ = Isa::LoadBase(firsts_[batch_][sector_++]);
+    return base_ = Isa::LoadBase(work_.turns[batch_].firsts[sector_++]);
   }
 
  private:
   VOLSEAL_INLINE void EncryptBatch(size_t batch) {
-    Tweak* const firsts = firsts_[batch];
+    Tweak* const firsts = work_.turns[batch].firsts;
     switch (sectors_per_batch_ / Isa::kLanes) {
       case 8:
         EncryptUnits<Isa, kRounds, 8>(keys_, unit_, units_per_sector_, firsts);
@@ -129,7 +130,7 @@ class Bases {
   }
 
   const RoundKeys& keys_;
-  Tweak (*const firsts_)[kSectorsPerBatchMax<Isa>];
+  Work<Isa>& work_;
   const uint64_t units_per_sector_;
   const size_t sectors_per_batch_;
   const size_t granules_per_sector_;
@@ -206,30 +207,33 @@ VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, 
   for (size_t granule = 0; granule < kInFlight; ++granule) {
     typename Isa::Tweaks series(bases.Next());
 #pragma GCC unroll 8
-    for (int i = 0; i < kVectorsPerGranule; ++i) work.tweaks[0][granule * kVectorsPerGranule + i] = series.Next();
+    for (int i = 0; i < kVectorsPerGranule; ++i) work.turns[0].tweaks[granule * kVectorsPerGranule + i] = series.Next();
   }
   size_t granules_left = run.sector_count * (run.sector_bytes / kGranuleBytes<Isa>);
   size_t group = 0;
   for (; granules_left >= kInFlight; granules_left -= kInFlight) {
 #pragma GCC unroll 2
     for (size_t granule = 0; granule < kInFlight; ++granule) next_bases[granule] = bases.Next();
-    TransformGroup<Isa, kDirection, kRounds, kStores, kInFlight>(keys, work.tweaks[group], next_bases,
-                                                                 work.tweaks[group ^ 1], source, target);
+    TransformGroup<Isa, kDirection, kRounds, kStores, kInFlight>(keys, work.turns[group].tweaks, next_bases,
+                                                                 work.turns[group ^ 1].tweaks, source, target);
     group ^= 1;
     source += kGroupBytes;
     target += kGroupBytes;
   }
   if (kInFlight > 1 && granules_left > 0) {
-    TransformGroup<Isa, kDirection, kRounds, kStores, 1>(keys, work.tweaks[group], next_bases, nullptr, source, target);
+    TransformGroup<Isa, kDirection, kRounds, kStores, 1>(keys, work.turns[group].tweaks, next_bases, nullptr, source,
+                                                         target);
   }
   if (kStores == Stores::kStreamed) Isa::Fence();
 }
 
-// explicit_bzero would take 40 ns for these 3 KiB, more than the rounds of a sector.
+// explicit_bzero would take 40 ns for these 3 KiB, more than the rounds of a sector. A run of less than a group has
+// used one turn.
 template <typename Isa>
-VOLSEAL_INLINE void WipeWork(Work<Isa>& work) {
+VOLSEAL_INLINE void WipeWork(Work<Isa>& work, bool one_turn) {
   typename Isa::Vector zero = {};
-  for (size_t done = 0; done < sizeof work; done += kVectorBytes<Isa>) {
+  const size_t length = one_turn ? sizeof work.turns[0] : sizeof work;
+  for (size_t done = 0; done < length; done += kVectorBytes<Isa>) {
     Isa::Keep(zero);  // else it is a memset, and one that nobody reads
     Isa::Store(reinterpret_cast<uint8_t*>(&work) + done, zero);
   }
@@ -239,14 +243,15 @@ VOLSEAL_INLINE void WipeWork(Work<Isa>& work) {
 template <typename Isa, Direction kDirection, int kRounds>
 void RunAndForget(const KeySchedule& schedule, const uint8_t* source, uint8_t* target, const SectorRun& run) {
   Work<Isa> work;
-  const bool streams = Isa::kCanStream && source != target && run.sector_count * run.sector_bytes >= kStreamFromBytes &&
+  const size_t byte_count = run.sector_count * run.sector_bytes;
+  const bool streams = Isa::kCanStream && source != target && byte_count >= kStreamFromBytes &&
                        reinterpret_cast<uintptr_t>(target) % 16 == 0;
   if (streams) {
     RunSectors<Isa, kDirection, kRounds, Stores::kStreamed>(schedule, source, target, run, work);
   } else {
     RunSectors<Isa, kDirection, kRounds, Stores::kCached>(schedule, source, target, run, work);
   }
-  WipeWork(work);
+  WipeWork(work, byte_count < Isa::kGranulesInFlight * kGranuleBytes<Isa>);
   WipeStackBelow();
   Isa::ClearRegisters();
 }

@@ -105,6 +105,9 @@ function contextHint({ details, command }: HintRequest): string {
 }
 
 function ioHint({ details, command }: HintRequest): string | undefined {
+  if (details.path === STANDARD_OUTPUT) {
+    return 'Only the output could not be written: what the command did before that stays done. Free some room where standard output goes, or send it elsewhere.';
+  }
   switch (details.errno) {
     case 'ENOENT':
     case 'ENOTDIR':
@@ -116,7 +119,6 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return `Check who may do that: ls -ld ${quoted(details.path, 'FILE')} and its folder.`;
     case 'ENOSPC':
     case 'EDQUOT':
-      if (details.path === STANDARD_OUTPUT) return 'Free some room where standard output goes, or send it elsewhere.';
       return 'Free some room, or choose a target on another disk: it needs the size of the image and one MiB more.';
     case 'EROFS':
       return 'The file system is mounted read-only: choose a target on another one.';
@@ -129,10 +131,12 @@ function ioHint({ details, command }: HintRequest): string | undefined {
     case 'EIO':
       return 'The disk failed: see dmesg, and copy what you can to another disk.';
     default:
-      return command === '' ? undefined : 'Nothing half-made was left behind; mend the cause, then run the command again.';
+      if (command === '') return undefined;
+      return `${isMaker(command) ? 'Nothing half-made was left behind; mend' : 'Mend'} the cause, then run the command again.`;
   }
 }
 
+const isMaker = (command: string): boolean => ['encrypt', 'decrypt', 'create'].includes(command);
 const isReader = (command: string): boolean => ['decrypt', 'read', 'write'].includes(command);
 
 /** A text as a shell takes it, or `placeholder` where there is none. */

@@ -132,8 +132,8 @@ const words = process.argv.slice(2);
 const separator = words.indexOf('--');
 const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));
 const interruption = watchSignals(() => output.note('stopping; a second Ctrl-C ends at once, without cleaning up'));
-process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === 'EPIPE' ? EXIT.outputClosed : reportBug(error));
-});
+// What nobody hears, because standard error is full or its reader has gone, must not end a job in the middle.
+process.stderr.on('error', () => {});
+process.on('uncaughtException', (error) => process.exit(reportBug(error)));
 const status = await run(words, output, interruption);
 process.exit(status);

@@ -2,6 +2,7 @@
  * What a command says: results on standard output, everything else on standard error. With `--json` one object each, else lines
  * for people.
  */
+import { once } from 'node:events';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import { asVolsealError } from '../errors.js';
@@ -15,9 +16,10 @@ export interface Output {
   /** Text as it is, to standard output: help. */
   text(text: string): void;
   /**
-   * Data as it is, to standard output.
+   * Data as it is, to standard output. Resolves once all of it is there.
+   * @param signal ends it at once, even while whoever reads standard output does not go on
    * @throws {VolsealError} `ERR_IO` where it cannot be written; whatever `source` throws; an error with code `EPIPE` where nobody reads any
-   * more; an `AbortError` once the signal has come
+   * more; the signal's reason, or an `AbortError`, once the signal has come
    */
   data(source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
   /**
@@ -33,32 +35,37 @@ export interface Output {
 /** @param json whether programs read what is said */
 export function openOutput(json: boolean): Output {
   const stdout = standardOutput();
-  let failed: Error | undefined;
-  // Each write learns of its own failure; without a listener the stream's event would end the process before that.
+  // `settled` tells of a failure; without a listener the stream's event would end the process before that.
   stdout.on('error', () => {});
   const text = (words: string): void => {
-    stdout.write(words, (error) => {
-      failed ??= error ?? undefined;
+    stdout.write(words);
+  };
+  const settled = async (): Promise<void> => {
+    // A stream that has failed keeps what it is given for ever.
+    if (stdout.errored) throw outputError(stdout.errored);
+    await new Promise<void>((resolve, reject) => {
+      stdout.write('', (error) => (error ? reject(outputError(error)) : resolve()));
     });
+  };
+  const sent = async (source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void> => {
+    try {
+      await pipeline(source, stdout, { signal, end: false });
+    } catch (error) {
+      throw outputError(error);
+    }
+    // The last write may still be under way.
+    await settled();
   };
   return {
     json,
     text,
+    settled,
     result(object, lines) {
       text(json ? `${JSON.stringify(object)}\n` : asText(lines));
     },
     async data(source, signal) {
-      try {
-        await pipeline(source, stdout, { signal, end: false });
-      } catch (error) {
-        throw outputError(error);
-      }
-    },
-    async settled() {
-      await new Promise<void>((resolve) => {
-        stdout.write('', () => resolve());
-      });
-      if (failed !== undefined) throw outputError(failed);
+      // A pipeline that is aborted still waits for a reader that is stuck.
+      await Promise.race([sent(source, signal), once(signal, 'abort').then(() => signal.throwIfAborted())]);
     },
     note(line) {
       if (!json) process.stderr.write(asText([`volseal: ${line}`]));

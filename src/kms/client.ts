@@ -2,6 +2,7 @@
  * The calls to KMS that volseal makes. It is always the AWS SDK's client that makes them; AWS, another server and the embedded KMS
  * differ in the request handler underneath alone.
  */
+import { once } from 'node:events';
 import type { KeyMetadata, KMSClient } from '@aws-sdk/client-kms';
 import { VolsealError } from '../errors.js';
 import { DATA_KEY_BYTES, DATA_KEY_LENGTHS, KMS_ATTEMPTS, KMS_CIPHERTEXT_BYTES_MAX } from '../limits.js';
@@ -97,7 +98,14 @@ export function openKms(endpoint: KmsEndpoint, signal?: AbortSignal): Kms {
         connection = undefined;
         throw error;
       });
-      return await run(await connection, named);
+      const connected = await connection;
+      signal?.throwIfAborted();
+      // The SDK looks at the signal only once it has credentials, and fetching those can take any time.
+      const { config } = connected.client;
+      // The region first, as the SDK does: without one nobody needs credentials.
+      await config.region();
+      await untilAborted(config.credentials(), signal);
+      return await run(connected, named);
     } catch (error) {
       throw signal?.aborted ? abortedError(error, named) : kmsError(error, named);
     }
@@ -201,6 +209,20 @@ export function openKms(endpoint: KmsEndpoint, signal?: AbortSignal): Kms {
       connection?.then(({ client }) => client.destroy()).catch(() => {});
     },
   };
+}
+
+/** What `work` gives. @throws what `work` throws; the signal's reason as soon as it comes: `work` goes on alone */
+async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal | undefined): Promise<Result> {
+  if (signal === undefined) return work;
+  const done = new AbortController();
+  const aborted = once(signal, 'abort', { signal: done.signal }).then(() => {
+    throw signal.reason;
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    done.abort();
+  }
 }
 
 const isKeyArn = (text: string): boolean => /^arn:[^:]+:kms:[^:]+:[^:]+:key\/.+$/.test(text);

@@ -23,6 +23,8 @@ export interface AttachOptions {
   signal?: AbortSignal | undefined;
 }
 
+const NOT_ATTACHED = 'the volume was not attached';
+
 /**
  * Attaches a volume: takes its lock, has KMS unwrap its key into the vault, proves the header by it, and repairs a damaged or older
  * header copy from the good one (where attached for writing).
@@ -38,9 +40,9 @@ export async function attach(path: string, options: AttachOptions = {}): Promise
   let key: KeyHandle | undefined;
   try {
     pool = leasePool();
-    throwIfAborted(options.signal);
+    throwIfAborted(options.signal, NOT_ATTACHED);
     key = await unlockVolume(file, options, pool);
-    throwIfAborted(options.signal);
+    throwIfAborted(options.signal, NOT_ATTACHED);
     if (writable) await repairHeader(file.header, file.found, file.headerPath);
     const { segment, sizeBytes } = file;
     const device = native.deviceOpen({

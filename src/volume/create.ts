@@ -14,7 +14,7 @@ import { type KeyHandle, native } from '../native.js';
 import { leasePool } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
-import { describeVolume, type VolumeInfo } from './info.js';
+import { describeOpenVolume, type VolumeInfo } from './info.js';
 import { checkTarget, openTarget } from './target-file.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
 import { newVolumeId, VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
@@ -100,6 +100,7 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
     throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
   throwIfAborted(options.signal);
 
+  const headerPath = options.header ?? volumePath;
   const pool = leasePool();
   let key: KeyHandle | undefined;
   try {
@@ -121,7 +122,7 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
           created: new Date().toISOString(),
         },
       },
-      options.header ?? volumePath,
+      headerPath,
     );
 
     await using volume = await openTarget(volumePath, force);
@@ -146,7 +147,9 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
     const headerFile = detached?.file ?? volume.file;
     // The room for keyslots belongs to the header: without it cryptsetup finds a detached header too short.
     if (detached !== undefined) await namingPath(options.header!, () => headerFile.truncate(EMBEDDED_DATA_OFFSET_BYTES));
-    await writeHeader(headerFile, header, options.header ?? volumePath);
+    await writeHeader(headerFile, header, headerPath);
+    // Of the files themselves, and before they take their places: who is told of a failure must find the old targets.
+    const info = await describeOpenVolume({ path: volumePath, data: volume.file, header: headerFile, headerPath });
     throwIfAborted(options.signal);
     // The header first: without its volume it is useless and harmless, and a volume without its header would be lost.
     const publishedHeader = await detached?.publishUndoably();
@@ -157,7 +160,7 @@ async function buildVolume(source: Source, volumePath: string, sectorBytes: Sect
       throw error;
     }
     await publishedHeader?.keep();
-    return await describeVolume(volumePath, { header: options.header });
+    return info;
   } finally {
     if (key !== undefined) native.keyWipe(key);
     await pool.release();

@@ -3,7 +3,7 @@
  * attaching or decrypting proves it.
  */
 import { ENCRYPTION } from '../luks2/metadata.js';
-import { openVolumeFile, type VolumeFile } from './volume-file.js';
+import { type HeaderContents, type OpenFiles, openVolumeFile, readContents } from './volume-file.js';
 
 export interface VolumeInfo {
   volumeId: string;
@@ -37,18 +37,21 @@ export interface VolumeInfo {
 export async function describeVolume(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
   const volume = await openVolumeFile(path, { header: options.header, writable: false, lock: 'none' });
   try {
-    return infoOf(volume, options.header);
+    return infoOf(volume, volume);
   } finally {
     await volume.close();
   }
 }
 
-function infoOf({ path, found, token, segment, sizeBytes }: VolumeFile, header: string | undefined): VolumeInfo {
+/** The same of files that are open. @throws {VolsealError} as `describeVolume` */
+export const describeOpenVolume = async (files: OpenFiles): Promise<VolumeInfo> => infoOf(files, await readContents(files));
+
+function infoOf({ path, data, header, headerPath }: OpenFiles, { found, token, segment, sizeBytes }: HeaderContents): VolumeInfo {
   return {
     volumeId: token.volumeId,
     uuid: found.header.uuid,
     path,
-    header: header ?? null,
+    header: header === data ? null : headerPath,
     keyId: token.keyId,
     encryptedDataKey: token.encryptedDataKey.toString('base64'),
     encryptionContext: token.encryptionContext,

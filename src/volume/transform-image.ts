@@ -19,10 +19,9 @@ export interface JobOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** @throws {VolsealError} `ERR_ABORTED` once the signal has come */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted)
-    throw new VolsealError('ERR_ABORTED', 'stopped on request; targets are as they were before', { cause: signal.reason });
+/** @param outcome what has become of the caller's files @throws {VolsealError} `ERR_ABORTED` once the signal has come */
+export function throwIfAborted(signal: AbortSignal | undefined, outcome = 'targets are as they were before'): void {
+  if (signal?.aborted) throw new VolsealError('ERR_ABORTED', `stopped on request; ${outcome}`, { cause: signal.reason });
 }
 
 /**

@@ -25,16 +25,24 @@ export interface OpenVolumeOptions {
   lock: 'exclusive' | 'shared' | 'none';
 }
 
-export interface VolumeFile {
+/** A volume's files, open: `header` is `data` where the header is not detached. The paths are for messages. */
+export interface OpenFiles {
   readonly path: string;
   readonly data: FileHandle;
   readonly header: FileHandle;
   readonly headerPath: string;
+}
+
+/** What the header says, and that the files agree with it. */
+export interface HeaderContents {
   readonly found: FoundHeader;
   readonly segment: DataSegment;
   readonly token: VolumeToken;
   /** Bytes of data, whole sectors. */
   readonly sizeBytes: number;
+}
+
+export interface VolumeFile extends OpenFiles, HeaderContents {
   close(): Promise<void>;
 }
 
@@ -55,18 +63,28 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
   };
   try {
     if (options.lock !== 'none') await lockFile(data, path, options.lock === 'exclusive');
-    const fileBytes = dataFileBytes(data, path);
     if (options.header !== undefined) header = await openDataFile(options.header, flags);
-    const found = await readHeader(header, headerPath);
-    const { segment } = assertSupported(found.header.metadata, headerPath);
-    const token = findToken(found.header.metadata, headerPath);
-    checkPlacement(segment, options.header, path);
-    const sizeBytes = dataBytes(segment, token, fileBytes, path);
-    return { path, data, header, headerPath, found, segment, token, sizeBytes, close };
+    const files: OpenFiles = { path, data, header, headerPath };
+    return { ...files, ...(await readContents(files)), close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/**
+ * Reads the header of files that are open, whatever their paths lead to by now.
+ *
+ * @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`, `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`,
+ * `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (a detached header without its data)
+ */
+export async function readContents({ path, data, header, headerPath }: OpenFiles): Promise<HeaderContents> {
+  const fileBytes = dataFileBytes(data, path);
+  const found = await readHeader(header, headerPath);
+  const { segment } = assertSupported(found.header.metadata, headerPath);
+  const token = findToken(found.header.metadata, headerPath);
+  checkPlacement(segment, header !== data, path);
+  return { found, segment, token, sizeBytes: dataBytes(segment, token, fileBytes, path) };
 }
 
 async function lockFile(file: FileHandle, path: string, exclusive: boolean): Promise<void> {
@@ -91,8 +109,8 @@ async function lockFile(file: FileHandle, path: string, exclusive: boolean): Pro
   }
 }
 
-function checkPlacement(segment: DataSegment, header: string | undefined, path: string): void {
-  if (header === undefined && segment.offsetBytes === 0) {
+function checkPlacement(segment: DataSegment, detached: boolean, path: string): void {
+  if (!detached && segment.offsetBytes === 0) {
     throw new VolsealError(
       'ERR_ARGUMENT',
       `${path}: is a detached header; name the file with the data as the volume and this one as its header`,

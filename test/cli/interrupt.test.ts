@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
@@ -8,6 +9,16 @@ import { ended, firstLine, type Lab, lab, parsed } from './program.js';
 
 /** Long enough that a signal after its first progress line comes in the middle. */
 const LARGE_BYTES = 1024 * 1024 * 1024;
+
+/** The number that a file will hold. */
+async function numberIn(at: Lab, name: string): Promise<number> {
+  for (const deadlineMs = performance.now() + 30_000; performance.now() < deadlineMs; await delay(50)) {
+    if (!existsSync(at.path(name))) continue;
+    const number = Number.parseInt(at.contents(name).toString(), 10);
+    if (number > 0) return number;
+  }
+  throw new Error(`nothing wrote ${name}`);
+}
 
 function largeImage(at: Lab): void {
   writeFileSync(at.path('large.raw'), '');
@@ -71,17 +82,55 @@ describe('interrupted', () => {
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, Buffer.alloc(4096));
   });
 
-  test('read, while nobody takes its output', async (t) => {
+  test('read, while nobody takes its output', { timeout: 30_000 }, async (t) => {
     const at = lab(t);
     at.ok(['create', 'a.vol', '--size', '32M']);
     const child = at.start(['read', 'a.vol']);
     const end = ended(child);
     await new Promise((resolve) => child.stdout!.once('readable', resolve));
+    const startMs = performance.now();
+    const exited = once(child, 'exit');
     child.kill('SIGINT');
+    // Nobody takes anything until the program has ended of itself.
+    const [status] = await exited;
+    assert.ok(performance.now() - startMs < 5000, 'it waited for its reader');
     child.stdout!.resume();
-    const { status, stderr } = await end;
+    const { stderr } = await end;
     assert.equal(status, 130, stderr);
     assert.match(stderr, /a\.vol: stopped on request/);
+  });
+
+  test('while credentials are being fetched: at once, with nothing left', { timeout: 50_000 }, async (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4096);
+    at.ok(['encrypt', 'a.raw', 'a.vol']);
+    // It tells that it was asked, and never answers.
+    writeFileSync(at.path('credentials.sh'), 'echo $$ > "$1"; exec sleep 60 > /dev/null 2>&1\n');
+    const config = ['[default]', 'region = eu-central-1', `credential_process = sh "${at.path('credentials.sh')}" "${at.path('asked')}"`];
+    writeFileSync(at.path('config'), `${config.join('\n')}\n`);
+    const before = at.names();
+    for (const kms of ['aws:eu-central-1', 'http://127.0.0.1:9']) {
+      for (const args of [
+        ['kms', 'list-keys'],
+        ['encrypt', 'a.raw', 'b.vol'],
+        ['decrypt', 'a.vol', 'b.raw'],
+        ['read', 'a.vol'],
+      ]) {
+        const child = at.start([...args, '--kms', kms], { AWS_CONFIG_FILE: at.path('config') });
+        const end = ended(child);
+        const pid = await numberIn(at, 'asked');
+        const startMs = performance.now();
+        child.kill('SIGINT');
+        const { status, stderr } = await end;
+        const tookMs = performance.now() - startMs;
+        process.kill(pid, 'SIGKILL');
+        rmSync(at.path('asked'));
+        assert.equal(status, 130, stderr);
+        assert.match(stderr, /(Decrypt|GenerateDataKey\w+|ListKeys) .*: stopped on request\n$/);
+        assert.ok(tookMs < 5000, `${args[0]} waited for credentials`);
+        assert.deepEqual(at.names(), before);
+      }
+    }
   });
 
   test('while KMS is asked, and does not answer: at once, with nothing left', async (t) => {

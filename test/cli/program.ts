@@ -42,8 +42,8 @@ export interface Lab {
   run(args: string[], options?: RunOptions): Outcome;
   /** The same where it must succeed. @throws {Error} with its output */
   ok(args: string[], options?: RunOptions): Outcome;
-  /** Starts `volseal`; killed when the test ends. */
-  start(args: string[]): ChildProcess;
+  /** Starts `volseal`, with more in its environment where that is given; killed when the test ends. */
+  start(args: string[], env?: Record<string, string>): ChildProcess;
   /** Runs a shell line in which `volseal` is the program. */
   shell(line: string): Outcome;
 }
@@ -96,8 +96,8 @@ export function lab(test: Pick<TestContext, 'after'>): Lab {
       if (outcome.status !== 0) throw new Error(`volseal ${args.join(' ')} ended with ${outcome.status}\n${outcome.stderr}`);
       return outcome;
     },
-    start(args) {
-      const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder, env });
+    start(args, more = {}) {
+      const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder, env: { ...env, ...more } });
       children.push(child);
       return child;
     },

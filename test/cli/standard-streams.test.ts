@@ -1,7 +1,7 @@
 /** What cannot be written to standard output is a failure, whatever kind of thing that is; so is an input that holds no bytes. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { type Lab, lab, type Outcome, parsed, rootRefused } from './program.js';
 
@@ -19,8 +19,20 @@ function saysThatOutputIsFull({ status, stderr }: Outcome): void {
   assert.equal(status, 4, stderr);
   assert.match(
     stderr,
-    /^volseal: standard output: write failed: ENOSPC.*\nhint: Free some room where standard output goes, or send it elsewhere\.\n$/,
+    /^volseal: standard output: write failed: ENOSPC.*\nhint: Only the output could not be written: .* stays done\. Free some room .*\n$/,
   );
+}
+
+/** Runs `work` with a disk of this size mounted in the lab's folder small. */
+function withSmallDisk(at: Lab, bytes: number, work: () => void): void {
+  mkdirSync(at.path('small'));
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', at.path('small')]);
+  assert.equal(mounted.status, 0, String(mounted.stderr));
+  try {
+    work();
+  } finally {
+    spawnSync('umount', [at.path('small')]);
+  }
 }
 
 /** Runs `work` with a loop device over a new file of the lab; the device goes when `work` is done. */
@@ -60,18 +72,49 @@ describe('standard output', () => {
     assert.deepEqual(error.details, { errno: 'ENOSPC', syscall: 'write', path: 'standard output' });
   });
 
+  test('that takes nothing: read of any length, and no summary that claims it', (t) => {
+    const { at } = labWithVolume(t, 64 * 1024);
+    // A stream holds back up to 16 KiB: whatever ends within them fails only once everything was handed over.
+    for (const length of [1, 700, 4096, 16_383, 16_384, 16_385]) {
+      saysThatOutputIsFull(at.shell(`volseal read a.vol --length ${length} > /dev/full`));
+      const { status, stderr } = at.shell(`volseal read a.vol --length ${length} --json > /dev/full`);
+      assert.equal(status, 4, stderr);
+      const { error, ...rest } = parsed(stderr) as { error: { code: string } };
+      assert.equal(error.code, 'ERR_IO');
+      assert.deepEqual(rest, {});
+    }
+  });
+
+  test('what was done before its result could not be said stays done', (t) => {
+    const { at, image } = labWithVolume(t, 4096);
+    saysThatOutputIsFull(at.shell('volseal encrypt a.raw b.vol > /dev/full'));
+    assert.deepEqual(at.ok(['read', 'b.vol']).stdout, image);
+  });
+
+  test('that becomes the target: the volume is made, and what the shell had opened gets the result', (t) => {
+    const { at, image } = labWithVolume(t, 4096);
+    const { status, stderr } = at.shell('volseal encrypt a.raw /proc/self/fd/1 --force > junk');
+    assert.equal(status, 0, stderr);
+    assert.deepEqual(at.ok(['read', 'junk']).stdout, image);
+  });
+
   test('a file on a disk that fills up in the middle of a write: status 4, not a short file and status 0', { skip: rootRefused() }, (t) => {
     const { at } = labWithVolume(t, 4 * MIB);
-    mkdirSync(at.path('small'));
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', at.path('small')]);
-    assert.equal(mounted.status, 0, String(mounted.stderr));
-    try {
+    withSmallDisk(at, 3 * MIB, () => {
       saysThatOutputIsFull(at.shell('volseal read a.vol > small/whole.raw'));
       assert.equal(statSync(at.path('small/whole.raw')).size, 3 * MIB);
       assert.equal(at.shell('rm small/whole.raw; volseal read a.vol --length 3M > small/part.raw').status, 0);
-    } finally {
-      spawnSync('umount', [at.path('small')]);
-    }
+    });
+  });
+
+  test('a file on a disk that fills up with the last piece, however short that is', { skip: rootRefused() }, (t) => {
+    const { at } = labWithVolume(t, 5 * MIB);
+    withSmallDisk(at, 4 * MIB, () => {
+      for (const beyond of [1, 700, 4096, 16_383, 16_385]) {
+        saysThatOutputIsFull(at.shell(`volseal read a.vol --length ${4 * MIB + beyond} > small/whole.raw`));
+        assert.equal(statSync(at.path('small/whole.raw')).size, 4 * MIB);
+      }
+    });
   });
 
   test('a block device gets what is read, and one that is too small says so', { skip: rootRefused() }, (t) => {
@@ -92,6 +135,24 @@ describe('standard output', () => {
     const { at } = labWithVolume(t, 4096);
     assert.equal(at.shell('volseal info nowhere.vol 2> /dev/full').status, 4);
     assert.equal(at.shell('volseal info --colour 2> /dev/full').status, 1);
+  });
+
+  test('progress that nobody hears ends no job: its reader has left, or its disk is full', (t) => {
+    const { at } = labWithVolume(t, 4096);
+    writeFileSync(at.path('large.raw'), '');
+    truncateSync(at.path('large.raw'), 256 * MIB);
+    const job = 'volseal encrypt large.raw b.vol --force --progress --json';
+    for (const line of [
+      // The first line is read, so that there are more to come when nobody reads any more.
+      `{ ${job} 2>&1 >out; echo $? >status; } | head -1`,
+      `${job} 2>/dev/full >out; echo $? >status`,
+    ]) {
+      at.shell(line);
+      assert.equal(at.contents('status').toString(), '0\n', line);
+      const { volumeId } = parsed(at.contents('out').toString());
+      assert.equal(parsed(at.ok(['info', 'b.vol', '--json']).text).volumeId, volumeId);
+    }
+    assert.deepEqual(at.names(), ['a.raw', 'a.vol', 'b.vol', 'large.raw', 'out', 'status']);
   });
 });
 

@@ -124,7 +124,15 @@ test('a signal that has come already: KMS is not asked', async (t) => {
   const url = await serveFake(t, () => {
     requests += 1;
   });
-  await assert.rejects(attach(box.path('a.vol'), { kms: url, signal: AbortSignal.abort() }), { code: 'ERR_ABORTED' });
+  const signal = AbortSignal.abort();
+  await assert.rejects(attach(box.path('a.vol'), { kms: url, signal }), {
+    code: 'ERR_ABORTED',
+    message: `${box.path('a.vol')}: stopped on request; the volume was not attached`,
+  });
+  await assert.rejects(createVolume(box.path('b.vol'), { kms: url, signal, sizeBytes: 512 }), {
+    code: 'ERR_ABORTED',
+    message: 'stopped on request; targets are as they were before',
+  });
   assert.equal(requests, 0);
   assert.equal(native.vaultInfo().liveKeys, 0);
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { lstatSync, mkdirSync, readdirSync, readlinkSync, renameSync, symlinkSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
-import { attach, createVolume, decryptImage, encryptImage } from '../../src/index.js';
+import { attach, createVolume, decryptImage, describeVolume, encryptImage } from '../../src/index.js';
 import { type Sandbox, sandbox } from './sandbox.js';
 
 interface Linked {
@@ -86,11 +86,29 @@ describe('a target that is a symbolic link', () => {
       symlinkSync('other.vol', box.path('turned'));
       renameSync(box.path('turned'), link);
     };
-    // What it describes in the end is the file that the link leads to by then.
-    const failure = { code: 'ERR_NOT_A_VOLUME' };
-    await assert.rejects(encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, onProgress: turn }), failure);
+    const made = await encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, onProgress: turn });
     assert.ok(box.contents('other.vol').equals(other));
+    // It tells of the volume that it made, by the name it was given.
+    assert.equal(made.path, link);
+    assert.deepEqual({ ...made, path: real }, await describeVolume(real));
     await (await attach(real, { kms: box.kms })).detach();
+  });
+
+  test('its header too: described as it was made', async (t) => {
+    const { box, real } = linked(t);
+    const header = box.path('link.header');
+    writeFileSync(box.path('elsewhere/real.header'), 'old');
+    symlinkSync('elsewhere/real.header', header);
+    const turn = (): void => {
+      symlinkSync('nowhere', box.path('turned'));
+      renameSync(box.path('turned'), header);
+    };
+    const made = await createVolume(real, { kms: box.kms, force: true, header, sizeBytes: 512, onProgress: turn });
+    assert.equal(made.header, header);
+    assert.deepEqual(
+      { ...made, header: null },
+      { ...(await describeVolume(real, { header: box.path('elsewhere/real.header') })), header: null },
+    );
   });
 
   test('a job that fails leaves the link and what it leads to', async (t) => {

@@ -47,7 +47,7 @@ Napi::Value XtsTransform(const Arguments& info) {
   const uint64_t sector_bytes = WholeNumber(info[4], "sectorBytes", 512, 4096);
   const uint64_t first_unit = WholeNumber(info[5], "firstUnit", 0, kExactIntegerMax);
   if (!xts::IsSectorSize(sector_bytes)) ThrowArgument(env, "sectorBytes is not 512, 1024, 2048 or 4096");
-  if (source.size() != target.size() || source.empty() || source.size() % sector_bytes != 0) {
+  if (source.size() != target.size() || source.empty() || source.size() & (sector_bytes - 1)) {
     ThrowArgument(env, "source and target are not the same whole number of sectors");
   }
   if (source.data() != target.data()) ThrowIfOverlapping(env, source, target);
@@ -56,7 +56,7 @@ Napi::Value XtsTransform(const Arguments& info) {
   const vault::PinnedKey key = ValueOrThrow(env, vault::Vault::OfProcess().PinVolumeKey(handle));
   (encrypt ? kernel->encrypt : kernel->decrypt)(
       key.schedule(), source.data(), target.data(),
-      {first_unit, static_cast<uint32_t>(sector_bytes), source.size() / sector_bytes});
+      {first_unit, static_cast<uint32_t>(sector_bytes), source.size() >> __builtin_ctzll(sector_bytes)});
   return Napi::Value();
 }
 

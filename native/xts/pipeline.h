@@ -87,7 +87,8 @@ class Bases {
       : keys_(keys),
         work_(work),
         units_per_sector_(run.sector_bytes / kTweakUnitBytes),
-        sectors_per_batch_(kBatchBytes<Isa> / run.sector_bytes),
+        // A division would hold up the first round of every call.
+        sectors_per_batch_(kBatchBytes<Isa> >> __builtin_ctz(run.sector_bytes)),
         granules_per_sector_(run.sector_bytes / kGranuleBytes<Isa>),
         sectors_to_encrypt_(run.sector_count),
         unit_(run.first_unit) {
@@ -203,13 +204,13 @@ VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, 
   const RoundKeys& keys = kDirection == Direction::kEncrypt ? schedule.data_encrypt : schedule.data_decrypt;
   Bases<Isa, kRounds> bases(schedule.tweak_encrypt, run, work);
   typename Isa::Base next_bases[kInFlight] = {};
+  size_t granules_left = run.sector_count * (run.sector_bytes / kGranuleBytes<Isa>);
 #pragma GCC unroll 2
-  for (size_t granule = 0; granule < kInFlight; ++granule) {
+  for (size_t granule = 0; granule < kInFlight && granule < granules_left; ++granule) {
     typename Isa::Tweaks series(bases.Next());
 #pragma GCC unroll 8
     for (int i = 0; i < kVectorsPerGranule; ++i) work.turns[0].tweaks[granule * kVectorsPerGranule + i] = series.Next();
   }
-  size_t granules_left = run.sector_count * (run.sector_bytes / kGranuleBytes<Isa>);
   size_t group = 0;
   for (; granules_left >= kInFlight; granules_left -= kInFlight) {
 #pragma GCC unroll 2

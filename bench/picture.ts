@@ -34,7 +34,12 @@ export function kernelPicture(report: KernelReport): string {
     // The width of a text is guessed where there is no browser: said here, so that the two do not run into each other.
     legend: { right: 20, top: 14, itemGap: 20, textStyle: { width: 150, color: '#222' }, data: MEASURED_SECTOR_SIZES.map(seriesName) },
     grid: { left: 60, right: 150, top: 90, bottom: 50 },
-    xAxis: { type: 'category', data: names, axisTick: { show: false }, axisLabel: { interval: 0, color: '#222' } },
+    xAxis: {
+      type: 'category',
+      data: names,
+      axisTick: { show: false },
+      axisLabel: { interval: 0, color: '#222', formatter: (name: string) => name.replace(', ', ',\n') },
+    },
     yAxis: { type: 'value', name: 'GB/s', max: topOf(report, shown), nameTextStyle: { color: '#222' }, axisLabel: { color: '#222' } },
     series: MEASURED_SECTOR_SIZES.map((sectorBytes, index) => ({
       type: 'bar',

@@ -11,7 +11,7 @@
 // A group never asks which sector it belongs to, so one inner loop serves every sector size.
 //
 // Isa has: Vector; kLanes (16-byte blocks a vector); kGranulesInFlight; kKeyLag; kPrefetchBytes; kCanStream; Load,
-// Store, Stream, Fence, Prefetch, Keep; LoadKey; Units (sector numbers as blocks); Open, Round, Closing, LoadClosing,
+// Store, Stream, Fence, Keep; LoadKey; Units (sector numbers as blocks); Open, Round, Closing, LoadClosing,
 // Close; Base, LoadBase, NextGranule (the base behind a base, in one sector), Tweaks (of one granule, in order);
 // ClearRegisters.
 //
@@ -45,6 +45,27 @@ template <typename Isa>
 constexpr size_t kBatchBytes = kGranuleBytes<Isa>* kGranulesPerBatch;
 template <typename Isa>
 constexpr size_t kSectorsPerBatchMax = kBatchBytes<Isa> / 512;
+
+// How far to shift both halves of a base to get the eight vectors of its granule: lane l of vector i is
+// base * x^(kLanes * i + l). x86's variable shifts take `left` as it is, and `right`, 64 less it, for the bits that
+// leave (which are none for a count of 64, as x^0 needs).
+template <int kLanes>
+struct alignas(16 * kLanes) ShiftCounts {
+  uint64_t left[kVectorsPerGranule][2 * kLanes];
+  uint64_t right[kVectorsPerGranule][2 * kLanes];
+};
+
+template <int kLanes>
+constexpr ShiftCounts<kLanes> MakeShiftCounts() {
+  ShiftCounts<kLanes> counts = {};
+  for (int vector = 0; vector < kVectorsPerGranule; ++vector) {
+    for (int half = 0; half < 2 * kLanes; ++half) {
+      counts.left[vector][half] = kLanes * vector + half / 2;
+      counts.right[vector][half] = 64 - counts.left[vector][half];
+    }
+  }
+  return counts;
+}
 
 // What lies on the stack while sectors are transformed, wiped at the end: of two batches and two groups by turns.
 template <typename Isa>
@@ -171,7 +192,7 @@ VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Ve
         const int vector = granule * kVectorsPerGranule + step;
         next_tweaks[vector] = series[granule].Next();
         if (vector * kVectorBytes<Isa> % 64 == 0) {
-          Isa::Prefetch(source + vector * kVectorBytes<Isa> + Isa::kPrefetchBytes);
+          __builtin_prefetch(source + vector * kVectorBytes<Isa> + Isa::kPrefetchBytes);
         }
       }
     }
@@ -288,7 +309,7 @@ void RunRoundsOnly(size_t byte_count) {
 template <typename Isa>
 void StreamCopy(const uint8_t* source, uint8_t* target, size_t byte_count) {
   for (size_t done = 0; done < byte_count; done += kVectorBytes<Isa>) {
-    if (done % 64 == 0) Isa::Prefetch(source + done + Isa::kPrefetchBytes);
+    if (done % 64 == 0) __builtin_prefetch(source + done + Isa::kPrefetchBytes);
     Isa::Stream(target + done, Isa::Load(source + done));
   }
   Isa::Fence();

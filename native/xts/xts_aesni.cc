@@ -29,9 +29,6 @@ struct Aesni {
     _mm_stream_si128(reinterpret_cast<__m128i*>(to), vector);
   }
   VOLSEAL_INLINE static void Fence() { _mm_sfence(); }
-  VOLSEAL_INLINE static void Prefetch(const uint8_t* from) {
-    _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0);
-  }
   VOLSEAL_INLINE static void Keep(Vector& vector) { asm volatile("" : "+x"(vector)); }
 
   // The barrier behind the load keeps the key in its register for all vectors of the round; the one before it keeps

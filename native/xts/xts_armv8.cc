@@ -27,7 +27,6 @@ struct Armv8 {
   VOLSEAL_INLINE static void Store(uint8_t* to, Vector vector) { vst1q_u8(to, vector); }
   VOLSEAL_INLINE static void Stream(uint8_t* to, Vector vector) { Store(to, vector); }
   VOLSEAL_INLINE static void Fence() {}
-  VOLSEAL_INLINE static void Prefetch(const uint8_t* from) { __builtin_prefetch(from); }
   VOLSEAL_INLINE static void Keep(Vector& vector) { asm volatile("" : "+w"(vector)); }
 
   // The barrier behind the load keeps the key in its register for all vectors of the round; the one before it keeps

@@ -14,24 +14,7 @@
 namespace volseal::xts {
 namespace {
 
-// Shift counts of the eight vectors of a granule: lane l of vector i is base * x^(2i + l).
-struct alignas(32) ShiftCounts {
-  uint64_t left[kVectorsPerGranule][4];
-  uint64_t right[kVectorsPerGranule][4];
-};
-
-constexpr ShiftCounts MakeShiftCounts() {
-  ShiftCounts counts = {};
-  for (int vector = 0; vector < kVectorsPerGranule; ++vector) {
-    for (int half = 0; half < 4; ++half) {
-      counts.left[vector][half] = 2 * vector + half / 2;
-      counts.right[vector][half] = 64 - counts.left[vector][half];
-    }
-  }
-  return counts;
-}
-
-constexpr ShiftCounts kShifts = MakeShiftCounts();
+constexpr ShiftCounts<2> kShifts = MakeShiftCounts<2>();
 
 struct Vaes256 {
   using Vector = __m256i;
@@ -52,9 +35,6 @@ struct Vaes256 {
     _mm_stream_si128(halves + 1, _mm256_extracti128_si256(vector, 1));
   }
   VOLSEAL_INLINE static void Fence() { _mm_sfence(); }
-  VOLSEAL_INLINE static void Prefetch(const uint8_t* from) {
-    _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0);
-  }
   VOLSEAL_INLINE static void Keep(Vector& vector) { asm volatile("" : "+x"(vector)); }
 
   // The barrier behind the load keeps the key in its register for all vectors of the round; the one before it keeps

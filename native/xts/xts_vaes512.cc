@@ -16,25 +16,7 @@
 namespace volseal::xts {
 namespace {
 
-// Shift counts of the eight vectors of a granule: lane l of vector i is base * x^(4i + l). _mm512_sllv_epi64 takes them
-// as they are, _mm512_srlv_epi64 as 64 less them (which gives 0 for a count of 64, as x^0 needs).
-struct alignas(64) ShiftCounts {
-  uint64_t left[kVectorsPerGranule][8];
-  uint64_t right[kVectorsPerGranule][8];
-};
-
-constexpr ShiftCounts MakeShiftCounts() {
-  ShiftCounts counts = {};
-  for (int vector = 0; vector < kVectorsPerGranule; ++vector) {
-    for (int half = 0; half < 8; ++half) {
-      counts.left[vector][half] = 4 * vector + half / 2;
-      counts.right[vector][half] = 64 - counts.left[vector][half];
-    }
-  }
-  return counts;
-}
-
-constexpr ShiftCounts kShifts = MakeShiftCounts();
+constexpr ShiftCounts<4> kShifts = MakeShiftCounts<4>();
 
 struct Vaes512 {
   using Vector = __m512i;
@@ -55,9 +37,6 @@ struct Vaes512 {
     _mm_stream_si128(quarters + 3, _mm512_extracti32x4_epi32(vector, 3));
   }
   VOLSEAL_INLINE static void Fence() { _mm_sfence(); }
-  VOLSEAL_INLINE static void Prefetch(const uint8_t* from) {
-    _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0);
-  }
   VOLSEAL_INLINE static void Keep(Vector& vector) { asm volatile("" : "+v"(vector)); }
 
   // The barrier behind the load keeps the key in its register for all vectors of the round; the one before it keeps

@@ -37,20 +37,27 @@ function progressEvents(): ProgressReport {
   };
 }
 
-function progressBar(signal: AbortSignal): ProgressReport {
+/** A bar on standard error. */
+export interface Bar {
+  /** Draws it, unless it has ended. `values` are for the names in its format. */
+  show(done: number, total: number, values?: object): void;
+  /** Leaves the terminal as it was. */
+  end(): void;
+}
+
+/** A bar that is drawn when there is something to show. @param signal ends it at once, so that what is said next has a line of its own */
+export function openBar(look: cliProgress.Options, signal: AbortSignal): Bar {
   const bar = new cliProgress.SingleBar(
     {
-      format: '{percentage}% {bar} {done} of {size}  {rate}/s  {left} left',
       barsize: 30,
-      autopadding: true,
       hideCursor: true,
       // The signals are ours: `end` restores the terminal.
       gracefulExit: false,
       stream: process.stderr,
+      ...look,
     },
     cliProgress.Presets.shades_classic,
   );
-  const rateAt = rateMeter();
   let state: 'waiting' | 'drawn' | 'ended' = 'waiting';
   const end = (): void => {
     if (state === 'drawn') bar.stop();
@@ -58,20 +65,30 @@ function progressBar(signal: AbortSignal): ProgressReport {
   };
   signal.addEventListener('abort', end);
   return {
-    onProgress({ doneBytes, totalBytes }) {
+    show(done, total, values = {}) {
       if (state === 'ended') return;
+      if (state === 'drawn') bar.update(done, values);
+      else bar.start(total, done, values);
+      state = 'drawn';
+    },
+    end,
+  };
+}
+
+function progressBar(signal: AbortSignal): ProgressReport {
+  const bar = openBar({ format: '{percentage}% {bar} {done} of {size}  {rate}/s  {left} left', autopadding: true }, signal);
+  const rateAt = rateMeter();
+  return {
+    onProgress({ doneBytes, totalBytes }) {
       const rate = rateAt(doneBytes, performance.now());
-      const values = {
+      bar.show(doneBytes, totalBytes, {
         done: humanSize(doneBytes),
         size: humanSize(totalBytes),
         rate: humanSize(Math.round(rate)),
         left: timeLeft(totalBytes - doneBytes, rate),
-      };
-      if (state === 'drawn') bar.update(doneBytes, values);
-      else bar.start(totalBytes, doneBytes, values);
-      state = 'drawn';
+      });
     },
-    end,
+    end: bar.end,
   };
 }
 

@@ -1,8 +1,8 @@
 /** `volseal bench`: how fast the cipher is on this machine, beside what the machine could do at all. */
-import cliProgress from 'cli-progress';
 import { Command } from 'commander';
 import { type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
+import { openBar } from '../progress.js';
 
 /** The command; `session` is what it runs with. */
 export function benchCommand({ output, signal }: Session): Command {
@@ -25,34 +25,9 @@ export function benchCommand({ output, signal }: Session): Command {
       import('../../bench/kernels.js'),
       import('../../bench/tables.js'),
     ]);
-    const progress = output.json || !process.stderr.isTTY ? undefined : progressBar(signal);
-    const report = await measureKernels(quickPlan(), { signal, onTurn: progress?.onTurn }).finally(() => progress?.end());
+    const look = { format: 'measuring {bar} {percentage}%', clearOnComplete: true };
+    const bar = output.json || !process.stderr.isTTY ? undefined : openBar(look, signal);
+    const report = await measureKernels(quickPlan(), { signal, onTurn: bar?.show }).finally(() => bar?.end());
     output.result(report, reportLines(report));
   });
-}
-
-/** A bar on standard error that leaves its line empty. */
-function progressBar(signal: AbortSignal): { onTurn: (done: number, total: number) => void; end: () => void } {
-  const bar = new cliProgress.SingleBar(
-    // The signals are ours: `end` restores the terminal.
-    { format: 'measuring {bar} {percentage}%', barsize: 30, hideCursor: true, clearOnComplete: true, gracefulExit: false },
-    cliProgress.Presets.shades_classic,
-  );
-  let state: 'waiting' | 'drawn' | 'ended' = 'waiting';
-  const end = (): void => {
-    if (state === 'drawn') bar.stop();
-    state = 'ended';
-  };
-  // At once, so that what is said next has a line of its own.
-  signal.addEventListener('abort', end);
-  return {
-    onTurn(done, total) {
-      if (state === 'waiting') {
-        bar.start(total, 0);
-        state = 'drawn';
-      }
-      if (state === 'drawn') bar.update(done);
-    },
-    end,
-  };
 }

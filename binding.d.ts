@@ -216,26 +216,58 @@ export function deviceClose(device: DeviceHandle): boolean;
 
 export interface TransformOptions {
   key: KeyHandle;
-  encrypt: boolean;
-  /** -1: the source is zeros (a new volume). */
+  /** `compare` decrypts the source and looks where the target differs; the target is only read. */
+  mode: 'encrypt' | 'decrypt' | 'compare';
+  /** A regular file, a block device, or (encrypt) a stream; -1: zeros (a new volume). */
   sourceFd: number;
+  /** -1: a stream (pipe, socket, terminal, or a file from where it stands), read once and in order. It must end with the image. */
   sourceOffsetBytes: number;
-  /** Bytes the source has; between this and `sizeBytes` (less than one sector) the source counts as zeros, or the target is cut. */
+  /** Bytes the source has; between this and `targetBytes` (less than one sector) the source counts as zeros, or the target is cut. */
   sourceBytes: number;
+  /** A regular file, a block device, or (decrypt) a stream. */
   targetFd: number;
+  /** -1: a stream, which gets the bytes in order. */
   targetOffsetBytes: number;
   /** Bytes written to the target. */
   targetBytes: number;
   sectorBytes: number;
+  /** Where to begin, a multiple of 1 MiB: an earlier transform has done what lies before. 0 where one side is a stream. */
+  startByte: number;
+  /** The source is a sparse volume: a sector of nothing but zeros is zeros, not ciphertext. Not for `encrypt`. */
+  sparseSource: boolean;
+  /** Leaves out 4096-byte blocks of plaintext that are zeros: for a regular file as target, which must read as zeros there. */
+  sparseTarget: boolean;
+  /** Hashes the plaintext of the image on the way. `startByte` must be 0. */
+  digest: boolean;
+}
+
+/** How far a transform has come. */
+export interface TransformProgress {
+  /** Bytes of the image that are done, in whatever order. */
+  doneBytes: number;
+  /** Everything before this byte is done: written, though perhaps not yet on the disk. */
+  safeBytes: number;
 }
 
 /**
  * Opens a transform of a whole image from file to file: encrypt reads `sourceBytes` and pads to `targetBytes` with zeros, decrypt
- * reads `sourceBytes` (whole sectors) and writes the first `targetBytes`. O_DIRECT where the file systems take it. Sets room for the
- * target aside at once, so that a full disk (ENOSPC) is known before the work.
+ * reads `sourceBytes` (whole sectors) and writes the first `targetBytes`. O_DIRECT where the file systems take it and the page cache does not hold the source
+ * already. Unless it is to be sparse, room for the target is set aside at once, so that a full disk (ENOSPC) is known before the work.
  * @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE`
  */
 export function transformOpen(options: TransformOptions): TransformHandle;
-/** Transforms one range, in multiples of 1 MiB but for the end of the image. Safe from several threads at once. */
-export function transformRange(transform: TransformHandle, startByte: number, lengthBytes: number): void;
+/**
+ * Works on the image with `lanes` threads (1 to 16) for about `milliseconds`, or until a call of another thread has failed. Any number of
+ * calls may run side by side: they share what is left.
+ * @returns whether there is more to do
+ * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image, or goes on behind it), `ERR_KEY_GONE`, `ERR_STATE_DETACHED` (stopped or closed)
+ */
+export function transformRun(transform: TransformHandle, lanes: number, milliseconds: number): boolean;
+export function transformProgress(transform: TransformHandle): TransformProgress;
+/** Ends calls under way within 100 ms, those that wait for a pipe too. */
+export function transformStop(transform: TransformHandle): void;
+/** SHA-256 of the image's plaintext, once all is done. @throws `ERR_ARGUMENT` it was not asked for, or is not complete */
+export function transformDigest(transform: TransformHandle): Buffer;
+/** Of a `compare`: where the first difference found so far begins (the first of all once all is done), undefined where there is none. */
+export function transformDifference(transform: TransformHandle): number | undefined;
 export function transformClose(transform: TransformHandle): boolean;

@@ -58,8 +58,10 @@ export const KMS_SERVER_CONNECTIONS_MAX = 256;
 /** Address space for the embedded KMS's store, some hundred thousand keys; the file grows as they come. */
 export const KMS_STORE_BYTES_MAX = 256 * 1024 * 1024;
 
-/** One task of a whole-image transform: large enough that a disk streams, small enough that progress moves and Ctrl-C is quick. */
-export const IMAGE_RANGE_BYTES = 8 * 1024 * 1024;
+/** Native threads that work on a whole image, all tasks together: a disk wants several requests at once, and each has a buffer of 1 MiB. */
+export const IMAGE_LANES = 4;
+/** One task of a whole-image transform: Ctrl-C is seen, progress moves and other volumes get their turn between two. */
+export const IMAGE_SLICE_MS = 50;
 /** One read or write task of an attached volume; longer requests are cut into several. */
 export const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
 /** What `volseal read` and `volseal write` hold of a stream at once. */

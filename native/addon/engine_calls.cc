@@ -1,4 +1,7 @@
 // The engine's part of binding.d.ts.
+#include <chrono>
+#include <optional>
+
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "base/handle_table.h"
@@ -11,6 +14,9 @@ namespace {
 
 using engine::Device;
 using engine::ImageTransform;
+
+constexpr uint64_t kLanesMax = 16;
+constexpr uint64_t kRunMillisecondsMax = 60'000;
 
 // The process's, as the vault is: a handle opened in one thread is good in every other.
 using DeviceTable = HandleTable<Device, HandleKind::kDevice>;
@@ -97,30 +103,71 @@ Napi::Value DeviceFlush(const Arguments& info) {
 
 Napi::Value DeviceClose(const Arguments& info) { return Close(Devices(), info); }
 
+engine::TransformMode ModeOf(const Napi::Value& value) {
+  const std::string mode = TextOf(value, "mode");
+  if (mode == "encrypt") return engine::TransformMode::kEncrypt;
+  if (mode == "decrypt") return engine::TransformMode::kDecrypt;
+  if (mode != "compare") ThrowArgument(value.Env(), "mode is not encrypt, decrypt or compare");
+  return engine::TransformMode::kCompare;
+}
+
+bool IsMinusOne(const Napi::Value& value) { return value.IsNumber() && value.As<Napi::Number>().DoubleValue() == -1; }
+
+// Where an image begins in its file; -1 is a stream.
+std::optional<uint64_t> PlaceOf(const Napi::Value& value, const char* what) {
+  if (IsMinusOne(value)) return std::nullopt;
+  return WholeNumber(value, what, 0, kExactIntegerMax);
+}
+
 Napi::Value TransformOpen(const Arguments& info) {
   const Napi::Object from = OptionsOf(info[0]);
   const Napi::Value source_fd = from.Get("sourceFd");
-  const bool from_zeros = source_fd.IsNumber() && source_fd.As<Napi::Number>().DoubleValue() == -1;
   const engine::ImageTransformOptions options = {
       .key = HandleOf(from.Get("key"), "key"),
-      .encrypt = BooleanOf(from.Get("encrypt"), "encrypt"),
-      .source_fd = from_zeros ? -1 : FileDescriptor(source_fd, "sourceFd"),
-      .source_offset_bytes = WholeNumber(from.Get("sourceOffsetBytes"), "sourceOffsetBytes", 0, kExactIntegerMax),
+      .mode = ModeOf(from.Get("mode")),
+      .source_fd = IsMinusOne(source_fd) ? -1 : FileDescriptor(source_fd, "sourceFd"),
+      .source_offset_bytes = PlaceOf(from.Get("sourceOffsetBytes"), "sourceOffsetBytes"),
       .source_bytes = WholeNumber(from.Get("sourceBytes"), "sourceBytes", 0, kExactIntegerMax),
       .target_fd = FileDescriptor(from.Get("targetFd"), "targetFd"),
-      .target_offset_bytes = WholeNumber(from.Get("targetOffsetBytes"), "targetOffsetBytes", 0, kExactIntegerMax),
+      .target_offset_bytes = PlaceOf(from.Get("targetOffsetBytes"), "targetOffsetBytes"),
       .target_bytes = WholeNumber(from.Get("targetBytes"), "targetBytes", 0, kExactIntegerMax),
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
+      .start_byte = WholeNumber(from.Get("startByte"), "startByte", 0, kExactIntegerMax),
+      .sparse_source = BooleanOf(from.Get("sparseSource"), "sparseSource"),
+      .sparse_target = BooleanOf(from.Get("sparseTarget"), "sparseTarget"),
+      .digest = BooleanOf(from.Get("digest"), "digest"),
   };
   return Add(info.Env(), Transforms(), ImageTransform::Open(options));
 }
 
-Napi::Value TransformRange(const Arguments& info) {
+Napi::Value TransformRun(const Arguments& info) {
   const auto transform = Find(Transforms(), info[0]);
-  const uint64_t start = WholeNumber(info[1], "startByte", 0, kExactIntegerMax);
-  const uint64_t length = WholeNumber(info[2], "lengthBytes", 1, kExactIntegerMax);
-  ThrowUnlessOk(info.Env(), transform->Run(start, length));
+  const size_t lanes = WholeNumber(info[1], "lanes", 1, kLanesMax);
+  const std::chrono::milliseconds time(WholeNumber(info[2], "milliseconds", 1, kRunMillisecondsMax));
+  return Napi::Boolean::New(info.Env(), ValueOrThrow(info.Env(), transform->Run(lanes, time)));
+}
+
+Napi::Value TransformProgress(const Arguments& info) {
+  const auto transform = Find(Transforms(), info[0]);
+  Napi::Object progress = Napi::Object::New(info.Env());
+  progress.Set("doneBytes", static_cast<double>(transform->done_bytes()));
+  progress.Set("safeBytes", static_cast<double>(transform->safe_bytes()));
+  return progress;
+}
+
+Napi::Value TransformStop(const Arguments& info) {
+  Find(Transforms(), info[0])->Stop();
   return info.Env().Undefined();
+}
+
+Napi::Value TransformDigest(const Arguments& info) {
+  const auto digest = ValueOrThrow(info.Env(), Find(Transforms(), info[0])->TakeDigest());
+  return Napi::Buffer<uint8_t>::Copy(info.Env(), digest.data(), digest.size());
+}
+
+Napi::Value TransformDifference(const Arguments& info) {
+  const std::optional<uint64_t> at = Find(Transforms(), info[0])->difference();
+  return at ? Napi::Value(Napi::Number::New(info.Env(), static_cast<double>(*at))) : info.Env().Undefined();
 }
 
 Napi::Value TransformClose(const Arguments& info) { return Close(Transforms(), info); }
@@ -136,7 +183,11 @@ void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<DeviceFlush>(env, exports, "deviceFlush");
   Export<DeviceClose>(env, exports, "deviceClose");
   Export<TransformOpen>(env, exports, "transformOpen");
-  Export<TransformRange>(env, exports, "transformRange");
+  Export<TransformRun>(env, exports, "transformRun");
+  Export<TransformProgress>(env, exports, "transformProgress");
+  Export<TransformStop>(env, exports, "transformStop");
+  Export<TransformDigest>(env, exports, "transformDigest");
+  Export<TransformDifference>(env, exports, "transformDifference");
   Export<TransformClose>(env, exports, "transformClose");
 }
 

@@ -3,127 +3,305 @@
 #include <algorithm>
 #include <cerrno>
 #include <string>
+#include <system_error>
+#include <thread>
 
-#include "engine/aligned_buffer.h"
-#include "engine/file.h"
+#include "engine/zeros.h"
 #include "xts/dispatch.h"
 
 namespace volseal::engine {
 namespace {
 
-// What nearly every O_DIRECT takes: page-sized, page-aligned requests. Where one wants more, the piece goes the
-// buffered way.
-constexpr uint64_t kDirectAlignment = 4096;
+// Blocks of a file system: smaller holes would save nothing.
+constexpr size_t kHoleBytes = 4096;
+constexpr size_t kSectorsMax = kBufferBytes / 512;
 
 uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
-Status Closed() { return Failure(Code::kDetached, "the transform is closed"); }
+Status Stopped() { return Failure(Code::kDetached, "the transform was stopped"); }
 
-}  // namespace
-
-Status ImageTransform::Side::Read(uint64_t position, MutableBytes target) const {
-  if (TakesDirect(position, target.size())) {
-    Status status = ReadAt(direct.get(), position, target);
-    if (status.error_number != EINVAL) return status;
-  }
-  return ReadAt(buffered.get(), position, target);
-}
-
-Status ImageTransform::Side::Write(uint64_t position, Bytes source) const {
-  if (TakesDirect(position, source.size())) {
-    Status status = WriteAt(direct.get(), position, source);
-    if (status.error_number != EINVAL) return status;
-  }
-  return WriteAt(buffered.get(), position, source);
-}
-
-bool ImageTransform::Side::TakesDirect(uint64_t position, size_t length) const {
-  return direct.valid() && (position | length) % kDirectAlignment == 0;
-}
-
-Result<ImageTransform::Side> ImageTransform::OpenSide(int fd, uint64_t offset_bytes, Access access) {
-  // Duplicated first: the caller's number may be another file a moment later.
-  auto buffered = Duplicate(fd);
-  if (!buffered.ok()) return buffered.status();
-  auto size = CheckFile(buffered.value().get(), access);
-  if (!size.ok()) return size.status();
-  UniqueFd direct = ReopenDirect(buffered.value().get(), access != Access::kRead);
-  return Side{std::move(buffered.value()), std::move(direct), offset_bytes, size.value()};
-}
-
-Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransformOptions& options) {
+Status CheckOptions(const ImageTransformOptions& options) {
   const uint64_t sector_bytes = options.sector_bytes;
   if (!xts::IsSectorSize(sector_bytes))
     return Failure(Code::kArgument, "the sector size is not 512, 1024, 2048 or 4096");
+  const bool encrypts = options.mode == TransformMode::kEncrypt;
   // The side that holds ciphertext has whole sectors; the other one ends within the last of them.
-  const uint64_t cipher_bytes = options.encrypt ? options.target_bytes : options.source_bytes;
-  const uint64_t plain_bytes = options.encrypt ? options.source_bytes : options.target_bytes;
-  if (plain_bytes == 0 || cipher_bytes != RoundUp(plain_bytes, sector_bytes)) {
-    return Failure(Code::kArgument, "source and target differ by more than the filling of the last sector");
-  }
-  const bool from_zeros = options.source_fd == -1;
-  if (from_zeros && !options.encrypt) return Failure(Code::kArgument, "only encryption can start from zeros");
-  Side source;
-  if (!from_zeros) {
-    auto opened = OpenSide(options.source_fd, options.source_offset_bytes, Access::kRead);
-    if (!opened.ok()) return opened.status();
-    source = std::move(opened.value());
-    if (options.source_offset_bytes > source.size_bytes ||
-        options.source_bytes > source.size_bytes - options.source_offset_bytes) {
-      return Failure(Code::kArgument, "the source has " + std::to_string(source.size_bytes) + " bytes, too few");
-    }
-  }
-  auto target = OpenSide(options.target_fd, options.target_offset_bytes, Access::kReadWrite);
-  if (!target.ok()) return target.status();
-  if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
-  if (Status status = Preallocate(target.value().buffered.get(), options.target_offset_bytes, options.target_bytes);
-      !status.ok())
-    return status;
-  return std::shared_ptr<ImageTransform>(new ImageTransform(options, std::move(source), std::move(target.value())));
-}
-
-Status ImageTransform::Run(uint64_t start, uint64_t length) {
-  const std::shared_lock alive(lifetime_);
-  if (closed_) return Closed();
-  const uint64_t end_of_image = options_.target_bytes;
-  const bool inside = start < end_of_image && length > 0 && length <= end_of_image - start;
-  if (!inside || start % kBufferBytes != 0 || (length % kBufferBytes != 0 && start + length != end_of_image)) {
-    return Failure(Code::kArgument, "a range of a transform begins at a whole MiB, and ends at one or with the image");
-  }
-  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
-  if (!key.ok()) return key.status();
-  uint8_t* const buffer = ThreadBuffer();
-  if (!buffer) return SystemFailure(ENOMEM, "aligned_alloc");
-  for (uint64_t done = 0; done < length; done += kBufferBytes) {
-    const size_t piece = static_cast<size_t>(std::min<uint64_t>(length - done, kBufferBytes));
-    if (Status status = RunPiece(key.value().schedule(), start + done, piece, buffer); !status.ok()) return status;
-  }
+  const uint64_t cipher_bytes = encrypts ? options.target_bytes : options.source_bytes;
+  const uint64_t plain_bytes = encrypts ? options.source_bytes : options.target_bytes;
+  if (plain_bytes == 0 || cipher_bytes != RoundUp(plain_bytes, sector_bytes))
+    return Failure(Code::kArgument, "the image does not end within the last sector of the volume");
+  const bool in = !options.source_offset_bytes;
+  const bool out = !options.target_offset_bytes;
+  if ((in && !encrypts) || (out && options.mode != TransformMode::kDecrypt))
+    return Failure(Code::kArgument, "only the plaintext of an image can be a stream");
+  if (options.start_byte % kBufferBytes != 0 || options.start_byte > options.target_bytes)
+    return Failure(Code::kArgument, "a transform begins at a whole MiB of the image");
+  if (options.start_byte > 0 && (in || out || options.digest))
+    return Failure(Code::kArgument, "a stream or a hash begins with the image");
+  if (options.sparse_source && encrypts) return Failure(Code::kArgument, "only ciphertext has sectors without a key");
+  if (options.sparse_target && (out || options.mode == TransformMode::kCompare))
+    return Failure(Code::kArgument, "only a regular file can be left sparse");
   return Ok();
 }
 
-Status ImageTransform::RunPiece(const xts::KeySchedule& key, uint64_t start, size_t length, uint8_t* buffer) const {
-  const size_t sectors = RoundUp(length, options_.sector_bytes) / options_.sector_bytes;
-  const size_t whole = sectors * options_.sector_bytes;
-  const size_t available = static_cast<size_t>(std::min<uint64_t>(whole, options_.source_bytes - start));
-  if (source_.buffered.valid()) {
-    const uint64_t position = source_.offset_bytes + start;
-    if (Status status = source_.Read(position, {buffer, available}); !status.ok()) return status;
-    std::memset(buffer + available, 0, whole - available);
-  } else {
-    std::memset(buffer, 0, whole);
+}  // namespace
+
+Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransformOptions& options) {
+  if (Status status = CheckOptions(options); !status.ok()) return status;
+  ImageFile source;
+  ImageStream in;
+  if (options.source_fd >= 0 && options.source_offset_bytes) {
+    auto opened = ImageFile::Open(options.source_fd, *options.source_offset_bytes, Access::kRead);
+    if (!opened.ok()) return opened.status();
+    source = std::move(opened.value());
+    if (options.source_bytes > source.size_bytes())
+      return Failure(Code::kArgument, "the source has " + std::to_string(source.size_bytes()) + " bytes, too few");
+  } else if (options.source_fd >= 0) {
+    auto opened = ImageStream::Open(options.source_fd, Access::kRead);
+    if (!opened.ok()) return opened.status();
+    in = std::move(opened.value());
   }
-  const xts::Kernel& kernel = xts::ActiveKernel();
-  (options_.encrypt ? kernel.encrypt : kernel.decrypt)(key, buffer, buffer,
-                                                       {start / xts::kTweakUnitBytes, options_.sector_bytes, sectors});
-  const uint64_t position = target_.offset_bytes + start;
-  return target_.Write(position, {buffer, length});
+  ImageFile target;
+  ImageStream out;
+  const bool compares = options.mode == TransformMode::kCompare;
+  if (options.target_offset_bytes) {
+    auto opened =
+        ImageFile::Open(options.target_fd, *options.target_offset_bytes, compares ? Access::kRead : Access::kReadWrite);
+    if (!opened.ok()) return opened.status();
+    target = std::move(opened.value());
+    if (compares && target.size_bytes() < options.target_bytes)
+      return Failure(Code::kArgument, "the target has " + std::to_string(target.size_bytes()) + " bytes, too few");
+    if (options.sparse_target && !target.is_regular())
+      return Failure(Code::kArgument, "only a regular file can be left sparse");
+  } else {
+    auto opened = ImageStream::Open(options.target_fd, Access::kWrite);
+    if (!opened.ok()) return opened.status();
+    out = std::move(opened.value());
+  }
+  if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
+  if (target.valid() && !compares) {
+    Status status = options.sparse_target ? target.Extend(options.target_bytes) : target.Reserve(options.target_bytes);
+    if (!status.ok()) return status;
+  }
+  return std::shared_ptr<ImageTransform>(
+      new ImageTransform(options, std::move(source), std::move(target), std::move(in), std::move(out)));
+}
+
+ImageTransform::ImageTransform(const ImageTransformOptions& options, ImageFile source, ImageFile target, ImageStream in,
+                               ImageStream out)
+    : options_(options),
+      encrypts_(options.mode == TransformMode::kEncrypt),
+      in_turns_(options.digest || out.valid()),
+      source_(std::move(source)),
+      target_(std::move(target)),
+      in_(std::move(in)),
+      out_(std::move(out)),
+      queue_(options.start_byte, options.target_bytes, kBufferBytes) {}
+
+Result<bool> ImageTransform::Run(size_t lanes, std::chrono::milliseconds time) {
+  const std::shared_lock alive(lifetime_);
+  if (closed_) return Stopped();
+  const Clock::time_point end = Clock::now() + time;
+  std::vector<Status> outcomes(lanes);
+  const auto run = [&](size_t lane) {
+    outcomes[lane] = RunLane(end);
+    if (!outcomes[lane].ok()) queue_.Fail();
+  };
+  std::vector<std::thread> threads;
+  for (size_t lane = 1; lane < lanes; ++lane) {
+    try {
+      threads.emplace_back(run, lane);
+    } catch (const std::system_error&) {
+      break;  // no more threads to be had: fewer lanes do the same
+    }
+  }
+  run(0);
+  for (std::thread& thread : threads) thread.join();
+  // The failure itself rather than the stop that it brought upon the others.
+  std::stable_partition(outcomes.begin(), outcomes.end(),
+                        [](const Status& outcome) { return !outcome.ok() && outcome.code != Code::kDetached; });
+  for (Status& outcome : outcomes) {
+    if (!outcome.ok()) return std::move(outcome);
+  }
+  if (queue_.stopped()) return Stopped();
+  return queue_.HasMore();
+}
+
+Status ImageTransform::RunLane(Clock::time_point end) {
+  AlignedBuffer buffer = BorrowBuffer();
+  AlignedBuffer other = options_.mode == TransformMode::kCompare ? BorrowBuffer() : nullptr;
+  if (!buffer || (options_.mode == TransformMode::kCompare && !other)) return SystemFailure(ENOMEM, "aligned_alloc");
+  Status status;
+  while (status.ok() && Clock::now() < end) {
+    auto piece = NextPiece({buffer.get(), kBufferBytes});
+    if (!piece.ok()) {
+      status = piece.status();
+      break;
+    }
+    if (!piece.value()) break;
+    status = Transform(*piece.value(), {buffer.get(), kBufferBytes}, {other.get(), other ? kBufferBytes : 0});
+  }
+  GiveBack(std::move(buffer));
+  if (other) GiveBack(std::move(other));
+  return status;
+}
+
+Result<std::optional<Piece>> ImageTransform::NextPiece(MutableBytes buffer) {
+  if (!in_.valid()) return queue_.Take();
+  const std::lock_guard one_reader(in_mutex_);
+  const std::optional<Piece> piece = queue_.Take();
+  if (!piece) return piece;
+  const uint64_t available = std::min<uint64_t>(piece->length, options_.source_bytes - piece->start);
+  const auto stopped = [this] { return queue_.stopped(); };
+  Status status = in_.Read(piece->start, buffer.first(available), stopped);
+  const uint64_t read_to = piece->start + available;
+  if (status.ok() && read_to == options_.source_bytes) status = in_.ExpectEnd(read_to, stopped);
+  if (!status.ok()) return status;
+  return piece;
+}
+
+uint64_t ImageTransform::SkippableTo(const Piece& piece) const {
+  const bool zeros_stay = options_.sparse_source || encrypts_;
+  if (in_turns_ || in_.valid() || !zeros_stay) return piece.start;
+  const uint64_t source_data = source_.valid() ? source_.NextData(piece.start) : UINT64_MAX;
+  if (options_.sparse_target) return source_data;
+  if (options_.mode == TransformMode::kCompare) return std::min(source_data, target_.NextData(piece.start));
+  return piece.start;
+}
+
+Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, MutableBytes other) {
+  const uint64_t skippable_to = SkippableTo(piece);
+  if (skippable_to >= piece.start + piece.length) {
+    queue_.Finish(piece);
+    queue_.SkipTo(skippable_to);
+    return Ok();
+  }
+  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
+  if (!key.ok()) return key.status();
+  const size_t sectors = RoundUp(piece.length, options_.sector_bytes) / options_.sector_bytes;
+  const xts::SectorRun run = {piece.start / xts::kTweakUnitBytes, options_.sector_bytes, sectors};
+  const MutableBytes whole = buffer.first(sectors * options_.sector_bytes);
+  Status status = FillFromSource(piece, whole);
+  if (!status.ok()) return status;
+  if (encrypts_) {
+    const size_t image_bytes = std::min<uint64_t>(piece.length, options_.source_bytes - piece.start);
+    if (in_turns_) status = TakeTurn(piece, whole.first(image_bytes), {});
+    if (status.ok() && options_.sparse_target) {
+      // One run of data at a time: what is left out must not be encrypted, to stay recognisable as zeros.
+      status = ForEachDataRun(whole, kHoleBytes, [&](size_t at, size_t length) {
+        const uint64_t start = piece.start + at;
+        const MutableBytes data = whole.subspan(at, length);
+        xts::ActiveKernel().encrypt(
+            key.value().schedule(), data.data(), data.data(),
+            {start / xts::kTweakUnitBytes, options_.sector_bytes, length / options_.sector_bytes});
+        return target_.Write(start, data);
+      });
+    } else if (status.ok()) {
+      xts::ActiveKernel().encrypt(key.value().schedule(), whole.data(), whole.data(), run);
+      status = target_.Write(piece.start, whole.first(piece.length));
+    }
+  } else {
+    Decrypt(key.value().schedule(), run, whole);
+    status = Deliver(piece, whole.first(piece.length), other);
+  }
+  if (status.ok()) queue_.Finish(piece);
+  return status;
+}
+
+Status ImageTransform::FillFromSource(const Piece& piece, MutableBytes buffer) const {
+  const size_t available = std::min<uint64_t>(buffer.size(), options_.source_bytes - piece.start);
+  if (source_.valid() && source_.NextData(piece.start) < piece.start + available) {
+    if (Status status = source_.Read(piece.start, buffer.first(available)); !status.ok()) return status;
+  } else if (!in_.valid()) {
+    std::memset(buffer.data(), 0, available);
+  }
+  std::memset(buffer.data() + available, 0, buffer.size() - available);
+  return Ok();
+}
+
+void ImageTransform::Decrypt(const xts::KeySchedule& key, xts::SectorRun run, MutableBytes sectors) const {
+  std::array<bool, kSectorsMax> is_hole = {};
+  const auto sector = [&](size_t index) { return sectors.subspan(index * run.sector_bytes, run.sector_bytes); };
+  if (options_.sparse_source) {
+    for (size_t i = 0; i < run.sector_count; ++i) is_hole[i] = IsZeros(sector(i));
+  }
+  xts::ActiveKernel().decrypt(key, sectors.data(), sectors.data(), run);
+  if (!options_.sparse_source) return;
+  for (size_t i = 0; i < run.sector_count; ++i) {
+    if (is_hole[i]) std::memset(sector(i).data(), 0, run.sector_bytes);
+  }
+}
+
+Status ImageTransform::Deliver(const Piece& piece, Bytes plaintext, MutableBytes other) {
+  if (in_turns_) {
+    if (Status status = TakeTurn(piece, plaintext, out_.valid() ? plaintext : Bytes{}); !status.ok()) return status;
+  }
+  if (out_.valid()) return Ok();
+  if (options_.mode == TransformMode::kCompare) return Compare(piece, plaintext, other);
+  if (!options_.sparse_target) return target_.Write(piece.start, plaintext);
+  return ForEachDataRun(plaintext, kHoleBytes, [&](size_t at, size_t length) {
+    return target_.Write(piece.start + at, plaintext.subspan(at, length));
+  });
+}
+
+Status ImageTransform::Compare(const Piece& piece, Bytes plaintext, MutableBytes other) {
+  const MutableBytes expected = other.first(plaintext.size());
+  if (Status status = target_.Read(piece.start, expected); !status.ok()) return status;
+  const auto [found, _] = std::mismatch(plaintext.begin(), plaintext.end(), expected.begin());
+  if (found == plaintext.end()) return Ok();
+  const uint64_t at = piece.start + static_cast<uint64_t>(found - plaintext.begin());
+  const std::lock_guard guard(mutex_);
+  difference_ = std::min(at, difference_.value_or(at));
+  // Earlier pieces are under way or done: one of them may still hold the first difference, no later one can.
+  queue_.CutAt(piece.start);
+  return Ok();
+}
+
+Status ImageTransform::TakeTurn(const Piece& piece, Bytes plaintext, Bytes to_stream) {
+  if (!queue_.AwaitTurn(piece)) return Stopped();
+  if (options_.digest) sha256_.Update(plaintext);
+  if (!to_stream.empty()) {
+    const auto stopped = [this] { return queue_.stopped(); };
+    if (Status status = out_.Write(piece.start, to_stream, stopped); !status.ok()) return status;
+  }
+  queue_.EndTurn(piece);
+  return Ok();
+}
+
+AlignedBuffer ImageTransform::BorrowBuffer() {
+  const std::lock_guard guard(mutex_);
+  if (free_buffers_.empty()) return NewBuffer();
+  AlignedBuffer buffer = std::move(free_buffers_.back());
+  free_buffers_.pop_back();
+  return buffer;
+}
+
+void ImageTransform::GiveBack(AlignedBuffer buffer) {
+  const std::lock_guard guard(mutex_);
+  free_buffers_.push_back(std::move(buffer));
+}
+
+Result<ImageTransform::Digest> ImageTransform::TakeDigest() {
+  if (!options_.digest || !queue_.AllDone())
+    return Failure(Code::kArgument, "no digest was asked for, or it is not complete");
+  Digest digest;
+  if (!sha256_.Finish(digest)) return Failure(Code::kArgument, "the digest was taken already");
+  return digest;
+}
+
+std::optional<uint64_t> ImageTransform::difference() const {
+  const std::lock_guard guard(mutex_);
+  return difference_;
 }
 
 void ImageTransform::Close() {
+  queue_.Stop();
   const std::unique_lock alone(lifetime_);
   closed_ = true;
-  source_ = Side{};
-  target_ = Side{};
+  source_ = ImageFile();
+  target_ = ImageFile();
+  in_ = ImageStream();
+  out_ = ImageStream();
 }
 
 }  // namespace volseal::engine

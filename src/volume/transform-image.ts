@@ -1,9 +1,9 @@
 /**
- * A whole image through the cipher: ranges of it side by side in the pool's threads, with progress, and an end at the caller's signal.
+ * A whole image through the cipher: the pool's threads share its pieces, with progress, checkpoints, and an end at the caller's signal.
  */
 import { VolsealError, withPath } from '../errors.js';
-import { IMAGE_RANGE_BYTES } from '../limits.js';
-import { native, type TransformOptions } from '../native.js';
+import { IMAGE_LANES, IMAGE_SLICE_MS } from '../limits.js';
+import { native, type TransformHandle, type TransformOptions } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 
 /** How far a whole-image job has come, in bytes of the image. */
@@ -19,55 +19,112 @@ export interface JobOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
 }
 
+/** What makes a job resumable: a record of how far it has come, from time to time. */
+export interface Checkpoint {
+  readonly intervalMs: number;
+  /** Everything before `safeBytes` of the image is written, though not yet flushed. Work goes on meanwhile; one call at a time. */
+  save(safeBytes: number): Promise<void>;
+}
+
+/** What a transform has found out on its way. */
+export interface TransformOutcome {
+  /** SHA-256 of the image in hexadecimal, where it was asked for. */
+  sha256: string | undefined;
+  /** Of a comparison: the first byte of the image that differs, undefined where none does. */
+  differsAtByte: number | undefined;
+}
+
 /** @param outcome what has become of the caller's files @throws {VolsealError} `ERR_ABORTED` once the signal has come */
 export function throwIfAborted(signal: AbortSignal | undefined, outcome = 'targets are as they were before'): void {
   if (signal?.aborted) throw new VolsealError('ERR_ABORTED', `stopped on request; ${outcome}`, { cause: signal.reason });
 }
 
 /**
- * Runs the transform that `options` describes, with as many ranges in flight as the pool has threads.
+ * Runs the transform that `options` describes in all threads of the pool, in slices, so that other work gets its turn between them.
  *
  * @param paths the files' names, for messages: where reading fails the first, where writing fails the second
- * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`
+ * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`, and whatever a checkpoint throws
  */
 export async function transformImage(
   pool: PoolLease,
   options: TransformOptions,
   paths: { source: string; target: string },
-  { signal, onProgress }: JobOptions,
-): Promise<void> {
-  const totalBytes = options.targetBytes;
-  const naming = async <T>(call: () => Promise<T>): Promise<T> => {
-    try {
-      return await call();
-    } catch (error) {
-      const reading = error instanceof VolsealError && error.details.syscall === 'pread';
-      throw withPath(error, reading ? paths.source : paths.target);
-    }
-  };
-  const transform = await naming(() => pool.run({ kind: 'openTransform', options }));
-  let nextByte = 0;
-  let doneBytes = 0;
-  let failed = false;
-  const runRanges = async (): Promise<void> => {
-    while (nextByte < totalBytes && !failed) {
-      throwIfAborted(signal);
-      const startByte = nextByte;
-      const lengthBytes = Math.min(IMAGE_RANGE_BYTES, totalBytes - startByte);
-      nextByte += lengthBytes;
-      await naming(() => pool.run({ kind: 'transform', transform, startByte, lengthBytes }));
-      doneBytes += lengthBytes;
-      onProgress?.({ doneBytes, totalBytes });
-    }
-  };
-  const lanes = Array.from({ length: pool.threads }, () =>
-    runRanges().catch((error) => {
-      failed = true;
-      throw error;
-    }),
-  );
-  // All must have ended before the transform is closed, the failed ones and the others.
-  const outcomes = await Promise.allSettled(lanes);
-  native.transformClose(transform);
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  { signal, onProgress, checkpoint }: JobOptions & { checkpoint?: Checkpoint | undefined },
+): Promise<TransformOutcome> {
+  throwIfAborted(signal);
+  const transform = await namingPaths(paths, () => pool.run({ kind: 'openTransform', options }));
+  const stop = (): void => native.transformStop(transform);
+  signal?.addEventListener('abort', stop);
+  const saving = new AbortController();
+  try {
+    const lanes = Math.ceil(IMAGE_LANES / pool.threads);
+    let failed = false;
+    const runSlices = async (): Promise<void> => {
+      for (let more = true; more && !failed; ) {
+        throwIfAborted(signal);
+        more = await pool.run({ kind: 'transform', transform, lanes, milliseconds: IMAGE_SLICE_MS });
+        onProgress?.({ doneBytes: native.transformProgress(transform).doneBytes, totalBytes: options.targetBytes });
+      }
+    };
+    const runs = Array.from({ length: pool.threads }, () =>
+      runSlices().catch((error) => {
+        failed = true;
+        throw error;
+      }),
+    );
+    const saves = checkpoint === undefined ? Promise.resolve() : saveNowAndThen(transform, checkpoint, saving.signal);
+    saves.catch(stop);
+    // All must have ended before the transform is closed, the failed ones and the others.
+    const outcomes = await Promise.allSettled(runs);
+    saving.abort();
+    await saves;
+    await namingPaths(paths, () => throwFirst(outcomes, signal));
+    return {
+      sha256: options.digest ? native.transformDigest(transform).toString('hex') : undefined,
+      differsAtByte: native.transformDifference(transform),
+    };
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    native.transformClose(transform);
+  }
+}
+
+/** The failure that made the others stop, before theirs. */
+async function throwFirst(outcomes: readonly PromiseSettledResult<void>[], signal: AbortSignal | undefined): Promise<void> {
+  const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
+  const isStop = (error: unknown): boolean => error instanceof VolsealError && error.code === 'ERR_STATE_DETACHED';
+  const cause = failures.find((failure) => !isStop(failure));
+  if (cause !== undefined) throw cause;
+  throwIfAborted(signal);
+  if (failures.length > 0) throw failures[0];
+}
+
+async function saveNowAndThen(transform: TransformHandle, checkpoint: Checkpoint, ended: AbortSignal): Promise<void> {
+  while (!ended.aborted) {
+    await pause(checkpoint.intervalMs, ended);
+    await checkpoint.save(native.transformProgress(transform).safeBytes);
+  }
+}
+
+/** Until the time is over or `ended` comes. */
+function pause(milliseconds: number, ended: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (ended.aborted) return resolve();
+    const end = (): void => {
+      clearTimeout(timer);
+      ended.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    ended.addEventListener('abort', end);
+  });
+}
+
+async function namingPaths<T>(paths: { source: string; target: string }, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    const reading = error instanceof VolsealError && ['pread', 'read'].includes(String(error.details.syscall));
+    throw withPath(error, reading ? paths.source : paths.target);
+  }
 }

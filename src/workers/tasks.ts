@@ -68,11 +68,12 @@ export interface OpenTransformTask {
   options: TransformOptions;
 }
 
+/** A slice of a transform's work, in `lanes` native threads. Gives whether there is more to do. */
 export interface TransformTask {
   kind: 'transform';
   transform: TransformHandle;
-  startByte: number;
-  lengthBytes: number;
+  lanes: number;
+  milliseconds: number;
 }
 
 export type Task = NewKeyTask | UnlockTask | ReadTask | WriteTask | FlushTask | OpenTransformTask | TransformTask;
@@ -91,6 +92,8 @@ export type TaskValue<T extends Task> = T extends NewKeyTask
     ? KeyHandle
     : T extends OpenTransformTask
       ? TransformHandle
+      : T extends TransformTask
+        ? boolean
       : T extends ReadTask
         ? Uint8Array<ArrayBuffer>
         : undefined;
@@ -114,7 +117,7 @@ export default async function runTask({ task, abortPort }: Order): Promise<unkno
 async function perform(
   task: Exclude<Task, ReadTask>,
   signal: AbortSignal | undefined,
-): Promise<NewKey | KeyHandle | TransformHandle | undefined> {
+): Promise<NewKey | KeyHandle | TransformHandle | boolean | undefined> {
   switch (task.kind) {
     case 'newKey':
       return withKms(task.kms, signal, (kms) => newKey(kms, task));
@@ -129,8 +132,7 @@ async function perform(
     case 'openTransform':
       return native.transformOpen(task.options);
     case 'transform':
-      native.transformRange(task.transform, task.startByte, task.lengthBytes);
-      return undefined;
+      return native.transformRun(task.transform, task.lanes, task.milliseconds);
   }
 }
 

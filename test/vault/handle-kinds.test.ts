@@ -22,7 +22,7 @@ test('no number is a handle of two kinds', () => {
       transforms.push(
         native.transformOpen({
           key,
-          encrypt: true,
+          mode: 'encrypt',
           sourceFd: -1,
           sourceOffsetBytes: 0,
           sourceBytes: 4096,
@@ -30,6 +30,10 @@ test('no number is a handle of two kinds', () => {
           targetOffsetBytes: 4096,
           targetBytes: 4096,
           sectorBytes: 512,
+          startByte: 0,
+          sparseSource: false,
+          sparseTarget: false,
+          digest: false,
         }),
       );
     }

@@ -108,7 +108,7 @@ describe('handles of other kinds', () => {
           ['ERR_ARGUMENT', 'ERR_KEY_GONE', 'ERR_STATE_DETACHED'].includes(error.code ?? '');
         assert.throws(() => native.xtsTransform(wrong(device), true, Buffer.alloc(512), Buffer.alloc(512), 512, 0), refusal);
         assert.throws(() => native.deviceRead(wrong(key), 0, Buffer.alloc(512)), refusal);
-        assert.throws(() => native.transformRange(wrong(key), 0, 512), refusal);
+        assert.throws(() => native.transformRun(wrong(key), 1, 50), refusal);
         assert.equal(native.deviceClose(device), true);
       });
     } finally {

@@ -1,0 +1,110 @@
+#include "engine/image_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+namespace volseal::engine {
+namespace {
+
+// What nearly every O_DIRECT takes: page-sized, page-aligned requests. Where one wants more, the piece goes the
+// buffered way.
+constexpr uint64_t kDirectAlignment = 4096;
+
+// mincore(2) tells the truth to who owns the file or may write it; to others it says that every page is there.
+bool MayAskCache(int fd, const struct stat& info) {
+  return info.st_uid == geteuid() || access(("/proc/self/fd/" + std::to_string(fd)).c_str(), W_OK) == 0;
+}
+
+}  // namespace
+
+Result<ImageFile> ImageFile::Open(int fd, uint64_t offset_bytes, Access access) {
+  ImageFile file;
+  // Duplicated first: the caller's number may be another file a moment later.
+  auto buffered = Duplicate(fd);
+  if (!buffered.ok()) return buffered.status();
+  file.buffered_ = std::move(buffered.value());
+  auto size = CheckFile(file.buffered_.get(), access);
+  if (!size.ok()) return size.status();
+  struct stat info {};
+  if (fstat(file.buffered_.get(), &info) != 0) return SystemFailure(errno, "fstat");
+  file.direct_ = ReopenDirect(file.buffered_.get(), access != Access::kRead);
+  file.offset_bytes_ = offset_bytes;
+  file.size_bytes_ = size.value() - std::min(size.value(), offset_bytes);
+  file.is_regular_ = S_ISREG(info.st_mode);
+  file.may_ask_cache_ = MayAskCache(file.buffered_.get(), info);
+  return file;
+}
+
+Status ImageFile::Read(uint64_t position, MutableBytes target) const {
+  const uint64_t offset = offset_bytes_ + position;
+  size_t direct_bytes = 0;
+  if (direct_.valid() && offset % kDirectAlignment == 0 && !IsCached(offset, target.size())) {
+    direct_bytes = target.size() / kDirectAlignment * kDirectAlignment;
+    Status status = ReadAt(direct_.get(), offset, target.first(direct_bytes));
+    if (status.error_number == EINVAL) {
+      direct_bytes = 0;
+    } else if (!status.ok()) {
+      return status;
+    }
+  }
+  return ReadAt(buffered_.get(), offset + direct_bytes, target.subspan(direct_bytes));
+}
+
+Status ImageFile::Write(uint64_t position, Bytes source) const {
+  const uint64_t offset = offset_bytes_ + position;
+  size_t direct_bytes = 0;
+  if (direct_.valid() && offset % kDirectAlignment == 0) {
+    direct_bytes = source.size() / kDirectAlignment * kDirectAlignment;
+    Status status = WriteAt(direct_.get(), offset, source.first(direct_bytes));
+    if (status.error_number == EINVAL) {
+      direct_bytes = 0;
+    } else if (!status.ok()) {
+      return status;
+    }
+  }
+  return WriteBuffered(offset + direct_bytes, source.subspan(direct_bytes));
+}
+
+Status ImageFile::WriteBuffered(uint64_t offset, Bytes source) const {
+  if (source.empty()) return Ok();
+  if (Status status = WriteAt(buffered_.get(), offset, source); !status.ok()) return status;
+  // Begins the write-back now: else it all waits for the fsync at the end.
+  const int failed = sync_file_range(buffered_.get(), static_cast<off_t>(offset), static_cast<off_t>(source.size()),
+                                     SYNC_FILE_RANGE_WRITE);
+  const bool lost = failed != 0 && (errno == EIO || errno == ENOSPC);
+  return lost ? SystemFailure(errno, "sync_file_range", offset) : Ok();
+}
+
+uint64_t ImageFile::NextData(uint64_t position) const {
+  if (!is_regular_) return position;
+  const off_t found = lseek(buffered_.get(), static_cast<off_t>(offset_bytes_ + position), SEEK_DATA);
+  if (found >= 0) return static_cast<uint64_t>(found) - offset_bytes_;
+  return errno == ENXIO ? UINT64_MAX : position;
+}
+
+Status ImageFile::Extend(uint64_t length) const {
+  if (!is_regular_ || size_bytes_ >= length) return Ok();
+  const int failed = ftruncate(buffered_.get(), static_cast<off_t>(offset_bytes_ + length));
+  return failed == 0 ? Ok() : SystemFailure(errno, "ftruncate", offset_bytes_ + length);
+}
+
+bool ImageFile::IsCached(uint64_t offset, size_t length) const {
+  if (!may_ask_cache_ || length == 0) return false;
+  void* const map = mmap(nullptr, length, PROT_READ, MAP_SHARED, buffered_.get(), static_cast<off_t>(offset));
+  if (map == MAP_FAILED) return false;
+  std::vector<unsigned char> pages((length + kDirectAlignment - 1) / kDirectAlignment);
+  const bool known = mincore(map, length, pages.data()) == 0;
+  munmap(map, length);
+  const auto cached = std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
+  return known && static_cast<size_t>(cached) * 2 > pages.size();
+}
+
+}  // namespace volseal::engine

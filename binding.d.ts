@@ -192,6 +192,16 @@ export interface DeviceOptions {
   sizeBytes: number;
   sectorBytes: number;
   writable: boolean;
+  /** The volume is sparse: a sector whose ciphertext is all zeros, a hole for instance, reads as zeros. */
+  sparse: boolean;
+}
+
+/** A piece of a device. */
+export interface DeviceExtent {
+  offsetBytes: number;
+  lengthBytes: number;
+  /** It is known to read as zeros, and takes no room. Other pieces may hold zeros as well. */
+  zero: boolean;
 }
 
 /** @throws `ERR_ARGUMENT` (also where the file is too short or not open for writing), `ERR_IO`, `ERR_KEY_GONE` */
@@ -211,6 +221,29 @@ export function deviceRead(device: DeviceHandle, offsetBytes: number, target: Ui
 export function deviceWrite(device: DeviceHandle, offsetBytes: number, source: Uint8Array): void;
 /** fdatasync(2). Its failure poisons the device: no later write or flush succeeds. */
 export function deviceFlush(device: DeviceHandle): void;
+/**
+ * From now on the range reads as zeros: any offset, any length; bound it, the call blocks others on its range while it lasts. Sparse: whole sectors
+ * become holes (where neither file system nor device takes that, zeros). Otherwise: zeros are encrypted and written.
+ * @throws as `deviceWrite`
+ */
+export function deviceZero(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
+/**
+ * The range's contents are not needed any more. Sparse: whole sectors become holes and read as zeros, part sectors stay. Otherwise: nothing
+ * happens, so that nobody sees which sectors are in use.
+ * @throws as `deviceWrite`
+ */
+export function deviceTrim(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
+/**
+ * Sparse: writes the ciphertext of zeros into every sector whose ciphertext is all zeros, so that the range reads the same whether the volume
+ * counts as sparse or not. Whole sectors only. Otherwise: nothing happens. @throws as `deviceWrite`
+ */
+export function deviceFill(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
+/**
+ * Where the range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`, `countMax` (1 to 65536) at most: where they end
+ * before the range does, ask again. A device that is not sparse is one piece that is not zero.
+ * @throws as `deviceRead`
+ */
+export function deviceExtents(device: DeviceHandle, offsetBytes: number, lengthBytes: number, countMax: number): DeviceExtent[];
 /** Waits for calls under way, then closes. The key is the caller's to wipe. @returns false where it was closed already */
 export function deviceClose(device: DeviceHandle): boolean;
 

@@ -1,138 +1,103 @@
 /**
- * `npm run bench -- image`: how fast whole images move. volseal's encrypt and decrypt beside a limit (dd, O_DIRECT and fsync, no
- * cipher) and a peer (qemu-img to LUKS), as whole processes, in turns, on one file system. Prints one JSON object; a ratio is against
- * the limit in the same run.
+ * `npm run bench -- image`: how fast whole images move. volseal beside the disk's limit, copies without a cipher and programs that
+ * encrypt, as whole processes in turns on one file system. Prints tables, writes the measurements as JSON and a picture of them.
  */
-import { spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { createWriteStream, mkdtempSync, rmSync, statSync } from 'node:fs';
-import { cpus, release, tmpdir } from 'node:os';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
+import { describeMachine } from '../src/bench/machine.js';
+import { watchSignals } from '../src/cli/interrupt.js';
+import { openBar } from '../src/cli/progress.js';
+import { commit, versionsOf } from './clone.js';
+import { imagePicture } from './image-picture.js';
+import { fileSystemOf } from './image-place.js';
+import type { ImageReport } from './image-report.js';
+import { estimatedSeconds, type ImagePlan, measureImages } from './image-run.js';
+import { imageLines } from './image-tables.js';
+import { imageTargetLines } from './image-targets.js';
 
-const VOLSEAL = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
-const QEMU_SECRET = 'secret,id=key,data=benchmark';
+const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
+const MINUTE_MS = 60_000;
+
+interface Flags {
+  json?: string;
+  picture?: string;
+  small?: boolean;
+  folder: string;
+}
 
 /** The subcommand. */
 export function imageCommand(): Command {
   return new Command('image')
-    .description('whole images through volseal, dd and qemu-img')
-    .option('--size-mib <mib>', 'size of the image', countArgument, 1024)
-    .option('--rounds <count>', 'rounds, after one to warm up', countArgument, 5)
-    .option('--folder <folder>', 'where the images lie', tmpdir())
-    .action(async (flags: { sizeMib: number; rounds: number; folder: string }) => {
-      const folder = mkdtempSync(join(flags.folder, 'volseal-bench-'));
-      try {
-        const report = await measureImages(folder, flags.sizeMib, flags.rounds);
-        console.log(JSON.stringify(report, null, 2));
-      } finally {
-        rmSync(folder, { recursive: true });
-      }
+    .description('whole images through volseal, beside the disk, copies and other programs')
+    .option('--json <file>', 'write the measurements there')
+    .option('--picture <file>', 'write an SVG bar chart there')
+    .option('--folder <folder>', 'where the images lie: a file system of the disk in question, with 16 GiB of room', tmpdir())
+    .option('--small', 'one round, small images: to see that it works, not how fast it is')
+    .action(async (flags: Flags) => {
+      const plan = flags.small ? SMALL : FULL;
+      const { signal, status } = watchSignals(() => {});
+      if (process.stderr.isTTY) process.stderr.write(`about ${Math.ceil(estimatedSeconds(plan) / 60)} minutes\n`);
+      const report = await measured(flags.folder, plan, signal).catch((error) => {
+        if (signal.aborted) process.exit(status());
+        throw error;
+      });
+      console.log([`Commit ${report.commit}`, ...imageLines(report), '', ...imageTargetLines(report)].join('\n'));
+      if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(report, null, 2)}\n`);
+      if (flags.picture !== undefined) writeFileSync(flags.picture, imagePicture(report));
     });
 }
 
-function countArgument(text: string): number {
-  if (!/^[1-9][0-9]*$/.test(text)) throw new InvalidArgumentError('Expected a whole number of at least 1.');
-  return Number(text);
-}
+const FULL: ImagePlan = {
+  whole: [
+    { imageBytes: 256 * MIB, rounds: 7 },
+    { imageBytes: 2 * GIB, rounds: 5 },
+  ],
+  sparse: { imageBytes: 100 * GIB, dataBytes: 64 * MIB, rounds: 5 },
+  startRounds: 15,
+  warmsUp: true,
+  budgetMs: 13 * MINUTE_MS,
+};
 
-interface Contender {
-  name: string;
-  command: string[];
-  target: string;
-  /** Not timed. */
-  prepare?: () => void;
-}
+const SMALL: ImagePlan = {
+  whole: [{ imageBytes: 16 * MIB, rounds: 1 }],
+  sparse: { imageBytes: GIB, dataBytes: 4 * MIB, rounds: 1 },
+  startRounds: 1,
+  warmsUp: false,
+  budgetMs: MINUTE_MS,
+};
 
-function contendersIn(folder: string, sizeMib: number): Contender[] {
-  const inFolder = (name: string): string => join(folder, name);
-  return [
-    {
-      name: 'dd, O_DIRECT, fsync (limit)',
-      command: [
-        ...['dd', `if=${inFolder('image')}`, `of=${inFolder('copy')}`],
-        ...['bs=4M', 'iflag=direct', 'oflag=direct', 'conv=fsync', 'status=none'],
-      ],
-      target: inFolder('copy'),
-    },
-    {
-      name: 'volseal encrypt',
-      command: [process.execPath, VOLSEAL, 'encrypt', inFolder('image'), inFolder('volume'), '--json'],
-      target: inFolder('volume'),
-    },
-    {
-      name: 'volseal decrypt',
-      command: [process.execPath, VOLSEAL, 'decrypt', inFolder('kept'), inFolder('back'), '--json'],
-      target: inFolder('back'),
-    },
-    {
-      name: 'qemu-img convert to LUKS (peer)',
-      // -t none: O_DIRECT, as the others; -n: the target is made beforehand, so that its slow key derivation does not count twice.
-      command: [
-        ...['qemu-img', 'convert', '-n', '-t', 'none', '-T', 'none', '-f', 'raw', '--object', QEMU_SECRET, inFolder('image')],
-        ...['--target-image-opts', `driver=luks,key-secret=key,file.filename=${inFolder('qemu')}`],
-      ],
-      target: inFolder('qemu'),
-      prepare: () => makeQemuTarget(inFolder('qemu'), sizeMib),
-    },
-  ];
-}
+const PROGRAMS = {
+  dd: ['dd', '--version'],
+  fio: ['fio', '--version'],
+  qemu: ['qemu-img', '--version'],
+  cryptsetup: ['cryptsetup', '--version'],
+} as const;
 
-function makeQemuTarget(path: string, sizeMib: number): void {
-  const options = ['--object', QEMU_SECRET, '-o', 'key-secret=key,iter-time=10'];
-  // It measures the processor to choose its iterations, and gives up on a noisy one.
-  for (let attempt = 0; attempt < 5; attempt++) {
-    const { status } = spawnSync('qemu-img', ['create', '-q', '-f', 'luks', ...options, path, `${sizeMib}M`]);
-    if (status === 0) return;
-  }
-  throw new Error('qemu-img create failed five times');
-}
-
-/** @returns seconds */
-function run({ name, command: [program, ...args], prepare = () => {} }: Contender, home: string): number {
-  prepare();
-  const started = performance.now();
-  const { status, stderr, error } = spawnSync(program!, args, { env: { ...process.env, VOLSEAL_HOME: home }, encoding: 'utf8' });
-  if (error !== undefined || status !== 0) throw new Error(`${name}: ${error?.message ?? stderr}`);
-  return (performance.now() - started) / 1000;
-}
-
-function* randomChunks(sizeMib: number): Generator<Buffer> {
-  for (let i = 0; i < sizeMib; i++) yield randomBytes(1024 * 1024);
-}
-
-const median = (numbers: number[]): number => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]!;
-
-async function measureImages(folder: string, sizeMib: number, rounds: number) {
-  const image = join(folder, 'image');
-  const home = join(folder, 'home');
-  const contenders = contendersIn(folder, sizeMib);
-  await pipeline(Readable.from(randomChunks(sizeMib)), createWriteStream(image, { flush: true }));
-  const first = [process.execPath, VOLSEAL, 'encrypt', image, join(folder, 'kept'), '--json'];
-  run({ name: 'first volume', command: first, target: '' }, home);
-  const seconds = new Map<string, number[]>(contenders.map(({ name }) => [name, []]));
-  for (let round = 0; round <= rounds; round++) {
-    for (const contender of contenders) {
-      const took = run(contender, home);
-      rmSync(contender.target);
-      // Round 0 warms up.
-      if (round > 0) seconds.get(contender.name)!.push(took);
-    }
-  }
-  const sizeBytes = statSync(image).size;
-  const limit = median(seconds.get(contenders[0]!.name)!);
-  const results = contenders.map(({ name }) => {
-    const all = seconds.get(name)!;
-    return {
-      name,
-      seconds: { median: median(all), min: Math.min(...all), max: Math.max(...all) },
-      megabytesPerSecond: Math.round(sizeBytes / 1e6 / median(all)),
-      ratioToLimit: Number((limit / median(all)).toFixed(2)),
+/** @throws {Error} where a contender that ran before failed, and when `signal` is aborted */
+async function measured(parent: string, plan: ImagePlan, signal: AbortSignal): Promise<ImageReport> {
+  const folder = mkdtempSync(join(parent, 'volseal-bench-'));
+  const bar = process.stderr.isTTY
+    ? openBar({ format: '{percentage}% {bar} {eta_formatted} left: {name}', etaBuffer: 50 }, signal)
+    : undefined;
+  try {
+    const begun = {
+      benchmark: 'image' as const,
+      date: new Date().toISOString(),
+      machine: describeMachine(),
+      node: process.version,
+      commit: commit(),
+      programs: versionsOf(PROGRAMS),
+      fileSystem: fileSystemOf(folder),
+      imageBytes: Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)),
     };
-  });
-  const machine = { cpu: cpus()[0]?.model, cores: cpus().length, kernel: release(), node: process.version };
-  return { benchmark: 'image', machine, sizeBytes, rounds, results };
+    const env = { ...process.env, VOLSEAL_HOME: join(folder, 'home') };
+    const onTurn = (done: number, total: number, name: string): void => bar?.show(done, total, { name });
+    return { ...begun, ...(await measureImages(folder, plan, { surroundings: { env, signal }, onTurn })) };
+  } finally {
+    bar?.end();
+    rmSync(folder, { recursive: true, force: true });
+  }
 }

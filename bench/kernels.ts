@@ -2,14 +2,14 @@
  * `npm run bench -- kernels`: every kernel, on all buffers, beside its limits and all peers, in one run. Prints tables, writes the
  * measurements as JSON and a picture of them.
  */
-import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { DIRECTIONS, type Field, type Workbench } from '../src/bench/contenders.js';
 import { largeBytesHere, measureKernels, type Plan } from '../src/bench/kernels.js';
 import type { KernelReport } from '../src/bench/measurement.js';
 import { reportLines } from '../src/bench/tables.js';
-import { cryptsetupField, evpField, opensslSpeedField, versionOf } from './peers.js';
+import { commit, versionsOf } from './clone.js';
+import { cryptsetupField, evpField, opensslSpeedField } from './peers.js';
 import { kernelPicture } from './picture.js';
 import { targetLines } from './targets.js';
 
@@ -34,7 +34,8 @@ export function kernelsCommand(): Command {
       const small = flags.small === true;
       const { plan, peers } = small ? SMALL : full();
       const onTurn = process.stderr.isTTY ? showTurns : undefined;
-      const report: CloneReport = { ...(await measureKernels(plan, { peers, onTurn })), commit: commit(), programs: programs() };
+      const programs = versionsOf({ openssl: ['openssl', 'version'], cryptsetup: ['cryptsetup', '--version'] });
+      const report: CloneReport = { ...(await measureKernels(plan, { peers, onTurn })), commit: commit(), programs };
       console.log([`Commit ${report.commit}`, ...reportLines(report), '', ...targetLines(report)].join('\n'));
       if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(report, null, 2)}\n`);
       if (flags.picture !== undefined) writeFileSync(flags.picture, kernelPicture(report));
@@ -69,19 +70,3 @@ function allPeers(bench: Workbench, largeBytes: number, opensslDirections: reado
 const showTurns = (done: number, total: number): void => {
   process.stderr.write(`\r${done} of ${total} turns${done === total ? '\n' : ''}`);
 };
-
-const commit = (): string => {
-  try {
-    return execFileSync('git', ['describe', '--always', '--dirty', '--abbrev=12'], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    }).trim();
-  } catch {
-    return 'unknown: no git here';
-  }
-};
-
-function programs(): Record<string, string> {
-  const versions = { openssl: versionOf('openssl', 'version'), cryptsetup: versionOf('cryptsetup', '--version') };
-  return Object.fromEntries(Object.entries(versions).filter((entry): entry is [string, string] => entry[1] !== undefined));
-}

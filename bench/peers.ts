@@ -98,10 +98,5 @@ function resultOf(program: string, gbps: number | undefined): number {
   return gbps;
 }
 
-const inOneLine = (text: string): string => text.trim().replaceAll('\n', ' ');
-
-/** The first line a program says of its version; undefined where it is not installed. */
-export function versionOf(program: string, word: string): string | undefined {
-  const { error, stdout } = spawnSync(program, [word], { encoding: 'utf8' });
-  return error === undefined ? stdout.split('\n')[0] : undefined;
-}
+/** Words of a program, for a reason. */
+export const inOneLine = (text: string): string => text.trim().replaceAll('\n', ' ');

@@ -1,28 +1,16 @@
 /** The picture of a kernel report: encryption at 1 MiB, a group of bars for each contender, the limit of each vector width as a line. */
-import { BarChart } from 'echarts/charts';
-import { GridComponent, LegendComponent, MarkLineComponent, TitleComponent } from 'echarts/components';
-import { init, use } from 'echarts/core';
-import { SVGRenderer } from 'echarts/renderers';
 import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
 import { type KernelReport, type Measurement, matching } from '../src/bench/measurement.js';
 import { contenderName } from '../src/bench/tables.js';
-
-use([BarChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent, SVGRenderer]);
+import { BAR_COLORS, LIMIT_COLOR, svgOf } from './chart.js';
 
 const MIB = 1024 * 1024;
-/** One blue and one orange that stay apart for every kind of colour vision, on white. */
-const BAR_COLORS = ['#1f5fa8', '#e08214'];
-const LIMIT_COLOR = '#555';
 
 /** @returns an SVG document on white ground; the same report gives the same bytes */
 export function kernelPicture(report: KernelReport): string {
   const shown = oneLayoutEach(report.measurements.filter(({ name, direction }) => name !== 'call' && direction === 'encrypt'));
   const names = [...new Set(shown.map(contenderName))];
-  const chart = init(null, null, { renderer: 'svg', ssr: true, width: 980, height: 520 });
-  chart.setOption({
-    animation: false,
-    backgroundColor: '#ffffff',
-    textStyle: { fontFamily: 'sans-serif' },
+  return svgOf(980, 520, {
     color: BAR_COLORS,
     title: {
       text: 'AES-256-XTS, one core: encryption of 1 MiB',
@@ -54,10 +42,6 @@ export function kernelPicture(report: KernelReport): string {
       ...(index === 0 ? { markLine: limitLines(report) } : {}),
     })),
   });
-  // It numbers the charts of a process in its class names.
-  const svg = chart.renderToSVGString().replaceAll(/\bzr\d+-/g, '');
-  chart.dispose();
-  return `${svg}\n`;
 }
 
 const fits = (measurement: Measurement, sectorBytes: number): boolean =>

@@ -1,19 +1,11 @@
 /** The speeds that volseal sets itself, beside those of a run. Stated, not asserted: a busy machine must fail no test. */
-import { markdownTable } from 'markdown-table';
-import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
 import { type KernelReport, type Measurement, matching, type Subject } from '../src/bench/measurement.js';
+import { type Target, targetTable } from './target-table.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-interface Target {
-  what: string;
-  wanted: string;
-  /** What a run reached at this sector size, the worst of the measurements that count; undefined where it has none. */
-  reached: (report: KernelReport, sectorBytes: number) => { text: string; isMet: boolean } | undefined;
-}
-
-const TARGETS: readonly Target[] = [
+const TARGETS: readonly Target<KernelReport>[] = [
   ...(
     [
       ['vaes512', 512, 0.9],
@@ -40,7 +32,7 @@ const TARGETS: readonly Target[] = [
       [4096, 300],
     ] as const
   ).map(
-    ([bufferBytes, wantedNs]): Target => ({
+    ([bufferBytes, wantedNs]): Target<KernelReport> => ({
       what: `one call of ${bufferBytes} bytes`,
       wanted: `<= ${wantedNs} ns`,
       reached({ measurements }, sectorBytes) {
@@ -60,7 +52,7 @@ const TARGETS: readonly Target[] = [
   },
 ];
 
-function share(what: string, wanted: number, pick: (report: KernelReport) => Measurement[]): Target {
+function share(what: string, wanted: number, pick: (report: KernelReport) => Measurement[]): Target<KernelReport> {
   return {
     what,
     wanted: `>= ${wanted.toFixed(2)}`,
@@ -73,19 +65,8 @@ function share(what: string, wanted: number, pick: (report: KernelReport) => Mea
 }
 
 /** A table of the targets; the lower of encryption and decryption counts. */
-export function targetLines(report: KernelReport): string[] {
-  const rows = TARGETS.map(({ what, wanted, reached }) => [
-    what,
-    wanted,
-    ...MEASURED_SECTOR_SIZES.map((sectorBytes) => {
-      const result = reached(report, sectorBytes);
-      return result === undefined ? '' : `${result.text}${result.isMet ? '' : ' (missed)'}`;
-    }),
-  ]);
-  const head = ['target', '', ...MEASURED_SECTOR_SIZES.map((sectorBytes) => `sectors of ${sectorBytes}`)];
-  return [
-    'Targets, the lower of encryption and decryption:',
-    '',
-    ...markdownTable([head, ...rows], { align: ['l', 'r', 'r', 'r'] }).split('\n'),
-  ];
-}
+export const targetLines = (report: KernelReport): string[] => [
+  'Targets, the lower of encryption and decryption:',
+  '',
+  ...targetTable(TARGETS, report),
+];

@@ -11,6 +11,14 @@ export type ErrorCode =
   | 'ERR_TARGET_EXISTS'
   /** An image has a length that no whole number of sectors makes. `details.sizeBytes`, `details.sectorBytes`. */
   | 'ERR_IMAGE_SIZE'
+  /** A volume's data is not the image it was compared with. `details.offsetBytes`, `details.sector` where the first difference is. */
+  | 'ERR_IMAGE_DIFFERS'
+  /** A block device is too small for what is to be written to it. `details.sizeBytes`, `details.neededBytes`. */
+  | 'ERR_TARGET_SIZE'
+  /** The source was changed while it was read: what came of it would be neither its old state nor its new one. */
+  | 'ERR_SOURCE_CHANGED'
+  /** What an interrupted run has left does not belong to this job, or was changed. `details.path`. */
+  | 'ERR_RESUME'
   /** The operation was aborted by the caller's signal; targets are as they were. */
   | 'ERR_ABORTED'
   /** No reply from KMS: the only code worth a retry. */

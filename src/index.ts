@@ -2,10 +2,21 @@
 export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
 export { kernels, useKernel } from './kernels.js';
 export { type EncryptionContext, workspaceContext } from './kms/encryption-context.js';
-export type { KernelInfo, KernelName } from './native.js';
+export type { Allocation } from './luks2/token.js';
+export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
 export { type AttachOptions, attach } from './volume/attach.js';
-export { type CreateOptions, createVolume, type EncryptOptions, encryptImage, type NewVolumeOptions } from './volume/create.js';
+export type { EncryptedImage } from './volume/build-volume.js';
+export {
+  type CreateOptions,
+  createVolume,
+  type EncryptOptions,
+  encryptImage,
+  type NewVolumeOptions,
+} from './volume/create.js';
 export { type DecryptedImage, type DecryptOptions, decryptImage } from './volume/decrypt.js';
+export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './volume/densify.js';
+export type { SourceStream, TargetStream } from './volume/image-stream.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
 export type { JobOptions, Progress } from './volume/transform-image.js';
+export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './volume/verify.js';
 export { Volume } from './volume/volume.js';

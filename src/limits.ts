@@ -62,8 +62,16 @@ export const KMS_STORE_BYTES_MAX = 256 * 1024 * 1024;
 export const IMAGE_LANES = 4;
 /** One task of a whole-image transform: Ctrl-C is seen, progress moves and other volumes get their turn between two. */
 export const IMAGE_SLICE_MS = 50;
+/** A resumable job records its progress this often; each record waits for the disk. */
+export const CHECKPOINT_INTERVAL_MS = 2_000;
+/** What a resumed job begins at a multiple of (the engine's own unit), and how much of what was done it compares with the source. */
+export const RESUME_UNIT_BYTES = 1024 * 1024;
 /** One read or write task of an attached volume; longer requests are cut into several. */
 export const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
+/** One task that makes holes: nothing is written, so it may span more. */
+export const HOLE_BYTES_MAX = 1024 * 1024 * 1024;
+/** Pieces that one question for a volume's block status gives at most. */
+export const EXTENT_COUNT_MAX = 65536;
 /** What `volseal read` and `volseal write` hold of a stream at once. */
 export const STREAM_PIECE_BYTES = 4 * 1024 * 1024;
 /** Threads of the pool. More than this gains nothing: the disk is the limit long before. */

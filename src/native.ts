@@ -7,6 +7,7 @@ import type * as Binding from '../binding.js';
 import { type ErrorCode, VolsealError } from './errors.js';
 
 export type {
+  DeviceExtent,
   DeviceHandle,
   DeviceOptions,
   KernelInfo,

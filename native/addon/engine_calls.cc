@@ -22,6 +22,8 @@ constexpr uint64_t kRunMillisecondsMax = 60'000;
 using DeviceTable = HandleTable<Device, HandleKind::kDevice>;
 using TransformTable = HandleTable<ImageTransform, HandleKind::kTransform>;
 
+constexpr uint64_t kExtentCountMax = 65536;  // of one call
+
 DeviceTable& Devices() {
   static auto* const devices = new DeviceTable;
   return *devices;
@@ -78,6 +80,7 @@ Napi::Value DeviceOpen(const Arguments& info) {
       .size_bytes = WholeNumber(from.Get("sizeBytes"), "sizeBytes", 0, kExactIntegerMax),
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
       .writable = BooleanOf(from.Get("writable"), "writable"),
+      .sparse = BooleanOf(from.Get("sparse"), "sparse"),
   };
   return Add(info.Env(), Devices(), Device::Open(options));
 }
@@ -99,6 +102,33 @@ Napi::Value DeviceWrite(const Arguments& info) {
 Napi::Value DeviceFlush(const Arguments& info) {
   ThrowUnlessOk(info.Env(), Find(Devices(), info[0])->Flush());
   return info.Env().Undefined();
+}
+
+// Zero, trim and fill: what they do to a range of a device is all that differs.
+template <Status (Device::*call)(uint64_t, uint64_t)>
+Napi::Value DeviceRange(const Arguments& info) {
+  const auto device = Find(Devices(), info[0]);
+  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
+  const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax);
+  ThrowUnlessOk(info.Env(), ((*device).*call)(offset, length));
+  return info.Env().Undefined();
+}
+
+Napi::Value DeviceExtents(const Arguments& info) {
+  const auto device = Find(Devices(), info[0]);
+  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
+  const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax);
+  const uint64_t count_max = WholeNumber(info[3], "countMax", 1, kExtentCountMax);
+  const auto extents = ValueOrThrow(info.Env(), device->Extents(offset, length, count_max));
+  Napi::Array list = Napi::Array::New(info.Env(), extents.size());
+  for (uint32_t i = 0; i < extents.size(); i++) {
+    Napi::Object extent = Napi::Object::New(info.Env());
+    extent.Set("offsetBytes", static_cast<double>(extents[i].offset));
+    extent.Set("lengthBytes", static_cast<double>(extents[i].length));
+    extent.Set("zero", extents[i].zero);
+    list[i] = extent;
+  }
+  return list;
 }
 
 Napi::Value DeviceClose(const Arguments& info) { return Close(Devices(), info); }
@@ -181,6 +211,10 @@ void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<DeviceRead>(env, exports, "deviceRead");
   Export<DeviceWrite>(env, exports, "deviceWrite");
   Export<DeviceFlush>(env, exports, "deviceFlush");
+  Export<DeviceRange<&Device::Zero>>(env, exports, "deviceZero");
+  Export<DeviceRange<&Device::Trim>>(env, exports, "deviceTrim");
+  Export<DeviceRange<&Device::Fill>>(env, exports, "deviceFill");
+  Export<DeviceExtents>(env, exports, "deviceExtents");
   Export<DeviceClose>(env, exports, "deviceClose");
   Export<TransformOpen>(env, exports, "transformOpen");
   Export<TransformRun>(env, exports, "transformRun");

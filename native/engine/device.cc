@@ -7,16 +7,10 @@
 
 #include "engine/aligned_buffer.h"
 #include "engine/file.h"
+#include "engine/zeros.h"
 #include "xts/dispatch.h"
 
 namespace volseal::engine {
-namespace {
-
-constexpr uint32_t kSectorBytesMax = 4096;
-
-Status Detached() { return Failure(Code::kDetached, "the volume is detached"); }
-
-}  // namespace
 
 Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
   if (!xts::IsSectorSize(options.sector_bytes))
@@ -39,7 +33,9 @@ Result<std::shared_ptr<Device>> Device::Open(const DeviceOptions& options) {
   return std::shared_ptr<Device>(new Device(options, std::move(fd.value())));
 }
 
-Status Device::CheckRange(uint64_t offset, size_t length) const {
+Status Device::Detached() { return Failure(Code::kDetached, "the volume is detached"); }
+
+Status Device::CheckRange(uint64_t offset, uint64_t length) const {
   if (offset > options_.size_bytes || length > options_.size_bytes - offset) {
     Status status =
         Failure(Code::kArgument, "bytes " + std::to_string(offset) + " to " + std::to_string(offset + length) +
@@ -66,8 +62,12 @@ xts::SectorRun Device::RunAt(uint64_t offset, size_t length) const {
 
 Status Device::ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
   if (Status status = ReadAt(fd_.get(), FileOffset(offset), target); !status.ok()) return status;
-  xts::ActiveKernel().decrypt(key, target.data(), target.data(), RunAt(offset, target.size()));
-  return Ok();
+  const auto decrypt = [&](size_t start, size_t length) {
+    uint8_t* const run = target.data() + start;
+    xts::ActiveKernel().decrypt(key, run, run, RunAt(offset + start, length));
+    return Ok();
+  };
+  return options_.sparse ? ForEachDataRun(target, options_.sector_bytes, decrypt) : decrypt(0, target.size());
 }
 
 Status Device::WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes source) const {
@@ -100,7 +100,7 @@ Status Device::Read(uint64_t offset, MutableBytes target) {
   auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
   if (!key.ok()) return key.status();
   const uint64_t sector_bytes = options_.sector_bytes;
-  const RangeLock::Guard guard(ranges_, offset / sector_bytes * sector_bytes, offset + target.size(), false);
+  const RangeLock::Guard guard(ranges_, SectorFloor(offset), offset + target.size(), false);
 
   while (!target.empty()) {
     const uint64_t within = offset % sector_bytes;
@@ -130,10 +130,8 @@ Status Device::Write(uint64_t offset, Bytes source) {
   auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
   if (!key.ok()) return key.status();
   const uint64_t sector_bytes = options_.sector_bytes;
-  const uint64_t end = offset + source.size();
   // Whole sectors, so that nobody changes the rest of one between this call's reading and writing it.
-  const RangeLock::Guard guard(ranges_, offset / sector_bytes * sector_bytes,
-                               (end + sector_bytes - 1) / sector_bytes * sector_bytes, true);
+  const RangeLock::Guard guard(ranges_, SectorFloor(offset), SectorCeiling(offset + source.size()), true);
 
   while (!source.empty()) {
     const uint64_t within = offset % sector_bytes;

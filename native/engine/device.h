@@ -6,15 +6,19 @@
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "engine/image_file.h"
 #include "engine/range_lock.h"
 #include "vault/vault.h"
 #include "xts/xts.h"
 
 namespace volseal::engine {
+
+constexpr uint32_t kSectorBytesMax = 4096;
 
 struct DeviceOptions {
   int fd;  // duplicated
@@ -23,6 +27,14 @@ struct DeviceOptions {
   uint64_t size_bytes;
   uint32_t sector_bytes;
   bool writable;
+  bool sparse;  // a sector whose ciphertext is all zeros, a hole for instance, reads as zeros
+};
+
+// A piece of a device. `zero`: it is known to read as zeros; a piece that is not may hold zeros as well.
+struct BlockStatus {
+  uint64_t offset;
+  uint64_t length;
+  bool zero;
 };
 
 // Safe from any thread; each call blocks its thread for the I/O. Every sector is seen whole: before a write or after
@@ -36,14 +48,30 @@ class Device {
   // fdatasync; after a failure the device takes no write and no flush any more: the kernel has marked the lost pages
   // clean, so a later fsync that succeeds would prove nothing.
   Status Flush();
+
+  // device_allocation.cc. The caller bounds `length`: a call blocks others on its range for as long as it takes.
+
+  // The range reads as zeros from now on. Sparse: whole sectors become holes.
+  Status Zero(uint64_t offset, uint64_t length);
+  // Sparse: whole sectors of the range become holes, its part sectors stay. Otherwise it checks and does nothing.
+  Status Trim(uint64_t offset, uint64_t length);
+  // Sparse: writes the ciphertext of zeros into every sector whose ciphertext is all zeros. Whole sectors.
+  Status Fill(uint64_t offset, uint64_t length);
+  // The range from its beginning on, in order, as pieces of alternating status, `count_max` (>= 1) at most. What is
+  // left out at the end is the caller's to ask for.
+  Result<std::vector<BlockStatus>> Extents(uint64_t offset, uint64_t length, size_t count_max);
+
   // Waits for calls under way; later ones fail with kDetached.
   void Close();
 
  private:
   Device(const DeviceOptions& options, UniqueFd fd) : options_(options), fd_(std::move(fd)) {}
 
-  Status CheckRange(uint64_t offset, size_t length) const;
+  static Status Detached();
+  Status CheckRange(uint64_t offset, uint64_t length) const;
   Status CheckWritable() const;
+  uint64_t SectorFloor(uint64_t offset) const { return offset / options_.sector_bytes * options_.sector_bytes; }
+  uint64_t SectorCeiling(uint64_t offset) const { return SectorFloor(offset + options_.sector_bytes - 1); }
   uint64_t FileOffset(uint64_t offset) const { return options_.data_offset_bytes + offset; }
   xts::SectorRun RunAt(uint64_t offset, size_t length) const;
   // Reads and decrypts whole sectors into `target`.
@@ -52,6 +80,11 @@ class Device {
   Status WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes source) const;
   // Changes `source.size()` bytes inside one sector.
   Status ChangeSector(const xts::KeySchedule& key, uint64_t offset, Bytes source) const;
+  // Whole sectors.
+  Status ZeroSectors(const xts::KeySchedule& key, uint64_t offset, uint64_t length) const;
+  // `length` bytes inside one sector.
+  Status ZeroInSector(const xts::KeySchedule& key, uint64_t offset, size_t length) const;
+  Status FillPiece(const xts::KeySchedule& key, const ImageFile& file, uint64_t offset, MutableBytes buffer) const;
 
   const DeviceOptions options_;
   UniqueFd fd_;

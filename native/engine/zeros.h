@@ -15,8 +15,8 @@ inline bool IsZeros(Bytes bytes) {
   return bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
 }
 
-// Calls visit(start, length) for each run of blocks of `block_bytes` in `bytes` that are all zeros (`zeros`) or are not,
-// in order, until one fails. The last block may be shorter.
+// Calls visit(start, length) for each run of blocks of `block_bytes` in `bytes` that are all zeros (`zeros`) or are
+// not, in order, until one fails. The last block may be shorter.
 template <typename Visit>
 Status ForEachRun(Bytes bytes, size_t block_bytes, bool zeros, Visit visit) {
   size_t run_start = 0;

@@ -51,8 +51,7 @@ Result<LockedPages> MapLockedPages(size_t length) {
   };
 
   const UniqueFd secret(static_cast<int>(syscall(SYS_memfd_secret, O_CLOEXEC)));
-  if (secret.valid()) {
-    if (ftruncate(secret.get(), static_cast<off_t>(length)) != 0) return refuse("ftruncate");
+  if (secret.valid() && ftruncate(secret.get(), static_cast<off_t>(length)) == 0) {
     if (mmap(data, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, secret.get(), 0) == MAP_FAILED)
       return refuse("mmap");
     if (madvise(data, length, MADV_DONTFORK) != 0)
@@ -61,9 +60,10 @@ Result<LockedPages> MapLockedPages(size_t length) {
     for (size_t at = 0; at < length; at += 4096) static_cast<volatile uint8_t*>(data)[at] = 0;
     return LockedPages{data, length, Backend::kMemfdSecret};
   }
-  // The kernel lacks it, or a sandbox forbids it. Anything else (no descriptor left, say) is a failure and no reason to
-  // be weaker.
-  if (errno != ENOSYS && errno != EPERM && errno != EACCES) return refuse("memfd_secret");
+  // The kernel lacks it, or a sandbox forbids it, or a limit on the size of files (RLIMIT_FSIZE, EFBIG), which holds
+  // for it as well. Anything else (no descriptor left, say) is a failure and no reason to be weaker.
+  if (errno != ENOSYS && errno != EPERM && errno != EACCES && errno != EFBIG)
+    return refuse(secret.valid() ? "ftruncate" : "memfd_secret");
   if (mmap(data, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
     return refuse("mmap");
   if (madvise(data, length, MADV_DONTDUMP) != 0) return refuse("madvise");

@@ -105,7 +105,7 @@ export async function takeTurns(contenders: readonly Contender[], options: Sampl
 }
 
 /** The numbers from 0 to `count` - 1 in a random order. */
-const shuffled = (count: number): number[] =>
+export const shuffled = (count: number): number[] =>
   Array.from({ length: count }, (_, index) => ({ index, place: Math.random() }))
     .sort((a, b) => a.place - b.place)
     .map(({ index }) => index);

@@ -2,7 +2,7 @@
 import { markdownTable } from 'markdown-table';
 import prettyBytes from 'pretty-bytes';
 import { DIRECTIONS, MEASURED_SECTOR_SIZES } from './contenders.js';
-import { type Absence, type KernelReport, type Measurement, matching, type Subject } from './measurement.js';
+import { type Absence, type KernelReport, type Machine, type Measurement, matching, type Subject } from './measurement.js';
 
 /** A report's lines: the machine, then GB/s of the cipher, the copies, the cost of a call, and what is absent and why. */
 export function reportLines(report: KernelReport): string[] {
@@ -26,13 +26,14 @@ export function reportLines(report: KernelReport): string[] {
   ];
 }
 
-function machineLines({ machine, node, openssl, rounds, date }: KernelReport): string[] {
-  const { cpu, cores, memoryBytes, osRelease, loadAverage } = machine;
-  return [
-    `${cpu}, ${cores} ${cores === 1 ? 'core' : 'cores'}, ${size(memoryBytes)} of memory, Linux ${osRelease}, load ${loadAverage.toFixed(2)}`,
-    `Node ${node.slice(1)} with OpenSSL ${openssl}; medians of ${rounds} rounds, ${date.slice(0, 10)}`,
-  ];
-}
+const machineLines = ({ machine, node, openssl, rounds, date }: KernelReport): string[] => [
+  machineLine(machine),
+  `Node ${node.slice(1)} with OpenSSL ${openssl}; medians of ${rounds} rounds, ${date.slice(0, 10)}`,
+];
+
+/** The machine in one line. */
+export const machineLine = ({ cpu, cores, memoryBytes, osRelease, loadAverage }: Machine): string =>
+  `${cpu}, ${cores} ${cores === 1 ? 'core' : 'cores'}, ${size(memoryBytes)} of memory, Linux ${osRelease}, load ${loadAverage.toFixed(2)}`;
 
 /** A row for each contender and buffer, a column for each sector size and direction. */
 function cipherTable(measurements: readonly Measurement[]): string[] {
@@ -105,14 +106,14 @@ export function contenderName({ name, kernel }: Subject): string {
   }
 }
 
-/** @param textColumns how many columns, from the left, hold words */
-function table(head: string[], rows: string[][], textColumns: number): string[] {
+/** Lines of a Markdown table. @param textColumns how many columns, from the left, hold words */
+export function table(head: string[], rows: string[][], textColumns: number): string[] {
   const align = head.map((_, column) => (column < textColumns ? 'l' : 'r'));
   return markdownTable([head, ...rows], { align }).split('\n');
 }
 
 /** In the order of each group's first. */
-function groupedBy<Item>(items: readonly Item[], keyOf: (item: Item) => unknown): Item[][] {
+export function groupedBy<Item>(items: readonly Item[], keyOf: (item: Item) => unknown): Item[][] {
   const groups = new Map<string, Item[]>();
   for (const item of items) {
     const key = JSON.stringify(keyOf(item));
@@ -121,9 +122,11 @@ function groupedBy<Item>(items: readonly Item[], keyOf: (item: Item) => unknown)
   return [...groups.values()];
 }
 
-const size = (bytes: number): string => prettyBytes(bytes, { binary: true });
+/** Bytes in binary units. */
+export const size = (bytes: number): string => prettyBytes(bytes, { binary: true });
 
-const rate = (gbps: number): string => gbps.toFixed(gbps < 10 ? 2 : 1);
+/** GB/s, to three digits. */
+export const rate = (gbps: number): string => gbps.toFixed(gbps < 10 ? 2 : 1);
 
 const percent = (share: number): string => `${(share * 100).toFixed(share < 0.095 ? 1 : 0)} %`;
 

@@ -19,9 +19,14 @@ export function hintFor(request: HintRequest): string | undefined {
 
 const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_ARGUMENT: argumentHint,
-  ERR_TARGET_EXISTS: 'Name another target, or replace this one with --force: it stays until its successor is whole.',
+  ERR_TARGET_EXISTS: targetExistsHint,
+  ERR_TARGET_SIZE: 'Choose a larger device: a volume needs one MiB more than its image, unless its header is detached.',
+  ERR_SOURCE_CHANGED: 'End what writes to it (fuser -v names it), or take a snapshot and read that, then run the command again.',
+  ERR_RESUME: ({ details }) =>
+    `To begin anew: rm ${quoted(details.path, 'FILE')} ${quoted(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
   ERR_IMAGE_SIZE: imageSizeHint,
-  ERR_ABORTED: undefined,
+  ERR_IMAGE_DIFFERS: 'Either was changed since, or the image is another one: volseal cannot tell which of the two is right.',
+  ERR_ABORTED: ({ details }) => (details.partial === undefined ? undefined : 'To go on from there, run the same command again.'),
   ERR_KMS_UNREACHABLE:
     'Check that the server runs and that --kms or VOLSEAL_KMS names it, then try again. `--kms embedded` needs no server; `volseal kms serve --listen 127.0.0.1:4599` starts one.',
   ERR_KMS_DENIED:
@@ -35,7 +40,10 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_CONTEXT_MISMATCH: contextHint,
   ERR_NOT_A_VOLUME: ({ details }) =>
     `If its header is detached, name it with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${quoted(details.path, 'IMAGE')} VOLUME`,
-  ERR_HEADER_DAMAGED: 'Restore the header from a backup of the volume: without it nothing else can say which key the data has.',
+  ERR_HEADER_DAMAGED: ({ details }) =>
+    Object.values(details.copies ?? {}).includes('good')
+      ? `Attaching for writing repairs it from the other copy: volseal write ${quoted(details.path, 'VOLUME')} < /dev/null`
+      : 'Restore the header from a backup of the volume: without it nothing else can say which key the data has.',
   ERR_HEADER_UNSUPPORTED:
     'volseal reads LUKS2 with aes-xts-plain64 and one data segment, nothing else. Open other volumes with cryptsetup.',
   ERR_HEADER_TOKEN:
@@ -61,11 +69,17 @@ function argumentHint({ details, command }: HintRequest): string {
   if (details.kernel !== undefined)
     return 'VOLSEAL_KERNEL= volseal kernels shows those that this machine can run; without VOLSEAL_KERNEL the fastest does the work.';
   if (details.path === STANDARD_INPUT) return 'Feed it what is to be written: volseal write VOLUME < FILE';
-  if (details.kind === 'a pipe') return 'An image must have a known size: write the pipe into a file first, then name that file.';
+  if (details.kind === 'a pipe') return 'Images come through a pipe as standard input: ... | volseal encrypt - VOLUME --size 10G';
   if (details.kind === 'a link to nothing') return 'Name the file itself that is to be made, or remove the link.';
   if (details.kind === 'a folder') return 'Name the file itself: a raw disk image, or a volume.';
   if (typeof details.kms === 'string') return `If that is your KMS, say so: volseal ${command} --kms ${quoted(details.kms, 'URL')} ...`;
   return `volseal ${command === '' ? '' : `${command} `}--help shows what it takes, with an example.`;
+}
+
+function targetExistsHint({ details }: HintRequest): string {
+  if (details.kind === 'a block device')
+    return 'If nothing on it is needed any more: --force. An interrupted run leaves neither old nor new.';
+  return 'Name another target, or replace this one with --force: it stays until its successor is whole.';
 }
 
 function imageSizeHint({ details, command }: HintRequest): string {
@@ -108,6 +122,7 @@ function ioHint({ details, command }: HintRequest): string | undefined {
   if (details.path === STANDARD_OUTPUT) {
     return 'Only the output could not be written: what the command did before that stays done. Free some room where standard output goes, or send it elsewhere.';
   }
+  if (details.published === true) return 'Run sync(1), and look after the disk (dmesg) before you rely on the new file.';
   switch (details.errno) {
     case 'ENOENT':
     case 'ENOTDIR':
@@ -122,7 +137,10 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return 'Free some room, or choose a target on another disk: it needs the size of the image and one MiB more.';
     case 'EROFS':
       return 'The file system is mounted read-only: choose a target on another one.';
+    case 'ENODATA':
+      return 'Give the size of the image as it comes: --size counts bytes before the cipher.';
     case 'EFBIG':
+      if (details.syscall === 'read') return 'Give the size of the whole image with --size: nothing may follow it on the stream.';
       return 'The file system, or `ulimit -f`, does not allow a file this large: choose another target.';
     case 'EADDRINUSE':
       return 'Another program listens there: choose another port, or port 0 for one that is free.';
@@ -132,12 +150,14 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return 'The disk failed: see dmesg, and copy what you can to another disk.';
     default:
       if (command === '') return undefined;
-      return `${isMaker(command) ? 'Nothing half-made was left behind; mend' : 'Mend'} the cause, then run the command again.`;
+      return `${isMaker(command) && !isLeft(details) ? 'Nothing half-made was left behind; mend' : 'Mend'} the cause, then run the command again.`;
   }
 }
 
+/** Whether a failed run has left something: a device half written, or what a later run goes on with. */
+const isLeft = ({ device, partial }: ErrorDetails): boolean => device !== undefined || partial !== undefined;
 const isMaker = (command: string): boolean => ['encrypt', 'decrypt', 'create'].includes(command);
-const isReader = (command: string): boolean => ['decrypt', 'read', 'write'].includes(command);
+const isReader = (command: string): boolean => ['decrypt', 'read', 'verify', 'write'].includes(command);
 
 /** A text as a shell takes it, or `placeholder` where there is none. */
 function quoted(text: unknown, placeholder: string): string {

@@ -5,42 +5,25 @@ import { Command, CommanderError } from 'commander';
 import { VolsealError } from '../errors.js';
 import { useKernel } from '../kernels.js';
 import { type KernelName, native } from '../native.js';
-import { benchCommand } from './commands/bench.js';
-import { createCommand } from './commands/create.js';
-import { decryptCommand } from './commands/decrypt.js';
-import { encryptCommand } from './commands/encrypt.js';
-import { infoCommand } from './commands/info.js';
-import { kernelsCommand } from './commands/kernels.js';
-import { kmsCommand } from './commands/kms.js';
-import { readCommand } from './commands/read.js';
-import { writeCommand } from './commands/write.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
 import type { Session } from './options.js';
 import { alignedRows, type Output, openOutput, withExamples } from './output.js';
+import { loadCommands, startThreads } from './program-commands.js';
+import { STANDARD_OUTPUT } from './standard-streams.js';
 
-function buildProgram(session: Session): Command {
+/** @param word the command line's first: of a command that it names only that one is loaded */
+async function buildProgram(word: string | undefined, session: Session): Promise<Command> {
   const program = new Command('volseal')
     .description('encrypted disk images: LUKS2 volumes whose data keys KMS wraps')
     .version(packageVersion())
     .exitOverride()
     // Refusals are said by `Output.failure`, with a hint and as JSON where asked for.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
-    .hook('preAction', chooseKernel);
-  for (const make of [
-    encryptCommand,
-    decryptCommand,
-    createCommand,
-    infoCommand,
-    readCommand,
-    writeCommand,
-    kernelsCommand,
-    benchCommand,
-    kmsCommand,
-  ]) {
-    program.addCommand(make(session));
-  }
+    .hook('preAction', chooseKernel)
+    .hook('preAction', (_, command) => startThreads(command.name()));
+  for (const command of await loadCommands(word, session)) program.addCommand(command);
   inheritSettings(program);
   return withExamples(
     program,
@@ -102,19 +85,25 @@ async function perform(words: readonly string[], program: Command): Promise<numb
 }
 
 async function run(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
-  const program = buildProgram({ output, signal: interruption.signal });
+  const program = await buildProgram(words[0], { output, signal: interruption.signal });
   try {
     const status = await perform(words, program);
     await output.settled();
     return status;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return EXIT.outputClosed;
+    if (isClosedOutput(error)) return EXIT.outputClosed;
     const failure = describeFailure(error, commandNamed(words, program));
     if (failure === undefined) return reportBug(error);
     output.failure(failure);
     // Whatever failed after Ctrl-C failed because of it, or does not matter any more.
     return interruption.status() ?? failure.status;
   }
+}
+
+/** Whether who read standard output has gone: from a stream of Node's, or from the engine. */
+function isClosedOutput(error: unknown): boolean {
+  if (error instanceof VolsealError) return error.details.errno === 'EPIPE' && error.details.path === STANDARD_OUTPUT;
+  return (error as NodeJS.ErrnoException).code === 'EPIPE';
 }
 
 function reportBug(error: unknown): number {

@@ -25,7 +25,10 @@ export interface ExistingVolumeFlags extends KmsFlags {
 export interface NewVolumeFlags extends ExistingVolumeFlags {
   key?: string;
   sectorSize?: string;
+  sparse?: boolean;
+  full?: boolean;
   force?: boolean;
+  fsync?: boolean;
   progress?: boolean;
 }
 
@@ -49,6 +52,8 @@ export function newVolumeOptions(flags: NewVolumeFlags) {
     key: flags.key,
     sectorBytes: flags.sectorSize === undefined ? undefined : Number(flags.sectorSize),
     force: flags.force,
+    fsync: flags.fsync,
+    allocation: flags.sparse ? ('sparse' as const) : flags.full ? ('full' as const) : undefined,
   };
 }
 
@@ -63,7 +68,29 @@ export const withKms = (command: Command, otherwise: string): Command =>
 export const withHeader = (command: Command, description: string): Command => command.option('--header <file>', description);
 
 /** `--force`. */
-export const withForce = (command: Command): Command => command.option('--force', 'replace a target that exists');
+export const withForce = (command: Command): Command =>
+  command.option('--force', 'replace a target that exists; a block device is overwritten where it is');
+
+/** `--no-fsync`. */
+export const withNoFsync = (command: Command): Command =>
+  command.option(
+    '--no-fsync',
+    'do not wait for the disk: a power cut, even minutes later, may leave neither the old target nor a whole new one',
+  );
+
+/** `--resume`. */
+export const withResume = (command: Command): Command =>
+  command.option('--resume', 'keep what is done where the run is interrupted, and go on from there when the same command comes again');
+
+/** What stands for standard input or output in the place of an image. */
+export const STREAM_ARGUMENT = '-';
+
+/** `--sha256`. */
+export const withSha256 = (command: Command): Command =>
+  command.option('--sha256', 'print the SHA-256 of the image as well, of the same pass');
+
+/** What `--sha256` adds to a command's lines. */
+export const sha256Lines = ({ sha256 }: { sha256?: string }): string[] => (sha256 === undefined ? [] : [`sha256 ${sha256}`]);
 
 /** `--progress`. */
 export const withProgress = (command: Command): Command =>
@@ -84,7 +111,7 @@ export function withNewVolume(command: Command): Command {
     ),
   );
   withHeader(command, 'put the header into a file of its own');
-  return withJson(withProgress(withForce(command)));
+  return withJson(withProgress(withNoFsync(withForce(command))));
 }
 
 /** What commands on a volume share that exists. */

@@ -13,6 +13,8 @@ export interface Output {
   readonly json: boolean;
   /** The outcome of the command: `json` as one object, or `lines`. */
   result(json: object, lines: readonly string[]): void;
+  /** The same on standard error, for a command whose standard output is data. */
+  aside(json: object, lines: readonly string[]): void;
   /** Text as it is, to standard output: help. */
   text(text: string): void;
   /**
@@ -62,6 +64,9 @@ export function openOutput(json: boolean): Output {
     settled,
     result(object, lines) {
       text(json ? `${JSON.stringify(object)}\n` : asText(lines));
+    },
+    aside(object, lines) {
+      process.stderr.write(json ? `${JSON.stringify(object)}\n` : asText(lines));
     },
     async data(source, signal) {
       // A pipeline that is aborted still waits for a reader that is stuck.

@@ -7,7 +7,10 @@ type Row = readonly [label: string, value: string];
 
 /** After a volume was made: what to note down. */
 export function newVolumeLines(done: string, info: VolumeInfo): string[] {
-  return [done, ...alignedRows([['volume id', info.volumeId], ...sizeRows(info), ['kms key', info.keyId], ...contextRows(info)])];
+  return [
+    done,
+    ...alignedRows([['volume id', info.volumeId], ...sizeRows(info), allocationRow(info), ['kms key', info.keyId], ...contextRows(info)]),
+  ];
 }
 
 /** All that the header says, and that it is only said. */
@@ -19,6 +22,7 @@ export function infoLines(info: VolumeInfo): string[] {
     ['volume id', info.volumeId],
     ['uuid', info.uuid],
     ...sizeRows(info),
+    allocationRow(info),
     ['cipher', `${info.cipher}, ${info.sectorBytes}-byte sectors, data from byte ${info.dataOffsetBytes}`],
     ['kms', info.kms],
     ['kms key', info.keyId],
@@ -34,6 +38,11 @@ export function infoLines(info: VolumeInfo): string[] {
 function sizeRows({ sizeBytes, imageBytes }: VolumeInfo): Row[] {
   const size: Row = ['size', exactSize(sizeBytes)];
   return sizeBytes === imageBytes ? [size] : [size, ['image', `${exactSize(imageBytes)} when it was encrypted`]];
+}
+
+function allocationRow({ allocation, allocatedBytes }: VolumeInfo): Row {
+  const kind = allocation === 'full' ? 'full: every sector is written' : 'sparse: only sectors in use are written';
+  return ['allocation', allocatedBytes === null ? kind : `${kind}; ${exactSize(allocatedBytes)} on disk`];
 }
 
 const contextRows = ({ encryptionContext }: VolumeInfo): Row[] =>

@@ -249,9 +249,10 @@ async function connect(endpoint: KmsEndpoint): Promise<Connection> {
       return { sdk, client: new sdk.KMSClient({ ...common, ...region, requestHandler: httpKeyIntake() }) };
     }
     case 'url': {
-      const [{ httpKeyIntake }, { emulatorCredentials, EMULATOR_REGION }] = await Promise.all([
+      const [{ httpKeyIntake }, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
         import('./intake.js'),
         import('./credentials.js'),
+        import('./placeholder.js'),
       ]);
       const place = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
       return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: httpKeyIntake() }) };
@@ -259,7 +260,7 @@ async function connect(endpoint: KmsEndpoint): Promise<Connection> {
     case 'embedded': {
       const [{ embeddedHandler }, { PLACEHOLDER, EMULATOR_REGION }] = await Promise.all([
         import('./in-process.js'),
-        import('./credentials.js'),
+        import('./placeholder.js'),
       ]);
       const place = { region: EMULATOR_REGION, credentials: PLACEHOLDER };
       return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: embeddedHandler(endpoint.home) }) };

@@ -34,12 +34,19 @@ export async function readHeader(file: FileHandle, path: string): Promise<FoundH
  * that simple tools look at stays whole longest. Pass `found.from` for an update of a header that may have a damaged copy.
  *
  * @param header its `sequence` must be higher than the one in the file
+ * @param fsync without, a power cut may leave neither copy: for a file that nobody relies on yet
  * @throws {VolsealError} `ERR_ARGUMENT` (as `encodeHeader`; nothing was written), `ERR_IO`
  */
-export async function writeHeader(file: FileHandle, header: Luks2Header, path: string, lastGood: CopyName = 'primary'): Promise<void> {
+export async function writeHeader(
+  file: FileHandle,
+  header: Luks2Header,
+  path: string,
+  lastGood: CopyName = 'primary',
+  fsync = true,
+): Promise<void> {
   const order: CopyName[] = lastGood === 'primary' ? ['secondary', 'primary'] : ['primary', 'secondary'];
   const copies = order.map((name) => ({ name, bytes: encodeHeaderCopy(header, name) }));
-  for (const { name, bytes } of copies) await writeCopy(file, name, bytes, path);
+  for (const { name, bytes } of copies) await writeCopy(file, name, bytes, path, fsync);
 }
 
 /**
@@ -50,11 +57,11 @@ export async function writeHeader(file: FileHandle, header: Luks2Header, path: s
  * @throws {VolsealError} `ERR_IO`
  */
 export async function repairHeader(file: FileHandle, found: FoundHeader, path: string): Promise<CopyName | undefined> {
-  if (found.stale !== undefined) await writeCopy(file, found.stale, encodeHeaderCopy(found.header, found.stale), path);
+  if (found.stale !== undefined) await writeCopy(file, found.stale, encodeHeaderCopy(found.header, found.stale), path, true);
   return found.stale;
 }
 
-async function writeCopy(file: FileHandle, name: CopyName, copy: Buffer, path: string): Promise<void> {
+async function writeCopy(file: FileHandle, name: CopyName, copy: Buffer, path: string, fsync: boolean): Promise<void> {
   const startByte = name === 'primary' ? 0 : copy.length;
   let writtenBytes = 0;
   while (writtenBytes < copy.length) {
@@ -69,7 +76,7 @@ async function writeCopy(file: FileHandle, name: CopyName, copy: Buffer, path: s
     }
     writtenBytes += bytesWritten;
   }
-  await failingAs(`flushing the ${name} header`, path, startByte, () => file.sync());
+  if (fsync) await failingAs(`flushing the ${name} header`, path, startByte, () => file.sync());
 }
 
 async function failingAs<T>(doing: string, path: string, offsetBytes: number, call: () => Promise<T>): Promise<T> {

@@ -12,10 +12,17 @@ import { decodeBase64, firstIssue, type Luks2Metadata } from './metadata.js';
 export const TOKEN_TYPE = 'aws-kms';
 /** The token's member that the MAC itself does not cover: it holds the MAC. */
 export const MAC_MEMBER = 'volseal-header-mac';
-const TOKEN_VERSION = 1;
+/** 1: every sector is ciphertext. 2: the volume is sparse; who knows version 1 alone must not read it. */
+const VERSIONS = { full: 1, sparse: 2 } as const;
 const MAC_BYTES = 32;
 /** cryptsetup's own limit of tokens. */
 const TOKENS_MAX = 32;
+
+/**
+ * Which sectors of a volume are written. `full`: all. `sparse`: those in use; one whose ciphertext is all zeros, a hole for instance, reads as
+ * zeros.
+ */
+export type Allocation = 'full' | 'sparse';
 
 /** A token before its header was sealed. */
 export interface UnsealedToken {
@@ -31,6 +38,7 @@ export interface UnsealedToken {
   kms: string;
   /** Exact length of the image that was encrypted, before any padding to whole sectors. */
   imageBytes: number;
+  allocation: Allocation;
   /** When the volume was made, ISO 8601 in UTC. */
   created: string;
 }
@@ -56,7 +64,7 @@ const encryptionContext = z.record(z.string().min(1), z.string()).refine((contex
 }, `is longer than ${ENCRYPTION_CONTEXT_BYTES_MAX} bytes`);
 
 // Strict: a member that this version does not know might change how data is read.
-const unsealedSchema = z.strictObject({
+const members = z.strictObject({
   type: z.literal(TOKEN_TYPE),
   keyslots: z.array(z.string()).max(0, 'is not empty'),
   'aws-kms-key-id': z
@@ -64,7 +72,7 @@ const unsealedSchema = z.strictObject({
     .regex(/^arn:[a-z-]{1,32}:kms:[a-z0-9-]{1,64}:\d{12}:key\/[A-Za-z0-9-]{1,128}$/, 'is not the ARN of a KMS key'),
   'aws-kms-ciphertext-blob': base64(1, KMS_CIPHERTEXT_BYTES_MAX),
   'aws-kms-encryption-context': encryptionContext,
-  'volseal-version': z.literal(TOKEN_VERSION),
+  'volseal-version': z.literal([VERSIONS.full, VERSIONS.sparse]),
   'volseal-volume-id': z.string().regex(/^vol-[0-9a-f]{17}$/, 'is not vol- and 17 hexadecimal digits'),
   'volseal-kms': z
     .string()
@@ -73,9 +81,13 @@ const unsealedSchema = z.strictObject({
     .string()
     .regex(/^[1-9][0-9]{0,15}$/, 'is not a number as a string')
     .refine((digits) => Number(digits) <= VOLUME_BYTES_MAX, `is larger than ${VOLUME_BYTES_MAX}`),
+  'volseal-allocation': z.literal('sparse').optional(),
   'volseal-created': z.iso.datetime(),
 });
-const sealedSchema = unsealedSchema.extend({ [MAC_MEMBER]: base64(MAC_BYTES, MAC_BYTES) });
+const agrees = (object: z.infer<typeof members>): boolean => object['volseal-version'] === VERSIONS[object['volseal-allocation'] ?? 'full'];
+const DISAGREES = { path: ['volseal-allocation'], message: 'does not fit volseal-version' };
+const unsealedSchema = members.refine(agrees, DISAGREES);
+const sealedSchema = members.extend({ [MAC_MEMBER]: base64(MAC_BYTES, MAC_BYTES) }).refine(agrees, DISAGREES);
 
 /** The token as a member of a header's `tokens` object; without a MAC until `sealHeader` adds one. */
 export type TokenObject = z.infer<typeof unsealedSchema> & { [MAC_MEMBER]?: string };
@@ -92,10 +104,11 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
     'aws-kms-key-id': token.keyId,
     'aws-kms-ciphertext-blob': token.encryptedDataKey.toString('base64'),
     'aws-kms-encryption-context': { ...token.encryptionContext },
-    'volseal-version': TOKEN_VERSION,
+    'volseal-version': VERSIONS[token.allocation],
     'volseal-volume-id': token.volumeId,
     'volseal-kms': token.kms,
     'volseal-image-bytes': String(token.imageBytes),
+    ...(token.allocation === 'sparse' ? { 'volseal-allocation': token.allocation } : {}),
     'volseal-created': token.created,
     ...('headerMac' in token ? { [MAC_MEMBER]: token.headerMac.toString('base64') } : {}),
   } as const;
@@ -124,6 +137,7 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
     volumeId: object['volseal-volume-id'],
     kms: object['volseal-kms'],
     imageBytes: Number(object['volseal-image-bytes']),
+    allocation: object['volseal-allocation'] ?? 'full',
     created: object['volseal-created'],
     headerMac: Buffer.from(object[MAC_MEMBER], 'base64'),
   };

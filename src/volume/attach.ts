@@ -52,6 +52,7 @@ export async function attach(path: string, options: AttachOptions = {}): Promise
       sizeBytes,
       sectorBytes: segment.sectorBytes,
       writable,
+      sparse: file.token.allocation === 'sparse',
     });
     return new Volume({ file, key, device, pool, writable });
   } catch (error) {

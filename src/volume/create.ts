@@ -1,23 +1,18 @@
 /**
- * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). One data key each, wrapped by KMS under the volume's
- * encryption context; the data key comes into being inside KMS and is unwrapped into the vault only.
+ * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). What callers may wish, checked; build-volume.ts does the work.
  */
 import { constants } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import { namingPath, VolsealError } from '../errors.js';
-import { checkContext, type EncryptionContext } from '../kms/encryption-context.js';
-import { type KmsEndpoint, kmsUri, parseKmsUri } from '../kms/endpoint.js';
-import { DEFAULT_SECTOR_BYTES, EMBEDDED_DATA_OFFSET_BYTES, SECTOR_SIZES, type SectorBytes, VOLUME_BYTES_MAX } from '../limits.js';
-import { newHeader } from '../luks2/new-header.js';
-import { writeHeader } from '../luks2/store.js';
-import { type KeyHandle, native } from '../native.js';
-import { leasePool } from '../workers/pool.js';
-import type { NewKeyTask } from '../workers/tasks.js';
+import { VolsealError } from '../errors.js';
+import type { EncryptionContext } from '../kms/encryption-context.js';
+import { parseKmsUri } from '../kms/endpoint.js';
+import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes, VOLUME_BYTES_MAX } from '../limits.js';
+import type { Allocation } from '../luks2/token.js';
+import { chooseAllocation } from './allocation.js';
+import { buildVolume, type EncryptedImage, type VolumePlan, type VolumeSource } from './build-volume.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
-import { describeOpenVolume, type VolumeInfo } from './info.js';
-import { checkTarget, openTarget } from './target-file.js';
-import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
-import { newVolumeId, VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
+import { type SourceStream, STREAM_OFFSET } from './image-stream.js';
+import type { VolumeInfo } from './info.js';
+import type { JobOptions } from './transform-image.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
 const DEFAULT_KEY = 'alias/aws/ebs';
@@ -33,15 +28,31 @@ export interface NewVolumeOptions extends JobOptions {
   encryptionContext?: EncryptionContext | undefined;
   /** 512 (default), 1024, 2048 or 4096. */
   sectorBytes?: number | undefined;
+  /**
+   * `full`: every sector is written, so that nobody sees which ones are in use. `sparse`: zeros of the image stay holes, and the volume grows as it is
+   * written. Default: `full` for `encryptImage`, `sparse` for `createVolume` (`full` on a block device).
+   */
+  allocation?: Allocation | undefined;
   /** Puts the header into a file of its own instead of the volume's first MiB. */
   header?: string | undefined;
-  /** Replaces existing targets, once their successors are whole. */
+  /** Replaces existing targets, once their successors are whole. A block device is overwritten where it is. */
   force?: boolean | undefined;
+  /** Default true: what is reported as done is on the disk. Without, a power cut may leave anything in the targets' places. */
+  fsync?: boolean | undefined;
+  /** Told, in a sentence, what deserves a look and stops nothing. */
+  onNote?: ((note: string) => void) | undefined;
 }
 
 export interface EncryptOptions extends NewVolumeOptions {
   /** Fills an image up to whole sectors; `decryptImage` gives back its exact length. */
   pad?: boolean | undefined;
+  /** Hashes the image on the way: `sha256` of the result. As fast as one processor hashes. */
+  sha256?: boolean | undefined;
+  /**
+   * A run that is interrupted leaves what it has done beside its target; the same call again goes on there. Not for streams and block
+   * devices as targets, not with `sha256`, not without `fsync`.
+   */
+  resume?: boolean | undefined;
 }
 
 export interface CreateOptions extends NewVolumeOptions {
@@ -49,28 +60,34 @@ export interface CreateOptions extends NewVolumeOptions {
   sizeBytes: number;
 }
 
-/** What is to be encrypted: an open image, or nothing (zeros). */
-interface Source {
-  path: string;
-  fd: number;
-  imageBytes: number;
-}
-
 /**
- * Encrypts a raw image (a regular file or a block device) into a new volume. The image is only read.
+ * Encrypts a raw image (a regular file, a block device or a stream) into a new volume. The image is only read.
  *
- * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`, `ERR_ABORTED`,
- * `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`. Whatever fails, targets are as they were.
+ * @param image a path, or an open stream
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO` (of a stream also
+ * `ENODATA`: it ends early, and `EFBIG`: it goes on), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`, `ERR_RESUME`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`,
+ * `ERR_SELF_TEST`. Whatever fails, target files are as they were; a block device is not, and the message says so.
  */
-export async function encryptImage(imagePath: string, volumePath: string, options: EncryptOptions = {}): Promise<VolumeInfo> {
+export async function encryptImage(
+  image: string | SourceStream,
+  volumePath: string,
+  options: EncryptOptions = {},
+): Promise<EncryptedImage> {
   const sectorBytes = checkSectorBytes(options.sectorBytes);
-  await using image = await openDataFile(imagePath, constants.O_RDONLY);
-  const imageBytes = checkImageSize(image, imagePath, sectorBytes, options.pad === true);
-  return await buildVolume({ path: imagePath, fd: image.fd, imageBytes }, volumePath, sectorBytes, options);
+  const pad = options.pad === true;
+  if (typeof image !== 'string') {
+    const { fd, name, sizeBytes } = image;
+    checkImageSize(sizeBytes, name, sectorBytes, pad);
+    return await makeVolume({ path: name, fd, offsetBytes: STREAM_OFFSET, imageBytes: sizeBytes }, volumePath, sectorBytes, options);
+  }
+  await using file = await openDataFile(image, constants.O_RDONLY);
+  const imageBytes = dataFileBytes(file, image);
+  checkImageSize(imageBytes, image, sectorBytes, pad);
+  return await makeVolume({ path: image, fd: file.fd, offsetBytes: 0, imageBytes, file }, volumePath, sectorBytes, options);
 }
 
 /**
- * Makes a new volume that reads as zeros. Every sector is written, so that nobody sees which ones are in use.
+ * Makes a new volume that reads as zeros.
  *
  * @throws {VolsealError} as `encryptImage`
  */
@@ -86,106 +103,43 @@ export async function createVolume(volumePath: string, options: CreateOptions): 
       },
     );
   }
-  return buildVolume({ path: volumePath, fd: -1, imageBytes: sizeBytes }, volumePath, sectorBytes, options);
+  return makeVolume({ path: volumePath, fd: -1, offsetBytes: 0, imageBytes: sizeBytes }, volumePath, sectorBytes, options);
 }
 
-async function buildVolume(source: Source, volumePath: string, sectorBytes: SectorBytes, options: NewVolumeOptions): Promise<VolumeInfo> {
+async function makeVolume(
+  source: VolumeSource,
+  volumePath: string,
+  sectorBytes: SectorBytes,
+  options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
+): Promise<EncryptedImage> {
+  const { header, onNote, signal, onProgress } = options;
   const force = options.force === true;
-  const endpoint = parseKmsUri(options.kms ?? 'embedded', options.embeddedHome);
-  const volumeId = newVolumeId();
-  const encryptionContext = contextOf(volumeId, options.encryptionContext);
-  // Before KMS is asked: a mistake in a path should cost nothing.
-  const volumePlace = await checkTarget(volumePath, force);
-  if (options.header !== undefined && (await checkTarget(options.header, force)) === volumePlace)
-    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
-  throwIfAborted(options.signal);
-
-  const headerPath = options.header ?? volumePath;
-  const pool = leasePool();
-  let key: KeyHandle | undefined;
-  try {
-    const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId: options.key ?? DEFAULT_KEY, context: encryptionContext };
-    const made = await pool.run(task, options.signal);
-    key = made.key;
-    const header = newHeader(
-      {
-        volumeKey: key,
-        sectorBytes,
-        placement: options.header === undefined ? 'embedded' : 'detached',
-        token: {
-          keyId: made.keyArn,
-          encryptedDataKey: Buffer.from(made.encryptedDataKey),
-          encryptionContext,
-          volumeId,
-          kms: recordedKms(endpoint, made.keyArn),
-          imageBytes: source.imageBytes,
-          created: new Date().toISOString(),
-        },
-      },
-      headerPath,
-    );
-
-    await using volume = await openTarget(volumePath, force);
-    await using detached = options.header === undefined ? undefined : await openTarget(options.header, force);
-    const dataOffsetBytes = detached === undefined ? EMBEDDED_DATA_OFFSET_BYTES : 0;
-    await transformImage(
-      pool,
-      {
-        key,
-        mode: 'encrypt',
-        sourceFd: source.fd,
-        sourceOffsetBytes: 0,
-        sourceBytes: source.imageBytes,
-        targetFd: volume.file.fd,
-        targetOffsetBytes: dataOffsetBytes,
-        targetBytes: Math.ceil(source.imageBytes / sectorBytes) * sectorBytes,
-        sectorBytes,
-        startByte: 0,
-        sparseSource: false,
-        sparseTarget: false,
-        digest: false,
-      },
-      { source: source.path, target: volumePath },
-      options,
-    );
-    const headerFile = detached?.file ?? volume.file;
-    // The room for keyslots belongs to the header: without it cryptsetup finds a detached header too short.
-    if (detached !== undefined) await namingPath(options.header!, () => headerFile.truncate(EMBEDDED_DATA_OFFSET_BYTES));
-    await writeHeader(headerFile, header, headerPath);
-    // Of the files themselves, and before they take their places: who is told of a failure must find the old targets.
-    const info = await describeOpenVolume({ path: volumePath, data: volume.file, header: headerFile, headerPath });
-    throwIfAborted(options.signal);
-    // The header first: without its volume it is useless and harmless, and a volume without its header would be lost.
-    const publishedHeader = await detached?.publishUndoably();
-    try {
-      await volume.publish();
-    } catch (error) {
-      await publishedHeader?.undo();
-      throw error;
-    }
-    await publishedHeader?.keep();
-    return info;
-  } finally {
-    if (key !== undefined) native.keyWipe(key);
-    await pool.release();
-  }
+  const fsync = options.fsync !== false;
+  const resume = options.resume === true;
+  if (resume) checkResumable(source, fsync, options.sha256 === true);
+  const allocation = await chooseAllocation(options.allocation, source.fd === -1 ? 'sparse' : 'full', volumePath);
+  const plan: VolumePlan = {
+    source,
+    volumePath,
+    header,
+    sectorBytes,
+    allocation,
+    endpoint: parseKmsUri(options.kms ?? 'embedded', options.embeddedHome),
+    keyId: options.key ?? DEFAULT_KEY,
+    contextPairs: options.encryptionContext ?? {},
+    sha256: options.sha256 === true,
+    wish: { force, fsync, resume, onNote },
+  };
+  return buildVolume(plan, { signal, onProgress });
 }
 
-function contextOf(volumeId: string, pairs: EncryptionContext = {}): EncryptionContext {
-  if (VOLUME_ID_CONTEXT_KEY in pairs) {
-    throw new VolsealError(
-      'ERR_ARGUMENT',
-      `the encryption context pair ${VOLUME_ID_CONTEXT_KEY} is set by volseal: it names the volume; leave it out`,
-    );
-  }
-  // JSON parsers drop it, or worse: the header could not carry it.
-  if (Object.hasOwn(pairs, '__proto__')) throw new VolsealError('ERR_ARGUMENT', 'an encryption context pair cannot be named __proto__');
-  return checkContext({ [VOLUME_ID_CONTEXT_KEY]: volumeId, ...pairs });
-}
-
-/** AWS is recorded with the key's region, so that a volume is found again whatever region the next user's configuration names. */
-function recordedKms(endpoint: KmsEndpoint, keyArn: string): string {
-  return endpoint.kind === 'aws' ? `aws:${keyArn.split(':')[3]}` : kmsUri(endpoint);
+function checkResumable(source: VolumeSource, fsync: boolean, sha256: boolean): void {
+  const refuse = (why: string): never => {
+    throw new VolsealError('ERR_ARGUMENT', `${source.path}: cannot be encrypted so that it can be resumed: ${why}`);
+  };
+  if (source.file === undefined) refuse('a stream comes only once');
+  if (sha256) refuse('a SHA-256 cannot begin in the middle of an image');
+  if (!fsync) refuse('without fsync nobody knows what is on the disk');
 }
 
 function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorBytes {
@@ -194,11 +148,9 @@ function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorByt
   return known;
 }
 
-function checkImageSize(image: FileHandle, path: string, sectorBytes: number, pad: boolean): number {
-  const sizeBytes = dataFileBytes(image, path);
-  if (sizeBytes === 0 || sizeBytes > VOLUME_BYTES_MAX || (sizeBytes % sectorBytes !== 0 && !pad)) {
-    const problem = sizeBytes === 0 ? 'the image is empty' : `${sizeBytes} bytes are not a whole number of ${sectorBytes}-byte sectors`;
-    throw new VolsealError('ERR_IMAGE_SIZE', `${path}: ${problem}`, { details: { path, sizeBytes, sectorBytes } });
-  }
-  return sizeBytes;
+function checkImageSize(sizeBytes: number, path: string, sectorBytes: number, pad: boolean): void {
+  const inRange = Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= VOLUME_BYTES_MAX;
+  if (inRange && (sizeBytes % sectorBytes === 0 || pad)) return;
+  const problem = sizeBytes === 0 ? 'the image is empty' : `${sizeBytes} bytes are not a whole number of ${sectorBytes}-byte sectors`;
+  throw new VolsealError('ERR_IMAGE_SIZE', `${path}: ${problem}`, { details: { path, sizeBytes, sectorBytes } });
 }

@@ -1,10 +1,17 @@
 /** A volume back into a raw image. The volume is only read. */
+import { VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
-import { type KeyHandle, native } from '../native.js';
+import { type KeyHandle, native, type TransformOptions } from '../native.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { checkTarget, openTarget } from './target-file.js';
+import { dataFileBytes } from './data-file.js';
+import { STREAM_OFFSET, type TargetStream } from './image-stream.js';
+import { beginOrGoOn, forgetProgress, type ResumableJob } from './resume.js';
+import { whileUnchanged } from './source-watch.js';
+import type { TargetFile } from './target.js';
+import { openTarget } from './target-file.js';
+import { checkTarget, isSameFile, type Place } from './target-place.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
-import { openVolumeFile, unlockVolume } from './volume-file.js';
+import { openVolumeFile, unlockVolume, type VolumeFile } from './volume-file.js';
 
 export interface DecryptOptions extends JobOptions {
   /** The file with the header, where that is detached. */
@@ -15,8 +22,21 @@ export interface DecryptOptions extends JobOptions {
   embeddedHome?: string | undefined;
   /** Pairs that the volume's encryption context must have. */
   encryptionContext?: EncryptionContext | undefined;
-  /** Replaces an existing image once its successor is whole. */
+  /** Replaces an existing image once its successor is whole. A block device is overwritten where it is. */
   force?: boolean | undefined;
+  /** Default true: what is reported as done is on the disk. Without, a power cut may leave anything in the image's place. */
+  fsync?: boolean | undefined;
+  /**
+   * A run that is interrupted leaves what it has done beside the image; the same call again goes on there. Not for streams and block devices
+   * as targets, not with `sha256`, not without `fsync`.
+   */
+  resume?: boolean | undefined;
+  /** Told, in a sentence, what deserves a look and stops nothing. */
+  onNote?: ((note: string) => void) | undefined;
+  /** Leaves blocks of zeros in the image as holes. A sparse volume's image file is left so in any case. */
+  sparse?: boolean | undefined;
+  /** Hashes the image on the way: `sha256` of the result. */
+  sha256?: boolean | undefined;
 }
 
 /** What `decryptImage` made. */
@@ -24,52 +44,111 @@ export interface DecryptedImage {
   volumeId: string;
   path: string;
   imageBytes: number;
+  /** SHA-256 of the image in hexadecimal, where it was asked for. */
+  sha256?: string;
 }
 
 /**
  * Decrypts a volume into a raw image of its exact old length.
  *
+ * @param image a path, or an open stream, which gets the image in order; what it got before a failure it keeps
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for writing), `ERR_KMS_*`,
- * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_IO`, `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever fails, the target is as it was.
+ * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_TARGET_SIZE`, `ERR_SOURCE_CHANGED`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO`,
+ * `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever fails, a target file is as it was; a block device is not, and the message says so.
  */
-export async function decryptImage(volumePath: string, imagePath: string, options: DecryptOptions = {}): Promise<DecryptedImage> {
-  const force = options.force === true;
+export async function decryptImage(
+  volumePath: string,
+  image: string | TargetStream,
+  options: DecryptOptions = {},
+): Promise<DecryptedImage> {
+  const imagePath = typeof image === 'string' ? image : image.name;
+  const resume = options.resume === true;
+  if (resume) checkResumable(image, imagePath, options);
   const volume = await openVolumeFile(volumePath, { header: options.header, writable: false, lock: 'shared' });
   let pool: PoolLease | undefined;
   let key: KeyHandle | undefined;
+  let target: TargetFile | undefined;
   try {
+    const { imageBytes, volumeId } = volume.token;
+    const wish = { force: options.force === true, fsync: options.fsync !== false, resume, onNote: options.onNote, deviceBytes: imageBytes };
     pool = leasePool();
-    await checkTarget(imagePath, force);
+    if (typeof image === 'string') await checkPlace(volume, await checkTarget(image, wish), options);
     throwIfAborted(options.signal);
     key = await unlockVolume(volume, options, pool);
-    const { imageBytes } = volume.token;
-    await using target = await openTarget(imagePath, force);
-    await transformImage(
-      pool,
-      {
-        key,
-        mode: 'decrypt',
-        sourceFd: volume.data.fd,
-        sourceOffsetBytes: volume.segment.offsetBytes,
-        sourceBytes: volume.sizeBytes,
-        targetFd: target.file.fd,
-        targetOffsetBytes: 0,
-        targetBytes: imageBytes,
-        sectorBytes: volume.segment.sectorBytes,
-        startByte: 0,
-        sparseSource: false,
-        sparseTarget: false,
-        digest: false,
-      },
-      { source: volumePath, target: imagePath },
-      options,
-    );
+    if (typeof image === 'string') target = await openTarget(image, wish);
+    const isSparse = volume.token.allocation === 'sparse';
+    const transform: TransformOptions = {
+      key,
+      mode: 'decrypt',
+      sourceFd: volume.data.fd,
+      sourceOffsetBytes: volume.segment.offsetBytes,
+      sourceBytes: volume.sizeBytes,
+      targetFd: target === undefined ? (image as TargetStream).fd : target.file.fd,
+      targetOffsetBytes: target === undefined ? STREAM_OFFSET : 0,
+      targetBytes: imageBytes,
+      sectorBytes: volume.segment.sectorBytes,
+      startByte: 0,
+      sparseSource: isSparse,
+      // Neither a stream nor a device reads as zeros where nothing was written.
+      sparseTarget: options.sparse === true || (isSparse && target?.place.isDevice === false),
+      digest: options.sha256 === true,
+    };
+    const paths = { source: volumePath, target: imagePath };
+    const job = { pool, signal: options.signal, onProgress: options.onProgress };
+    const resumable = resume ? resumableJob(volume, target!, transform) : undefined;
+    const run = async () => {
+      if (resumable === undefined) await target?.begin();
+      const identity = { volumeId, uuid: volume.found.header.uuid };
+      const checkpoint = resumable && (await beginOrGoOn(resumable, identity, transform, job, options.onNote));
+      return transformImage(job.pool, transform, paths, { ...job, checkpoint });
+    };
+    const { sha256 } = await whileUnchanged(volume.data, volumePath, run);
     throwIfAborted(options.signal);
-    await target.publish();
-    return { volumeId: volume.token.volumeId, path: imagePath, imageBytes };
+    await target?.publish();
+    if (resumable !== undefined) await forgetProgress(target!);
+    return { volumeId, path: imagePath, imageBytes, ...(sha256 === undefined ? {} : { sha256 }) };
+  } catch (error) {
+    throw target === undefined ? error : target.explained(error);
   } finally {
+    await target?.[Symbol.asyncDispose]();
     if (key !== undefined) native.keyWipe(key);
     await pool?.release();
     await volume.close();
   }
+}
+
+function checkResumable(image: string | TargetStream, name: string, { fsync, sha256 }: DecryptOptions): void {
+  const refuse = (why: string): never => {
+    throw new VolsealError('ERR_ARGUMENT', `${name}: cannot be made so that it can be resumed: ${why}`);
+  };
+  if (typeof image !== 'string') refuse('a stream goes only once');
+  if (sha256) refuse('a SHA-256 cannot begin in the middle of an image');
+  if (fsync === false) refuse('without fsync nobody knows what is on the disk');
+}
+
+/** A file may take its own volume's place, which stays until the image is whole; a device has no such other place. */
+async function checkPlace(volume: VolumeFile, place: Place, { sparse }: DecryptOptions): Promise<void> {
+  if (!place.isDevice) return;
+  const refuse = (why: string): never => {
+    throw new VolsealError('ERR_ARGUMENT', `${place.path}: ${why}`, { details: { path: place.path } });
+  };
+  for (const [file, path] of [
+    [volume.data, volume.path],
+    [volume.header, volume.headerPath],
+  ] as const) {
+    if (await isSameFile(file, path, place)) refuse('is the device with the volume itself, which would be gone before it is decrypted');
+  }
+  if (sparse) refuse('is a block device, whose old bytes would stay where an image has holes');
+}
+
+function resumableJob(volume: VolumeFile, target: TargetFile, transform: TransformOptions): ResumableJob {
+  return {
+    kind: 'decrypt',
+    source: volume.data,
+    sourcePath: volume.path,
+    sourceBytes: dataFileBytes(volume.data, volume.path),
+    target,
+    sectorBytes: transform.sectorBytes,
+    choices: { sparse: String(transform.sparseTarget), header: volume.header === volume.data ? 'embedded' : 'detached' },
+  };
 }

@@ -2,7 +2,9 @@
  * What a volume's header says, for people and programs. Needs no key and asks no KMS: so it is what the header claims, and only
  * attaching or decrypting proves it.
  */
+import { namingPath } from '../errors.js';
 import { ENCRYPTION } from '../luks2/metadata.js';
+import type { Allocation } from '../luks2/token.js';
 import { type HeaderContents, type OpenFiles, openVolumeFile, readContents } from './volume-file.js';
 
 export interface VolumeInfo {
@@ -23,6 +25,10 @@ export interface VolumeInfo {
   sizeBytes: number;
   /** Bytes of the image that was encrypted: less than `sizeBytes` where it was padded. */
   imageBytes: number;
+  /** `sparse`: sectors that are not in use may be holes. */
+  allocation: Allocation;
+  /** Bytes that the file with the data takes on the disk; null where that is a block device. */
+  allocatedBytes: number | null;
   /** Where the key was wrapped. */
   kms: string;
   /** ISO 8601, UTC. */
@@ -33,11 +39,14 @@ export interface VolumeInfo {
   keyslots: number;
 }
 
+/** What `st_blocks` counts in, whatever the file system's own blocks are (stat(2)). */
+const STAT_BLOCK_BYTES = 512;
+
 /** @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE` */
 export async function describeVolume(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
   const volume = await openVolumeFile(path, { header: options.header, writable: false, lock: 'none' });
   try {
-    return infoOf(volume, volume);
+    return await infoOf(volume, volume);
   } finally {
     await volume.close();
   }
@@ -46,7 +55,11 @@ export async function describeVolume(path: string, options: { header?: string | 
 /** The same of files that are open. @throws {VolsealError} as `describeVolume` */
 export const describeOpenVolume = async (files: OpenFiles): Promise<VolumeInfo> => infoOf(files, await readContents(files));
 
-function infoOf({ path, data, header, headerPath }: OpenFiles, { found, token, segment, sizeBytes }: HeaderContents): VolumeInfo {
+async function infoOf(
+  { path, data, header, headerPath }: OpenFiles,
+  { found, token, segment, sizeBytes }: HeaderContents,
+): Promise<VolumeInfo> {
+  const file = await namingPath(path, () => data.stat());
   return {
     volumeId: token.volumeId,
     uuid: found.header.uuid,
@@ -60,6 +73,8 @@ function infoOf({ path, data, header, headerPath }: OpenFiles, { found, token, s
     dataOffsetBytes: segment.offsetBytes,
     sizeBytes,
     imageBytes: token.imageBytes,
+    allocation: token.allocation,
+    allocatedBytes: file.isFile() ? file.blocks * STAT_BLOCK_BYTES : null,
     kms: token.kms,
     created: token.created,
     headerCopies: { ...found.copies },

@@ -1,116 +1,123 @@
 /**
- * A file that comes to be all at once or not at all: written under a temporary name beside its place, flushed, then renamed.
- * Whatever happens before `publish`, the place holds what it held.
+ * A file that comes to be all at once or not at all: written under another name beside its place, flushed, then renamed. Whatever happens
+ * before `publish`, the place holds what it held.
  *
- * Where the target is a symbolic link, its place is where the link leads: the link stays, and what it leads to is replaced.
+ * That other name is a random one, and goes when the job fails; or, for a job that is to be resumed, one that the next run finds.
  */
 import { randomBytes } from 'node:crypto';
-import { constants, type Stats } from 'node:fs';
-import { type FileHandle, link, lstat, open, readdir, readlink, realpath, rename, stat, unlink } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
-import { describeKind } from './data-file.js';
-
-export interface TargetFile {
-  /** Open for reading and writing, empty. */
-  readonly file: FileHandle;
-  /** Flushes the file, puts it in its place and flushes the folder. @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_IO` */
-  publish(): Promise<void>;
-  /** The same, and keeps what was in the place until the returned step is settled: for the first of two files that belong together. */
-  publishUndoably(): Promise<{ keep(): Promise<void>; undo(): Promise<void> }>;
-  /** Closes and, unless it was published, removes the file. Never throws. */
-  [Symbol.asyncDispose](): Promise<void>;
-}
+import { openDeviceTarget } from './device-target.js';
+import { checkpointPath, openPartial, partialPath } from './partial.js';
+import type { OpenTargetWish, TargetFile } from './target.js';
+import { checkTarget, holdExisting, ifThere, type Place, syncFolder, targetExists } from './target-place.js';
 
 /**
- * Refuses a place that must not be written to, before any work is done.
- *
- * @returns the place itself, free of symbolic links: two targets are one if their places are
- * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is no regular file (a folder, a device, a pipe) or a symbolic link
- * to nothing; `ERR_STATE_BUSY` where it is a volume that somebody has attached for writing; `ERR_IO`
+ * Opens a target: a block device itself, else a file beside its place.
+ * @throws {VolsealError} as `checkTarget`; `ERR_STATE_BUSY` another run is at work on the same resumable job; `ERR_RESUME`; `ERR_ARGUMENT` a
+ * device that is to be resumed
  */
-export async function checkTarget(path: string, force: boolean): Promise<string> {
-  // Asked with the path as it was given, so that the kernel can forbid a link that somebody else laid (protected_symlinks).
-  const existing = await ifThere(path, () => stat(path));
-  if (existing === undefined) return newPlace(path);
-  if (!existing.isFile()) {
-    const kind = describeKind(existing);
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}, and a target is a regular file`, { details: { path, kind } });
-  }
-  if (!force) throw targetExists(path);
-  const place = await namingPath(path, () => realpath(path));
-  await (await holdExisting(place, path)).close();
-  return place;
-}
-
-async function newPlace(path: string): Promise<string> {
-  if (path === '') throw new VolsealError('ERR_ARGUMENT', 'a target cannot be named ""', { details: { path } });
-  await refuseLinkToNothing(path);
-  const folder = path.endsWith('/') ? path : dirname(path);
-  if (!(await ifThere(path, () => stat(folder)))?.isDirectory()) {
-    throw new VolsealError('ERR_IO', `${path}: there is no folder ${folder}`, { details: { errno: 'ENOENT', syscall: 'stat', path } });
-  }
-  return join(await namingPath(path, () => realpath(folder)), basename(path));
-}
-
-/** Writing through such a link would make a file where nobody looked; in place of the link, one where nobody expects it. */
-async function refuseLinkToNothing(path: string): Promise<void> {
-  const found = await ifThere(path, () => lstat(path));
-  if (!found?.isSymbolicLink()) return;
-  const leadsTo = await namingPath(path, () => readlink(path));
-  throw new VolsealError('ERR_ARGUMENT', `${path}: is a symbolic link to ${leadsTo}, where nothing is`, {
-    details: { path, kind: 'a link to nothing' },
-  });
-}
-
-/** Opens a target under a temporary name in the folder of its place. @throws {VolsealError} as `checkTarget` */
-export async function openTarget(path: string, force: boolean): Promise<TargetFile> {
-  const place = await checkTarget(path, force);
-  const temporary = join(dirname(place), `${temporaryPrefix(place)}${randomBytes(6).toString('hex')}.partial`);
-  await removeLeftovers(place);
-  const file = await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
-  let published = false;
-  let old: FileHandle | undefined;
-  const target: TargetFile = {
-    file,
-    async publishUndoably() {
-      const backup = `${temporary}.old`;
-      const replaces = force && (await ifThere(path, () => stat(place))) !== undefined;
-      if (replaces) await namingPath(path, () => link(place, backup));
-      const undo = (): Promise<void> => namingPath(path, () => (replaces ? rename(backup, place) : unlink(place)));
-      try {
-        await target.publish();
-      } catch (error) {
-        if (published) await undo();
-        else if (replaces) await unlink(backup);
-        throw error;
-      }
-      return { undo, keep: () => (replaces ? namingPath(path, () => unlink(backup)) : Promise.resolve()) };
-    },
-    async publish() {
-      await namingPath(path, () => file.sync());
-      if (force) await namingPath(path, () => rename(temporary, place));
-      else await publishNew(temporary, place, path);
-      published = true;
-      await syncFolder(dirname(place));
-    },
-    async [Symbol.asyncDispose]() {
-      await old?.close().catch(() => {});
-      await file.close().catch(() => {});
-      if (!published) await unlink(temporary).catch(() => {});
-    },
-  };
+export async function openTarget(path: string, wish: OpenTargetWish): Promise<TargetFile> {
+  const place = await checkTarget(path, wish);
+  if (place.isDevice) return openDeviceTarget(path, place, wish);
+  await removeLeftovers(place.path);
+  if (!wish.resume) await tellOfPartial(place.path, wish);
+  const name = `${temporaryPrefix(place.path)}${randomBytes(6).toString('hex')}.partial`;
+  const temporary = wish.resume ? partialPath(place.path) : join(dirname(place.path), name);
+  const file = wish.resume
+    ? await openPartial(temporary)
+    : await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
+  const hasBegun = wish.resume === true && (await file.stat()).size > 0;
+  const target = targetBeside(path, place, temporary, file, hasBegun, wish);
   try {
     // Tells a file that is being written from one that a killed process left behind.
-    native.fileLock(file.fd, true);
-    // Held to the end, so that nobody attaches for writing what is about to be replaced.
-    if (force && (await ifThere(path, () => stat(place))) !== undefined) old = await holdExisting(place, path);
+    if (!wish.resume) native.fileLock(file.fd, true);
+    if (wish.force && (await ifThere(path, () => stat(place.path))) !== undefined) await target.holdOld();
   } catch (error) {
     await target[Symbol.asyncDispose]();
     throw withPath(error, path);
   }
   return target;
+}
+
+function targetBeside(
+  path: string,
+  place: Place,
+  temporary: string,
+  file: FileHandle,
+  hasBegun: boolean,
+  { force, fsync, onNote }: OpenTargetWish,
+): TargetFile & { holdOld(): Promise<void> } {
+  let published = false;
+  let kept = hasBegun;
+  let old: FileHandle | undefined;
+  const putInPlace = async (): Promise<void> => {
+    if (fsync) await namingPath(path, () => file.sync());
+    if (force) await namingPath(path, () => rename(temporary, place.path));
+    else await publishNew(temporary, place.path, path);
+    published = true;
+    if (fsync) await syncFolder(dirname(place.path));
+  };
+  return {
+    path,
+    place,
+    file,
+    openPath: temporary,
+    hasBegun,
+    get isPublished() {
+      return published;
+    },
+    async begin() {
+      kept = false;
+      await namingPath(path, () => file.truncate(0));
+    },
+    async flush() {
+      if (fsync) await namingPath(path, () => file.datasync());
+    },
+    keepForResume() {
+      kept = true;
+    },
+    /** Held to the end, so that nobody attaches for writing what is about to be replaced. */
+    async holdOld() {
+      old = await holdExisting(place.path, path);
+    },
+    async publish() {
+      try {
+        await putInPlace();
+      } catch (error) {
+        throw published ? notLasting(path, error) : error;
+      }
+    },
+    async publishUndoably() {
+      const backup = `${temporary}.old`;
+      const replaces = force && (await ifThere(path, () => stat(place.path))) !== undefined;
+      if (replaces) await namingPath(path, () => link(place.path, backup));
+      const undo = (): Promise<void> => namingPath(path, () => (replaces ? rename(backup, place.path) : unlink(place.path)));
+      try {
+        await putInPlace();
+      } catch (error) {
+        if (published) await undo();
+        else if (replaces) await unlink(backup);
+        published = false;
+        throw error;
+      }
+      const keep = async (): Promise<void> => {
+        if (replaces) await unlink(backup).catch(() => onNote?.(`${backup}: the file that was replaced could not be removed: remove it`));
+      };
+      return { undo, keep };
+    },
+    explained(error) {
+      return kept && !published ? keptForResume(error, temporary) : error;
+    },
+    async [Symbol.asyncDispose]() {
+      await old?.close().catch(() => {});
+      if (!published && !kept) await unlink(temporary).catch(() => {});
+      await file.close().catch(() => {});
+    },
+  };
 }
 
 /** Puts a file where nothing is. Unlike rename, link never replaces what has appeared in the meantime. */
@@ -121,7 +128,7 @@ async function publishNew(temporary: string, place: string, path: string): Promi
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code === 'EEXIST') throw targetExists(path);
     if (!NO_HARD_LINKS.has(code)) throw asVolsealError(error, path);
-    await checkTarget(path, false);
+    await checkTarget(path, { force: false });
     await namingPath(path, () => rename(temporary, place));
     return;
   }
@@ -130,6 +137,30 @@ async function publishNew(temporary: string, place: string, path: string): Promi
 
 /** What link(2) says on a file system without hard links: FAT, some network file systems. */
 const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
+
+function notLasting(path: string, error: unknown): unknown {
+  if (!(error instanceof VolsealError)) return error;
+  return new VolsealError(
+    error.code,
+    `${path}: is whole and in its place, but its folder could not be flushed: a power cut may bring back what was there before (${error.message})`,
+    { cause: error, details: { ...error.details, path, published: true } },
+  );
+}
+
+function keptForResume(error: unknown, partial: string): unknown {
+  if (!(error instanceof VolsealError) || error.code === 'ERR_RESUME') return error;
+  const message = error.code === 'ERR_ABORTED' ? 'stopped on request' : error.message;
+  return new VolsealError(error.code, `${message}; what was done is kept in ${partial}`, {
+    cause: error.cause,
+    details: { ...error.details, partial },
+  });
+}
+
+async function tellOfPartial(place: string, { onNote }: OpenTargetWish): Promise<void> {
+  const partial = partialPath(place);
+  if (onNote === undefined || (await ifThere(partial, () => stat(partial))) === undefined) return;
+  onNote(`${partial} holds what an interrupted run has done: --resume goes on with it; else remove it and ${checkpointPath(place)}`);
+}
 
 const temporaryPrefix = (place: string): string => `.${basename(place)}.`;
 
@@ -151,43 +182,5 @@ async function removeLeftovers(place: string): Promise<void> {
     } catch {
       // In use, gone already, or not ours to remove: it costs room, not this run.
     }
-  }
-}
-
-function targetExists(path: string): VolsealError {
-  return new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already and was left as it is`, { details: { path } });
-}
-
-/** Opens and locks a file that is to be replaced, against writers only: decrypting a volume onto itself holds a shared lock too. */
-async function holdExisting(place: string, path: string): Promise<FileHandle> {
-  const file = await namingPath(path, () => open(place, 'r'));
-  try {
-    native.fileLock(file.fd, false);
-    return file;
-  } catch (error) {
-    await file.close();
-    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw withPath(error, path);
-    throw new VolsealError('ERR_STATE_BUSY', `${path}: is attached for writing, and cannot be replaced before it is detached`, {
-      cause: error,
-      details: { path },
-    });
-  }
-}
-
-/** What `look` sees, or undefined where nothing is. */
-async function ifThere(path: string, look: () => Promise<Stats>): Promise<Stats | undefined> {
-  return namingPath(path, look).catch((error) => {
-    if (error instanceof VolsealError && (error.details.errno === 'ENOENT' || error.details.errno === 'ENOTDIR')) return undefined;
-    throw error;
-  });
-}
-
-/** A rename lasts once its folder is on the disk. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await namingPath(path, () => open(path, 'r'));
-  try {
-    await namingPath(path, () => folder.sync());
-  } finally {
-    await folder.close();
   }
 }

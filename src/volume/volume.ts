@@ -3,8 +3,9 @@
  * task of the pool; the data key is in the vault for as long as the volume is attached.
  */
 import { VolsealError, withPath } from '../errors.js';
-import { REQUEST_BYTES_MAX } from '../limits.js';
-import { type DeviceHandle, type KeyHandle, native } from '../native.js';
+import { EXTENT_COUNT_MAX, HOLE_BYTES_MAX, REQUEST_BYTES_MAX } from '../limits.js';
+import type { Allocation } from '../luks2/token.js';
+import { type DeviceExtent, type DeviceHandle, type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { Task, TaskValue } from '../workers/tasks.js';
 import type { VolumeFile } from './volume-file.js';
@@ -45,6 +46,11 @@ export class Volume {
     return this.#attachment.file.segment.sectorBytes;
   }
 
+  /** `sparse`: sectors that were never written, zeroed or trimmed take no room. */
+  get allocation(): Allocation {
+    return this.#attachment.file.token.allocation;
+  }
+
   /**
    * `lengthBytes` bytes of plaintext from `offsetBytes` on; any offset, any length within the volume.
    *
@@ -58,7 +64,7 @@ export class Volume {
     if (lengthBytes <= REQUEST_BYTES_MAX) return readPiece({ offsetBytes, lengthBytes });
     const whole = new Uint8Array(lengthBytes);
     await Promise.all(
-      piecesOf(offsetBytes, lengthBytes).map(async (piece) => whole.set(await readPiece(piece), piece.offsetBytes - offsetBytes)),
+      Array.from(piecesOf(offsetBytes, lengthBytes), async (piece) => whole.set(await readPiece(piece), piece.offsetBytes - offsetBytes)),
     );
     return whole;
   }
@@ -74,7 +80,7 @@ export class Volume {
     this.#checkWritable();
     const device = this.#attachment.device;
     await Promise.all(
-      piecesOf(offsetBytes, bytes.length).map((piece) => {
+      Array.from(piecesOf(offsetBytes, bytes.length), (piece) => {
         const start = piece.offsetBytes - offsetBytes;
         const copy = Uint8Array.prototype.slice.call(bytes, start, start + piece.lengthBytes);
         return this.#run({ kind: 'write', device, offsetBytes: piece.offsetBytes, bytes: copy });
@@ -94,14 +100,36 @@ export class Volume {
   }
 
   /**
-   * Says that a range is not needed any more. Every sector of a volume stays written, so that nobody sees which ones are in use:
-   * the range keeps its contents and its room on the disk, as a discard that dm-crypt does not pass down.
+   * Makes a range read as zeros; any offset, any length within the volume. A sparse volume's whole sectors become holes; another one's are
+   * written, as `write` would. It lasts once `flush` has come back.
    *
-   * @throws {VolsealError} `ERR_ARGUMENT` (outside the volume), `ERR_STATE_READ_ONLY`, `ERR_STATE_DETACHED`
+   * @throws {VolsealError} as `write`
+   */
+  async zero(offsetBytes: number, lengthBytes: number): Promise<void> {
+    await this.#changeRange('zero', offsetBytes, lengthBytes);
+  }
+
+  /**
+   * Says that a range is not needed any more. A sparse volume's whole sectors become holes and read as zeros; part sectors at its ends stay.
+   * Otherwise every sector stays written, so that nobody sees which ones are in use: the range keeps its contents and its room on the
+   * disk, as a discard that dm-crypt does not pass down.
+   *
+   * @throws {VolsealError} as `write`
    */
   async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
+    await this.#changeRange('trim', offsetBytes, lengthBytes);
+  }
+
+  /**
+   * Where a range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`. A piece that is not `zero` may hold zeros
+   * as well; a volume that is not sparse is one such piece.
+   *
+   * @param countMax pieces at most, 1 to 65536 (default): where they end before the range does, ask again from there on
+   * @throws {VolsealError} as `read`
+   */
+  async extents(offsetBytes: number, lengthBytes: number, countMax: number = EXTENT_COUNT_MAX): Promise<DeviceExtent[]> {
     this.#check(offsetBytes, lengthBytes);
-    this.#checkWritable();
+    return this.#run({ kind: 'extents', device: this.#attachment.device, offsetBytes, lengthBytes, countMax });
   }
 
   /**
@@ -132,6 +160,19 @@ export class Volume {
       await file.close();
       await pool.release();
     }
+  }
+
+  async #changeRange(kind: 'zero' | 'trim', offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.#check(offsetBytes, lengthBytes);
+    this.#checkWritable();
+    const { device, pool } = this.#attachment;
+    if (kind === 'trim' && this.allocation === 'full') return;
+    const pieces = piecesOf(offsetBytes, lengthBytes, this.allocation === 'sparse' ? HOLE_BYTES_MAX : REQUEST_BYTES_MAX);
+    // The range may be the whole volume: no more tasks at a time than threads, so that other requests get their turn.
+    const lane = async (): Promise<void> => {
+      for (const piece of pieces) await this.#run({ kind, device, ...piece });
+    };
+    await Promise.all(Array.from({ length: pool.threads }, lane));
   }
 
   #check(offsetBytes: number, lengthBytes: number): void {
@@ -179,14 +220,12 @@ interface Piece {
   lengthBytes: number;
 }
 
-/** Cuts a request where the pool's threads can share it: at multiples of the largest task. */
-function piecesOf(offsetBytes: number, lengthBytes: number): Piece[] {
-  const pieces: Piece[] = [];
+/** Cuts a request where the pool's threads can share it: at multiples of the largest task, one piece after the other as they are asked for. */
+function* piecesOf(offsetBytes: number, lengthBytes: number, pieceBytesMax: number = REQUEST_BYTES_MAX): Generator<Piece> {
   const endByte = offsetBytes + lengthBytes;
   for (let at = offsetBytes; at < endByte; ) {
-    const pieceEnd = Math.min(endByte, (Math.floor(at / REQUEST_BYTES_MAX) + 1) * REQUEST_BYTES_MAX);
-    pieces.push({ offsetBytes: at, lengthBytes: pieceEnd - at });
+    const pieceEnd = Math.min(endByte, (Math.floor(at / pieceBytesMax) + 1) * pieceBytesMax);
+    yield { offsetBytes: at, lengthBytes: pieceEnd - at };
     at = pieceEnd;
   }
-  return pieces;
 }

@@ -5,43 +5,12 @@
  * Nothing here throws across threads, where an error would lose its class and its code: each task returns a `TaskResult`.
  */
 import type { MessagePort } from 'node:worker_threads';
-import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
-import { type Kms, openKms, type UnwrapRequest } from '../kms/client.js';
-import type { EncryptionContext } from '../kms/encryption-context.js';
-import type { KmsEndpoint } from '../kms/endpoint.js';
-import type { Luks2Header } from '../luks2/header.js';
-import { verifyHeader } from '../luks2/header-mac.js';
-import { type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
+import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort-port.js';
+import type { NewKey, NewKeyTask, UnlockTask } from './key-tasks.js';
 
-/** A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to wipe. */
-export interface NewKeyTask {
-  kind: 'newKey';
-  kms: KmsEndpoint;
-  /** KMS key id, ARN, alias name or alias ARN. */
-  keyId: string;
-  context: EncryptionContext;
-}
-
-/** What a `NewKeyTask` gives. `encryptedDataKey` is a plain Uint8Array once it has crossed between threads. */
-export interface NewKey {
-  keyArn: string;
-  encryptedDataKey: Uint8Array;
-  key: KeyHandle;
-}
-
-/**
- * A volume's data key from KMS into the vault, ready as a volume key, and the header proved to be the one that the key's owner wrote;
- * the key is wiped where it is not. The handle is the caller's to wipe.
- */
-export interface UnlockTask {
-  kind: 'unlock';
-  kms: KmsEndpoint;
-  request: UnwrapRequest;
-  header: Luks2Header;
-  headerPath: string;
-}
+export type { NewKeyTask, UnlockTask } from './key-tasks.js';
 
 export interface ReadTask {
   kind: 'read';
@@ -62,6 +31,23 @@ export interface FlushTask {
   device: DeviceHandle;
 }
 
+/** `zero`: the range reads as zeros. `trim`: it is not needed. `fill`: no sector of it is left out. As `deviceZero` and its like. */
+export interface RangeTask {
+  kind: 'zero' | 'trim' | 'fill';
+  device: DeviceHandle;
+  offsetBytes: number;
+  lengthBytes: number;
+}
+
+/** Where the range is known to be zeros, as `deviceExtents`. */
+export interface ExtentsTask {
+  kind: 'extents';
+  device: DeviceHandle;
+  offsetBytes: number;
+  lengthBytes: number;
+  countMax: number;
+}
+
 /** Opens a transform: setting the target's room aside may take seconds. The handle is the caller's to close. */
 export interface OpenTransformTask {
   kind: 'openTransform';
@@ -76,7 +62,7 @@ export interface TransformTask {
   milliseconds: number;
 }
 
-export type Task = NewKeyTask | UnlockTask | ReadTask | WriteTask | FlushTask | OpenTransformTask | TransformTask;
+export type Task = NewKeyTask | UnlockTask | ReadTask | WriteTask | FlushTask | RangeTask | ExtentsTask | OpenTransformTask | TransformTask;
 
 /** What the pool sends to a thread. */
 export interface Order {
@@ -94,16 +80,18 @@ export type TaskValue<T extends Task> = T extends NewKeyTask
       ? TransformHandle
       : T extends TransformTask
         ? boolean
-      : T extends ReadTask
-        ? Uint8Array<ArrayBuffer>
-        : undefined;
+        : T extends ReadTask
+          ? Uint8Array<ArrayBuffer>
+          : T extends ExtentsTask
+            ? DeviceExtent[]
+            : undefined;
 
 export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
 export default async function runTask({ task, abortPort }: Order): Promise<unknown> {
   try {
-    if (task.kind === 'read') return moved(read(task));
+    if (task.kind === 'read') return await moved(read(task));
     return { ok: true, value: await perform(task, abortPort && receiveAbort(abortPort)) };
   } catch (thrown) {
     const error = asVolsealError(thrown);
@@ -117,52 +105,34 @@ export default async function runTask({ task, abortPort }: Order): Promise<unkno
 async function perform(
   task: Exclude<Task, ReadTask>,
   signal: AbortSignal | undefined,
-): Promise<NewKey | KeyHandle | TransformHandle | boolean | undefined> {
+): Promise<NewKey | KeyHandle | TransformHandle | DeviceExtent[] | boolean | undefined> {
   switch (task.kind) {
+    // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
     case 'newKey':
-      return withKms(task.kms, signal, (kms) => newKey(kms, task));
+      return (await import('./key-tasks.js')).newKey(task, signal);
     case 'unlock':
-      return withKms(task.kms, signal, (kms) => unwrap(kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath)));
+      return (await import('./key-tasks.js')).unlock(task, signal);
     case 'write':
       native.deviceWrite(task.device, task.offsetBytes, task.bytes);
       return undefined;
     case 'flush':
       native.deviceFlush(task.device);
       return undefined;
+    case 'zero':
+      native.deviceZero(task.device, task.offsetBytes, task.lengthBytes);
+      return undefined;
+    case 'trim':
+      native.deviceTrim(task.device, task.offsetBytes, task.lengthBytes);
+      return undefined;
+    case 'fill':
+      native.deviceFill(task.device, task.offsetBytes, task.lengthBytes);
+      return undefined;
+    case 'extents':
+      return native.deviceExtents(task.device, task.offsetBytes, task.lengthBytes, task.countMax);
     case 'openTransform':
       return native.transformOpen(task.options);
     case 'transform':
       return native.transformRun(task.transform, task.lanes, task.milliseconds);
-  }
-}
-
-async function newKey(kms: Kms, { keyId, context }: NewKeyTask): Promise<NewKey> {
-  const wrapped = await kms.generateWrappedKey({ keyId, context });
-  return { ...wrapped, key: await unwrap(kms, { ...wrapped, context }) };
-}
-
-async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
-  const key = await kms.unwrapKey(request);
-  try {
-    check(key);
-    native.xtsPrepare(key);
-    return key;
-  } catch (error) {
-    native.keyWipe(key);
-    throw error;
-  }
-}
-
-async function withKms<Result>(
-  endpoint: KmsEndpoint,
-  signal: AbortSignal | undefined,
-  use: (kms: Kms) => Promise<Result>,
-): Promise<Result> {
-  const kms = openKms(endpoint, signal);
-  try {
-    return await use(kms);
-  } finally {
-    kms.close();
   }
 }
 
@@ -172,8 +142,14 @@ function read({ device, offsetBytes, lengthBytes }: ReadTask): Uint8Array<ArrayB
   return new Uint8Array(target.buffer);
 }
 
+const loadPiscina = () => import('piscina');
+let piscinaLoading: ReturnType<typeof loadPiscina> | undefined;
+
 /** A result whose bytes change owner instead of being copied. */
-function moved(bytes: Uint8Array<ArrayBuffer>): unknown {
+async function moved(bytes: Uint8Array<ArrayBuffer>): Promise<unknown> {
+  // With the first result: threads that move no bytes to the caller start without it.
+  piscinaLoading ??= loadPiscina();
+  const piscina = await piscinaLoading;
   const result: TaskResult<Uint8Array> = { ok: true, value: bytes };
-  return move({ [transferableSymbol]: bytes.buffer, [valueSymbol]: result });
+  return piscina.move({ [piscina.transferableSymbol]: bytes.buffer, [piscina.valueSymbol]: result });
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
-const COMMANDS = ['encrypt', 'decrypt', 'create', 'info', 'read', 'write', 'kernels', 'bench'];
+const COMMANDS = ['encrypt', 'decrypt', 'create', 'info', 'verify', 'densify', 'read', 'write', 'kernels', 'bench'];
 const KMS_COMMANDS = ['serve', 'create-key', 'list-keys', 'create-alias', 'list-aliases'];
 
 /** The commands that a help text lists. */

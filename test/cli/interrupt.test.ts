@@ -48,7 +48,7 @@ describe('interrupted', () => {
 
   test('decrypt and a replacing encrypt leave the targets that were there', async (t) => {
     const at = lab(t);
-    at.ok(['create', 'a.vol', '--size', '512M']);
+    at.ok(['create', 'a.vol', '--size', '512M', '--full']);
     const old = at.image('old.raw', 1000);
     const volume = at.contents('a.vol');
     largeImage(at);

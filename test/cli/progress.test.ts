@@ -38,7 +38,7 @@ describe('progress', () => {
     for (const args of [
       ['encrypt', 'a.raw', 'b.vol'],
       ['decrypt', 'a.vol', 'b.raw'],
-      ['create', 'c.vol', '--size', '256M'],
+      ['create', 'c.vol', '--size', '256M', '--full'],
     ]) {
       const { text, stderr } = at.ok([...args, '--json', '--progress']);
       assert.equal(typeof parsed(text).volumeId, 'string');

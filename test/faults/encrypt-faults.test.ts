@@ -1,25 +1,31 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { createVolume, decryptImage } from '../../src/index.js';
+import { MAIN } from '../cli/program.js';
 import { sandbox } from '../volume/sandbox.js';
 import { runInjected, skipInjection } from './injected.js';
 
 const ENCRYPT = fileURLToPath(new URL('../volume/encrypt-once.js', import.meta.url));
 const REPLACE = 'force';
 
+/** Enough for each thread to come to the call that fails: strace counts in each of them. */
+const IMAGE_BYTES = 40 * 1024 * 1024;
+
 describe('faults while encrypting', { skip: skipInjection() }, () => {
   for (const [injection, said] of [
     ['pwrite64:error=EIO:when=1', 'ERR_IO EIO'],
     ['pwrite64:error=ENOSPC:when=5', 'ERR_IO ENOSPC'],
     ['fallocate:error=ENOSPC:when=1', 'ERR_IO ENOSPC'],
+    ['fsync:error=EIO:when=1', 'ERR_IO EIO'],
     ['link,linkat:error=EIO:when=1', 'ERR_IO EIO'],
   ] as const) {
     test(`${injection}: a typed error, no target, no part of it`, async (t) => {
       const box = sandbox(t);
       await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
-      box.image('disk.raw', 12 * 1024 * 1024);
+      box.image('disk.raw', IMAGE_BYTES);
       const run = runInjected(injection, ENCRYPT, [box.path('disk.raw'), box.path('disk.vol'), box.kms]);
       assert.equal(run.stdout, said);
       assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'first.vol', 'home']);
@@ -29,7 +35,7 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
   test('an image that cannot be read to its end: a typed error, no target, no part of it', async (t) => {
     const box = sandbox(t);
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
-    box.image('disk.raw', 12 * 1024 * 1024);
+    box.image('disk.raw', IMAGE_BYTES);
     const run = runInjected(
       'pread64:error=EIO:when=3',
       ENCRYPT,
@@ -40,18 +46,50 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'first.vol', 'home']);
   });
 
+  test('what a file system or a kernel does not have is done without', async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
+    const image = box.image('disk.raw', IMAGE_BYTES);
+    for (const injection of [
+      'fallocate:error=EOPNOTSUPP',
+      'mincore:error=EPERM',
+      'mmap:error=EAGAIN',
+      'lseek:error=EINVAL',
+      'sync_file_range:error=ENOSYS',
+    ]) {
+      // On the image alone: no program runs without these calls.
+      const path = /^(mmap|lseek)/.test(injection) ? box.path('disk.raw') : undefined;
+      const args = [box.path('disk.raw'), box.path('disk.vol'), box.kms, REPLACE];
+      assert.equal(runInjected(injection, ENCRYPT, args, path).stdout, 'encrypted', injection);
+      await decryptImage(box.path('disk.vol'), box.path('back.raw'), { kms: box.kms, force: true });
+      assert.ok(box.contents('back.raw').equals(image), injection);
+    }
+  });
+
   test('a file system that refuses O_DIRECT requests one by one gets buffered ones', async (t) => {
     const box = sandbox(t);
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
-    const image = box.image('disk.raw', 12 * 1024 * 1024);
-    for (const [name, injection, path] of [
-      ['write.vol', 'pwrite64:error=EINVAL:when=2', undefined],
-      ['read.vol', 'pread64:error=EINVAL:when=2', box.path('disk.raw')],
-    ] as const) {
-      assert.equal(runInjected(injection, ENCRYPT, [box.path('disk.raw'), box.path(name), box.kms], path).stdout, 'encrypted');
-      await decryptImage(box.path(name), box.path('back.raw'), { kms: box.kms, force: true });
-      assert.ok(box.contents('back.raw').equals(image));
-    }
+    const image = box.image('disk.raw', IMAGE_BYTES);
+    // Out of the page cache, from which it would be read in another way.
+    spawnSync('sync', [box.path('disk.raw')]);
+    spawnSync('dd', [`if=${box.path('disk.raw')}`, 'iflag=nocache', 'count=0']);
+    const read = runInjected(
+      'pread64:error=EINVAL:when=2',
+      ENCRYPT,
+      [box.path('disk.raw'), box.path('disk.vol'), box.kms],
+      box.path('disk.raw'),
+    );
+    assert.equal(read.stdout, 'encrypted');
+    // Decrypting, where every write is the engine's.
+    const written = runInjected('pwrite64:error=EINVAL:when=2', MAIN, [
+      'decrypt',
+      box.path('disk.vol'),
+      box.path('back.raw'),
+      '--kms',
+      box.kms,
+    ]);
+    assert.match(written.stdout, /^decrypted /);
+    assert.ok(box.contents('back.raw').equals(image));
   });
 
   test('a file system without hard links gets the volume too', async (t) => {

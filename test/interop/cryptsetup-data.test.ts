@@ -70,7 +70,15 @@ describe('cryptsetup', { skip: skipWithout('cryptsetup') }, () => {
       assert.ok(native.keyPbkdf2(key, digest.salt, digest.iterations).equals(digest.digest));
       native.xtsPrepare(key);
       const sizeBytes = native.fileSize(file.fd) - segment.offsetBytes;
-      const device = native.deviceOpen({ fd: file.fd, key, dataOffsetBytes: segment.offsetBytes, sizeBytes, sectorBytes, writable: false });
+      const device = native.deviceOpen({
+        fd: file.fd,
+        key,
+        dataOffsetBytes: segment.offsetBytes,
+        sizeBytes,
+        sectorBytes,
+        writable: false,
+        sparse: false,
+      });
       const contents = Buffer.alloc(image.length);
       native.deviceRead(device, 0, contents);
       assert.ok(contents.equals(image));

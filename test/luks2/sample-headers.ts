@@ -14,6 +14,7 @@ export function sampleToken(overrides: Partial<UnsealedToken> = {}): UnsealedTok
     volumeId: 'vol-0123456789abcdef0',
     kms: 'embedded',
     imageBytes: 64 * 1024 * 1024,
+    allocation: 'full',
     created: '2026-01-02T03:04:05.678Z',
     ...overrides,
   };

@@ -15,6 +15,7 @@ const anyToken: fc.Arbitrary<UnsealedToken> = fc.record(
     volumeId: fc.bigInt({ min: 0n, max: 16n ** 17n - 1n }).map((id) => `vol-${id.toString(16).padStart(17, '0')}`),
     kms: fc.constantFrom('embedded', 'aws', 'aws:us-gov-west-1', 'http://127.0.0.1:8080', 'https://kms.example.org/path'),
     imageBytes: fc.integer({ min: 1, max: 2 ** 53 - 2 ** 21 }),
+    allocation: fc.constantFrom('full', 'sparse'),
     created: fc.date({ min: new Date(0), max: new Date('9999-01-01'), noInvalidDate: true }).map((date) => date.toISOString()),
   },
   { noNullPrototype: true },
@@ -46,6 +47,17 @@ describe('the aws-kms token', () => {
       'volseal-created': '2026-01-02T03:04:05.678Z',
       'volseal-header-mac': MAC.toString('base64'),
     });
+  });
+
+  test('of a sparse volume says so, under a version that readers of full volumes refuse', () => {
+    const full = encodeToken({ ...sampleToken(), headerMac: MAC });
+    const sparse = encodeToken({ ...sampleToken({ allocation: 'sparse', encryptedDataKey: Buffer.from('blob') }), headerMac: MAC });
+    assert.equal(sparse['volseal-version'], 2);
+    assert.equal(sparse['volseal-allocation'], 'sparse');
+    assert.deepEqual(
+      Object.keys(sparse).filter((member) => !(member in full)),
+      ['volseal-allocation'],
+    );
   });
 
   const wrong: { what: string; token: Partial<UnsealedToken>; says: RegExp }[] = [
@@ -93,6 +105,10 @@ describe('the aws-kms token', () => {
     { 'aws-kms-encryption-context': null },
     { 'volseal-version': 2 },
     { 'volseal-version': '1' },
+    { 'volseal-version': 3, 'volseal-allocation': 'sparse' },
+    { 'volseal-allocation': 'sparse' },
+    { 'volseal-version': 2, 'volseal-allocation': 'full' },
+    { 'volseal-version': 2, 'volseal-allocation': null },
     { 'volseal-image-bytes': '007' },
     { 'volseal-image-bytes': 7 },
     { 'volseal-header-mac': MAC.subarray(1).toString('base64') },

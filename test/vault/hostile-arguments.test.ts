@@ -65,7 +65,7 @@ describe('hostile arguments', () => {
         writeFileSync(join(folder, 'file'), Buffer.alloc(8192));
         await using file = await open(join(folder, 'file'), constants.O_RDWR | flag);
         withVolumeKey(randomBytes(64), (key) => {
-          const device = { fd: file.fd, key, dataOffsetBytes: 0, sizeBytes: 8192, sectorBytes: 512, writable: true };
+          const device = { fd: file.fd, key, dataOffsetBytes: 0, sizeBytes: 8192, sectorBytes: 512, writable: true, sparse: false };
           assert.throws(() => native.deviceOpen(device), { code: 'ERR_ARGUMENT', message: /O_APPEND or O_DIRECT/ });
         });
       } finally {

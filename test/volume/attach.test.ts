@@ -15,7 +15,7 @@ describe('reading and writing', () => {
     test(`any offset, any length, ${sectorBytes}-byte sectors: the volume behaves as an array of bytes`, async (t) => {
       const box = sandbox(t);
       const sizeBytes = 64 * 1024;
-      await createVolume(box.path('a.vol'), { sizeBytes, sectorBytes, kms: box.kms });
+      await createVolume(box.path('a.vol'), { sizeBytes, sectorBytes, allocation: 'full', kms: box.kms });
       const model = Buffer.alloc(sizeBytes);
       const range = fc
         .tuple(fc.nat(sizeBytes), fc.oneof(fc.nat(3), fc.nat(5 * 4096), fc.constant(4096)))
@@ -82,12 +82,12 @@ describe('reading and writing', () => {
     for (const [offset, length] of outside)
       await assert.rejects(volume.read(offset, length), { code: 'ERR_ARGUMENT' }, `${offset}, ${length}`);
     await assert.rejects(volume.write(4090, Buffer.alloc(7)), { code: 'ERR_ARGUMENT' });
-    await assert.rejects(volume.trim(4000, 97), { code: 'ERR_ARGUMENT' });
+    for (const name of ['trim', 'zero', 'extents'] as const) await assert.rejects(volume[name](4000, 97), { code: 'ERR_ARGUMENT' });
   });
 
-  test('trim changes nothing and frees nothing: nobody sees which sectors are in use', async (t) => {
+  test('trim of a full volume changes nothing and frees nothing: nobody sees which sectors are in use', async (t) => {
     const box = sandbox(t);
-    await createVolume(box.path('a.vol'), { sizeBytes: 1024 * 1024, kms: box.kms });
+    await createVolume(box.path('a.vol'), { sizeBytes: 1024 * 1024, kms: box.kms, allocation: 'full' });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });
     await volume.write(0, Buffer.from('still here'));
     const before = statSync(box.path('a.vol')).blocks;
@@ -125,7 +125,14 @@ describe('attach and detach', () => {
     const volume = await attach(box.path('a.vol'), { kms: box.kms });
     const early = volume.read(0, 4096);
     const detached = volume.detach();
-    for (const call of [() => volume.read(0, 1), () => volume.write(0, Buffer.alloc(1)), () => volume.flush(), () => volume.trim(0, 1)]) {
+    for (const call of [
+      () => volume.read(0, 1),
+      () => volume.write(0, Buffer.alloc(1)),
+      () => volume.flush(),
+      () => volume.trim(0, 1),
+      () => volume.zero(0, 1),
+      () => volume.extents(0, 1),
+    ]) {
       await assert.rejects(call, { code: 'ERR_STATE_DETACHED' });
     }
     assert.equal((await early).length, 4096);

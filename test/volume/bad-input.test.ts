@@ -315,7 +315,7 @@ describe('files that cannot be used', () => {
       for (const job of [
         () => decryptImage(volume, inSmall('disk.raw'), { kms: box.kms }),
         () => encryptImage(box.path('disk.raw'), inSmall('disk.vol'), { kms: box.kms }),
-        () => createVolume(inSmall('new.vol'), { kms: box.kms, sizeBytes: 1024 * 1024 }),
+        () => createVolume(inSmall('new.vol'), { kms: box.kms, sizeBytes: 1024 * 1024, allocation: 'full' }),
       ]) {
         await assert.rejects(job, (error: { code: string; details: { errno: string; path: string } }) => {
           assert.deepEqual([error.code, error.details.errno], ['ERR_IO', 'ENOSPC']);

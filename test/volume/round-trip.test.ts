@@ -100,10 +100,10 @@ describe('encrypt and decrypt', () => {
 });
 
 describe('create', () => {
-  test('a new volume reads as zeros, and no sector of it is a hole', async (t) => {
+  test('a full volume reads as zeros, and no sector of it is a hole', async (t) => {
     const box = sandbox(t);
     const sizeBytes = 5 * 1024 * 1024 + 512;
-    const info = await createVolume(box.path('new.vol'), { sizeBytes, kms: box.kms, key: 'alias/aws/workspaces' });
+    const info = await createVolume(box.path('new.vol'), { sizeBytes, kms: box.kms, key: 'alias/aws/workspaces', allocation: 'full' });
     assert.equal(info.sizeBytes, sizeBytes);
     await decryptImage(box.path('new.vol'), box.path('new.raw'), { kms: box.kms });
     assert.ok(box.contents('new.raw').equals(Buffer.alloc(sizeBytes)));

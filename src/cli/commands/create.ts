@@ -1,5 +1,5 @@
 /** `volseal create`: a new volume that reads as zeros. */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { type NewVolumeFlags, newVolumeOptions, type Session, sizeArgument, withNewVolume } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
@@ -11,12 +11,19 @@ export function createCommand({ output, signal }: Session): Command {
     .description('make a new, empty volume with a data key of its own; it reads as zeros')
     .argument('<volume>', 'the volume to make')
     .requiredOption('--size <size>', 'bytes, or with K, M, G, T (powers of 1024)', sizeArgument);
-  withNewVolume(command);
-  withExamples(command, ['volseal create data.vol --size 64M']);
+  withNewVolume(command)
+    .addOption(
+      new Option(
+        '--sparse',
+        'sectors take room once they are written, which shows which ones are in use (default, except on a block device)',
+      ),
+    )
+    .addOption(new Option('--full', 'write every sector at once, so that nobody sees which ones are in use').conflicts('sparse'));
+  withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
   return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
     const { createVolume } = await import('../../volume/create.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress };
+    const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress, onNote: output.note };
     const info = await createVolume(volume, options).finally(progress.end);
     output.result(info, newVolumeLines(`created ${volume}`, info));
   });

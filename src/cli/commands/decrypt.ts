@@ -1,23 +1,64 @@
 /** `volseal decrypt`: a volume back into the raw image. */
+import { isatty } from 'node:tty';
 import { Command } from 'commander';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withForce, withProgress } from '../options.js';
+import { VolsealError } from '../../errors.js';
+import type { TargetStream } from '../../volume/image-stream.js';
+import {
+  type ExistingVolumeFlags,
+  existingVolumeOptions,
+  type Session,
+  STREAM_ARGUMENT,
+  sha256Lines,
+  withExistingVolume,
+  withForce,
+  withNoFsync,
+  withProgress,
+  withResume,
+  withSha256,
+} from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { exactSize } from '../sizes.js';
+import { STANDARD_OUTPUT } from '../standard-streams.js';
 
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
   const command = new Command('decrypt')
     .description('decrypt a volume into a raw image of its exact old length; the volume is only read')
     .argument('<volume>', 'the volume')
-    .argument('<image>', 'the raw image to make');
-  withProgress(withForce(withExistingVolume(command)));
-  withExamples(command, ['volseal decrypt disk.vol copy.raw']);
-  return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & { force?: boolean; progress?: boolean }) => {
+    .argument('<image>', 'the raw image to make, or - for standard output');
+  withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command)))))).option(
+    '--sparse',
+    "leave blocks of zeros as holes in the image (a sparse volume's image has them in any case)",
+  );
+  withExamples(command, ['volseal decrypt disk.vol copy.raw', 'volseal decrypt disk.vol - | zstd > disk.raw.zst']);
+  return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & DecryptFlags) => {
+    const target = targetOf(image);
     const { decryptImage } = await import('../../volume/decrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const options = { ...existingVolumeOptions(flags), force: flags.force, signal, onProgress: progress.onProgress };
-    const made = await decryptImage(volume, image, options).finally(progress.end);
-    output.result(made, [`decrypted ${volume} (${made.volumeId}) into ${image}: ${exactSize(made.imageBytes)}`]);
+    const { force, fsync, resume, sha256, sparse } = flags;
+    const reports = { onProgress: progress.onProgress, onNote: output.note };
+    const options = { ...existingVolumeOptions(flags), force, fsync, resume, sha256, sparse, signal, ...reports };
+    const made = await decryptImage(volume, target, options).finally(progress.end);
+    const lines = [`decrypted ${volume} (${made.volumeId}) into ${made.path}: ${exactSize(made.imageBytes)}`, ...sha256Lines(made)];
+    // Standard output is the image's.
+    if (typeof target === 'string') output.result(made, lines);
+    else output.aside(made, lines);
   });
+}
+
+interface DecryptFlags {
+  force?: boolean;
+  fsync?: boolean;
+  resume?: boolean;
+  progress?: boolean;
+  sha256?: boolean;
+  sparse?: boolean;
+}
+
+/** @throws {VolsealError} `ERR_ARGUMENT` where the image would go to a terminal */
+function targetOf(image: string): string | TargetStream {
+  if (image !== STREAM_ARGUMENT) return image;
+  if (isatty(1)) throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is a terminal: send the image to a pipe or a file`);
+  return { fd: 1, name: STANDARD_OUTPUT };
 }

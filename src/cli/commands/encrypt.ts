@@ -1,23 +1,66 @@
 /** `volseal encrypt`: a raw image into a new volume. */
 import { Command } from 'commander';
-import { type NewVolumeFlags, newVolumeOptions, type Session, withNewVolume } from '../options.js';
+import { VolsealError } from '../../errors.js';
+import type { SourceStream } from '../../volume/image-stream.js';
+import {
+  type NewVolumeFlags,
+  newVolumeOptions,
+  type Session,
+  STREAM_ARGUMENT,
+  sha256Lines,
+  sizeArgument,
+  withNewVolume,
+  withResume,
+  withSha256,
+} from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
+import { STANDARD_INPUT } from '../standard-streams.js';
 import { newVolumeLines } from '../volume-lines.js';
 
 /** The command; `session` is what it runs with. */
 export function encryptCommand({ output, signal }: Session): Command {
   const command = new Command('encrypt')
     .description('encrypt a raw image into a new volume with a data key of its own; the image is only read')
-    .argument('<image>', 'raw disk image: a regular file or a block device')
+    .argument('<image>', 'raw disk image: a regular file, a block device, or - for standard input')
     .argument('<volume>', 'the volume to make');
-  withNewVolume(command).option('--pad', 'fill an image up to whole sectors; decrypting gives back its exact length');
-  withExamples(command, ['volseal encrypt disk.raw disk.vol --context user=alice']);
-  return command.action(async (image: string, volume: string, flags: NewVolumeFlags & { pad?: boolean }) => {
+  withNewVolume(command)
+    .option('--pad', 'fill an image up to whole sectors; decrypting gives back its exact length')
+    .option('--sparse', 'leave zeros of the image as holes: small and quick, and it shows which blocks are in use')
+    .option('--size <size>', 'of an image on standard input: bytes, or with K, M, G, T', sizeArgument);
+  withResume(withSha256(command));
+  withExamples(command, [
+    'volseal encrypt disk.raw disk.vol --context user=alice',
+    'zstdcat disk.raw.zst | volseal encrypt - disk.vol --size 10G',
+  ]);
+  return command.action(async (image: string, volume: string, flags: NewVolumeFlags & EncryptFlags) => {
+    const source = sourceOf(image, flags.size);
     const { encryptImage } = await import('../../volume/create.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const options = { ...newVolumeOptions(flags), pad: flags.pad, signal, onProgress: progress.onProgress };
-    const info = await encryptImage(image, volume, options).finally(progress.end);
-    output.result(info, newVolumeLines(`encrypted ${image} into ${volume}`, info));
+    const { pad, sha256, resume } = flags;
+    const reports = { onProgress: progress.onProgress, onNote: output.note };
+    const options = { ...newVolumeOptions(flags), pad, sha256, resume, signal, ...reports };
+    const info = await encryptImage(source, volume, options).finally(progress.end);
+    const name = typeof source === 'string' ? source : source.name;
+    output.result(info, [...newVolumeLines(`encrypted ${name} into ${volume}`, info), ...sha256Lines(info)]);
   });
+}
+
+interface EncryptFlags {
+  pad?: boolean;
+  resume?: boolean;
+  size?: number;
+  sha256?: boolean;
+}
+
+/** @throws {VolsealError} `ERR_ARGUMENT` where a stream has no size, or a file is given one */
+function sourceOf(image: string, sizeBytes: number | undefined): string | SourceStream {
+  if (image !== STREAM_ARGUMENT) {
+    if (sizeBytes === undefined) return image;
+    throw new VolsealError('ERR_ARGUMENT', `--size is for an image on standard input (${STREAM_ARGUMENT}): ${image} has a size of its own`);
+  }
+  if (sizeBytes === undefined) {
+    throw new VolsealError('ERR_ARGUMENT', 'an image on standard input needs --size: the volume is laid out before its end comes');
+  }
+  return { fd: 0, sizeBytes, name: STANDARD_INPUT };
 }

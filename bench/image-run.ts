@@ -1,0 +1,182 @@
+/** The turns of a run, and what they say. */
+import { rmSync, statfsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { median, shuffled } from '../src/bench/sampling.js';
+import { type ImageContender, sparseImage, startUp, takeTurn, wholeImages } from './image-contenders.js';
+import { makePlace, type Place } from './image-place.js';
+import { type ImageAbsence, type ImageMeasurement, type ImageSubject, imagesLike, LIMITS } from './image-report.js';
+import type { Spent, Surroundings } from './timed-process.js';
+
+const MIB = 1024 * 1024;
+/** Of the larger image: the image, its volumes, old and new targets at once. */
+const COPIES_AT_ONCE = 8;
+
+export interface ImagePlan {
+  /** The larger is what targets are about; rounds are those that count. */
+  whole: readonly { imageBytes: number; rounds: number }[];
+  sparse: { imageBytes: number; dataBytes: number; rounds: number };
+  startRounds: number;
+  /** One round more, which does not count. */
+  warmsUp: boolean;
+  /** No round begins that would not end before this time is over; the first that counts always does. */
+  budgetMs: number;
+}
+
+export interface ImageRun {
+  surroundings: Omit<Surroundings, 'timesFile'>;
+  /** How far it has come, in seconds as they were estimated, and who is next. */
+  onTurn: (done: number, total: number, name: string) => void;
+}
+
+/** Contenders with files of their own, which are there only while they have their turns. */
+interface Field {
+  place: Place;
+  contenders: ImageContender[];
+  rounds: number;
+}
+
+function fieldsOf(plan: ImagePlan, folder: string, surroundings: Surroundings): Field[] {
+  const placeAt = (name: string, imageBytes: number, dataBytes: number): Place => {
+    const own = join(folder, name);
+    return { folder: own, image: join(own, 'image'), imageBytes, dataBytes, surroundings };
+  };
+  const field = (place: Place, contendersAt: (place: Place) => ImageContender[], rounds: number): Field => ({
+    place,
+    contenders: contendersAt(place),
+    rounds,
+  });
+  return [
+    field(placeAt('start', MIB, MIB), startUp, plan.startRounds),
+    field(placeAt('sparse', plan.sparse.imageBytes, plan.sparse.dataBytes), sparseImage, plan.sparse.rounds),
+    ...plan.whole.map(({ imageBytes, rounds }) => field(placeAt(`whole-${imageBytes}`, imageBytes, imageBytes), wholeImages, rounds)),
+  ];
+}
+
+/** Of one turn, what is not timed included, on a disk that writes 1.5 GB/s. */
+const turnSeconds = ({ dataBytes }: Place): number => 0.4 + dataBytes / 0.7e9;
+
+const roundsOf = ({ mostRounds = Number.POSITIVE_INFINITY }: ImageContender, { rounds }: Field, warmsUp: boolean): number =>
+  Math.min(mostRounds, rounds) + (warmsUp ? 1 : 0);
+
+const secondsOf = (field: Field, warmsUp: boolean): number =>
+  field.contenders.reduce((sum, contender) => sum + roundsOf(contender, field, warmsUp), 0) * turnSeconds(field.place);
+
+/** How long a run will take. */
+export function estimatedSeconds(plan: ImagePlan): number {
+  const nowhere: Surroundings = { env: {}, signal: new AbortController().signal, timesFile: '' };
+  return fieldsOf(plan, '', nowhere).reduce((sum, field) => sum + secondsOf(field, plan.warmsUp), 0);
+}
+
+interface Turns {
+  contender: ImageContender;
+  spent: Spent[];
+  allocatedBytes: number | null;
+  /** Why it has no turns. */
+  reason?: string;
+}
+
+export interface ImageResults {
+  measurements: ImageMeasurement[];
+  absent: ImageAbsence[];
+}
+
+/**
+ * Measures in `folder`, which must be empty. A contender that fails in its first turn is absent; one that fails later ends the run.
+ *
+ * @throws {Error} where the disk has too little room, or a contender failed
+ */
+export async function measureImages(folder: string, plan: ImagePlan, { surroundings, onTurn }: ImageRun): Promise<ImageResults> {
+  checkRoom(folder, Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)));
+  const deadlineMs = performance.now() + plan.budgetMs;
+  const within = { ...surroundings, timesFile: join(folder, 'times') };
+  const fields = fieldsOf(plan, folder, within);
+  const totalSeconds = fields.reduce((sum, field) => sum + secondsOf(field, plan.warmsUp), 0);
+  const results: Turns[] = [];
+  let doneSeconds = 0;
+  for (const field of fields) {
+    onTurn(doneSeconds, totalSeconds, 'making files');
+    makePlace(field.place);
+    const onOne = (name: string): void => onTurn((doneSeconds += turnSeconds(field.place)), totalSeconds, name);
+    results.push(...(await takeTurns(field, { warmsUp: plan.warmsUp, deadlineMs, onOne })));
+    rmSync(field.place.folder, { recursive: true });
+  }
+  return summary(results);
+}
+
+function checkRoom(folder: string, imageBytes: number): void {
+  const { bavail, bsize } = statfsSync(folder);
+  const [neededMib, freeMib] = [COPIES_AT_ONCE * imageBytes, bavail * bsize].map((bytes) => Math.floor(bytes / MIB)) as [number, number];
+  if (freeMib < neededMib) throw new Error(`${folder}: needs ${neededMib} MiB of room and has ${freeMib}: give another one with --folder`);
+}
+
+interface Pace {
+  warmsUp: boolean;
+  deadlineMs: number;
+  /** Called before each turn. */
+  onOne: (name: string) => void;
+}
+
+async function takeTurns(field: Field, { warmsUp, deadlineMs, onOne }: Pace): Promise<Turns[]> {
+  const all = field.contenders.map((contender): Turns => ({ contender, spent: [], allocatedBytes: null }));
+  let slowestMs = 0;
+  for (let round = warmsUp ? 0 : 1; round <= field.rounds; round++) {
+    const startedMs = performance.now();
+    if (round > 1 && startedMs + slowestMs > deadlineMs) break;
+    for (const index of shuffled(all.length)) {
+      const turns = all[index]!;
+      if (round > roundsOf(turns.contender, field, false)) continue;
+      onOne(turns.contender.subject.name);
+      if (turns.reason === undefined) await takeOne(turns, field.place, round > 0);
+    }
+    slowestMs = Math.max(slowestMs, performance.now() - startedMs);
+  }
+  return all;
+}
+
+async function takeOne(turns: Turns, place: Place, counts: boolean): Promise<void> {
+  const { contender, spent } = turns;
+  try {
+    const turn = await takeTurn(contender, place);
+    if (counts) spent.push(turn);
+    if (contender.target !== undefined) turns.allocatedBytes = statSync(contender.target).blocks * 512;
+  } catch (error) {
+    place.surroundings.signal.throwIfAborted();
+    const { name, scene } = contender.subject;
+    if (turns.allocatedBytes !== null || spent.length > 0)
+      throw new Error(`${name} (${scene}) ran before, and now failed`, { cause: error });
+    turns.reason = (error as Error).message;
+  } finally {
+    if (contender.target !== undefined && !contender.keepsTarget) rmSync(contender.target, { force: true });
+  }
+}
+
+function summary(all: readonly Turns[]): ImageResults {
+  const measured = all.filter(({ spent }) => spent.length > 0).map(measurementOf);
+  return {
+    measurements: measured.map((measurement) => withLimit(measurement, measured)),
+    absent: all.flatMap(({ contender, reason }) => (reason === undefined ? [] : [{ ...contender.subject, reason }])),
+  };
+}
+
+function measurementOf({ contender: { subject }, spent, allocatedBytes }: Turns): ImageMeasurement {
+  const seconds = spent.map((turn) => turn.seconds);
+  const hasRate = subject.scene !== 'sparse' && subject.scene !== 'start';
+  return {
+    ...subject,
+    rounds: spent.length,
+    seconds: { median: median(seconds), min: Math.min(...seconds), max: Math.max(...seconds) },
+    gbps: hasRate ? subject.imageBytes / 1e9 / median(seconds) : null,
+    limit: null,
+    ratio: null,
+    cpuSeconds: median(spent.map((turn) => turn.cpuSeconds)),
+    maxRssBytes: Math.max(...spent.map((turn) => turn.maxRssBytes)),
+    allocatedBytes,
+  };
+}
+
+function withLimit(measurement: ImageMeasurement, all: readonly ImageMeasurement[]): ImageMeasurement {
+  const { scene, imageBytes, gbps } = measurement;
+  const wanted: Partial<ImageSubject> = { scene, imageBytes, name: LIMITS[scene] ?? '' };
+  const [limit] = imagesLike(all, wanted);
+  return limit?.gbps == null || gbps === null ? measurement : { ...measurement, limit: limit.name, ratio: gbps / limit.gbps };
+}

@@ -1,0 +1,42 @@
+/**
+ * The commands there are, in the order of the help. A command's file is loaded when it is needed: a start is mostly loading, and most
+ * runs need one of them.
+ */
+import type { Command } from 'commander';
+import type { Session } from './options.js';
+
+interface Entry {
+  load(session: Session): Promise<Command>;
+  /** Whether it works in the pool: the threads then start while the rest of it loads. */
+  readonly usesPool: boolean;
+}
+
+const COMMANDS: Readonly<Record<string, Entry>> = {
+  encrypt: { usesPool: true, load: async (session) => (await import('./commands/encrypt.js')).encryptCommand(session) },
+  decrypt: { usesPool: true, load: async (session) => (await import('./commands/decrypt.js')).decryptCommand(session) },
+  create: { usesPool: true, load: async (session) => (await import('./commands/create.js')).createCommand(session) },
+  info: { usesPool: false, load: async (session) => (await import('./commands/info.js')).infoCommand(session) },
+  verify: { usesPool: true, load: async (session) => (await import('./commands/verify.js')).verifyCommand(session) },
+  densify: { usesPool: true, load: async (session) => (await import('./commands/densify.js')).densifyCommand(session) },
+  read: { usesPool: true, load: async (session) => (await import('./commands/read.js')).readCommand(session) },
+  write: { usesPool: true, load: async (session) => (await import('./commands/write.js')).writeCommand(session) },
+  kernels: { usesPool: false, load: async (session) => (await import('./commands/kernels.js')).kernelsCommand(session) },
+  bench: { usesPool: false, load: async (session) => (await import('./commands/bench.js')).benchCommand(session) },
+  kms: { usesPool: false, load: async (session) => (await import('./commands/kms.js')).kmsCommand(session) },
+};
+
+/** The command that `word` names, or all of them where it names none: for help, and for advice on a word that is nearly right. */
+export function loadCommands(word: string | undefined, session: Session): Promise<Command[]> {
+  const named = word !== undefined && Object.hasOwn(COMMANDS, word) ? [COMMANDS[word]!] : Object.values(COMMANDS);
+  return Promise.all(named.map((entry) => entry.load(session)));
+}
+
+/**
+ * Starts the pool's threads where the command called `name` will need them. They end with the process: its share in the pool is not
+ * given back, so that the command need not wait for their end.
+ */
+export async function startThreads(name: string): Promise<void> {
+  if (!COMMANDS[name]?.usesPool) return;
+  const { leasePool } = await import('../workers/pool.js');
+  leasePool();
+}

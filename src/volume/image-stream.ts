@@ -1,0 +1,21 @@
+/** Images that come or go in order, once: through a pipe, a socket, or an open file from where it stands. */
+
+/** An image that comes through an open descriptor. It must end after `sizeBytes`. */
+export interface SourceStream {
+  /** Stays the caller's, and may have been read beyond the image by one byte when something fails. */
+  readonly fd: number;
+  readonly sizeBytes: number;
+  /** What messages call it. */
+  readonly name: string;
+}
+
+/** Where an image goes to. Nothing can be undone: who reads must wait for the end before believing it. */
+export interface TargetStream {
+  /** Stays the caller's. */
+  readonly fd: number;
+  /** What messages call it. */
+  readonly name: string;
+}
+
+/** For a transform: in place of an offset. */
+export const STREAM_OFFSET = -1;

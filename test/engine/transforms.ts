@@ -1,0 +1,71 @@
+/** Runs transforms of the addon in this thread, on files of a test's own folder. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { type KeyHandle, native, type TransformHandle, type TransformOptions } from '../../src/native.js';
+
+export const MIB = 1024 * 1024;
+
+/** File systems to test on: a disk (O_DIRECT) and memory (buffered only). */
+export const FOLDERS = [tmpdir(), '/dev/shm'];
+
+export interface Workbench {
+  key: KeyHandle;
+  /** The same key for the reference. */
+  keyBytes: Buffer;
+  /** An open file of the folder, with these contents, or of this length and empty. */
+  file(name: string, contents: Buffer | number): number;
+  contents(name: string): Buffer;
+  /** Bytes that the file takes on the disk. */
+  allocatedBytes(name: string): number;
+}
+
+/** Removed when the test ends. */
+export function workbench(test: Pick<TestContext, 'after'>, parent: string): Workbench {
+  const folder = mkdtempSync(join(parent, 'volseal transform '));
+  const keyBytes = randomBytes(64);
+  const key = native.keyImportBase64(Buffer.from(keyBytes.toString('base64')));
+  native.xtsPrepare(key);
+  const files: number[] = [];
+  test.after(() => {
+    native.keyWipe(key);
+    for (const fd of files) closeSync(fd);
+    rmSync(folder, { recursive: true });
+  });
+  return {
+    key,
+    keyBytes,
+    file(name, contents) {
+      const fd = openSync(join(folder, name), 'w+');
+      files.push(fd);
+      if (typeof contents === 'number') ftruncateSync(fd, contents);
+      else for (let written = 0; written < contents.length; ) written += writeSync(fd, contents, written);
+      return fd;
+    },
+    contents: (name) => readFileSync(join(folder, name)),
+    allocatedBytes: (name) => statSync(join(folder, name)).blocks * 512,
+  };
+}
+
+/** What most transforms have in common. */
+export const PLAIN = {
+  sourceOffsetBytes: 0,
+  targetOffsetBytes: 0,
+  startByte: 0,
+  sparseSource: false,
+  sparseTarget: false,
+  digest: false,
+};
+
+/** Opens a transform, runs it to its end with four lanes, and closes it. @param use looks at it in between */
+export function runTransform<T>(options: TransformOptions, use: (transform: TransformHandle) => T): T {
+  const transform = native.transformOpen(options);
+  try {
+    while (native.transformRun(transform, 4, 20));
+    return use(transform);
+  } finally {
+    native.transformClose(transform);
+  }
+}

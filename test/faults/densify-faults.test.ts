@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { attach, createVolume, decryptImage, densifyVolume, describeVolume } from '../../src/index.js';
+import { sandbox } from '../volume/sandbox.js';
+import { runInjected, skipInjection } from './injected.js';
+
+const DENSIFY = fileURLToPath(new URL('../volume/densify-once.js', import.meta.url));
+const ZERO = fileURLToPath(new URL('./zero-once.js', import.meta.url));
+const MIB = 1024 * 1024;
+const SIZE_BYTES = 12 * MIB;
+
+describe('faults while densifying', { skip: skipInjection() }, () => {
+  // Each thread counts its own calls. The copies of the header are written last, with an fsync behind each.
+  for (const [injection, said] of [
+    ['pwrite64:signal=KILL:when=1', 'SIGKILL'],
+    ['pwrite64:signal=KILL:when=4', 'SIGKILL'],
+    ['fdatasync:signal=KILL:when=1', 'SIGKILL'],
+    ['fsync:signal=KILL:when=1', 'SIGKILL'],
+    ['fsync:signal=KILL:when=2', 'SIGKILL'],
+    ['pwrite64:error=EIO:when=3', 'ERR_IO EIO'],
+    ['pwrite64:error=ENOSPC:when=2', 'ERR_IO ENOSPC'],
+    ['fdatasync:error=EIO:when=1', 'ERR_IO EIO'],
+    ['fsync:error=EIO:when=1', 'ERR_IO EIO'],
+    ['pwrite64:retval=512:when=2', undefined],
+    ['lseek:error=EINVAL', 'full'],
+  ] as const) {
+    test(`${injection}: the volume reads the same, and the next run ends what this one began`, async (t) => {
+      const box = sandbox(t);
+      await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
+      const plaintext = Buffer.alloc(SIZE_BYTES);
+      {
+        await using volume = await attach(box.path('a.vol'), { kms: box.kms });
+        plaintext.set(randomBytes(3 * MIB), 4 * MIB + 100);
+        await volume.write(0, plaintext);
+        await volume.zero(0, 4 * MIB);
+        await volume.zero(8 * MIB, 4 * MIB);
+      }
+      // One thread for Node's own file calls: then the header's are counted one after the other.
+      process.env.UV_THREADPOOL_SIZE = '1';
+      t.after(() => delete process.env.UV_THREADPOOL_SIZE);
+      const run = runInjected(injection, DENSIFY, [box.path('a.vol'), box.kms], box.path('a.vol'));
+      if (said !== undefined) assert.equal(run.signal ?? run.stdout, said);
+      const reads = async (): Promise<Buffer> => {
+        await decryptImage(box.path('a.vol'), box.path('a.raw'), { kms: box.kms, force: true });
+        return box.contents('a.raw');
+      };
+      // strace's short write leaves out what it says it wrote: a disk that lies, which no program can know.
+      if (said !== undefined) assert.ok((await reads()).equals(plaintext));
+      await densifyVolume(box.path('a.vol'), { kms: box.kms });
+      const { allocation, headerCopies } = await describeVolume(box.path('a.vol'));
+      assert.deepEqual([allocation, headerCopies.primary, headerCopies.secondary], ['full', 'good', 'good']);
+      if (said !== undefined) assert.ok((await reads()).equals(plaintext));
+    });
+  }
+
+  for (const errno of ['EOPNOTSUPP', 'EINVAL', 'ENOSYS']) {
+    test(`a file system without holes (${errno}): zeros are written in their place, and read as such`, async (t) => {
+      const box = sandbox(t);
+      await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
+      const run = runInjected(`fallocate:error=${errno}`, ZERO, [box.path('a.vol'), box.kms], box.path('a.vol'));
+      assert.equal(run.stdout, 'zeros');
+    });
+  }
+
+  test('a hole that cannot be made for another reason is an error', async (t) => {
+    const box = sandbox(t);
+    await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
+    const run = runInjected('fallocate:error=EIO', ZERO, [box.path('a.vol'), box.kms], box.path('a.vol'));
+    assert.equal(run.stdout, 'ERR_IO EIO');
+  });
+});

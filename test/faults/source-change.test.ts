@@ -1,0 +1,50 @@
+/** A source that somebody changes while it is read: the target stays as it was, and the message says why. */
+import assert from 'node:assert/strict';
+import { appendFileSync, closeSync, openSync, readdirSync, truncateSync, writeSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { decryptImage, encryptImage } from '../../src/index.js';
+import { sandbox } from '../volume/sandbox.js';
+
+const IMAGE_BYTES = 64 * 1024 * 1024;
+
+function overwrite(path: string): void {
+  const fd = openSync(path, 'r+');
+  writeSync(fd, Buffer.alloc(512, 1), 0, 512, 2 * 1024 * 1024);
+  closeSync(fd);
+}
+
+describe('a source that changes', () => {
+  for (const [what, change, said] of [
+    ['is written to', overwrite, /it was written to/],
+    ['grows', (path: string) => appendFileSync(path, Buffer.alloc(512)), /it had \d+ bytes and has \d+/],
+    ['shrinks', (path: string) => truncateSync(path, 1024), /it had \d+ bytes and has 1024/],
+  ] as const) {
+    test(`${what} while it is encrypted, or decrypted`, async (t) => {
+      const box = sandbox(t);
+      box.image('a.raw', IMAGE_BYTES);
+      await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+      const old = box.contents('a.vol');
+      const once = (path: string): (() => void) => {
+        let done = false;
+        return () => {
+          if (!done) change(path);
+          done = true;
+        };
+      };
+      const failure = (path: string) => (error: { code: string; message: string; details: { path: string } }) => {
+        assert.equal(error.code, 'ERR_SOURCE_CHANGED', error.message);
+        assert.ok(error.message.startsWith(`${path}: was changed while it was read`));
+        assert.match(error.message, said);
+        assert.equal(error.details.path, path);
+        return true;
+      };
+      const options = { kms: box.kms, force: true };
+      const image = box.path('a.raw');
+      await assert.rejects(encryptImage(image, box.path('a.vol'), { ...options, onProgress: once(image) }), failure(image));
+      assert.ok(box.contents('a.vol').equals(old));
+      const volume = box.path('a.vol');
+      await assert.rejects(decryptImage(volume, box.path('b.raw'), { ...options, onProgress: once(volume) }), failure(volume));
+      assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'a.vol', 'home']);
+    });
+  }
+});

@@ -2,7 +2,6 @@
 import { copyFileSync, existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
 import { qemuFormat, qemuWords } from './image-luks.js';
 import { keptPath, keptVolume, type Place, settle, VOLSEAL } from './image-place.js';
 import { CACHED_DD, COPY, DIRECT_DD, FIO_WRITE, type ImageSubject, PARALLEL_DD, QEMU, type Scene } from './image-report.js';
@@ -55,59 +54,71 @@ const volseal = (...words: string[]): string[] => [process.execPath, VOLSEAL, ..
 /** A script with "$1", "$2" and so on. */
 const script = (text: string, ...words: string[]): string[] => ['bash', '-ec', text, 'bash', ...words];
 
-/** Encryption and decryption under each sector size, and of sparse volumes. */
-function volsealOf(place: Place, scene: Scene, { isSparse = false, sectorSizes = MEASURED_SECTOR_SIZES as readonly number[] } = {}) {
-  const make = scened(place, scene);
-  const cached = scene === 'cached';
-  const words = [...(isSparse ? ['--sparse'] : []), ...(cached ? ['--no-fsync', '--force'] : [])];
-  const shown = [...(isSparse ? ['--sparse'] : []), ...(cached ? ['--no-fsync'] : [])].map((word) => ` ${word}`).join('');
-  return sectorSizes.flatMap((sectorBytes): ImageContender[] => {
-    const kept = { sectorBytes, isSparse };
-    const volume = join(place.folder, cached ? 'old-volume' : 'new-volume');
-    const image = join(place.folder, cached ? 'old-image' : 'new-image');
-    // A target that exists: what the other sector size, or dd, has left there does as well.
-    const stands = (path: string) => async () => {
-      if (cached && !existsSync(path)) copyFileSync(place.image, path);
-    };
-    return [
-      make(`volseal encrypt${shown}`, volseal('encrypt', place.image, volume, '--sector-size', String(sectorBytes), ...words), {
-        sectorBytes,
-        target: volume,
-        keepsTarget: cached,
-        prepare: stands(volume),
-      }),
-      make(`volseal decrypt${shown}`, volseal('decrypt', keptPath(place.folder, kept), image, ...words), {
-        sectorBytes,
-        target: image,
-        keepsTarget: cached,
-        source: keptPath(place.folder, kept),
-        async prepare() {
-          await keptVolume(place, kept);
-          await stands(image)();
-        },
-      }),
-    ];
-  });
+interface VolsealWish {
+  sectorSizes: readonly number[];
+  isSparse?: boolean;
 }
+
+/** Encryption and decryption, in the scene `cached` onto targets that exist. */
+function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }: VolsealWish): ImageContender[] {
+  const { folder, image } = place;
+  const make = scened(place, scene);
+  const isCached = scene === 'cached';
+  const shown = [...(isSparse ? ['--sparse'] : []), ...(isCached ? ['--no-fsync'] : [])];
+  const words = [...shown, ...(isCached ? ['--force'] : [])];
+  const nameOf = (command: string): string => ['volseal', command, ...shown].join(' ');
+  const [newVolume, newImage] = isCached
+    ? [join(folder, 'old-volume'), oldImage(place)]
+    : [join(folder, 'new-volume'), join(folder, 'new-image')];
+  const stands = (path: string): void => {
+    if (isCached && !existsSync(path)) copyFileSync(image, path);
+  };
+  const encryptions = sectorSizes.map((sectorBytes) =>
+    make(nameOf('encrypt'), volseal('encrypt', image, newVolume, '--sector-size', String(sectorBytes), ...words), {
+      sectorBytes,
+      target: newVolume,
+      keepsTarget: isCached,
+      prepare: async () => stands(newVolume),
+    }),
+  );
+  const decryptions = sectorSizes.map((sectorBytes) => {
+    const kept = { sectorBytes, isSparse };
+    const source = keptPath(folder, kept);
+    return make(nameOf('decrypt'), volseal('decrypt', source, newImage, ...words), {
+      sectorBytes,
+      target: newImage,
+      keepsTarget: isCached,
+      source,
+      async prepare() {
+        await keptVolume(place, kept);
+        stands(newImage);
+      },
+    });
+  });
+  return [...encryptions, ...decryptions];
+}
+
+/** A target that exists, for each who writes images. */
+const oldImage = ({ folder }: Place): string => join(folder, 'old-image');
 
 /** Whole images in memory, and others on the disk: durable into new files, then cached into existing ones. */
-export function wholeImages(place: Place): ImageContender[] {
-  return [...warmSource(place), ...coldSource(place), ...existingTarget(place)];
+export function wholeImages(place: Place, sectorSizes: readonly number[]): ImageContender[] {
+  return [...warmSource(place, sectorSizes), ...coldSource(place, sectorSizes), ...existingTarget(place, sectorSizes)];
 }
 
-function warmSource(place: Place): ImageContender[] {
+function warmSource(place: Place, sectorSizes: readonly number[]): ImageContender[] {
   const { folder, image, imageBytes } = place;
   const target = join(folder, 'copy');
   const warm = scened(place, 'warm');
   return [
     warm(FIO_WRITE, fio('write', target, imageBytes), { target, secondsOf: fioSeconds('write') }),
     warm('fio, reading', fio('read', image, imageBytes), { secondsOf: fioSeconds('read') }),
-    ...volsealOf(place, 'warm'),
-    ...volsealOf(place, 'warm', { isSparse: true, sectorSizes: [512] }),
+    ...volsealOf(place, 'warm', { sectorSizes }),
+    ...volsealOf(place, 'warm', { sectorSizes: [512], isSparse: true }),
     warm('dd, direct writes', ['dd', `if=${image}`, `of=${target}`, 'bs=4M', 'oflag=direct', 'conv=fsync', 'status=none'], { target }),
     warm(COPY, script('cp --reflink=never "$1" "$2"; sync "$2"', image, target), { target, mostRounds: SLOW_ROUNDS }),
     ...luksPrograms(place),
-    ...MEASURED_SECTOR_SIZES.map((sectorBytes) =>
+    ...sectorSizes.map((sectorBytes) =>
       warm('node:crypto, stream', [process.execPath, STREAM_CIPHER, image, target, String(sectorBytes)], {
         sectorBytes,
         target,
@@ -125,7 +136,7 @@ function luksPrograms(place: Place): ImageContender[] {
   const common = { sectorBytes: 512, target, mostRounds: SLOW_ROUNDS };
   const formatted = { ...common, prepare: () => qemuFormat(target, imageBytes, place.surroundings) };
   return [
-    warm(QEMU, script('qemu-img convert "${@:2}"; sync "$1"', target, ...qemuWords(image, target)), formatted),
+    warm(QEMU, script('target=$1; shift; qemu-img convert "$@"; sync "$target"', target, ...qemuWords(image, target)), formatted),
     warm('qemu-img convert, direct', ['qemu-img', 'convert', '-t', 'none', '-W', '-m', '16', ...qemuWords(image, target)], formatted),
     warm('cryptsetup reencrypt', cryptsetupWords(target, passphrase), {
       ...common,
@@ -147,12 +158,12 @@ const cryptsetupWords = (target: string, passphrase: string): string[] => [
   ...['--cipher', 'aes-xts-plain64', '--key-size', '512', '--sector-size', '512', target],
 ];
 
-function coldSource(place: Place): ImageContender[] {
+function coldSource(place: Place, sectorSizes: readonly number[]): ImageContender[] {
   const { folder, image, imageBytes } = place;
   const target = join(folder, 'copy');
   const cold = scened(place, 'cold');
   return [
-    ...volsealOf(place, 'cold'),
+    ...volsealOf(place, 'cold', { sectorSizes }),
     cold(DIRECT_DD, ['dd', `if=${image}`, `of=${target}`, 'bs=4M', ...DIRECT], { target }),
     cold(PARALLEL_DD, parallelDd(image, target, imageBytes), { target }),
     cold(COPY, script('cp --reflink=never "$1" "$2"; sync "$2"', image, target), { target, mostRounds: SLOW_ROUNDS }),
@@ -172,22 +183,22 @@ function parallelDd(image: string, target: string, imageBytes: number): string[]
   return script(text, image, target);
 }
 
-function existingTarget(place: Place): ImageContender[] {
-  const target = join(place.folder, 'old-image');
+function existingTarget(place: Place, sectorSizes: readonly number[]): ImageContender[] {
+  const target = oldImage(place);
   const words = [`if=${place.image}`, `of=${target}`, 'bs=4M', 'conv=notrunc', 'status=none'];
-  return [scened(place, 'cached')(CACHED_DD, ['dd', ...words], { target, keepsTarget: true }), ...volsealOf(place, 'cached')];
+  return [
+    scened(place, 'cached')(CACHED_DD, ['dd', ...words], { target, keepsTarget: true }),
+    ...volsealOf(place, 'cached', { sectorSizes }),
+  ];
 }
 
 /** An image that is nearly all holes. */
 export function sparseImage(place: Place): ImageContender[] {
-  const { folder, image, imageBytes } = place;
-  const sparse = scened(place, 'sparse');
-  const [target, luks] = [join(folder, 'copy'), join(folder, 'luks')];
-  const qemu = script('qemu-img convert "${@:2}"; sync "$1"', luks, ...qemuWords(image, luks));
+  const target = join(place.folder, 'copy');
+  const copy = script('cp --sparse=always --reflink=never "$1" "$2"; sync "$2"', place.image, target);
   return [
-    ...volsealOf(place, 'sparse', { isSparse: true, sectorSizes: [512] }),
-    sparse('cp --sparse=always, sync', script('cp --sparse=always --reflink=never "$1" "$2"; sync "$2"', image, target), { target }),
-    sparse(QEMU, qemu, { target: luks, prepare: () => qemuFormat(luks, imageBytes, place.surroundings) }),
+    ...volsealOf(place, 'sparse', { sectorSizes: [512], isSparse: true }),
+    scened(place, 'sparse')('cp --sparse=always, sync', copy, { target }),
   ];
 }
 

@@ -16,6 +16,7 @@ export interface ImagePlan {
   whole: readonly { imageBytes: number; rounds: number }[];
   sparse: { imageBytes: number; dataBytes: number; rounds: number };
   startRounds: number;
+  sectorSizes: readonly number[];
   /** One round more, which does not count. */
   warmsUp: boolean;
   /** No round begins that would not end before this time is over; the first that counts always does. */
@@ -48,7 +49,9 @@ function fieldsOf(plan: ImagePlan, folder: string, surroundings: Surroundings): 
   return [
     field(placeAt('start', MIB, MIB), startUp, plan.startRounds),
     field(placeAt('sparse', plan.sparse.imageBytes, plan.sparse.dataBytes), sparseImage, plan.sparse.rounds),
-    ...plan.whole.map(({ imageBytes, rounds }) => field(placeAt(`whole-${imageBytes}`, imageBytes, imageBytes), wholeImages, rounds)),
+    ...plan.whole.map(({ imageBytes, rounds }) =>
+      field(placeAt(`whole-${imageBytes}`, imageBytes, imageBytes), (place) => wholeImages(place, plan.sectorSizes), rounds),
+    ),
   ];
 }
 
@@ -96,7 +99,10 @@ export async function measureImages(folder: string, plan: ImagePlan, { surroundi
   for (const field of fields) {
     onTurn(doneSeconds, totalSeconds, 'making files');
     makePlace(field.place);
-    const onOne = (name: string): void => onTurn((doneSeconds += turnSeconds(field.place)), totalSeconds, name);
+    const onOne = (name: string): void => {
+      onTurn(doneSeconds, totalSeconds, name);
+      doneSeconds += turnSeconds(field.place);
+    };
     results.push(...(await takeTurns(field, { warmsUp: plan.warmsUp, deadlineMs, onOne })));
     rmSync(field.place.folder, { recursive: true });
   }

@@ -28,7 +28,7 @@ const TARGETS: readonly Target<ImageReport>[] = [
     reached(report, sectorBytes) {
       const [dd] = ofLarge(report, { scene: 'cold', name: DIRECT_DD });
       const worst = highest(both(report, { scene: 'cold', sectorBytes }), ({ cpuSeconds }) => cpuSeconds);
-      if (dd === undefined || worst === undefined) return undefined;
+      if (dd === undefined || worst === undefined || dd.cpuSeconds === 0) return undefined;
       return { text: (worst / dd.cpuSeconds).toFixed(2), isMet: worst <= 1.5 * dd.cpuSeconds };
     },
   },
@@ -53,8 +53,8 @@ const both = (report: ImageReport, wanted: Partial<ImageSubject>): ImageMeasurem
   ofLarge(report, wanted).filter(({ name }) => /^volseal (en|de)crypt( --no-fsync)?$/.test(name));
 
 /** Undefined of none. */
-const highest = (all: readonly ImageMeasurement[], valueOf: (measurement: ImageMeasurement) => number): number | undefined =>
-  all.length === 0 ? undefined : Math.max(...all.map(valueOf));
+const highest = (all: readonly ImageMeasurement[], numberOf: (measurement: ImageMeasurement) => number): number | undefined =>
+  all.length === 0 ? undefined : Math.max(...all.map(numberOf));
 
 function atLeast(what: string, wanted: number, where: Partial<ImageSubject>, other: string): Target<ImageReport> {
   return {

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
 import { describeMachine } from '../src/bench/machine.js';
 import { watchSignals } from '../src/cli/interrupt.js';
 import { openBar } from '../src/cli/progress.js';
@@ -57,6 +58,7 @@ const FULL: ImagePlan = {
   ],
   sparse: { imageBytes: 100 * GIB, dataBytes: 64 * MIB, rounds: 5 },
   startRounds: 15,
+  sectorSizes: MEASURED_SECTOR_SIZES,
   warmsUp: true,
   budgetMs: 13 * MINUTE_MS,
 };
@@ -65,6 +67,7 @@ const SMALL: ImagePlan = {
   whole: [{ imageBytes: 16 * MIB, rounds: 1 }],
   sparse: { imageBytes: GIB, dataBytes: 4 * MIB, rounds: 1 },
   startRounds: 1,
+  sectorSizes: [512],
   warmsUp: false,
   budgetMs: MINUTE_MS,
 };

@@ -22,7 +22,7 @@ import { findCheckpoint, forgetProgress, goOn, type ResumableJob, recordProgress
 import { whileUnchanged } from './source-watch.js';
 import type { TargetFile } from './target.js';
 import { openTarget } from './target-file.js';
-import { checkTarget, isSameFile, syncFolder } from './target-place.js';
+import { checkTarget, refuseOwnDevice, syncFolder } from './target-place.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
 import { readContents, unlockVolume } from './volume-file.js';
 import { newVolumeId, VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
@@ -131,14 +131,10 @@ async function checkPlaces(
   { source, volumePath, header, wish }: VolumePlan,
   volumeWish: { force: boolean; deviceBytes: number },
 ): Promise<void> {
+  if (source.file !== undefined) await refuseOwnDevice(source.file, source.path, volumePath);
   const volume = await checkTarget(volumePath, volumeWish);
   const detached = header === undefined ? undefined : await checkTarget(header, wish);
   if (detached?.path === volume.path) throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
-  // A file may take its own image's place, which stays until the volume is whole; a device has no such other place.
-  if (!volume.isDevice || source.file === undefined || !(await isSameFile(source.file, source.path, volume))) return;
-  throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is the device with the image itself, which would be gone before it is encrypted`, {
-    details: { path: volumePath },
-  });
 }
 
 function resumableJob(

@@ -9,7 +9,7 @@ import { beginOrGoOn, forgetProgress, type ResumableJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import type { TargetFile } from './target.js';
 import { openTarget } from './target-file.js';
-import { checkTarget, isSameFile, type Place } from './target-place.js';
+import { checkTarget, refuseOwnDevice, type TargetWish } from './target-place.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
 import { openVolumeFile, unlockVolume, type VolumeFile } from './volume-file.js';
 
@@ -72,7 +72,7 @@ export async function decryptImage(
     const { imageBytes, volumeId } = volume.token;
     const wish = { force: options.force === true, fsync: options.fsync !== false, resume, onNote: options.onNote, deviceBytes: imageBytes };
     pool = leasePool();
-    if (typeof image === 'string') await checkPlace(volume, await checkTarget(image, wish), options);
+    if (typeof image === 'string') await checkPlace(volume, image, wish, options.sparse === true);
     throwIfAborted(options.signal);
     key = await unlockVolume(volume, options, pool);
     if (typeof image === 'string') target = await openTarget(image, wish);
@@ -126,19 +126,13 @@ function checkResumable(image: string | TargetStream, name: string, { fsync, sha
   if (fsync === false) refuse('without fsync nobody knows what is on the disk');
 }
 
-/** A file may take its own volume's place, which stays until the image is whole; a device has no such other place. */
-async function checkPlace(volume: VolumeFile, place: Place, { sparse }: DecryptOptions): Promise<void> {
-  if (!place.isDevice) return;
-  const refuse = (why: string): never => {
-    throw new VolsealError('ERR_ARGUMENT', `${place.path}: ${why}`, { details: { path: place.path } });
-  };
-  for (const [file, path] of [
-    [volume.data, volume.path],
-    [volume.header, volume.headerPath],
-  ] as const) {
-    if (await isSameFile(file, path, place)) refuse('is the device with the volume itself, which would be gone before it is decrypted');
-  }
-  if (sparse) refuse('is a block device, whose old bytes would stay where an image has holes');
+async function checkPlace(volume: VolumeFile, imagePath: string, wish: TargetWish, sparse: boolean): Promise<void> {
+  await refuseOwnDevice(volume.data, volume.path, imagePath);
+  await refuseOwnDevice(volume.header, volume.headerPath, imagePath);
+  if (!(await checkTarget(imagePath, wish)).isDevice || !sparse) return;
+  throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a block device, whose old bytes would stay where an image has holes`, {
+    details: { path: imagePath },
+  });
 }
 
 function resumableJob(volume: VolumeFile, target: TargetFile, transform: TransformOptions): ResumableJob {

@@ -50,12 +50,18 @@ export async function checkTarget(path: string, wish: TargetWish): Promise<Place
   return { path: place, found, isDevice };
 }
 
-/** Whether the open file `source` is what stands at `place`, by whatever name or device node. @throws {VolsealError} `ERR_IO` */
-export async function isSameFile(source: FileHandle, path: string, { found }: Place): Promise<boolean> {
-  if (found === undefined) return false;
-  const held = await namingPath(path, () => source.stat());
-  if (held.isBlockDevice()) return found.isBlockDevice() && held.rdev === found.rdev;
-  return held.dev === found.dev && held.ino === found.ino;
+/**
+ * Refuses a target that is the device which `source` reads. A file may take its own source's place, which stays until its successor is whole; a
+ * device has no such other place. By the device's number, whatever node or link names it.
+ *
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`
+ */
+export async function refuseOwnDevice(source: FileHandle, sourcePath: string, path: string): Promise<void> {
+  const [held, found] = [await namingPath(sourcePath, () => source.stat()), await ifThere(path, () => stat(path))];
+  if (!held.isBlockDevice() || !found?.isBlockDevice() || held.rdev !== found.rdev) return;
+  throw new VolsealError('ERR_ARGUMENT', `${path}: is the device ${sourcePath} itself, which would be gone before it was read`, {
+    details: { path },
+  });
 }
 
 async function newPlace(path: string): Promise<string> {

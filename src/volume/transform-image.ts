@@ -59,11 +59,15 @@ export async function transformImage(
   try {
     const lanes = Math.ceil(IMAGE_LANES / pool.threads);
     let failed = false;
+    let reportedBytes = 0;
     const runSlices = async (): Promise<void> => {
       for (let more = true; more && !failed; ) {
         throwIfAborted(signal);
         more = await pool.run({ kind: 'transform', transform, lanes, milliseconds: IMAGE_SLICE_MS });
-        onProgress?.({ doneBytes: native.transformProgress(transform).doneBytes, totalBytes: options.targetBytes });
+        const { doneBytes } = native.transformProgress(transform);
+        // Two slices may end together.
+        if (doneBytes > reportedBytes) onProgress?.({ doneBytes, totalBytes: options.targetBytes });
+        reportedBytes = doneBytes;
       }
     };
     const runs = Array.from({ length: pool.threads }, () =>

@@ -110,12 +110,9 @@ describe('a block device as target', { skip: skipWithoutLoop() }, () => {
     const options = { kms: box.kms, force: true };
     await assert.rejects(encryptImage(device, box.path('link'), { ...options, header: box.path('h') }), {
       code: 'ERR_ARGUMENT',
-      message: /link: is the device with the image itself/,
+      message: /link: is the device .* itself, which would be gone before it was read/,
     });
-    // A shared lock on it is held already, by this very job: busy or refused, but never begun.
-    await assert.rejects(decryptImage(box.path('link'), device, options), (error: { code: string }) =>
-      ['ERR_ARGUMENT', 'ERR_STATE_BUSY'].includes(error.code),
-    );
+    await assert.rejects(decryptImage(box.path('link'), device, options), { code: 'ERR_ARGUMENT', message: /is the device .* itself/ });
     assert.ok(box.contents('disk').equals(before));
   });
 

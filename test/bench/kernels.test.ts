@@ -14,24 +14,12 @@ import { measureKernels } from '../../src/bench/kernels.js';
 import { reportLines } from '../../src/bench/tables.js';
 import { native } from '../../src/native.js';
 import { assertConsistent, countOf, reportShape } from './report-shape.js';
+import { assertWellFormed } from './svg.js';
 
 const cloneReportShape = reportShape.extend({ commit: z.string().min(1), programs: z.record(z.string(), z.string().min(1)) });
 
 const KIB = 1024;
 const SMALL_LARGE_BYTES = 32 * KIB * KIB;
-
-/** Tags open and close as XML wants it. @returns the texts between them */
-function assertWellFormed(svg: string): string[] {
-  const open: string[] = [];
-  for (const [, closing, name, rest] of svg.matchAll(/<(\/?)([a-z]+)((?:\s+[\w:-]+="[^"<&]*")*\s*\/?)>/gi)) {
-    if (closing === '/') assert.equal(open.pop(), name);
-    else if (!rest!.endsWith('/')) open.push(name!);
-  }
-  assert.deepEqual(open, []);
-  assert.match(svg, /^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
-  assert.doesNotMatch(svg.replaceAll(/<[^<>]*>/g, ''), /[<>]/);
-  return [...svg.matchAll(/<text[^>]*>([^<]*)<\/text>/g)].map(([, text]) => text!);
-}
 
 describe('the benchmark of the kernels', () => {
   test('runs, small: tables, JSON and picture', (t) => {

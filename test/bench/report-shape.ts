@@ -28,17 +28,19 @@ const kernelShape = z.strictObject({
   reason: z.string().min(1),
 });
 
+export const machineShape = z.strictObject({
+  cpu: z.string().min(1),
+  cores: z.number().int().positive(),
+  memoryBytes: z.number().int().positive(),
+  arch: z.string(),
+  osRelease: z.string(),
+  loadAverage: z.number().min(0),
+});
+
 export const reportShape = z.strictObject({
   benchmark: z.literal('kernels'),
   date: z.iso.datetime(),
-  machine: z.strictObject({
-    cpu: z.string().min(1),
-    cores: z.number().int().positive(),
-    memoryBytes: z.number().int().positive(),
-    arch: z.string(),
-    osRelease: z.string(),
-    loadAverage: z.number().min(0),
-  }),
+  machine: machineShape,
   node: z.literal(process.version),
   openssl: z.literal(process.versions.openssl),
   kernels: z.array(kernelShape).min(1),

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
@@ -23,6 +24,7 @@ function examplesIn(help: string): string[] {
 function withFiles(lab: Lab): Lab {
   lab.image('disk.raw', 4 * 1024 * 1024);
   lab.image('block.bin', 4096);
+  assert.equal(spawnSync('zstd', ['--quiet', lab.path('disk.raw')]).status, 0);
   return lab;
 }
 
@@ -52,8 +54,9 @@ describe('help', () => {
       if (!['encrypt', 'kernels', 'bench', 'kms'].includes(command[0]!)) ok(['encrypt', 'disk.raw', 'disk.vol']);
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
-        assert.ok(example.startsWith(`volseal ${command.join(' ')}`), example);
-        const outcome = shell(example);
+        assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
+        // The image of this test is smaller than the reader's.
+        const outcome = shell(example.replace('--size 10G', '--size 4M'));
         assert.equal(outcome.status, 0, `${example}\n${outcome.stderr}`);
       }
     });

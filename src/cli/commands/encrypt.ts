@@ -31,7 +31,7 @@ export function encryptCommand({ output, signal }: Session): Command {
   withResume(withSha256(command));
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
-    'zstdcat disk.raw.zst | volseal encrypt - disk.vol --size 10G',
+    'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
   ]);
   return command.action(async (image: string, volume: string, flags: NewVolumeFlags & EncryptFlags) => {
     const source = sourceOf(image, flags.size);

@@ -22,6 +22,8 @@ export interface ImageContender {
   keepsTarget?: boolean;
   /** Where the process's own are not what counts. */
   secondsOf?: (spent: Spent) => number;
+  /** Where the program says itself how long it moved data. */
+  dataSecondsOf?: (spent: Spent) => number;
   mostRounds?: number;
 }
 
@@ -48,6 +50,8 @@ function scened(place: Place, scene: Scene) {
     };
   };
 }
+
+const volsealSeconds = ({ stdout }: Spent): number => (JSON.parse(stdout) as { dataSeconds: number }).dataSeconds;
 
 const volseal = (...words: string[]): string[] => [process.execPath, VOLSEAL, ...words, '--json'];
 
@@ -76,6 +80,7 @@ function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }
   const encryptions = sectorSizes.map((sectorBytes) =>
     make(nameOf('encrypt'), volseal('encrypt', image, newVolume, '--sector-size', String(sectorBytes), ...words), {
       sectorBytes,
+      dataSecondsOf: volsealSeconds,
       target: newVolume,
       keepsTarget: isCached,
       prepare: async () => stands(newVolume),
@@ -86,6 +91,7 @@ function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }
     const source = keptPath(folder, kept);
     return make(nameOf('decrypt'), volseal('decrypt', source, newImage, ...words), {
       sectorBytes,
+      dataSecondsOf: volsealSeconds,
       target: newImage,
       keepsTarget: isCached,
       source,
@@ -111,8 +117,8 @@ function warmSource(place: Place, sectorSizes: readonly number[]): ImageContende
   const target = join(folder, 'copy');
   const warm = scened(place, 'warm');
   return [
-    warm(FIO_WRITE, fio('write', target, imageBytes), { target, secondsOf: fioSeconds('write') }),
-    warm('fio, reading', fio('read', image, imageBytes), { secondsOf: fioSeconds('read') }),
+    warm(FIO_WRITE, fio('write', target, imageBytes), { target, ...fioClock('write') }),
+    warm('fio, reading', fio('read', image, imageBytes), fioClock('read')),
     ...volsealOf(place, 'warm', { sectorSizes }),
     ...volsealOf(place, 'warm', { sectorSizes: [512], isSparse: true }),
     warm('dd, direct writes', ['dd', `if=${image}`, `of=${target}`, 'bs=4M', 'oflag=direct', 'conv=fsync', 'status=none'], { target }),
@@ -224,16 +230,20 @@ interface FioResult {
   jobs: Record<'read' | 'write', { runtime: number; io_bytes: number }>[];
 }
 
-const fioSeconds =
-  (direction: 'read' | 'write') =>
-  ({ stdout }: Spent): number => {
-    const { jobs } = JSON.parse(stdout) as FioResult;
-    return jobs[0]![direction].runtime / 1000;
-  };
+function fioClock(direction: 'read' | 'write') {
+  const secondsOf = ({ stdout }: Spent): number => (JSON.parse(stdout) as FioResult).jobs[0]![direction].runtime / 1000;
+  return { secondsOf, dataSecondsOf: secondsOf };
+}
+
+export interface Turn extends Spent {
+  /** Where the program says itself how long it moved data. */
+  dataSeconds?: number;
+}
 
 /** One turn. @throws {Error} in the words of the program that failed */
-export async function takeTurn(contender: ImageContender, place: Place): Promise<Spent> {
-  await contender.prepare();
-  const spent = await timed(contender.command, place.surroundings);
-  return { ...spent, seconds: contender.secondsOf?.(spent) ?? spent.seconds };
+export async function takeTurn({ prepare, command, secondsOf, dataSecondsOf }: ImageContender, { surroundings }: Place): Promise<Turn> {
+  await prepare();
+  const spent = await timed(command, surroundings);
+  const turn = { ...spent, seconds: secondsOf?.(spent) ?? spent.seconds };
+  return dataSecondsOf === undefined ? turn : { ...turn, dataSeconds: dataSecondsOf(spent) };
 }

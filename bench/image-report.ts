@@ -28,10 +28,14 @@ export interface ImageMeasurement extends ImageSubject {
   seconds: { median: number; min: number; max: number };
   /** 10^9 bytes of the image a second, by the median; null in the scenes `sparse` and `start`. */
   gbps: number | null;
+  /** The same by the program's own clock, which runs from the first byte to the last one on the disk; null where it has none. */
+  dataGbps: number | null;
   /** Who this is held against, of the same scene (fio's writing: of `warm`) and size; null where nobody is. */
   limit: string | null;
   /** `gbps` as a share of the limit's. */
   ratio: number | null;
+  /** `dataGbps` as a share of the limit's `gbps`. */
+  dataRatio: number | null;
   /** Of user and kernel, all processes of the contender together; the median. */
   cpuSeconds: number;
   /** Most resident memory in any round, of the contender's largest process. */

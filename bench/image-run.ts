@@ -2,10 +2,10 @@
 import { rmSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { median, shuffled } from '../src/bench/sampling.js';
-import { type ImageContender, sparseImage, startUp, takeTurn, wholeImages } from './image-contenders.js';
+import { type ImageContender, sparseImage, startUp, type Turn, takeTurn, wholeImages } from './image-contenders.js';
 import { makePlace, type Place } from './image-place.js';
 import { type ImageAbsence, type ImageMeasurement, type ImageSubject, imagesLike, LIMITS } from './image-report.js';
-import type { Spent, Surroundings } from './timed-process.js';
+import type { Surroundings } from './timed-process.js';
 
 const MIB = 1024 * 1024;
 /** Of the larger image: the image, its volumes, old and new targets at once. */
@@ -72,7 +72,7 @@ export function estimatedSeconds(plan: ImagePlan): number {
 
 interface Turns {
   contender: ImageContender;
-  spent: Spent[];
+  spent: Turn[];
   allocatedBytes: number | null;
   /** Why it has no turns. */
   reason?: string;
@@ -166,14 +166,17 @@ function summary(all: readonly Turns[]): ImageResults {
 
 function measurementOf({ contender: { subject }, spent, allocatedBytes }: Turns): ImageMeasurement {
   const seconds = spent.map((turn) => turn.seconds);
+  const dataSeconds = spent.flatMap((turn) => turn.dataSeconds ?? []);
   const hasRate = subject.scene !== 'sparse' && subject.scene !== 'start';
   return {
     ...subject,
     rounds: spent.length,
     seconds: { median: median(seconds), min: Math.min(...seconds), max: Math.max(...seconds) },
     gbps: hasRate ? subject.imageBytes / 1e9 / median(seconds) : null,
+    dataGbps: hasRate && dataSeconds.length > 0 ? subject.imageBytes / 1e9 / median(dataSeconds) : null,
     limit: null,
     ratio: null,
+    dataRatio: null,
     cpuSeconds: median(spent.map((turn) => turn.cpuSeconds)),
     maxRssBytes: Math.max(...spent.map((turn) => turn.maxRssBytes)),
     allocatedBytes,
@@ -181,8 +184,10 @@ function measurementOf({ contender: { subject }, spent, allocatedBytes }: Turns)
 }
 
 function withLimit(measurement: ImageMeasurement, all: readonly ImageMeasurement[]): ImageMeasurement {
-  const { scene, imageBytes, gbps } = measurement;
+  const { scene, imageBytes, gbps, dataGbps } = measurement;
   const wanted: Partial<ImageSubject> = { scene, imageBytes, name: LIMITS[scene] ?? '' };
   const [limit] = imagesLike(all, wanted);
-  return limit?.gbps == null || gbps === null ? measurement : { ...measurement, limit: limit.name, ratio: gbps / limit.gbps };
+  if (limit?.gbps == null || gbps === null) return measurement;
+  const dataRatio = dataGbps === null ? null : dataGbps / limit.gbps;
+  return { ...measurement, limit: limit.name, ratio: gbps / limit.gbps, dataRatio };
 }

@@ -66,6 +66,8 @@ function ownColumns(scene: Scene): Column[] {
   return [
     { title: 'GB/s', cell: ({ gbps }) => (gbps === null ? '' : rate(gbps)) },
     { title: 'of the limit', cell: ({ ratio }) => (ratio === null ? '' : ratio.toFixed(2)) },
+    { title: 'data alone', cell: ({ dataGbps }) => (dataGbps === null ? '' : rate(dataGbps)) },
+    { title: 'of the limit', cell: ({ dataRatio }) => (dataRatio === null ? '' : dataRatio.toFixed(2)) },
   ];
 }
 

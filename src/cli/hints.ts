@@ -21,7 +21,8 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_ARGUMENT: argumentHint,
   ERR_TARGET_EXISTS: targetExistsHint,
   ERR_TARGET_SIZE: 'Choose a larger device: a volume needs one MiB more than its image, unless its header is detached.',
-  ERR_SOURCE_CHANGED: 'End what writes to it (fuser -v names it), or take a snapshot and read that, then run the command again.',
+  ERR_SOURCE_CHANGED: ({ details }) =>
+    `End what writes to it (fuser -v names it), or take a snapshot and read that, then ${beginAnew(details.partial)}run the command again.`,
   ERR_RESUME: ({ details }) =>
     `To begin anew: rm ${quoted(details.path, 'FILE')} ${quoted(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
   ERR_IMAGE_SIZE: imageSizeHint,
@@ -134,6 +135,7 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return `Check who may do that: ls -ld ${quoted(details.path, 'FILE')} and its folder.`;
     case 'ENOSPC':
     case 'EDQUOT':
+      if (!isMaker(command)) return 'Free some room on that disk, then run the command again.';
       return 'Free some room, or choose a target on another disk: it needs the size of the image and one MiB more.';
     case 'EROFS':
       return 'The file system is mounted read-only: choose a target on another one.';
@@ -158,6 +160,10 @@ function ioHint({ details, command }: HintRequest): string | undefined {
 const isLeft = ({ device, partial }: ErrorDetails): boolean => device !== undefined || partial !== undefined;
 const isMaker = (command: string): boolean => ['encrypt', 'decrypt', 'create'].includes(command);
 const isReader = (command: string): boolean => ['decrypt', 'read', 'verify', 'write'].includes(command);
+
+/** What is kept of a source that has changed since is of no use. */
+const beginAnew = (partial: unknown): string =>
+  typeof partial === 'string' ? `remove what is kept (rm ${quoted(partial, '')} ${quoted(`${partial}.json`, '')}) and ` : '';
 
 /** A text as a shell takes it, or `placeholder` where there is none. */
 function quoted(text: unknown, placeholder: string): string {

@@ -2,6 +2,7 @@
  * The job that makes a volume. One data key each, wrapped by KMS under the volume's encryption context; the data key comes into being inside
  * KMS and is unwrapped into the vault only.
  */
+import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
@@ -11,17 +12,19 @@ import { type KmsEndpoint, kmsUri } from '../kms/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES, type SectorBytes } from '../limits.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { newHeader } from '../luks2/new-header.js';
-import { writeHeader } from '../luks2/store.js';
+import { readHeader, writeHeader } from '../luks2/store.js';
 import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native, type TransformOptions } from '../native.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
+import type { StoredCheckpoint } from './checkpoint.js';
+import { openDataFile } from './data-file.js';
 import { describeOpenVolume, type VolumeInfo } from './info.js';
 import { cannotResume } from './partial.js';
 import { findCheckpoint, forgetProgress, goOn, type ResumableJob, recordProgress } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import type { TargetFile } from './target.js';
-import { openTarget } from './target-file.js';
+import { openTarget, settleKilledPair } from './target-file.js';
 import { checkTarget, refuseOwnDevice, syncFolder } from './target-place.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
 import { readContents, unlockVolume } from './volume-file.js';
@@ -39,6 +42,8 @@ export interface VolumeSource {
 
 /** What `encryptImage` made. */
 export interface EncryptedImage extends VolumeInfo {
+  /** What the data took, from the first byte to the last one flushed and in its place: not the program's start, not KMS. */
+  dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;
 }
@@ -88,18 +93,20 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   await checkPlaces(plan, volumeWish);
   throwIfAborted(job.signal);
   await using volume = await openTarget(volumePath, volumeWish);
+  const resumable = wish.resume ? resumableJob(plan, volume) : undefined;
+  const stored = resumable && (await findCheckpoint(resumable));
+  if (resumable !== undefined && plan.header !== undefined) await settleHeader(plan.header, stored);
   await using detached = plan.header === undefined ? undefined : await openTarget(plan.header, wish);
   const targets: Targets = { volume, detached, headerPath: plan.header ?? volumePath, dataOffsetBytes, dataBytes };
   const pool = leasePool();
   let key: KeyHandle | undefined;
   try {
-    const resumable = wish.resume ? resumableJob(plan, volume) : undefined;
-    const stored = resumable && (await findCheckpoint(resumable));
     const keyed =
       stored === undefined ? await newVolume(plan, targets, volumeId, context, pool, job) : await begunVolume(plan, targets, pool, job);
     key = keyed.key;
     const transform = transformOf(plan, targets, key);
     const identity = { volumeId: keyed.volumeId, uuid: keyed.header.uuid };
+    const startedMs = performance.now();
     const run = async () => {
       if (resumable !== undefined && stored !== undefined) {
         await goOn(resumable, stored, identity, transform, { pool, signal: job.signal }, wish.onNote);
@@ -110,7 +117,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
       const checkpoint = resumable && (await recordProgress(resumable, identity, transform, detached === undefined ? [] : [detached]));
       return transformImage(pool, transform, { source: source.path, target: volumePath }, { ...job, checkpoint });
     };
-    const { sha256 } = await (source.file === undefined ? run() : whileUnchanged(source.file, source.path, run));
+    const { sha256 } = await (source.file === undefined ? run() : whileUnchanged(source.file, source.path, source.imageBytes, run));
     const headerFile = (detached ?? volume).file;
     if (!wish.resume) await writeHeaderLast(targets, keyed.header, wish.fsync);
     // Of the files themselves, and before they take their places: who is told of a failure must find the old targets.
@@ -118,7 +125,8 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
     throwIfAborted(job.signal);
     await publishBoth(volume, detached);
     if (wish.resume) await forgetProgress(volume);
-    return sha256 === undefined ? info : { ...info, sha256 };
+    const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
+    return sha256 === undefined ? made : { ...made, sha256 };
   } catch (error) {
     throw volume.explained(error);
   } finally {
@@ -135,6 +143,21 @@ async function checkPlaces(
   const volume = await checkTarget(volumePath, volumeWish);
   const detached = header === undefined ? undefined : await checkTarget(header, wish);
   if (detached?.path === volume.path) throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
+}
+
+/** A killed run may have put its header into its place, and not its volume. */
+async function settleHeader(path: string, stored: StoredCheckpoint | undefined): Promise<void> {
+  const { path: place, found } = await checkTarget(path, { force: true });
+  await settleKilledPair(place, stored !== undefined && found !== undefined && (await uuidOf(place)) === stored.uuid);
+}
+
+/** Of the volume whose header a file is; undefined where it is none. */
+async function uuidOf(path: string): Promise<string | undefined> {
+  await using file = await openDataFile(path, constants.O_RDONLY);
+  return readHeader(file, path).then(
+    ({ header }) => header.uuid,
+    () => undefined,
+  );
 }
 
 function resumableJob(
@@ -190,8 +213,15 @@ async function newVolume(
 }
 
 /** The key of the volume that an interrupted run has begun, by its header. */
-async function begunVolume(plan: VolumePlan, { volume, detached }: Targets, pool: PoolLease, { signal }: JobOptions): Promise<KeyedHeader> {
+async function begunVolume(
+  plan: VolumePlan,
+  { volume, detached, dataOffsetBytes, dataBytes }: Targets,
+  pool: PoolLease,
+  { signal }: JobOptions,
+): Promise<KeyedHeader> {
   if (detached?.hasBegun === false) throw cannotResume(volume.openPath, `its header ${detached.openPath} is missing`);
+  // A run that was killed may have left a sparse file shorter than it is to be.
+  await namingPath(volume.path, () => volume.file.truncate(dataOffsetBytes + dataBytes));
   const header = detached ?? volume;
   const files = { path: volume.openPath, data: volume.file, header: header.file, headerPath: header.openPath };
   const contents = await readContents(files);
@@ -228,9 +258,9 @@ async function writeHeaderFirst({ volume, detached, headerPath, dataOffsetBytes,
 
 /** For any other: a header says that the data is there. */
 async function writeHeaderLast({ volume, detached, headerPath }: Targets, header: Luks2Header, fsync: boolean): Promise<void> {
-  // A file becomes visible as a whole, a device sector by sector.
+  // A file becomes visible as a whole, once all of it is flushed; a device sector by sector.
   if (volume.place.isDevice) await volume.flush();
-  await putHeader(detached, volume, header, headerPath, fsync);
+  await putHeader(detached, volume, header, headerPath, fsync && (detached ?? volume).place.isDevice);
 }
 
 async function putHeader(
@@ -246,6 +276,8 @@ async function putHeader(
 }
 
 async function publishBoth(volume: TargetFile, detached: TargetFile | undefined): Promise<void> {
+  // It may take long, and fail: better before the one is in its place and the other is not.
+  if (detached !== undefined) await volume.flush();
   // The header first: without its volume it is useless and harmless, and a volume without its header would be lost.
   const publishedHeader = await detached?.publishUndoably();
   try {

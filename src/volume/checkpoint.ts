@@ -94,19 +94,31 @@ export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHa
  */
 export async function writeCheckpoint(path: string, record: CheckpointRecord, key: KeyHandle): Promise<void> {
   const stored: StoredCheckpoint = { ...record, mac: macOf(record, key).toString('base64') };
-  const temporary = `${path}.new`;
+  const temporary = temporaryPath(path);
   await removeIfThere(temporary);
-  await namingPath(path, async () => {
-    await using file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
-    await file.writeFile(`${JSON.stringify(stored, undefined, 2)}\n`);
-    await file.sync();
-  });
-  await namingPath(path, () => rename(temporary, path));
+  try {
+    await namingPath(path, async () => {
+      await using file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
+      await file.writeFile(`${JSON.stringify(stored, undefined, 2)}\n`);
+      await file.sync();
+    });
+    await namingPath(path, () => rename(temporary, path));
+  } catch (error) {
+    await removeIfThere(temporary).catch(() => {});
+    throw error;
+  }
   await syncFolder(dirname(path));
 }
 
-/** Does nothing where there is no such file. @throws {VolsealError} `ERR_IO` */
-export async function removeIfThere(path: string): Promise<void> {
+/** Removes a checkpoint, and what a killed run left of the next one. No power cut brings it back. @throws {VolsealError} `ERR_IO` */
+export async function removeCheckpoint(path: string): Promise<void> {
+  for (const name of [path, temporaryPath(path)]) await removeIfThere(name);
+  await syncFolder(dirname(path));
+}
+
+const temporaryPath = (path: string): string => `${path}.new`;
+
+async function removeIfThere(path: string): Promise<void> {
   await namingPath(path, () => rm(path, { force: true }));
 }
 

@@ -103,7 +103,9 @@ export async function createVolume(volumePath: string, options: CreateOptions): 
       },
     );
   }
-  return makeVolume({ path: volumePath, fd: -1, offsetBytes: 0, imageBytes: sizeBytes }, volumePath, sectorBytes, options);
+  const nothing: VolumeSource = { path: volumePath, fd: -1, offsetBytes: 0, imageBytes: sizeBytes };
+  const { dataSeconds: _, ...info } = await makeVolume(nothing, volumePath, sectorBytes, options);
+  return info;
 }
 
 async function makeVolume(

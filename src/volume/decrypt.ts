@@ -44,6 +44,8 @@ export interface DecryptedImage {
   volumeId: string;
   path: string;
   imageBytes: number;
+  /** What the data took, from the first byte to the last one flushed and in its place: not the program's start, not KMS. */
+  dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;
 }
@@ -76,6 +78,7 @@ export async function decryptImage(
     throwIfAborted(options.signal);
     key = await unlockVolume(volume, options, pool);
     if (typeof image === 'string') target = await openTarget(image, wish);
+    const startedMs = performance.now();
     const isSparse = volume.token.allocation === 'sparse';
     const transform: TransformOptions = {
       key,
@@ -100,13 +103,15 @@ export async function decryptImage(
       if (resumable === undefined) await target?.begin();
       const identity = { volumeId, uuid: volume.found.header.uuid };
       const checkpoint = resumable && (await beginOrGoOn(resumable, identity, transform, job, options.onNote));
-      return transformImage(job.pool, transform, paths, { ...job, checkpoint });
+      const stopped = target === undefined ? `${imagePath} has got a part of the image` : undefined;
+      return transformImage(job.pool, transform, paths, { ...job, checkpoint, stopped });
     };
-    const { sha256 } = await whileUnchanged(volume.data, volumePath, run);
+    const { sha256 } = await whileUnchanged(volume.data, volumePath, dataFileBytes(volume.data, volumePath), run);
     throwIfAborted(options.signal);
     await target?.publish();
     if (resumable !== undefined) await forgetProgress(target!);
-    return { volumeId, path: imagePath, imageBytes, ...(sha256 === undefined ? {} : { sha256 }) };
+    const made = { volumeId, path: imagePath, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
+    return sha256 === undefined ? made : { ...made, sha256 };
   } catch (error) {
     throw target === undefined ? error : target.explained(error);
   } finally {

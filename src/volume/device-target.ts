@@ -39,7 +39,7 @@ export async function openDeviceTarget(path: string, place: Place, { deviceBytes
     },
     async begin() {
       begun = true;
-      await namingPath(path, () => erase(file));
+      await namingPath(path, () => erase(file, path));
       await flush();
     },
     flush,
@@ -57,9 +57,17 @@ export async function openDeviceTarget(path: string, place: Place, { deviceBytes
 }
 
 /** Zeros over the room of the largest header there is, or over all of a smaller device. */
-async function erase(file: FileHandle): Promise<void> {
+async function erase(file: FileHandle, path: string): Promise<void> {
   const zeros = Buffer.alloc(Math.min(HEADER_BYTES_MAX, native.fileSize(file.fd)));
-  for (let at = 0; at < zeros.length; ) at += (await file.write(zeros, at, zeros.length - at, at)).bytesWritten;
+  for (let offsetBytes = 0; offsetBytes < zeros.length; ) {
+    const { bytesWritten } = await file.write(zeros, offsetBytes, zeros.length - offsetBytes, offsetBytes);
+    if (bytesWritten === 0) {
+      throw new VolsealError('ERR_IO', `${path}: erasing what it held stopped at offset ${offsetBytes}: no byte was taken`, {
+        details: { syscall: 'write', path, offsetBytes },
+      });
+    }
+    offsetBytes += bytesWritten;
+  }
 }
 
 function lostContent(error: unknown, path: string): unknown {

@@ -11,7 +11,7 @@ import {
   type CheckpointRecord,
   proveCheckpoint,
   readCheckpoint,
-  removeIfThere,
+  removeCheckpoint,
   type StoredCheckpoint,
   writeCheckpoint,
 } from './checkpoint.js';
@@ -97,6 +97,9 @@ export async function goOn(
   onNote: OnNote,
 ): Promise<void> {
   const { openPath: partial, file } = job.target;
+  // Once more: KMS may have taken its time to answer.
+  const why = await differsFrom(stored, job);
+  if (why !== undefined) throw cannotResume(partial, why);
   proveCheckpoint(stored, transform.key, partial);
   const { safeBytes } = stored;
   if (stored.volumeId !== volume.volumeId || stored.uuid !== volume.uuid)
@@ -110,6 +113,8 @@ export async function goOn(
   if (transform.sparseTarget) await namingPath(partial, () => file.truncate(transform.targetOffsetBytes + safeBytes));
   transform.startByte = safeBytes;
   onNote?.(`${partial}: going on at byte ${safeBytes} of ${transform.targetBytes}`);
+  if (stored.source.kind === 'device')
+    onNote?.(`${job.sourcePath}: is a block device, and does not tell whether it was written to since: begin anew if it may have been`);
 }
 
 /** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
@@ -185,5 +190,5 @@ export async function beginOrGoOn(
 
 /** Removes the record of a job that has ended, or is to begin anew. @throws {VolsealError} `ERR_IO` */
 export async function forgetProgress({ place }: TargetFile): Promise<void> {
-  await removeIfThere(checkpointPath(place.path));
+  await removeCheckpoint(checkpointPath(place.path));
 }

@@ -37,15 +37,17 @@ const timeOf = (ns: string): string => new Date(Number(BigInt(ns) / 1_000_000n))
 
 /**
  * Runs `work`, which reads `file`. Where that is a regular file, it must be the same afterwards.
+ * @param sizeBytes of the file, as `work` takes it to be
  * @throws {VolsealError} `ERR_SOURCE_CHANGED`, also in place of what `work` throws because of it; whatever else `work` throws; `ERR_IO`
  */
-export async function whileUnchanged<T>(file: FileHandle, path: string, work: () => Promise<T>): Promise<T> {
-  const before = await identifySource(file, path, 0);
+export async function whileUnchanged<T>(file: FileHandle, path: string, sizeBytes: number, work: () => Promise<T>): Promise<T> {
+  const before = { ...(await identifySource(file, path, sizeBytes)), sizeBytes: `${sizeBytes}` };
   const check = async (cause?: unknown): Promise<void> => {
-    const difference = differenceOf(before, await identifySource(file, path, 0));
+    const difference = differenceOf(before, await identifySource(file, path, sizeBytes));
     if (difference === undefined) return;
     throw new VolsealError('ERR_SOURCE_CHANGED', `${path}: was changed while it was read: ${difference}`, { cause, details: { path } });
   };
+  await check();
   const result = await work().catch(async (error) => {
     if (error instanceof VolsealError && error.code === 'ERR_IO') await check(error);
     throw error;

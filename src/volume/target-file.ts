@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, link, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, link, lstat, open, readdir, rename, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
@@ -57,7 +57,7 @@ function targetBeside(
   const putInPlace = async (): Promise<void> => {
     if (fsync) await namingPath(path, () => file.sync());
     if (force) await namingPath(path, () => rename(temporary, place.path));
-    else await publishNew(temporary, place.path, path);
+    else await publishNew(temporary, place.path, path, onNote);
     published = true;
     if (fsync) await syncFolder(dirname(place.path));
   };
@@ -92,16 +92,22 @@ function targetBeside(
       }
     },
     async publishUndoably() {
-      const backup = `${temporary}.old`;
+      const backup = backupPath(temporary);
       const replaces = force && (await ifThere(path, () => stat(place.path))) !== undefined;
       if (replaces) await namingPath(path, () => link(place.path, backup));
-      const undo = (): Promise<void> => namingPath(path, () => (replaces ? rename(backup, place.path) : unlink(place.path)));
+      const undo = async (): Promise<void> => {
+        try {
+          await takeBack(place.path, temporary, replaces);
+        } catch (error) {
+          throw notUndone(path, replaces ? backup : undefined, error);
+        }
+        published = false;
+      };
       try {
         await putInPlace();
       } catch (error) {
         if (published) await undo();
         else if (replaces) await unlink(backup);
-        published = false;
         throw error;
       }
       const keep = async (): Promise<void> => {
@@ -120,8 +126,37 @@ function targetBeside(
   };
 }
 
+/** What stood in a place, while it is not sure yet that its successor stays. */
+const backupPath = (temporary: string): string => `${temporary}.old`;
+
+/** Undoes a publication: the new file has its temporary name again, where a job that is to be resumed looks for it. */
+async function takeBack(place: string, temporary: string, hasBackup: boolean): Promise<void> {
+  if (!hasBackup) return rename(place, temporary);
+  // The place is never empty. A killed run may have come as far as this.
+  await unlink(temporary).catch(() => {});
+  await link(place, temporary);
+  await rename(backupPath(temporary), place);
+}
+
+/**
+ * Undoes what a killed run left half done: the first of its two files in its place, the second one not. To be called by who holds the second
+ * one's partial file, before the first one's is opened.
+ *
+ * @param place of the first of the two @param isIn whether the killed run's file is in that place
+ * @throws {VolsealError} `ERR_IO`
+ */
+export async function settleKilledPair(place: string, isIn: boolean): Promise<void> {
+  const temporary = partialPath(place);
+  const backup = backupPath(temporary);
+  const hasBackup = (await ifThere(backup, () => lstat(backup))) !== undefined;
+  await namingPath(place, async () => {
+    if (isIn) await takeBack(place, temporary, hasBackup);
+    else if (hasBackup) await unlink(backup);
+  });
+}
+
 /** Puts a file where nothing is. Unlike rename, link never replaces what has appeared in the meantime. */
-async function publishNew(temporary: string, place: string, path: string): Promise<void> {
+async function publishNew(temporary: string, place: string, path: string, onNote: OpenTargetWish['onNote']): Promise<void> {
   try {
     await link(temporary, place);
   } catch (error) {
@@ -132,7 +167,8 @@ async function publishNew(temporary: string, place: string, path: string): Promi
     await namingPath(path, () => rename(temporary, place));
     return;
   }
-  await namingPath(path, () => unlink(temporary));
+  // The file is where it belongs, whatever becomes of its other name.
+  await unlink(temporary).catch(() => onNote?.(`${temporary}: could not be removed: it is a second name of ${path}; remove it`));
 }
 
 /** What link(2) says on a file system without hard links: FAT, some network file systems. */
@@ -144,6 +180,20 @@ function notLasting(path: string, error: unknown): unknown {
     error.code,
     `${path}: is whole and in its place, but its folder could not be flushed: a power cut may bring back what was there before (${error.message})`,
     { cause: error, details: { ...error.details, path, published: true } },
+  );
+}
+
+function notUndone(path: string, backup: string | undefined, error: unknown): unknown {
+  const converted = asVolsealError(error, path);
+  if (!(converted instanceof VolsealError)) return converted;
+  const old = backup === undefined ? 'remove it' : `what it replaced is ${backup}: rename that back`;
+  return new VolsealError(
+    converted.code,
+    `${path}: belongs to a volume that is not in its place, and could not be taken back: ${old} (${converted.message})`,
+    {
+      cause: error,
+      details: converted.details,
+    },
   );
 }
 

@@ -26,6 +26,12 @@ export interface Checkpoint {
   save(safeBytes: number): Promise<void>;
 }
 
+export interface TransformJob extends JobOptions {
+  checkpoint?: Checkpoint | undefined;
+  /** What has become of the caller's files where the signal ends it. Default: targets are as they were. */
+  stopped?: string | undefined;
+}
+
 /** What a transform has found out on its way. */
 export interface TransformOutcome {
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
@@ -42,17 +48,18 @@ export function throwIfAborted(signal: AbortSignal | undefined, outcome = 'targe
 /**
  * Runs the transform that `options` describes in all threads of the pool, in slices, so that other work gets its turn between them.
  *
- * @param paths the files' names, for messages: where reading fails the first, where writing fails the second
+ * @param paths the files' names, for messages: where reading fails the first, where writing fails the second; both for a comparison
  * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`, and whatever a checkpoint throws
  */
 export async function transformImage(
   pool: PoolLease,
   options: TransformOptions,
   paths: { source: string; target: string },
-  { signal, onProgress, checkpoint }: JobOptions & { checkpoint?: Checkpoint | undefined },
+  { signal, onProgress, checkpoint, stopped }: TransformJob,
 ): Promise<TransformOutcome> {
-  throwIfAborted(signal);
-  const transform = await namingPaths(paths, () => pool.run({ kind: 'openTransform', options }));
+  throwIfAborted(signal, stopped);
+  const naming = options.mode === 'compare' ? namingBoth : namingPaths;
+  const transform = await naming(paths, () => pool.run({ kind: 'openTransform', options }));
   const stop = (): void => native.transformStop(transform);
   signal?.addEventListener('abort', stop);
   const saving = new AbortController();
@@ -62,7 +69,7 @@ export async function transformImage(
     let reportedBytes = 0;
     const runSlices = async (): Promise<void> => {
       for (let more = true; more && !failed; ) {
-        throwIfAborted(signal);
+        throwIfAborted(signal, stopped);
         more = await pool.run({ kind: 'transform', transform, lanes, milliseconds: IMAGE_SLICE_MS });
         const { doneBytes } = native.transformProgress(transform);
         // Two slices may end together.
@@ -79,10 +86,11 @@ export async function transformImage(
     const saves = checkpoint === undefined ? Promise.resolve() : saveNowAndThen(transform, checkpoint, saving.signal);
     saves.catch(stop);
     // All must have ended before the transform is closed, the failed ones and the others.
-    const outcomes = await Promise.allSettled(runs);
+    const ended = await Promise.allSettled(runs);
     saving.abort();
-    await saves;
-    await namingPaths(paths, () => throwFirst(outcomes, signal));
+    // A record that could not be written is the reason only where nothing else is: a full disk fails both.
+    const [saved] = await Promise.allSettled([saves]);
+    await naming(paths, () => throwFirst([...ended, saved], signal, stopped));
     return {
       sha256: options.digest ? native.transformDigest(transform).toString('hex') : undefined,
       differsAtByte: native.transformDifference(transform),
@@ -94,12 +102,16 @@ export async function transformImage(
 }
 
 /** The failure that made the others stop, before theirs. */
-async function throwFirst(outcomes: readonly PromiseSettledResult<void>[], signal: AbortSignal | undefined): Promise<void> {
+async function throwFirst(
+  outcomes: readonly PromiseSettledResult<void>[],
+  signal: AbortSignal | undefined,
+  stopped: string | undefined,
+): Promise<void> {
   const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
   const isStop = (error: unknown): boolean => error instanceof VolsealError && error.code === 'ERR_STATE_DETACHED';
   const cause = failures.find((failure) => !isStop(failure));
   if (cause !== undefined) throw cause;
-  throwIfAborted(signal);
+  throwIfAborted(signal, stopped);
   if (failures.length > 0) throw failures[0];
 }
 
@@ -122,6 +134,17 @@ function pause(milliseconds: number, ended: AbortSignal): Promise<void> {
     const timer = setTimeout(end, milliseconds);
     ended.addEventListener('abort', end);
   });
+}
+
+/** Both files are read, and the engine does not tell which of them failed. */
+async function namingBoth<T>({ source, target }: { source: string; target: string }, call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_IO') throw error;
+    const message = `comparing ${source} with ${target}: ${error.message}`;
+    throw new VolsealError(error.code, message, { cause: error, details: { ...error.details, paths: [source, target] } });
+  }
 }
 
 async function namingPaths<T>(paths: { source: string; target: string }, call: () => Promise<T>): Promise<T> {

@@ -96,7 +96,7 @@ async function compare(volume: VolumeFile, against: string, key: KeyHandle, pool
       digest: false,
     },
     { source: volume.path, target: against },
-    job,
+    { ...job, stopped: 'nothing was changed' },
   );
   if (differsAtByte === undefined) return;
   const sector = Math.floor(differsAtByte / sectorBytes);

@@ -38,8 +38,10 @@ const reportShape = z.strictObject({
       rounds: z.literal(1),
       seconds: z.strictObject({ median: z.number().positive(), min: z.number().positive(), max: z.number().positive() }),
       gbps: z.number().positive().nullable(),
+      dataGbps: z.number().positive().nullable(),
       limit: z.string().nullable(),
       ratio: z.number().positive().nullable(),
+      dataRatio: z.number().positive().nullable(),
       cpuSeconds: z.number().min(0),
       maxRssBytes: z.number().int().positive(),
       allocatedBytes: z.number().int().min(0).nullable(),
@@ -81,10 +83,14 @@ test('the benchmark of whole images runs, small: tables, JSON and picture', { sk
     assert.ok(of('warm', `volseal ${command}`).allocatedBytes! >= 16 * MIB);
     assert.ok(of('sparse', `volseal ${command} --sparse`).allocatedBytes! < 8 * MIB);
   }
-  for (const { scene, name, gbps, limit, ratio, seconds, imageBytes } of report.measurements) {
+  for (const { scene, name, gbps, dataGbps, limit, ratio, dataRatio, seconds, imageBytes } of report.measurements) {
     assert.equal(gbps, ['sparse', 'start'].includes(scene) ? null : imageBytes / 1e9 / seconds.median, name);
     assert.equal(limit, LIMITS[scene] ?? null, name);
     assert.equal(ratio, limit === null ? null : gbps! / of(scene, limit).gbps!, name);
+    assert.equal(dataGbps !== null, gbps !== null && /^(volseal|fio)/.test(name), name);
+    assert.equal(dataRatio, limit === null || dataGbps === null ? null : dataGbps / of(scene, limit).gbps!, name);
+    // The start of the program and KMS are not part of it.
+    if (name.startsWith('volseal') && gbps !== null) assert.ok(dataGbps! > gbps, name);
   }
 
   const texts = assertWellFormed(readFileSync(picture, 'utf8'));

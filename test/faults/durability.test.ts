@@ -81,7 +81,7 @@ describe('--no-fsync', { skip: skipInjection() }, () => {
       return lines.filter((line) => /fsync|fdatasync/.test(line) && line.includes(`<${at.path('to')}`));
     };
     const made = ['encrypt', 'a.raw', 'to/a.vol', '--header', 'to/a.header', '--force'];
-    assert.ok(flushes(made).length >= 6);
+    assert.ok(flushes(made).length >= 4);
     assert.deepEqual(flushes([...made, '--no-fsync']), []);
     assert.deepEqual(flushes(['create', 'to/b.vol', '--size', '1M', '--full', '--no-fsync']), []);
     const back = ['decrypt', 'to/a.vol', 'to/b.raw', '--header', 'to/a.header', '--force'];

@@ -18,7 +18,7 @@ import {
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
-import { exactSize } from '../sizes.js';
+import { exactSize, pace } from '../sizes.js';
 import { STANDARD_OUTPUT } from '../standard-streams.js';
 
 /** The command; `session` is what it runs with. */
@@ -40,7 +40,10 @@ export function decryptCommand({ output, signal }: Session): Command {
     const reports = { onProgress: progress.onProgress, onNote: output.note };
     const options = { ...existingVolumeOptions(flags), force, fsync, resume, sha256, sparse, signal, ...reports };
     const made = await decryptImage(volume, target, options).finally(progress.end);
-    const lines = [`decrypted ${volume} (${made.volumeId}) into ${made.path}: ${exactSize(made.imageBytes)}`, ...sha256Lines(made)];
+    const size = exactSize(made.imageBytes);
+    // A run that goes on from another one has not moved all of it.
+    const moved = resume ? size : `${size} ${pace(made.imageBytes, made.dataSeconds)}`;
+    const lines = [`decrypted ${volume} (${made.volumeId}) into ${made.path}: ${moved}`, ...sha256Lines(made)];
     // Standard output is the image's.
     if (typeof target === 'string') output.result(made, lines);
     else output.aside(made, lines);

@@ -15,6 +15,7 @@ import {
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
+import { pace } from '../sizes.js';
 import { STANDARD_INPUT } from '../standard-streams.js';
 import { newVolumeLines } from '../volume-lines.js';
 
@@ -42,7 +43,10 @@ export function encryptCommand({ output, signal }: Session): Command {
     const options = { ...newVolumeOptions(flags), pad, sha256, resume, signal, ...reports };
     const info = await encryptImage(source, volume, options).finally(progress.end);
     const name = typeof source === 'string' ? source : source.name;
-    output.result(info, [...newVolumeLines(`encrypted ${name} into ${volume}`, info), ...sha256Lines(info)]);
+    const done = `encrypted ${name} into ${volume}`;
+    // A run that goes on from another one has not moved all of it.
+    const moved = resume ? done : `${done} ${pace(info.imageBytes, info.dataSeconds)}`;
+    output.result(info, [...newVolumeLines(moved, info), ...sha256Lines(info)]);
   });
 }
 

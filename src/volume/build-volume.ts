@@ -154,10 +154,8 @@ async function settleHeader(path: string, stored: StoredCheckpoint | undefined):
 /** Of the volume whose header a file is; undefined where it is none. */
 async function uuidOf(path: string): Promise<string | undefined> {
   await using file = await openDataFile(path, constants.O_RDONLY);
-  return readHeader(file, path).then(
-    ({ header }) => header.uuid,
-    () => undefined,
-  );
+  const found = await readHeader(file, path).catch(() => undefined);
+  return found?.header.uuid;
 }
 
 function resumableJob(

@@ -5,6 +5,7 @@ import { VolsealError, withPath } from '../errors.js';
 import { IMAGE_LANES, IMAGE_SLICE_MS } from '../limits.js';
 import { native, type TransformHandle, type TransformOptions } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
+import { STREAM_OFFSET } from './image-stream.js';
 
 /** How far a whole-image job has come, in bytes of the image. */
 export interface Progress {
@@ -46,7 +47,7 @@ export function throwIfAborted(signal: AbortSignal | undefined, outcome = 'targe
 }
 
 /**
- * Runs the transform that `options` describes in all threads of the pool, in slices, so that other work gets its turn between them.
+ * Runs the transform that `options` describes in the pool's threads, in slices, so that other work gets its turn between them.
  *
  * @param paths the files' names, for messages: where reading fails the first, where writing fails the second; both for a comparison
  * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`, and whatever a checkpoint throws
@@ -64,7 +65,10 @@ export async function transformImage(
   signal?.addEventListener('abort', stop);
   const saving = new AbortController();
   try {
-    const lanes = Math.ceil(IMAGE_LANES / pool.threads);
+    // A stream may keep its lanes waiting for as long as it likes: one thread's, so that the others have time for attached volumes.
+    const isStream = options.sourceOffsetBytes === STREAM_OFFSET || options.targetOffsetBytes === STREAM_OFFSET;
+    const threads = isStream ? 1 : pool.threads;
+    const lanes = Math.ceil(IMAGE_LANES / threads);
     let failed = false;
     let reportedBytes = 0;
     const runSlices = async (): Promise<void> => {
@@ -77,7 +81,7 @@ export async function transformImage(
         reportedBytes = doneBytes;
       }
     };
-    const runs = Array.from({ length: pool.threads }, () =>
+    const runs = Array.from({ length: threads }, () =>
       runSlices().catch((error) => {
         failed = true;
         throw error;

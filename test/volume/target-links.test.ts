@@ -86,7 +86,7 @@ describe('a target that is a symbolic link', () => {
       symlinkSync('other.vol', box.path('turned'));
       renameSync(box.path('turned'), link);
     };
-    const made = await encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, onProgress: turn });
+    const { dataSeconds: _, ...made } = await encryptImage(box.path('a.raw'), link, { kms: box.kms, force: true, onProgress: turn });
     assert.ok(box.contents('other.vol').equals(other));
     // It tells of the volume that it made, by the name it was given.
     assert.equal(made.path, link);

@@ -1,0 +1,271 @@
+/** What can go wrong with a disk, a source or a user: the old target stays, the message names file and offset, what was begun is ended or gone. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
+import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ended, failureOf, type Lab, lab, MAIN, type Outcome, rootRefused } from '../cli/program.js';
+import { requireTool } from '../interop/tools.js';
+import { skipInjection } from './injected.js';
+import { interrupted, SLOW_IMAGE_BYTES, startSlowly } from './interrupted.js';
+
+const MIB = 1024 * 1024;
+
+/** Runs `volseal` with a fault in its calls, on the file `on` alone where that is given; Node's own file calls all in one thread. */
+function faulty(at: Lab, injection: string, args: string[], on?: string): Outcome {
+  const only = on === undefined ? [] : ['-P', at.path(on)];
+  const faults = [...only, '-e', `trace=${injection.split(':')[0]}`, '-e', `inject=${injection}`];
+  const command = ['-D', '-f', '-qq', '-y', '-o', at.path('trace'), ...faults, process.execPath, MAIN, ...args];
+  const env = { ...at.env, UV_THREADPOOL_SIZE: '1' };
+  const { status, stdout, stderr } = spawnSync(requireTool('strace'), command, { cwd: at.folder, env });
+  return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };
+}
+
+/** Runs `work` with a file system of this size in the lab's folder small. */
+function withSmallDisk(at: Lab, bytes: number, work: (remount: (options: string) => void) => void): void {
+  mkdirSync(at.path('small'));
+  const mount = (options: string): void => {
+    const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', at.path('small')]);
+    assert.equal(status, 0, String(stderr));
+  };
+  mount(`size=${bytes}`);
+  try {
+    work((options) => mount(`remount,${options}`));
+  } finally {
+    spawnSync('umount', [at.path('small')]);
+  }
+}
+
+describe('faults of the disk', { skip: skipInjection() }, () => {
+  for (const [syscall, args, named, on] of [
+    ['pread64', ['encrypt', 'a.raw', 'old', '--force'], 'a.raw', 'a.raw'],
+    ['pwrite64', ['encrypt', 'a.raw', 'old', '--force'], 'old', undefined],
+    ['pread64', ['decrypt', 'a.vol', 'old', '--force'], 'a.vol', 'a.vol'],
+    ['pwrite64', ['decrypt', 'a.vol', 'old', '--force'], 'old', undefined],
+  ] as const) {
+    test(`${args[0]}, EIO of ${syscall}: names file and offset, and the old target stays`, (t) => {
+      const at = lab(t);
+      at.image('a.raw', 32 * MIB);
+      at.ok(['encrypt', 'a.raw', 'a.vol']);
+      const old = at.image('old', 1000);
+      const outcome = faulty(at, `${syscall}:error=EIO:when=2+`, [...args, '--json'], on);
+      assert.equal(outcome.status, 4, outcome.stderr);
+      const { code, details } = failureOf(outcome);
+      assert.deepEqual([code, details.errno, details.path], ['ERR_IO', 'EIO', named]);
+      assert.equal(typeof details.offsetBytes, 'number');
+      assert.ok(at.contents('old').equals(old));
+      assert.deepEqual(at.names(), ['a.raw', 'a.vol', 'old', 'trace']);
+    });
+  }
+
+  for (const [syscall, bytes] of [
+    ['pwrite64', 512],
+    ['pwrite64', 100],
+    ['pread64', 512],
+    ['pread64', 100],
+  ] as const) {
+    test(`${syscall} that takes ${bytes} bytes: the rest follows from there`, (t) => {
+      const at = lab(t);
+      at.image('a.raw', 16 * MIB);
+      at.ok(['create', 'first.vol', '--size', '64K']);
+      const on = syscall === 'pread64' ? 'a.raw' : undefined;
+      const outcome = faulty(at, `${syscall}:retval=${bytes}:when=2`, ['encrypt', 'a.raw', 'a.vol'], on);
+      assert.equal(outcome.status, 0, outcome.stderr);
+      // Calls of all threads are mixed in the trace, and some are in two parts: each has its length and offset in the line where it begins.
+      const trace = readFileSync(at.path('trace'), 'utf8');
+      const short = [...trace.matchAll(/^\d+ +\w+64\(.*, (\d+), (\d+)\) += \d+ \(INJECTED\)$/gm)];
+      for (const [, length, offset] of short) {
+        const rest = `, ${Number(length) - bytes}, ${Number(offset) + bytes}`;
+        assert.ok(trace.includes(rest), `nothing was asked for at ${Number(offset) + bytes}`);
+      }
+      assert.match(trace, /INJECTED/);
+    });
+  }
+
+  test('a write that takes nothing is an error, not a loop', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 16 * MIB);
+    at.ok(['create', 'first.vol', '--size', '64K']);
+    const outcome = faulty(at, 'pwrite64:retval=0:when=2', ['encrypt', 'a.raw', 'a.vol', '--json']);
+    assert.equal(failureOf(outcome).code, 'ERR_IO');
+    assert.deepEqual(at.names(), ['a.raw', 'first.vol', 'trace']);
+  });
+
+  test('a comparison that cannot read names both files', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    at.ok(['encrypt', 'a.raw', 'a.vol']);
+    const failure = failureOf(faulty(at, 'pread64:error=EIO:when=1', ['verify', 'a.vol', '--against', 'a.raw', '--json'], 'a.raw'));
+    assert.equal(failure.code, 'ERR_IO');
+    assert.match(failure.message, /^comparing a\.vol with a\.raw: pread failed at byte \d+/);
+    assert.deepEqual(failure.details.paths, ['a.vol', 'a.raw']);
+  });
+
+  test('a second name that cannot be removed is a remark: the volume is in its place', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4096);
+    at.ok(['create', 'first.vol', '--size', '64K']);
+    const outcome = faulty(at, 'unlink,unlinkat:error=EIO:when=1', ['encrypt', 'a.raw', 'a.vol']);
+    assert.equal(outcome.status, 0, outcome.stderr);
+    assert.match(outcome.stderr, /\.partial: could not be removed: it is a second name of a\.vol/);
+    at.ok(['verify', 'a.vol', '--against', 'a.raw']);
+  });
+});
+
+describe('a disk that is too small', () => {
+  test('a limit on the size of files: says so, and leaves nothing', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 8 * MIB);
+    at.ok(['encrypt', 'a.raw', 'a.vol']);
+    for (const args of [
+      ['encrypt', 'a.raw', 'b'],
+      ['encrypt', 'a.raw', 'b', '--sparse', '--resume'],
+      ['decrypt', 'a.vol', 'b'],
+    ]) {
+      const through = ['sh', '-c', 'ulimit -f 8192; exec "$@"', 'sh'];
+      const outcome = at.run([...args, '--json'], { through });
+      assert.equal(outcome.status, 4, outcome.stderr);
+      const { details, hint } = failureOf(outcome);
+      assert.deepEqual([details.errno, details.path], ['EFBIG', 'b']);
+      assert.match(hint ?? '', /ulimit -f/);
+      assert.deepEqual(at.names(), ['a.raw', 'a.vol']);
+    }
+  });
+
+  test('it fills up in the middle of a job that can be resumed: named, and the old target stays', { skip: rootRefused() }, (t) => {
+    const at = lab(t);
+    at.image('a.raw', 24 * MIB);
+    withSmallDisk(at, 12 * MIB, (remount) => {
+      const old = at.image('small/a.vol', 1000);
+      const encrypt = ['encrypt', 'a.raw', 'small/a.vol', '--sparse', '--resume', '--force'];
+      const { details } = failureOf(at.run([...encrypt, '--json']));
+      assert.deepEqual([details.errno, details.path], ['ENOSPC', 'small/a.vol']);
+      assert.ok(at.contents('small/a.vol').equals(old));
+      remount(`size=${64 * MIB}`);
+      at.ok(encrypt);
+      at.ok(['verify', 'small/a.vol', '--against', 'a.raw']);
+      assert.deepEqual(spawnSync('ls', ['-A', 'small'], { cwd: at.folder, encoding: 'utf8' }).stdout, 'a.vol\n');
+    });
+  });
+
+  test('densify is told what can help it: room', { skip: rootRefused() }, (t) => {
+    const at = lab(t);
+    withSmallDisk(at, 4 * MIB, () => {
+      at.ok(['create', 'small/a.vol', '--size', '16M']);
+      const { details, hint } = failureOf(at.run(['densify', 'small/a.vol', '--json']));
+      assert.equal(details.errno, 'ENOSPC');
+      assert.equal(hint, 'Free some room on that disk, then run the command again.');
+      at.ok(['verify', 'small/a.vol']);
+    });
+  });
+});
+
+test('a source on a read-only file system: encrypted, decrypted, compared', { skip: rootRefused() }, (t) => {
+  const at = lab(t);
+  const image = at.image('a.raw', MIB);
+  at.ok(['encrypt', 'a.raw', 'a.vol']);
+  withSmallDisk(at, 8 * MIB, (remount) => {
+    for (const name of ['a.raw', 'a.vol']) writeFileSync(at.path(`small/${name}`), at.contents(name));
+    remount('ro');
+    at.ok(['encrypt', 'small/a.raw', 'b.vol', '--resume']);
+    at.ok(['decrypt', 'small/a.vol', 'b.raw', '--resume']);
+    at.ok(['verify', 'small/a.vol', '--against', 'small/a.raw']);
+    assert.ok(at.contents('b.raw').equals(image));
+    const { details, hint } = failureOf(at.run(['encrypt', 'a.raw', 'small/b.vol', '--json']));
+    assert.equal(details.errno, 'EROFS');
+    assert.match(hint ?? '', /mounted read-only/);
+  });
+});
+
+test('Ctrl-C twice: ends at once, the old target is as it was, the next run is not disturbed', { skip: skipInjection() }, async (t) => {
+  const at = lab(t);
+  at.image('a.raw', SLOW_IMAGE_BYTES);
+  const old = at.image('a.vol', 1000);
+  const child = startSlowly(t, at, ['encrypt', 'a.raw', 'a.vol', '--force']);
+  const end = ended(child);
+  while (!at.names().some((name) => name.endsWith('.partial'))) await sleep(20);
+  child.kill('SIGINT');
+  child.kill('SIGTERM');
+  const { status, signal } = await end;
+  assert.ok([130, 143].includes(status ?? 0) || signal !== null, `status ${status}`);
+  assert.ok(at.contents('a.vol').equals(old));
+  at.ok(['encrypt', 'a.raw', 'a.vol', '--force']);
+  at.ok(['verify', 'a.vol', '--against', 'a.raw']);
+});
+
+describe('a pair of volume and header that can be resumed', { skip: skipInjection() }, () => {
+  const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--resume'];
+
+  /** A pair is there, and a.raw is another image by now. */
+  function pair(t: TestContext): Lab {
+    const at = lab(t);
+    at.image('old.raw', 4 * MIB);
+    at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
+    at.image('a.raw', 4 * MIB);
+    return at;
+  }
+
+  const holds = (at: Lab, image: string): Outcome => at.ok(['verify', 'a.vol', '--header', 'a.header', '--against', image]);
+
+  // The checkpoint's rename, the header's, the volume's.
+  for (const when of [1, 2, 3]) {
+    test(`killed at its rename ${when}: the next run goes on, and replaces both`, (t) => {
+      const at = pair(t);
+      const { status } = faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, [...PAIR, '--force']);
+      assert.equal(status, null);
+      if (when < 3) holds(at, 'old.raw');
+      at.ok([...PAIR, '--force']);
+      holds(at, 'a.raw');
+      assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
+    });
+  }
+
+  test('killed before what was replaced is let go: a later run begins anew, and does not bring it back', (t) => {
+    const at = pair(t);
+    // The unlink of the header's backup: the one before it is of a checkpoint that is being written.
+    const { status } = faulty(at, 'unlink,unlinkat:signal=KILL', [...PAIR, '--force'], '.a.header.resume.old');
+    assert.equal(status, null);
+    holds(at, 'a.raw');
+    assert.ok(at.names().includes('.a.header.resume.old'));
+    at.ok([...PAIR, '--force']);
+    holds(at, 'a.raw');
+    assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
+  });
+
+  test('whose volume cannot be put in its place: the header is taken back, and the next run goes on', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    at.ok(['create', 'first.vol', '--size', '64K']);
+    const outcome = faulty(at, 'link,linkat:error=EIO:when=2', PAIR);
+    assert.match(outcome.stderr, /what was done is kept in .*\.a\.vol\.resume/);
+    assert.deepEqual(at.names(), ['.a.header.resume', '.a.vol.resume', '.a.vol.resume.json', 'a.raw', 'first.vol', 'trace']);
+    assert.match(at.ok(PAIR).stderr, /going on/);
+    holds(at, 'a.raw');
+    assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'first.vol', 'trace']);
+  });
+
+  test('a header that was replaced by another one meanwhile is not taken for its own', (t) => {
+    const at = pair(t);
+    faulty(at, 'rename,renameat,renameat2:signal=KILL:when=3', [...PAIR, '--force']);
+    at.ok(['encrypt', 'old.raw', 'other.vol', '--header', 'other.header']);
+    renameSync(at.path('other.vol'), at.path('a.vol'));
+    renameSync(at.path('other.header'), at.path('a.header'));
+    assert.equal(failureOf(at.run([...PAIR, '--force', '--json'])).code, 'ERR_RESUME');
+    holds(at, 'old.raw');
+  });
+});
+
+test('a sparse partial file that was cut to its checkpoint is gone on with', { skip: skipInjection() }, async (t) => {
+  const at = lab(t);
+  at.image('a.raw', SLOW_IMAGE_BYTES);
+  const encrypt = ['encrypt', 'a.raw', 'a.vol', '--sparse', '--resume'];
+  await interrupted(t, at, encrypt, '.a.vol.resume.json');
+  const { safeBytes } = JSON.parse(at.contents('.a.vol.resume.json').toString()) as { safeBytes: number };
+  // As a run leaves it that is killed between cutting the file and giving it its length again.
+  truncateSync(at.path('.a.vol.resume'), MIB + safeBytes);
+  // What it was about to write next to its checkpoint.
+  writeFileSync(at.path('.a.vol.resume.json.new'), '{');
+  assert.match(at.ok(encrypt).stderr, /going on/);
+  at.ok(['verify', 'a.vol', '--against', 'a.raw']);
+  assert.deepEqual(at.names(), ['a.raw', 'a.vol']);
+});

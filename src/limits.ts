@@ -53,10 +53,23 @@ export const KMS_GRANT_TOKENS_MAX = 10;
 export const KMS_KEY_ID_CHARS_MAX = 2048;
 /** AWS KMS: length of an alias with its prefix. */
 export const KMS_ALIAS_CHARS_MAX = 256;
+/** AWS KMS: a key policy. */
+export const KMS_POLICY_BYTES_MAX = 32 * 1024;
+/** AWS KMS: grants on one key. */
+export const KMS_GRANTS_PER_KEY = 50_000;
+/** AWS KMS: pairs of a grant's constraint, and the length of a value in one. */
+export const KMS_CONSTRAINT_PAIRS_MAX = 8;
+export const KMS_CONSTRAINT_VALUE_CHARS_MAX = 384;
+/** AWS KMS: rotations of a key on demand. */
+export const KMS_ROTATIONS_ON_DEMAND_MAX = 25;
+/** AWS KMS: tags of a key. */
+export const KMS_TAGS_MAX = 50;
+/** A request of the KMS server: a key policy, all of it escaped, and room to spare. */
+export const KMS_REQUEST_BYTES_MAX = 256 * 1024;
 /** Connections to the KMS server at once: a machine's own tools, not the internet. */
 export const KMS_SERVER_CONNECTIONS_MAX = 256;
-/** Address space for the embedded KMS's store, some hundred thousand keys; the file grows as they come. */
-export const KMS_STORE_BYTES_MAX = 256 * 1024 * 1024;
+/** Address space for the embedded KMS's store, some hundred thousand keys or grants; the file grows as they come. */
+export const KMS_STORE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 
 /** Native threads that work on a whole image, all tasks together: a disk wants several requests at once, and each has a buffer of 1 MiB. */
 export const IMAGE_LANES = 4;

@@ -35,9 +35,11 @@ export function takeRequest(target: string, headers: WireRequest['headers'], chu
   return { target, headers, body, plaintext: key };
 }
 
+const KEY_REPLIES: ReadonlySet<string> = new Set(['Decrypt', 'GenerateDataKey', 'GenerateRandom'].map((name) => KMS_TARGET_PREFIX + name));
+
 /** Whether a reply to this operation carries a key in `Plaintext`. */
 export function repliesWithKey(target: string | undefined): boolean {
-  return target === `${KMS_TARGET_PREFIX}Decrypt` || target === `${KMS_TARGET_PREFIX}GenerateDataKey`;
+  return KEY_REPLIES.has(target ?? '');
 }
 
 /** As long as the base64 text of `byteLength` bytes, and says nothing. */

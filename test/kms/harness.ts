@@ -29,10 +29,19 @@ export interface Answer {
   readonly plaintext: KeyHandle | undefined;
 }
 
-/** Asks `kms` as a client would; a string body is sent as it is. */
-export function ask(kms: EmbeddedKms, operation: string, body: unknown = {}): Answer {
+/** Asks `kms` as a client would; a string body is sent as it is. @param principalArn Who asks; undefined: the account's root. */
+export function ask(kms: EmbeddedKms, operation: string, body: unknown = {}, principalArn?: string): Answer {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
-  return read(kms.handle(takeRequest(`TrentService.${operation}`, {}, [Buffer.from(text)])));
+  const request = takeRequest(`TrentService.${operation}`, {}, [Buffer.from(text)]);
+  return read(kms.handle(request, principalArn === undefined ? undefined : { principalArn }));
+}
+
+/** As `ask`, and asserts that it succeeded. */
+export function done(kms: EmbeddedKms, operation: string, body: unknown = {}, principalArn?: string): Answer['body'] {
+  const answer = ask(kms, operation, body, principalArn);
+  assert.equal(answer.status, 200, `${operation}: ${JSON.stringify(answer.body)}`);
+  if (answer.plaintext !== undefined) native.keyWipe(answer.plaintext);
+  return answer.body;
 }
 
 function read({ status, body, plaintext }: WireReply): Answer {

@@ -83,7 +83,7 @@ describe('the HTTP front', () => {
       [{ headers: { authorization: 'Basic YTpi' } }, 400, 'IncompleteSignatureException'],
       [{ headers: { authorization: SIGNED.authorization.replace('/kms/', '/s3/') } }, 400, 'IncompleteSignatureException'],
       [{ body: '{' }, 400, 'SerializationException'],
-      [{ body: Buffer.alloc(64 * 1024 + 1, ' ') }, 413, 'RequestEntityTooLargeException'],
+      [{ body: Buffer.alloc(256 * 1024 + 1, ' ') }, 413, 'RequestEntityTooLargeException'],
       [
         { headers: { 'x-amz-target': 'TrentService.Encrypt' }, body: '{"KeyId":"alias/aws/ebs","Plaintext":"*"}' },
         400,
@@ -92,7 +92,7 @@ describe('the HTTP front', () => {
     ];
     for (const [changes, status, name] of cases) {
       const { status: got, body } = await send(url, changes);
-      assert.deepEqual([got, body.__type], [status, name], JSON.stringify(changes?.headers ?? changes));
+      assert.deepEqual([got, body.__type], [status, name], JSON.stringify(changes?.headers ?? name));
     }
     for (const host of ['localhost', 'localhost:1', '127.0.0.1', '[::1]:80'])
       assert.equal((await send(url, { headers: { host } })).status, 200, host);

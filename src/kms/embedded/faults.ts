@@ -51,6 +51,16 @@ export const invalidArn = (region: string): KmsFault => new KmsFault('NotFoundEx
 /** The key is there, and disabled. */
 export const keyDisabled = (keyArn: string): KmsFault => new KmsFault('DisabledException', `${keyArn} is disabled.`);
 
+/** The key goes away at a set time. */
+export const keyPendingDeletion = (keyArn: string): KmsFault => new KmsFault('KMSInvalidStateException', `${keyArn} is pending deletion.`);
+
+/** There is no deletion to cancel. */
+export const keyNotPendingDeletion = (keyArn: string): KmsFault =>
+  new KmsFault('KMSInvalidStateException', `${keyArn} is not pending deletion.`);
+
+/** A quota of KMS. */
+export const limitExceeded = (message: string): KmsFault => new KmsFault('LimitExceededException', message);
+
 /** A request that is well-formed JSON and breaks a rule of its operation. */
 export const validation = (message: string): KmsFault => new KmsFault('ValidationException', message);
 
@@ -65,10 +75,6 @@ export const serialization = (message: string): KmsFault => new KmsFault('Serial
 /** A feature of KMS that the embedded one does not have; refused, never ignored. */
 export const unsupported = (what: string): KmsFault =>
   new KmsFault('UnsupportedOperationException', `The embedded KMS does not support ${what}.`);
-
-/** What AWS answers where no policy could ever allow it: changing a key or an alias that AWS manages. */
-export const notAuthorized = (operation: string, resourceArn: string): KmsFault =>
-  new KmsFault('AccessDeniedException', `User is not authorized to perform: kms:${operation} on resource: ${resourceArn}`);
 
 /** How KMS says that a request with DryRun would have been done. */
 export const dryRunSucceeded = (): KmsFault =>

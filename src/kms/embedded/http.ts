@@ -10,7 +10,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, isIP } from 'node:net';
 import { finished } from 'node:stream/promises';
 import { asVolsealError, VolsealError } from '../../errors.js';
-import { KMS_MESSAGE_BYTES_MAX, KMS_REQUEST_TIMEOUT_MS, KMS_SERVER_CONNECTIONS_MAX } from '../../limits.js';
+import { KMS_REQUEST_BYTES_MAX, KMS_REQUEST_TIMEOUT_MS, KMS_SERVER_CONNECTIONS_MAX } from '../../limits.js';
 import { native } from '../../native.js';
 import { watchSocket, wipeChunks, wipeSocket } from '../socket-wipe.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, takeRequest, type WireReply, type WireRequest } from '../wire.js';
@@ -136,8 +136,8 @@ async function readRequest(request: IncomingMessage): Promise<WireRequest> {
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       chunks.push(chunk);
       byteCount += chunk.length;
-      if (byteCount > KMS_MESSAGE_BYTES_MAX)
-        throw new KmsFault('RequestEntityTooLargeException', `A request has at most ${KMS_MESSAGE_BYTES_MAX} bytes.`, 413);
+      if (byteCount > KMS_REQUEST_BYTES_MAX)
+        throw new KmsFault('RequestEntityTooLargeException', `A request has at most ${KMS_REQUEST_BYTES_MAX} bytes.`, 413);
     }
     return takeRequest(headers['x-amz-target'] ?? '', headers, chunks);
   } catch (error) {

@@ -4,64 +4,111 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
-import { aliasNotFound, invalidKeyId, keyDisabled, keyNotFound, notAuthorized } from './faults.js';
+import { type AuthorisationRequest, authorise } from './authorisation.js';
+import { aliasNotFound, invalidKeyId, keyDisabled, keyNotFound, keyNotPendingDeletion, keyPendingDeletion } from './faults.js';
 import { aliasArn, keyArn, keyIdBytes, MANAGED_ALIASES, parseKeyName } from './names.js';
-import type { KeyRecord, KmsStore, MaterialRecord } from './store.js';
+import type { OperationCall } from './operation.js';
+import type { KeyRecord, MaterialRecord } from './records.js';
+import type { KmsStore } from './store.js';
 
 const MASTER_KEY_BYTES = 32;
+const DAY_SECONDS = 24 * 60 * 60;
+/** AWS rotates the keys that it manages every year. (Developer Guide, "AWS managed keys".) */
+const MANAGED_ROTATION_DAYS = 365;
 
-/** The operations that concern one key, by their API names. */
-export type KeyOperation =
-  | 'CreateAlias'
-  | 'Decrypt'
-  | 'DescribeKey'
-  | 'DisableKey'
-  | 'EnableKey'
-  | 'Encrypt'
-  | 'GenerateDataKey'
-  | 'GenerateDataKeyWithoutPlaintext'
-  | 'ListAliases'
-  | 'UpdateAlias';
+/** In which states an action finds a key unfit. (Developer Guide, "Key states of AWS KMS keys".) */
+const NEEDS_ENABLED: ReadonlySet<string> = new Set([
+  'CreateGrant',
+  'Decrypt',
+  'DisableKeyRotation',
+  'EnableKeyRotation',
+  'Encrypt',
+  'GenerateDataKey',
+  'GenerateDataKeyWithoutPlaintext',
+  'ReEncryptFrom',
+  'ReEncryptTo',
+  'RotateKeyOnDemand',
+]);
+const REFUSES_PENDING_DELETION: ReadonlySet<string> = new Set([
+  ...NEEDS_ENABLED,
+  'CreateAlias',
+  'DisableKey',
+  'EnableKey',
+  'ScheduleKeyDeletion',
+  'TagResource',
+  'UntagResource',
+  'UpdateAlias',
+  'UpdateKeyDescription',
+]);
 
-const NEEDS_ENABLED: ReadonlySet<KeyOperation> = new Set(['Decrypt', 'Encrypt', 'GenerateDataKey', 'GenerateDataKeyWithoutPlaintext']);
-const CUSTOMER_ONLY: ReadonlySet<KeyOperation> = new Set(['CreateAlias', 'DisableKey', 'EnableKey', 'UpdateAlias']);
+/** What is to be done with a key; `action` is the API's name, or ReEncryptFrom and ReEncryptTo. */
+export type KeyUse = Pick<AuthorisationRequest, 'action' | 'encryptionContext' | 'grantTokens' | 'newGrant' | 'conditions'>;
 
 /**
- * Lets `operation` have `key` or throws: every operation on a key passes here, once, before it does anything.
- * @throws {KmsFault} AccessDeniedException, DisabledException
+ * Lets the caller have `key` or throws: every operation on a key passes here before it does anything. Permission first, then state,
+ * as in AWS: who may not use a key does not learn its state.
+ * @throws {KmsFault} AccessDeniedException, InvalidGrantTokenException, DisabledException, KMSInvalidStateException
  */
-export function admit(operation: KeyOperation, key: KeyRecord): KeyRecord {
-  if (key.manager === 'AWS' && CUSTOMER_ONLY.has(operation)) throw notAuthorized(operation, keyArn(key.keyId));
-  if (key.state !== 'Enabled' && NEEDS_ENABLED.has(operation)) throw keyDisabled(keyArn(key.keyId));
+export function admit(call: OperationCall, use: KeyUse, key: KeyRecord, requestAlias?: string): KeyRecord {
+  const arn = keyArn(key.keyId);
+  call.facts.keyArns.add(arn);
+  const conditions = requestAlias === undefined ? use.conditions : { ...use.conditions, 'kms:RequestAlias': [requestAlias] };
+  authorise(call, { ...use, key, resourceArn: arn, conditions });
+  if (key.state === 'PendingDeletion' && REFUSES_PENDING_DELETION.has(use.action)) throw keyPendingDeletion(arn);
+  if (key.state === 'Disabled' && NEEDS_ENABLED.has(use.action)) throw keyDisabled(arn);
+  if (key.state !== 'PendingDeletion' && use.action === 'CancelKeyDeletion') throw keyNotPendingDeletion(arn);
   return key;
 }
 
-/** Makes and stores a new enabled key. */
-export function createKey(store: KmsStore, manager: KeyRecord['manager'], description: string): KeyRecord {
-  const keyId = randomUUID();
-  const createdAtSeconds = Date.now() / 1000;
-  const record: KeyRecord = { keyId, state: 'Enabled', manager, description, createdAtSeconds, materials: [newMaterial(store, keyId)] };
-  store.transaction(() => store.putKey(record));
-  return record;
-}
-
 /**
- * The key that a request names by id, ARN, alias or alias ARN, admitted to `operation`. The aliases of AWS managed keys make
- * their key when first named.
+ * The key that a request names by id, ARN, alias or alias ARN, admitted. The aliases of AWS managed keys make their key when first
+ * named.
  * @throws {KmsFault} NotFoundException, and as `admit`
  */
-export function keyNamed(store: KmsStore, operation: KeyOperation, text: string): KeyRecord {
+export function keyNamed(call: OperationCall, use: KeyUse, text: string): KeyRecord {
   const name = parseKeyName(text);
-  const keyId = 'keyId' in name ? name.keyId : keyIdOfAlias(store, name.aliasName);
-  const key = store.key(keyId);
-  if (key === undefined) throw keyNotFound(keyArn(keyId));
-  return admit(operation, key);
+  if ('keyId' in name) return admit(call, use, keyOfId(call.store, name.keyId));
+  return admit(call, use, keyOfId(call.store, keyIdOfAlias(call.store, name.aliasName)), name.aliasName);
 }
 
 /** As `keyNamed`, for the operations whose `KeyId` must be an id or an ARN. @throws {KmsFault} NotFoundException also for an alias */
-export function keyWithId(store: KmsStore, operation: KeyOperation, text: string): KeyRecord {
+export function keyWithId(call: OperationCall, use: KeyUse, text: string): KeyRecord {
   if ('aliasName' in parseKeyName(text)) throw invalidKeyId(text);
-  return keyNamed(store, operation, text);
+  return keyNamed(call, use, text);
+}
+
+/** The key with this id, if its time has not come. */
+export function livingKey(store: KmsStore, keyId: string): KeyRecord | undefined {
+  const key = store.key(keyId);
+  return key === undefined || isLiving(key) ? key : undefined;
+}
+
+/** Whether a key is there for callers: one whose waiting period is over is not, though its record may be. */
+export const isLiving = ({ state, deletionAtSeconds = Number.POSITIVE_INFINITY }: KeyRecord): boolean =>
+  state !== 'PendingDeletion' || deletionAtSeconds > Date.now() / 1000;
+
+function keyOfId(store: KmsStore, keyId: string): KeyRecord {
+  const key = livingKey(store, keyId);
+  if (key === undefined) throw keyNotFound(keyArn(keyId));
+  return key;
+}
+
+/** Removes the keys whose waiting period is over, with their material, aliases and grants. Part of a transaction. */
+export function removeExpiredKeys(store: KmsStore): void {
+  const expired = store.keys(Number.MAX_SAFE_INTEGER).filter((key) => !isLiving(key));
+  for (const { keyId } of expired) {
+    for (const alias of store.aliases()) if (alias.keyId === keyId) store.removeAlias(alias.aliasName);
+    for (const grant of store.grants(keyId, Number.MAX_SAFE_INTEGER)) store.removeGrant(grant);
+    store.removeKey(keyId);
+  }
+}
+
+/** What a new key has of its own. */
+export type NewKey = Pick<KeyRecord, 'manager' | 'description'> & Partial<Pick<KeyRecord, 'policy' | 'tags' | 'rotation'>>;
+
+/** A new enabled key, not stored yet. */
+export function makeKey(store: KmsStore, key: NewKey, keyId: string = randomUUID()): KeyRecord {
+  return { keyId, state: 'Enabled', createdAtSeconds: Date.now() / 1000, materials: [newMaterial(store, keyId)], ...key };
 }
 
 function keyIdOfAlias(store: KmsStore, aliasName: string): string {
@@ -73,11 +120,40 @@ function keyIdOfAlias(store: KmsStore, aliasName: string): string {
     // Another process may have made it since: only what is read inside the transaction counts.
     const made = store.alias(aliasName);
     if (made !== undefined) return made.keyId;
-    const { keyId, createdAtSeconds } = createKey(store, 'AWS', description);
-    store.putAlias({ aliasName, keyId, createdAtSeconds, updatedAtSeconds: createdAtSeconds });
-    return keyId;
+    const key = makeKey(store, { manager: 'AWS', description, rotation: nextRotation(MANAGED_ROTATION_DAYS) });
+    store.putKey(key);
+    store.putAlias({ aliasName, keyId: key.keyId, createdAtSeconds: key.createdAtSeconds, updatedAtSeconds: key.createdAtSeconds });
+    return key.keyId;
   });
 }
+
+/** The key with new material that seals from now on; the old one goes on opening. Not stored yet. */
+export function rotated(store: KmsStore, key: KeyRecord, type: 'AUTOMATIC' | 'ON_DEMAND'): KeyRecord {
+  const material = { ...newMaterial(store, key.keyId), rotation: { type, atSeconds: Date.now() / 1000 } };
+  return { ...key, materials: [...key.materials, material] };
+}
+
+/** The key as it seals now: rotated and stored first, if its automatic rotation is due. */
+export function keyForSealing(store: KmsStore, key: KeyRecord): KeyRecord {
+  if (!rotationIsDue(key)) return key;
+  return store.transaction(() => {
+    const known = store.key(key.keyId);
+    // Another process may have done it since.
+    if (known === undefined || !rotationIsDue(known)) return known ?? key;
+    const { periodDays } = known.rotation!;
+    const next = { ...rotated(store, known, 'AUTOMATIC'), rotation: nextRotation(periodDays) };
+    store.putKey(next);
+    return next;
+  });
+}
+
+const rotationIsDue = ({ rotation }: KeyRecord): boolean => rotation !== undefined && rotation.nextAtSeconds <= Date.now() / 1000;
+
+/** Automatic rotation from now on. */
+export const nextRotation = (periodDays: number): NonNullable<KeyRecord['rotation']> => ({
+  periodDays,
+  nextAtSeconds: Date.now() / 1000 + periodDays * DAY_SECONDS,
+});
 
 function newMaterial(store: KmsStore, keyId: string): MaterialRecord {
   const materialId = randomBytes(32).toString('hex');

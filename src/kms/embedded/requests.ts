@@ -1,6 +1,5 @@
 /**
- * The requests of the embedded KMS's operations: their members, and AWS's wording for those that break a constraint.
- * (AWS KMS API Reference, "Request Parameters" of each operation.)
+ * The requests of the embedded KMS's operations: their members. (AWS KMS API Reference, "Request Parameters" of each operation.)
  */
 import { z } from 'zod';
 import { VolsealError } from '../../errors.js';
@@ -14,7 +13,8 @@ import {
   KMS_KEY_ID_CHARS_MAX,
 } from '../../limits.js';
 import { checkContext, type EncryptionContext } from '../encryption-context.js';
-import { constraintsBroken, serialization, validation } from './faults.js';
+import { serialization, validation } from './faults.js';
+import { GRANT_OPERATIONS } from './grants.js';
 
 const keyId = z.string().min(1).max(KMS_KEY_ID_CHARS_MAX);
 const aliasName = z
@@ -40,32 +40,34 @@ const blob = z.string().transform((text): Buffer => {
 });
 
 /** Checked on the object itself: a schema of records would let a pair named "__proto__" fall away unauthenticated. */
+function readContext(value: unknown): EncryptionContext {
+  try {
+    return checkContext(value, KMS_CONTEXT_BYTES_MAX);
+  } catch (error) {
+    if (error instanceof VolsealError) throw validation(error.message);
+    throw error;
+  }
+}
+
+/** Absent, it is the empty one. */
 const encryptionContext = z
   .unknown()
   .optional()
-  .transform((value): EncryptionContext => {
-    if (value === undefined || value === null) return {};
-    try {
-      return checkContext(value, KMS_CONTEXT_BYTES_MAX);
-    } catch (error) {
-      if (error instanceof VolsealError) throw validation(error.message);
-      throw error;
-    }
-  });
+  .transform((value) => readContext(value ?? {}));
+const constraintContext = z
+  .unknown()
+  .optional()
+  .transform((value) => (value === undefined || value === null ? undefined : readContext(value)));
 
-/** Members of CreateKey that the embedded KMS must not pass over in silence, and the one value of each that it has. */
-const createKeyOnly = {
-  BypassPolicyLockoutSafetyCheck: z.boolean().optional(),
-  CustomKeyStoreId: z.string().optional(),
-  CustomerMasterKeySpec: z.string().optional(),
-  KeySpec: z.string().optional(),
-  KeyUsage: z.string().optional(),
-  MultiRegion: z.boolean().optional(),
-  Origin: z.string().optional(),
-  Policy: z.string().optional(),
-  Tags: z.array(z.unknown()).optional(),
-  XksKeyId: z.string().optional(),
-};
+const tag = z.object({ TagKey: z.string().min(1).max(128), TagValue: z.string().max(256) });
+const policy = z
+  .string()
+  .min(1)
+  .regex(/^[\t\n\r\u0020-\u00FF]+$/);
+const principal = z.string().min(1).max(256);
+const grantId = z.string().min(1).max(128);
+const limit = (max: number) => z.int().min(1).max(max).optional();
+const page = (max: number) => ({ Limit: limit(max), Marker: marker });
 
 const cryptographic = { EncryptionContext: encryptionContext, GrantTokens: grantTokens, DryRun: dryRun };
 const dataKey = {
@@ -75,77 +77,111 @@ const dataKey = {
   NumberOfBytes: z.int().min(1).max(KMS_DATA_KEY_BYTES_MAX).optional(),
 };
 
-export const createKeyRequest = z.object({ ...createKeyOnly, Description: z.string().max(KMS_DESCRIPTION_CHARS_MAX).optional() });
+/** Members that must not be passed over in silence, with the one value of each that this KMS has, are checked by the operation. */
+export const createKeyRequest = z.object({
+  BypassPolicyLockoutSafetyCheck: z.boolean().optional(),
+  CustomKeyStoreId: z.string().optional(),
+  CustomerMasterKeySpec: z.string().optional(),
+  Description: z.string().max(KMS_DESCRIPTION_CHARS_MAX).optional(),
+  KeySpec: z.string().optional(),
+  KeyUsage: z.string().optional(),
+  MultiRegion: z.boolean().optional(),
+  Origin: z.string().optional(),
+  Policy: policy.optional(),
+  Tags: z.array(tag).optional(),
+  XksKeyId: z.string().optional(),
+});
 export const describeKeyRequest = z.object({ KeyId: keyId, GrantTokens: grantTokens });
-export const keyStateRequest = z.object({ KeyId: keyId });
-export const listKeysRequest = z.object({ Limit: z.int().min(1).max(1000).optional(), Marker: marker });
-export const listAliasesRequest = z.object({ KeyId: keyId.optional(), Limit: z.int().min(1).max(100).optional(), Marker: marker });
+export const keyOnlyRequest = z.object({ KeyId: keyId });
+export const updateKeyDescriptionRequest = z.object({ KeyId: keyId, Description: z.string().max(KMS_DESCRIPTION_CHARS_MAX) });
+export const scheduleKeyDeletionRequest = z.object({ KeyId: keyId, PendingWindowInDays: z.int().min(7).max(30).optional() });
+export const listKeysRequest = z.object(page(1000));
+
+export const listAliasesRequest = z.object({ ...page(100), KeyId: keyId.optional() });
 export const aliasTargetRequest = z.object({ AliasName: aliasName, TargetKeyId: keyId });
 export const deleteAliasRequest = z.object({ AliasName: aliasName });
+
+export const enableKeyRotationRequest = z.object({ KeyId: keyId, RotationPeriodInDays: z.int().min(90).max(2560).optional() });
+export const listKeyRotationsRequest = z.object({
+  ...page(1000),
+  KeyId: keyId,
+  IncludeKeyMaterial: z.enum(['ALL_KEY_MATERIAL', 'ROTATIONS_ONLY']).optional(),
+});
+
+export const tagResourceRequest = z.object({ KeyId: keyId, Tags: z.array(tag) });
+export const untagResourceRequest = z.object({ KeyId: keyId, TagKeys: z.array(z.string().min(1).max(128)) });
+export const listResourceTagsRequest = z.object({ ...page(50), KeyId: keyId });
+
+const policyName = z
+  .string()
+  .min(1)
+  .max(128)
+  .regex(/^[\w]+$/)
+  .optional();
+export const getKeyPolicyRequest = z.object({ KeyId: keyId, PolicyName: policyName });
+export const putKeyPolicyRequest = z.object({
+  KeyId: keyId,
+  Policy: policy,
+  PolicyName: policyName,
+  BypassPolicyLockoutSafetyCheck: z.boolean().optional(),
+});
+export const listKeyPoliciesRequest = z.object({ ...page(1000), KeyId: keyId });
+
+export const createGrantRequest = z.object({
+  KeyId: keyId,
+  GranteePrincipal: principal,
+  RetiringPrincipal: principal.optional(),
+  Operations: z.array(z.enum(GRANT_OPERATIONS)).min(1),
+  Constraints: z.object({ EncryptionContextSubset: constraintContext, EncryptionContextEquals: constraintContext }).optional(),
+  GrantTokens: grantTokens,
+  Name: z
+    .string()
+    .min(1)
+    .max(256)
+    .regex(/^[a-zA-Z0-9:/_-]+$/)
+    .optional(),
+  DryRun: dryRun,
+});
+export const listGrantsRequest = z.object({
+  ...page(100),
+  KeyId: keyId,
+  GrantId: grantId.optional(),
+  GranteePrincipal: principal.optional(),
+});
+export const listRetirableGrantsRequest = z.object({ ...page(100), RetiringPrincipal: principal });
+export const retireGrantRequest = z.object({
+  GrantToken: z.string().min(1).max(8192).optional(),
+  KeyId: keyId.optional(),
+  GrantId: grantId.optional(),
+  DryRun: dryRun,
+});
+export const revokeGrantRequest = z.object({ KeyId: keyId, GrantId: grantId, DryRun: dryRun });
+
+export const generateRandomRequest = z.object({
+  NumberOfBytes: z.int().min(1).max(KMS_DATA_KEY_BYTES_MAX).optional(),
+  CustomKeyStoreId: z.string().optional(),
+  Recipient: z.unknown().optional(),
+});
 export const generateDataKeyRequest = z.object({ ...dataKey, Recipient: z.unknown().optional() });
 export const generateDataKeyWithoutPlaintextRequest = z.object(dataKey);
 /** `Plaintext` is beside the body, in the vault. */
 export const encryptRequest = z.object({ ...cryptographic, KeyId: keyId, EncryptionAlgorithm: algorithm });
+const ciphertextBlob = blob.pipe(z.instanceof(Buffer).check(z.minLength(1), z.maxLength(KMS_CIPHERTEXT_BYTES_MAX)));
 export const decryptRequest = z.object({
   ...cryptographic,
-  CiphertextBlob: blob.pipe(z.instanceof(Buffer).check(z.minLength(1), z.maxLength(KMS_CIPHERTEXT_BYTES_MAX))),
+  CiphertextBlob: ciphertextBlob,
   KeyId: keyId.optional(),
   EncryptionAlgorithm: algorithm,
   Recipient: z.unknown().optional(),
 });
-
-/**
- * The JSON `body` as a request of `schema`.
- * @throws {KmsFault} SerializationException: not JSON, wrong types; ValidationException: all broken constraints, in AWS's words
- */
-export function parseRequest<Schema extends z.ZodType>(schema: Schema, body: Buffer): z.infer<Schema> {
-  const value = parseObject(body);
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  throw constraintsBroken(result.error.issues.map((issue) => problemOf(issue, valueAt(value, issue.path))));
-}
-
-function parseObject(body: Buffer): unknown {
-  try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  } catch {
-    // Said below: the parser's own words quote the body.
-  }
-  throw serialization('The body is not a JSON object.');
-}
-
-const valueAt = (value: unknown, path: readonly PropertyKey[]): unknown =>
-  path.reduce<unknown>((inner, step) => (inner as Record<PropertyKey, unknown> | undefined)?.[step], value);
-
-const VALUE_CHARS_SHOWN = 256;
-
-function problemOf(issue: z.core.$ZodIssue, value: unknown): string {
-  const [member = '', index] = issue.path.map(String);
-  const at = `'${member.charAt(0).toLowerCase()}${member.slice(1)}${index === undefined ? '' : `.${Number(index) + 1}.member`}'`;
-  if (issue.code === 'invalid_type' && (value === undefined || value === null)) {
-    return `Value null at ${at} failed to satisfy constraint: Member must not be null`;
-  }
-  // Whole numbers are asked for where a type may be right and the number is not.
-  if (issue.code === 'invalid_type') throw serialization(`The member ${member} has the wrong type.`);
-  // AWS shows no bytes either.
-  const shown = member === 'CiphertextBlob' ? 'Value' : `Value '${String(value).slice(0, VALUE_CHARS_SHOWN)}'`;
-  return `${shown} at ${at} failed to satisfy constraint: ${constraintOf(issue)}`;
-}
-
-function constraintOf(issue: z.core.$ZodIssue): string {
-  switch (issue.code) {
-    case 'too_small':
-      return `Member must have ${measured(issue.origin)} greater than or equal to ${issue.minimum}`;
-    case 'too_big':
-      return `Member must have ${measured(issue.origin)} less than or equal to ${issue.maximum}`;
-    case 'invalid_value':
-      return `Member must satisfy enum value set: [${issue.values.join(', ')}]`;
-    case 'invalid_format':
-      return `Member must satisfy regular expression pattern: ${(issue.pattern ?? '').replace(/^\/|\/[a-z]*$/g, '')}`;
-    default:
-      return issue.message;
-  }
-}
-
-const measured = (origin: string): string => (origin === 'number' || origin === 'int' ? 'value' : 'length');
+export const reEncryptRequest = z.object({
+  CiphertextBlob: ciphertextBlob,
+  SourceEncryptionContext: encryptionContext,
+  SourceKeyId: keyId.optional(),
+  SourceEncryptionAlgorithm: algorithm,
+  DestinationKeyId: keyId,
+  DestinationEncryptionContext: encryptionContext,
+  DestinationEncryptionAlgorithm: algorithm,
+  GrantTokens: grantTokens,
+  DryRun: dryRun,
+});

@@ -7,8 +7,10 @@ import { randomUUID } from 'node:crypto';
 import { VolsealError } from '../../errors.js';
 import { native } from '../../native.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest } from '../wire.js';
+import { ACCOUNT_ROOT, type Caller } from './caller.js';
 import { KmsFault } from './faults.js';
-import { OPERATIONS, type OperationReply } from './operations.js';
+import type { OperationReply } from './operation.js';
+import { operationNamed } from './operations.js';
 import { type KmsStore, openStore } from './store.js';
 
 export class EmbeddedKms {
@@ -29,13 +31,13 @@ export class EmbeddedKms {
   }
 
   /**
-   * Answers one request; what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
+   * Answers one request of `caller`, who is believed; what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
    * reply is the caller's to wipe. Refusals are replies, with AWS's error in the body.
    * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
    */
-  handle(request: WireRequest): WireReply {
+  handle(request: WireRequest, caller: Caller = { principalArn: ACCOUNT_ROOT }): WireReply {
     try {
-      return reply(200, this.#run(request));
+      return reply(200, this.#run(request, caller));
     } catch (error) {
       if (!(error instanceof KmsFault)) throw error;
       return reply(error.status, { body: error.toJson() });
@@ -44,13 +46,12 @@ export class EmbeddedKms {
     }
   }
 
-  #run({ target, body, plaintext }: WireRequest): OperationReply {
+  #run({ target, body, plaintext }: WireRequest, caller: Caller): OperationReply {
     if (this.#store === undefined) throw new VolsealError('ERR_ARGUMENT', 'the embedded KMS was closed');
     const name = target.startsWith(KMS_TARGET_PREFIX) ? target.slice(KMS_TARGET_PREFIX.length) : '';
-    const run = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name] : undefined;
-    if (run === undefined) throw new KmsFault('UnknownOperationException', `The embedded KMS has no operation ${JSON.stringify(name)}.`);
+    const operation = operationNamed(name);
     this.#store.refresh();
-    return run(this.#store, body, plaintext);
+    return operation.run({ store: this.#store, caller, plaintext, facts: { keyArns: new Set() } }, body);
   }
 
   /** Wipes the root key and closes the store; closing again does nothing. */

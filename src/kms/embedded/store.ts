@@ -1,67 +1,43 @@
 /**
- * The embedded KMS's store: keys and aliases in an LMDB file, every change a transaction that is on the disk before it returns.
+ * The embedded KMS's store: its records (./records.ts) in an LMDB file, every change a transaction that is on the disk before it returns.
  *
  * Several processes and threads may have it open at once: LMDB lets one of them write at a time, readers see whole transactions,
- * and a process that is killed leaves the last whole transaction behind. Records are JSON; master keys in them are sealed under
- * the root key. What is read is checked as strictly as what a stranger sends.
+ * and a process that is killed leaves the last whole transaction behind. Master keys are sealed under the root key.
  */
 import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { VolsealError } from '../../errors.js';
 import { KMS_STORE_BYTES_MAX } from '../../limits.js';
 import { type KeyHandle, native } from '../../native.js';
-import { KmsFault } from './faults.js';
+import { type GrantStore, grantStore } from './grant-store.js';
+import { guarded, recordsOf } from './record-file.js';
+import {
+  type AccessKeyRecord,
+  type AliasRecord,
+  accessKeyRecord,
+  aliasRecord,
+  type KeyRecord,
+  keyRecord,
+  type PrincipalRecord,
+  principalRecord,
+  storeRecord,
+} from './records.js';
 import { createRootKey, readRootKey } from './root-key.js';
 import { prepareStoreFile, restrictStoreFiles } from './store-file.js';
-
-/** Material of a key: AES-256, sealed under the root key. */
-const materialRecord = z.object({
-  /** 64 lower-case hex digits, random. */
-  materialId: z.string().regex(/^[0-9a-f]{64}$/),
-  /** Base64 of 12-byte IV, 32 bytes of ciphertext, 16-byte tag. */
-  sealed: z.base64(),
-});
-
-const keyRecord = z.object({
-  keyId: z.uuid(),
-  state: z.enum(['Enabled', 'Disabled']),
-  manager: z.enum(['AWS', 'CUSTOMER']),
-  description: z.string(),
-  /** Seconds since 1970, with milliseconds. */
-  createdAtSeconds: z.number(),
-  /** All material the key has had; the last one seals. */
-  materials: z.array(materialRecord).min(1),
-});
-
-const aliasRecord = z.object({
-  aliasName: z.string().startsWith('alias/'),
-  keyId: z.uuid(),
-  createdAtSeconds: z.number(),
-  updatedAtSeconds: z.number(),
-});
-
-const storeRecord = z.object({
-  format: z.literal(1),
-  /** HMAC of a fixed text under the root key, hex: tells a foreign root key from a damaged store. */
-  rootKeyCheck: z.string(),
-});
-
-export type KeyRecord = z.infer<typeof keyRecord>;
-export type MaterialRecord = z.infer<typeof materialRecord>;
-export type AliasRecord = z.infer<typeof aliasRecord>;
 
 const STORE_KEY = 'store';
 const KEY_PREFIX = 'key/';
 const ALIAS_PREFIX = 'alias/';
-/** Sorts after every character of a name. */
-const LAST = '\u{10FFFF}';
+const PRINCIPAL_PREFIX = 'principal/';
+const ACCESS_KEY_PREFIX = 'access-key/';
 
-export interface KmsStore {
+export interface KmsStore extends GrantStore {
   /** Seals master keys. The store's own: wiped by `close`. */
   readonly rootKey: KeyHandle;
   key(keyId: string): KeyRecord | undefined;
   putKey(record: KeyRecord): void;
+  removeKey(keyId: string): void;
   /** @param aliasName With its prefix, `alias/`. */
   alias(aliasName: string): AliasRecord | undefined;
   putAlias(record: AliasRecord): void;
@@ -70,6 +46,16 @@ export interface KmsStore {
   keys(limit: number, afterKeyId?: string): KeyRecord[];
   /** All aliases in the order of their names. */
   aliases(): AliasRecord[];
+  principal(principalArn: string): PrincipalRecord | undefined;
+  putPrincipal(record: PrincipalRecord): void;
+  removePrincipal(principalArn: string): void;
+  /** All principals in the order of their ARNs. */
+  principals(): PrincipalRecord[];
+  accessKey(accessKeyId: string): AccessKeyRecord | undefined;
+  putAccessKey(record: AccessKeyRecord): void;
+  removeAccessKey(accessKeyId: string): void;
+  /** All access keys in the order of their ids. */
+  accessKeys(): AccessKeyRecord[];
   /**
    * Runs `change` as one transaction, alone among all processes; what it throws undoes it. Durable when this returns.
    * A transaction within a transaction is part of it.
@@ -108,7 +94,7 @@ export function openStore(home: string): KmsStore {
 function loadRootKey(database: RootDatabase<unknown, string>, path: string, rootKeyPath: string): KeyHandle {
   return guarded(path, () =>
     database.transactionSync(() => {
-      const known = readRecord(database, STORE_KEY, storeRecord, path);
+      const known = recordsOf(database, path).read(STORE_KEY, storeRecord);
       if (known === undefined) {
         // A root key without a store record: the process that made it was killed before it could write the record.
         const rootKey = readRootKey(rootKeyPath) ?? createRootKey(rootKeyPath);
@@ -142,70 +128,33 @@ function loadRootKey(database: RootDatabase<unknown, string>, path: string, root
 const checkOf = (rootKey: KeyHandle): string => native.keyHmac(rootKey, Buffer.from('volseal kms root key check')).toString('hex');
 
 function storeOver(database: RootDatabase<unknown, string>, path: string, rootKey: KeyHandle): KmsStore {
+  const records = recordsOf(database, path);
+  const all = <Schema extends z.ZodType>(prefix: string, schema: Schema): z.infer<Schema>[] =>
+    records.range(prefix).map((key) => records.promised(key, schema));
   return {
     rootKey,
-    key: (keyId) => readRecord(database, KEY_PREFIX + keyId, keyRecord, path),
-    putKey: (record) => guarded(path, () => database.putSync(KEY_PREFIX + record.keyId, record)),
-    alias: (aliasName) => readRecord(database, aliasName, aliasRecord, path),
-    putAlias: (record) => guarded(path, () => database.putSync(record.aliasName, record)),
-    removeAlias: (aliasName) => {
-      guarded(path, () => database.removeSync(aliasName));
-    },
-    keys: (limit, afterKeyId = '') =>
-      guarded(path, () => {
-        const range = database.getRange({
-          start: KEY_PREFIX + afterKeyId,
-          end: KEY_PREFIX + LAST,
-          exclusiveStart: true,
-          limit,
-          snapshot: false,
-        });
-        return [...range].map(({ key, value }) => checked(value, key, keyRecord, path));
-      }),
-    aliases: () =>
-      guarded(path, () => {
-        const range = database.getRange({ start: ALIAS_PREFIX, end: ALIAS_PREFIX + LAST, snapshot: false });
-        return [...range].map(({ key, value }) => checked(value, key, aliasRecord, path));
-      }),
-    transaction: (change) => guarded(path, () => database.transactionSync(change)),
+    ...grantStore(records),
+    key: (keyId) => records.read(KEY_PREFIX + keyId, keyRecord),
+    putKey: (record) => records.put(KEY_PREFIX + record.keyId, record),
+    removeKey: (keyId) => records.remove(KEY_PREFIX + keyId),
+    keys: (limit, afterKeyId) => records.range(KEY_PREFIX, afterKeyId, limit).map((key) => records.promised(key, keyRecord)),
+    alias: (aliasName) => records.read(aliasName, aliasRecord),
+    putAlias: (record) => records.put(record.aliasName, record),
+    removeAlias: (aliasName) => records.remove(aliasName),
+    aliases: () => all(ALIAS_PREFIX, aliasRecord),
+    principal: (principalArn) => records.read(PRINCIPAL_PREFIX + principalArn, principalRecord),
+    putPrincipal: (record) => records.put(PRINCIPAL_PREFIX + record.principalArn, record),
+    removePrincipal: (principalArn) => records.remove(PRINCIPAL_PREFIX + principalArn),
+    principals: () => all(PRINCIPAL_PREFIX, principalRecord),
+    accessKey: (accessKeyId) => records.read(ACCESS_KEY_PREFIX + accessKeyId, accessKeyRecord),
+    putAccessKey: (record) => records.put(ACCESS_KEY_PREFIX + record.accessKeyId, record),
+    removeAccessKey: (accessKeyId) => records.remove(ACCESS_KEY_PREFIX + accessKeyId),
+    accessKeys: () => all(ACCESS_KEY_PREFIX, accessKeyRecord),
+    transaction: records.transaction,
     refresh: () => database.resetReadTxn(),
     async close() {
       native.keyWipe(rootKey);
       await database.close();
     },
   };
-}
-
-function readRecord<Schema extends z.ZodType>(
-  database: RootDatabase<unknown, string>,
-  key: string,
-  schema: Schema,
-  path: string,
-): z.infer<Schema> | undefined {
-  const value = guarded(path, () => database.get(key));
-  return value === undefined ? undefined : checked(value, key, schema, path);
-}
-
-function checked<Schema extends z.ZodType>(value: unknown, key: string, schema: Schema, path: string): z.infer<Schema> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const problems = result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ');
-  throw new VolsealError(
-    'ERR_KMS_STORE',
-    `${path}: record ${JSON.stringify(key)} is damaged or of another version (${problems}); restore the store from a backup`,
-  );
-}
-
-/** Errors of LMDB and of its JSON decoding name the store; those that already say what they mean pass. */
-function guarded<Result>(path: string, run: () => Result): Result {
-  try {
-    return run();
-  } catch (error) {
-    if (error instanceof VolsealError || error instanceof KmsFault) throw error;
-    const { message, code } = error as { message?: string; code?: string | number };
-    throw new VolsealError('ERR_KMS_STORE', `${path}: the store of the embedded KMS failed: ${message ?? String(error)}`, {
-      cause: error,
-      details: { path, errno: String(code ?? '') },
-    });
-  }
 }

@@ -1,0 +1,98 @@
+/** Operations on aliases. Each needs permission on the alias and on the key. (AWS KMS API Reference; Developer Guide, "Controlling access to aliases".) */
+import { KMS_ALIASES_PER_KEY } from '../../../limits.js';
+import { authorise } from '../authorisation.js';
+import { aliasNotFound, KmsFault, limitExceeded, validation } from '../faults.js';
+import { admit, keyWithId, livingKey } from '../keys.js';
+import { aliasArn, keyArn, RESERVED_ALIAS_PREFIX } from '../names.js';
+import { changing, type OperationCall, reading } from '../operation.js';
+import { paged, pageOf } from '../paging.js';
+import type { AliasRecord } from '../records.js';
+import * as requests from '../requests.js';
+
+const createAlias = changing(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
+  const { store } = call;
+  checkAliasName(AliasName);
+  refuseReserved(AliasName);
+  authorise(call, { action: 'CreateAlias', resourceArn: aliasArn(AliasName) });
+  const { keyId } = keyWithId(call, { action: 'CreateAlias' }, TargetKeyId);
+  if (store.alias(AliasName) !== undefined) {
+    throw new KmsFault('AlreadyExistsException', `An alias with the name ${aliasArn(AliasName)} already exists`);
+  }
+  refuseTooManyAliases(call, keyId);
+  const now = Date.now() / 1000;
+  store.putAlias({ aliasName: AliasName, keyId, createdAtSeconds: now, updatedAtSeconds: now });
+  return { body: {} };
+});
+
+const updateAlias = changing(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
+  checkAliasName(AliasName);
+  refuseReserved(AliasName);
+  authorise(call, { action: 'UpdateAlias', resourceArn: aliasArn(AliasName) });
+  const alias = knownAlias(call, AliasName);
+  const former = livingKey(call.store, alias.keyId);
+  // The key that loses the alias may be in any state.
+  if (former !== undefined && former.state !== 'PendingDeletion') admit(call, { action: 'UpdateAlias' }, former);
+  const { keyId } = keyWithId(call, { action: 'UpdateAlias' }, TargetKeyId);
+  if (alias.keyId !== keyId) refuseTooManyAliases(call, keyId);
+  call.store.putAlias({ ...alias, keyId, updatedAtSeconds: Date.now() / 1000 });
+  return { body: {} };
+});
+
+const deleteAlias = changing(requests.deleteAliasRequest, (call, { AliasName }) => {
+  checkAliasName(AliasName);
+  authorise(call, { action: 'DeleteAlias', resourceArn: aliasArn(AliasName) });
+  const alias = knownAlias(call, AliasName);
+  const key = livingKey(call.store, alias.keyId);
+  if (key !== undefined) admit(call, { action: 'DeleteAlias' }, key);
+  call.store.removeAlias(AliasName);
+  return { body: {} };
+});
+
+const listAliases = reading(requests.listAliasesRequest, (call, request) => {
+  const { KeyId } = request;
+  authorise(call, { action: 'ListAliases', resourceArn: '*' });
+  const keyId = KeyId === undefined ? undefined : keyWithId(call, { action: 'ListAliases' }, KeyId).keyId;
+  const page = pageOf(request, 50);
+  const found = call.store.aliases().filter((alias) => alias.aliasName > page.after && (keyId === undefined || alias.keyId === keyId));
+  const show = (alias: AliasRecord) => ({
+    AliasName: alias.aliasName,
+    AliasArn: aliasArn(alias.aliasName),
+    TargetKeyId: alias.keyId,
+    CreationDate: alias.createdAtSeconds,
+    LastUpdatedDate: alias.updatedAtSeconds,
+  });
+  return { body: paged(page, 'Aliases', found, ({ aliasName }) => aliasName, show) };
+});
+
+function knownAlias({ store }: OperationCall, aliasName: string): AliasRecord {
+  const alias = store.alias(aliasName);
+  if (alias === undefined) throw aliasNotFound(aliasArn(aliasName));
+  return alias;
+}
+
+function checkAliasName(aliasName: string): void {
+  if (!aliasName.startsWith('alias/') || aliasName === 'alias/') {
+    throw validation(
+      'Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateAlias.html',
+    );
+  }
+}
+
+function refuseReserved(aliasName: string): void {
+  if (aliasName.startsWith(RESERVED_ALIAS_PREFIX)) {
+    throw new KmsFault('NotAuthorizedException', `Aliases that begin with ${RESERVED_ALIAS_PREFIX} are reserved`);
+  }
+}
+
+function refuseTooManyAliases({ store }: OperationCall, keyId: string): void {
+  if (store.aliases().filter((alias) => alias.keyId === keyId).length >= KMS_ALIASES_PER_KEY) {
+    throw limitExceeded(`${keyArn(keyId)} already has ${KMS_ALIASES_PER_KEY} aliases`);
+  }
+}
+
+export const ALIAS_API = {
+  CreateAlias: createAlias,
+  DeleteAlias: deleteAlias,
+  ListAliases: listAliases,
+  UpdateAlias: updateAlias,
+};

@@ -1,0 +1,179 @@
+/** The operations that keys are for. Keys and plaintexts are handles of the vault throughout. (AWS KMS API Reference.) */
+import type { z } from 'zod';
+import { type KeyHandle, native } from '../../../native.js';
+import type { EncryptionContext } from '../../encryption-context.js';
+import { redactedBase64 } from '../../wire.js';
+import { authorise } from '../authorisation.js';
+import { openCiphertext, parseCiphertext, sealCiphertext } from '../ciphertext.js';
+import {
+  constraintsBroken,
+  dryRunSucceeded,
+  incorrectKey,
+  invalidCiphertext,
+  KmsFault,
+  unknownCiphertextKey,
+  unsupported,
+  validation,
+} from '../faults.js';
+import { admit, currentMaterial, type KeyUse, keyForSealing, keyNamed, livingKey, withMasterKey } from '../keys.js';
+import { keyArn } from '../names.js';
+import { type OperationCall, type OperationReply, reading } from '../operation.js';
+import type { KeyRecord } from '../records.js';
+import * as requests from '../requests.js';
+
+type DataKeyRequest = z.infer<typeof requests.generateDataKeyWithoutPlaintextRequest>;
+
+/** Makes a data key, wraps it, and hands it to `reply`, which says who owns it from then on. */
+function wrapNewDataKey(
+  call: OperationCall,
+  action: string,
+  request: DataKeyRequest,
+  reply: (body: object, dataKey: KeyHandle) => OperationReply,
+): OperationReply {
+  const { KeySpec, NumberOfBytes } = request;
+  if ((KeySpec === undefined) === (NumberOfBytes === undefined)) throw validation('Please specify either number of bytes or key spec.');
+  const key = keyNamed(call, useOf(action, request), request.KeyId);
+  if (request.DryRun === true) throw dryRunSucceeded();
+  const dataKey = native.keyGenerate(NumberOfBytes ?? (KeySpec === 'AES_128' ? 16 : 32));
+  try {
+    return reply(sealUnder(call, key, dataKey, request.EncryptionContext), dataKey);
+  } catch (error) {
+    native.keyWipe(dataKey);
+    throw error;
+  }
+}
+
+const generateDataKeyWithoutPlaintext = reading(requests.generateDataKeyWithoutPlaintextRequest, (call, request) =>
+  wrapNewDataKey(call, 'GenerateDataKeyWithoutPlaintext', request, (body, dataKey) => {
+    native.keyWipe(dataKey);
+    return { body };
+  }),
+);
+
+const generateDataKey = reading(requests.generateDataKeyRequest, (call, request) => {
+  refuseRecipient(request);
+  return wrapNewDataKey(call, 'GenerateDataKey', request, (body, dataKey) => ({
+    body: { ...body, Plaintext: redactedBase64(native.keyByteLength(dataKey)) },
+    plaintext: dataKey,
+  }));
+});
+
+const generateRandom = reading(requests.generateRandomRequest, (call, { NumberOfBytes, CustomKeyStoreId, Recipient }) => {
+  refuseRecipient({ Recipient });
+  if (CustomKeyStoreId !== undefined) throw unsupported('custom key stores');
+  authorise(call, { action: 'GenerateRandom', resourceArn: '*' });
+  if (NumberOfBytes === undefined) throw validation('Please specify number of bytes.');
+  const plaintext = native.keyGenerate(NumberOfBytes);
+  return { body: { Plaintext: redactedBase64(NumberOfBytes) }, plaintext };
+});
+
+const encrypt = reading(requests.encryptRequest, (call, request) => {
+  const { plaintext } = call;
+  if (plaintext === undefined) throw constraintsBroken([`Value null at 'plaintext' failed to satisfy constraint: Member must not be null`]);
+  const key = keyNamed(call, useOf('Encrypt', request), request.KeyId);
+  checkAlgorithm(request.EncryptionAlgorithm);
+  if (request.DryRun === true) throw dryRunSucceeded();
+  const { KeyMaterialId: _, ...body } = sealUnder(call, key, plaintext, request.EncryptionContext);
+  return { body: { ...body, EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' } };
+});
+
+const decrypt = reading(requests.decryptRequest, (call, request) => {
+  refuseRecipient(request);
+  const opened = openBlob(call, useOf('Decrypt', request), request.CiphertextBlob, request.KeyId);
+  try {
+    checkAlgorithm(request.EncryptionAlgorithm);
+    if (request.DryRun === true) throw dryRunSucceeded();
+    const Plaintext = redactedBase64(native.keyByteLength(opened.plaintext));
+    return {
+      body: { KeyId: keyArn(opened.key.keyId), Plaintext, EncryptionAlgorithm: 'SYMMETRIC_DEFAULT', KeyMaterialId: opened.materialId },
+      plaintext: opened.plaintext,
+    };
+  } catch (error) {
+    native.keyWipe(opened.plaintext);
+    throw error;
+  }
+});
+
+const reEncrypt = reading(requests.reEncryptRequest, (call, request) => {
+  const { GrantTokens: grantTokens, SourceEncryptionContext, DestinationEncryptionContext } = request;
+  const from = { action: 'ReEncryptFrom', encryptionContext: SourceEncryptionContext, grantTokens };
+  const opened = openBlob(call, from, request.CiphertextBlob, request.SourceKeyId);
+  try {
+    const to = { action: 'ReEncryptTo', encryptionContext: DestinationEncryptionContext, grantTokens };
+    const key = keyNamed(call, to, request.DestinationKeyId);
+    checkAlgorithm(request.SourceEncryptionAlgorithm);
+    checkAlgorithm(request.DestinationEncryptionAlgorithm);
+    if (request.DryRun === true) throw dryRunSucceeded();
+    const { KeyId, CiphertextBlob, KeyMaterialId } = sealUnder(call, key, opened.plaintext, DestinationEncryptionContext);
+    return {
+      body: {
+        CiphertextBlob,
+        KeyId,
+        SourceKeyId: keyArn(opened.key.keyId),
+        SourceEncryptionAlgorithm: 'SYMMETRIC_DEFAULT',
+        DestinationEncryptionAlgorithm: 'SYMMETRIC_DEFAULT',
+        SourceKeyMaterialId: opened.materialId,
+        DestinationKeyMaterialId: KeyMaterialId,
+      },
+    };
+  } finally {
+    native.keyWipe(opened.plaintext);
+  }
+});
+
+const useOf = (action: string, request: { EncryptionContext: EncryptionContext; GrantTokens?: string[] | undefined }): KeyUse => ({
+  action,
+  encryptionContext: request.EncryptionContext,
+  grantTokens: request.GrantTokens,
+});
+
+interface OpenedBlob {
+  readonly key: KeyRecord;
+  /** The caller's to wipe. */
+  readonly plaintext: KeyHandle;
+  readonly materialId: string;
+}
+
+/** Opens a blob with the key that it names. @param keyId What the request says of the key, if it does. */
+function openBlob(call: OperationCall, use: KeyUse, blob: Buffer, keyId: string | undefined): OpenedBlob {
+  const ciphertext = parseCiphertext(blob);
+  const key = livingKey(call.store, ciphertext.keyId);
+  if (key === undefined) throw unknownCiphertextKey();
+  // Without a name there is nothing but the blob to go by; with one, the name is looked up, and refused, as everywhere.
+  const named = keyId === undefined ? admit(call, use, key) : keyNamed(call, use, keyId);
+  if (named.keyId !== key.keyId) throw incorrectKey();
+  const material = key.materials.find(({ materialId }) => materialId === ciphertext.materialId);
+  if (material === undefined) throw invalidCiphertext();
+  const context = use.encryptionContext ?? {};
+  const plaintext = withMasterKey(call.store, key, material, (master) => openCiphertext(master, ciphertext, context));
+  call.facts.keyMaterialId = material.materialId;
+  return { key, plaintext, materialId: material.materialId };
+}
+
+function sealUnder(call: OperationCall, admitted: KeyRecord, plaintext: KeyHandle, context: EncryptionContext) {
+  const key = keyForSealing(call.store, admitted);
+  const { materialId } = currentMaterial(key);
+  const blob = withMasterKey(call.store, key, currentMaterial(key), (master) =>
+    sealCiphertext(master, { keyId: key.keyId, materialId }, plaintext, context),
+  );
+  call.facts.keyMaterialId = materialId;
+  return { KeyId: keyArn(key.keyId), CiphertextBlob: blob.toString('base64'), KeyMaterialId: materialId };
+}
+
+function checkAlgorithm(algorithm: string | undefined): void {
+  if ((algorithm ?? 'SYMMETRIC_DEFAULT') === 'SYMMETRIC_DEFAULT') return;
+  throw new KmsFault('InvalidKeyUsageException', 'The requested encryption algorithm does not fit the key, which is symmetric.');
+}
+
+function refuseRecipient({ Recipient }: { Recipient?: unknown }): void {
+  if (Recipient !== undefined) throw unsupported('Nitro enclaves (Recipient)');
+}
+
+export const CRYPTOGRAPHIC_API = {
+  Decrypt: decrypt,
+  Encrypt: encrypt,
+  GenerateDataKey: generateDataKey,
+  GenerateDataKeyWithoutPlaintext: generateDataKeyWithoutPlaintext,
+  GenerateRandom: generateRandom,
+  ReEncrypt: reEncrypt,
+};

@@ -1,0 +1,115 @@
+/** Operations on keys themselves: make, describe, list, enable, disable, delete. (AWS KMS API Reference.) */
+import { randomUUID } from 'node:crypto';
+import { authorise } from '../authorisation.js';
+import { unsupported } from '../faults.js';
+import { checkKeyPolicy } from '../key-policy.js';
+import { currentMaterial, isLiving, keyNamed, keyWithId, makeKey, removeExpiredKeys } from '../keys.js';
+import { ACCOUNT, keyArn } from '../names.js';
+import { changing, type Operation, reading } from '../operation.js';
+import { paged, pageOf } from '../paging.js';
+import type { KeyRecord } from '../records.js';
+import * as requests from '../requests.js';
+import { checkTags } from './tags.js';
+
+const DAY_SECONDS = 24 * 60 * 60;
+const DELETION_DAYS = 30;
+
+/** AWS's `KeyMetadata`. */
+function metadataOf(key: KeyRecord): object {
+  return {
+    AWSAccountId: ACCOUNT,
+    KeyId: key.keyId,
+    Arn: keyArn(key.keyId),
+    CreationDate: key.createdAtSeconds,
+    Enabled: key.state === 'Enabled',
+    Description: key.description,
+    KeyUsage: 'ENCRYPT_DECRYPT',
+    KeyState: key.state,
+    ...(key.deletionAtSeconds === undefined ? {} : { DeletionDate: key.deletionAtSeconds }),
+    Origin: 'AWS_KMS',
+    KeyManager: key.manager,
+    CustomerMasterKeySpec: 'SYMMETRIC_DEFAULT',
+    KeySpec: 'SYMMETRIC_DEFAULT',
+    EncryptionAlgorithms: ['SYMMETRIC_DEFAULT'],
+    MultiRegion: false,
+    CurrentKeyMaterialId: currentMaterial(key).materialId,
+  };
+}
+
+const createKey = changing(requests.createKeyRequest, (call, request) => {
+  const { KeySpec, CustomerMasterKeySpec, KeyUsage, Origin, MultiRegion, Policy, Tags = [] } = request;
+  for (const spec of [KeySpec, CustomerMasterKeySpec])
+    if ((spec ?? 'SYMMETRIC_DEFAULT') !== 'SYMMETRIC_DEFAULT') throw unsupported(`the key spec ${spec}`);
+  if ((KeyUsage ?? 'ENCRYPT_DECRYPT') !== 'ENCRYPT_DECRYPT') throw unsupported(`the key usage ${KeyUsage}`);
+  if ((Origin ?? 'AWS_KMS') !== 'AWS_KMS') throw unsupported(`the origin ${Origin}`);
+  if (MultiRegion === true) throw unsupported('multi-Region keys');
+  if (request.CustomKeyStoreId !== undefined || request.XksKeyId !== undefined) throw unsupported('custom key stores');
+  const { store, caller } = call;
+  authorise(call, { action: 'CreateKey', resourceArn: '*' });
+  checkTags(Tags);
+  const keyId = randomUUID();
+  if (Policy !== undefined) checkKeyPolicy(Policy, keyId, request.BypassPolicyLockoutSafetyCheck === true ? undefined : caller);
+  removeExpiredKeys(store);
+  const given = { ...(Policy === undefined ? {} : { policy: Policy }), ...(Tags.length === 0 ? {} : { tags: Tags }) };
+  const key = makeKey(store, { manager: 'CUSTOMER', description: request.Description ?? '', ...given }, keyId);
+  store.putKey(key);
+  call.facts.keyArns.add(keyArn(keyId));
+  return { body: { KeyMetadata: metadataOf(key) } };
+});
+
+const describeKey = reading(requests.describeKeyRequest, (call, { KeyId, GrantTokens }) => ({
+  body: { KeyMetadata: metadataOf(keyNamed(call, { action: 'DescribeKey', grantTokens: GrantTokens }, KeyId)) },
+}));
+
+const updateKeyDescription = changing(requests.updateKeyDescriptionRequest, (call, { KeyId, Description }) => {
+  const key = keyWithId(call, { action: 'UpdateKeyDescription' }, KeyId);
+  call.store.putKey({ ...key, description: Description });
+  return { body: {} };
+});
+
+const listKeys = reading(requests.listKeysRequest, (call, request) => {
+  authorise(call, { action: 'ListKeys', resourceArn: '*' });
+  const page = pageOf(request, 100);
+  const found = call.store.keys(page.lookFor, page.after).filter(isLiving);
+  return {
+    body: paged(
+      page,
+      'Keys',
+      found,
+      ({ keyId }) => keyId,
+      ({ keyId }) => ({ KeyId: keyId, KeyArn: keyArn(keyId) }),
+    ),
+  };
+});
+
+const setKeyState = (action: 'EnableKey' | 'DisableKey', state: KeyRecord['state']): Operation =>
+  changing(requests.keyOnlyRequest, (call, { KeyId }) => {
+    call.store.putKey({ ...keyWithId(call, { action }, KeyId), state });
+    return { body: {} };
+  });
+
+const scheduleKeyDeletion = changing(requests.scheduleKeyDeletionRequest, (call, { KeyId, PendingWindowInDays = DELETION_DAYS }) => {
+  const conditions = { 'kms:ScheduleKeyDeletionPendingWindowInDays': [String(PendingWindowInDays)] };
+  const key = keyWithId(call, { action: 'ScheduleKeyDeletion', conditions }, KeyId);
+  const deletionAtSeconds = Date.now() / 1000 + PendingWindowInDays * DAY_SECONDS;
+  call.store.putKey({ ...key, state: 'PendingDeletion', deletionAtSeconds });
+  return { body: { KeyId: keyArn(key.keyId), DeletionDate: deletionAtSeconds, KeyState: 'PendingDeletion', PendingWindowInDays } };
+});
+
+const cancelKeyDeletion = changing(requests.keyOnlyRequest, (call, { KeyId }) => {
+  const { deletionAtSeconds: _, ...key } = keyWithId(call, { action: 'CancelKeyDeletion' }, KeyId);
+  // AWS leaves the key disabled: whoever wants it back says so.
+  call.store.putKey({ ...key, state: 'Disabled' });
+  return { body: { KeyId: keyArn(key.keyId) } };
+});
+
+export const KEY_API = {
+  CancelKeyDeletion: cancelKeyDeletion,
+  CreateKey: createKey,
+  DescribeKey: describeKey,
+  DisableKey: setKeyState('DisableKey', 'Disabled'),
+  EnableKey: setKeyState('EnableKey', 'Enabled'),
+  ListKeys: listKeys,
+  ScheduleKeyDeletion: scheduleKeyDeletion,
+  UpdateKeyDescription: updateKeyDescription,
+};

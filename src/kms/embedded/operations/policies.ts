@@ -1,0 +1,37 @@
+/** Operations on key policies. A key has one, named `default`. (AWS KMS API Reference.) */
+import { KmsFault } from '../faults.js';
+import { checkKeyPolicy, keyPolicyOf } from '../key-policy.js';
+import { keyWithId } from '../keys.js';
+import { changing, reading } from '../operation.js';
+import { pageOf } from '../paging.js';
+import * as requests from '../requests.js';
+
+const POLICY_NAME = 'default';
+
+const getKeyPolicy = reading(requests.getKeyPolicyRequest, (call, { KeyId, PolicyName }) => {
+  const key = keyWithId(call, { action: 'GetKeyPolicy' }, KeyId);
+  checkPolicyName(PolicyName);
+  return { body: { Policy: keyPolicyOf(key), PolicyName: POLICY_NAME } };
+});
+
+const putKeyPolicy = changing(requests.putKeyPolicyRequest, (call, { KeyId, Policy, PolicyName, BypassPolicyLockoutSafetyCheck }) => {
+  const bypass = BypassPolicyLockoutSafetyCheck === true;
+  const conditions = { 'kms:BypassPolicyLockoutSafetyCheck': [String(bypass)] };
+  const key = keyWithId(call, { action: 'PutKeyPolicy', conditions }, KeyId);
+  checkPolicyName(PolicyName);
+  checkKeyPolicy(Policy, key.keyId, bypass ? undefined : call.caller);
+  call.store.putKey({ ...key, policy: Policy });
+  return { body: {} };
+});
+
+const listKeyPolicies = reading(requests.listKeyPoliciesRequest, (call, request) => {
+  keyWithId(call, { action: 'ListKeyPolicies' }, request.KeyId);
+  const { after } = pageOf(request, 100);
+  return { body: { PolicyNames: after === '' ? [POLICY_NAME] : [], Truncated: false } };
+});
+
+function checkPolicyName(name: string | undefined): void {
+  if ((name ?? POLICY_NAME) !== POLICY_NAME) throw new KmsFault('NotFoundException', `No such policy exists: ${name}`);
+}
+
+export const POLICY_API = { GetKeyPolicy: getKeyPolicy, ListKeyPolicies: listKeyPolicies, PutKeyPolicy: putKeyPolicy };

@@ -1,0 +1,116 @@
+/**
+ * Policy documents: their grammar, checked. (IAM User Guide, "Grammar of the IAM JSON policy language".)
+ *
+ * Refused rather than passed over: what would change the meaning of a policy if it were ignored (NotPrincipal, unknown members, unknown
+ * operators, policy variables).
+ */
+import { z } from 'zod';
+import { isPrincipal } from '../caller.js';
+import { KmsFault } from '../faults.js';
+import { ACCOUNT } from '../names.js';
+import { type Condition, readCondition } from './conditions.js';
+
+export interface PolicyStatement {
+  readonly effect: 'Allow' | 'Deny';
+  /** Whom it speaks of: `*`, ARNs, service names; undefined in identity policies. */
+  readonly principals: readonly string[] | undefined;
+  /** Patterns with `*` and `?`; `not`: all but these. */
+  readonly actions: Patterns;
+  readonly resources: Patterns;
+  /** All of them must hold. */
+  readonly conditions: readonly Condition[];
+}
+
+export interface Patterns {
+  readonly not: boolean;
+  readonly patterns: readonly string[];
+}
+
+export type PolicyDocument = readonly PolicyStatement[];
+
+const texts = z.union([
+  z
+    .string()
+    .min(1)
+    .transform((text) => [text]),
+  z.array(z.string().min(1)).min(1),
+]);
+const values = z.union([
+  z.union([z.string(), z.boolean(), z.number()]).transform((value) => [String(value)]),
+  z.array(z.union([z.string(), z.boolean(), z.number()]).transform(String)),
+]);
+const principals = z.union([
+  z.literal('*').transform(() => ['*']),
+  z.strictObject({ AWS: texts.optional(), Service: texts.optional() }).transform(({ AWS = [], Service = [] }) => [...AWS, ...Service]),
+]);
+const statement = z.strictObject({
+  Sid: z.string().optional(),
+  Effect: z.enum(['Allow', 'Deny']),
+  Principal: principals.optional(),
+  Action: texts.optional(),
+  NotAction: texts.optional(),
+  Resource: texts.optional(),
+  NotResource: texts.optional(),
+  Condition: z.record(z.string(), z.record(z.string(), values)).optional(),
+});
+const document = z.strictObject({
+  Version: z.enum(['2012-10-17', '2008-10-17']).optional(),
+  Id: z.string().optional(),
+  Statement: z.preprocess((value) => (Array.isArray(value) ? value : [value]), z.array(statement).min(1)),
+});
+
+/**
+ * Reads the JSON text of a policy.
+ * @param kind Statements of a `key` policy name principals; those of an `identity` policy belong to one and name none.
+ * @throws {KmsFault} MalformedPolicyDocumentException that says what is wrong
+ */
+export function parsePolicy(text: string, kind: 'key' | 'identity'): PolicyDocument {
+  const result = document.safeParse(parseJson(text));
+  if (!result.success) {
+    throw malformed(result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
+  }
+  return result.data.Statement.map((one, index) => readStatement(one, `Statement.${index}`, kind));
+}
+
+function parseJson(text: string): unknown {
+  // A schema of records lets such a member fall away, and a condition with it.
+  if (text.includes('"__proto__"')) throw malformed('it has a member named __proto__');
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw malformed('it is not JSON');
+  }
+}
+
+function readStatement(one: z.infer<typeof statement>, at: string, kind: 'key' | 'identity'): PolicyStatement {
+  if ((one.Principal !== undefined) !== (kind === 'key')) {
+    throw malformed(`${at}: ${kind === 'key' ? 'a key policy needs a Principal' : 'an identity policy has no Principal'}`);
+  }
+  const principals = one.Principal?.map((name) => {
+    if (name === '*') return name;
+    const arn = name === ACCOUNT ? `arn:aws:iam::${ACCOUNT}:root` : name;
+    if (!isPrincipal(arn)) throw malformed(`${at}.Principal: ${JSON.stringify(name)} is no principal`);
+    return arn;
+  });
+  const conditions = Object.entries(one.Condition ?? {}).flatMap(([operator, keys]) =>
+    Object.entries(keys).map(([key, wanted]) => readCondition(operator, key, wanted, `${at}.Condition`)),
+  );
+  return {
+    effect: one.Effect,
+    principals,
+    actions: patternsOf(one.Action, one.NotAction, `${at}: Action`),
+    resources: patternsOf(one.Resource, one.NotResource, `${at}: Resource`),
+    conditions,
+  };
+}
+
+function patternsOf(are: string[] | undefined, areNot: string[] | undefined, what: string): Patterns {
+  if ((are === undefined) === (areNot === undefined)) throw malformed(`${what} or its opposite is needed, and not both`);
+  const patterns = are ?? areNot!;
+  const variable = patterns.find((pattern) => pattern.includes('${'));
+  if (variable !== undefined) throw malformed(`${what}: policy variables are not supported: ${variable}`);
+  return { not: are === undefined, patterns };
+}
+
+const malformed = (problem: string): KmsFault =>
+  new KmsFault('MalformedPolicyDocumentException', `The policy document is malformed: ${problem}`);

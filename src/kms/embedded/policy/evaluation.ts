@@ -1,0 +1,52 @@
+/** What one policy document says about one request. (IAM User Guide, "Policy evaluation logic".) */
+import { ACCOUNT_ROOT, accountOf, identitiesOf } from '../caller.js';
+import type { ConditionValues } from './conditions.js';
+import type { Patterns, PolicyDocument, PolicyStatement } from './document.js';
+import { matches } from './patterns.js';
+
+export interface PolicyRequest {
+  /** IAM or STS ARN, or the name of a service. */
+  readonly principal: string;
+  /** `kms:Decrypt`. */
+  readonly action: string;
+  /** Key ARN, alias ARN or `*`. */
+  readonly resourceArn: string;
+  readonly conditions: ConditionValues;
+}
+
+export interface PolicyOutcome {
+  readonly decision: 'allow' | 'deny' | 'none';
+  /** Of a key policy: whether it allows the request to the account, so that an identity policy of the account may give it to the caller. */
+  readonly delegated: boolean;
+}
+
+/** A deny is stronger than any number of allows. */
+export function evaluatePolicy(document: PolicyDocument, request: PolicyRequest): PolicyOutcome {
+  const applying = document.filter((statement) => appliesTo(statement, request));
+  const denied = applying.some((statement) => statement.effect === 'Deny' && speaksOf(statement, request.principal));
+  const allows = applying.filter(({ effect }) => effect === 'Allow');
+  const allowed = allows.some(
+    ({ principals }) => principals === undefined || principals.some((name) => isAllowedTo(name, request.principal)),
+  );
+  const ofAccount = accountOf(request.principal) === accountOf(ACCOUNT_ROOT);
+  const delegated = ofAccount && allows.some(({ principals }) => principals?.includes(ACCOUNT_ROOT) ?? false);
+  return { decision: denied ? 'deny' : allowed ? 'allow' : 'none', delegated };
+}
+
+function appliesTo(
+  { actions, resources, conditions }: PolicyStatement,
+  { action, resourceArn, conditions: given }: PolicyRequest,
+): boolean {
+  const folded = { ...actions, patterns: actions.patterns.map((pattern) => pattern.toLowerCase()) };
+  return among(folded, action.toLowerCase()) && among(resources, resourceArn) && conditions.every((condition) => condition(given));
+}
+
+const among = ({ not, patterns }: Patterns, text: string): boolean => patterns.some((pattern) => matches(pattern, text)) !== not;
+
+/** Naming the account denies everybody in it, and allows nobody but root: the others need an identity policy besides. */
+const speaksOf = ({ principals }: PolicyStatement, principal: string): boolean =>
+  principals === undefined ||
+  principals.some((name) => isAllowedTo(name, principal) || (name === ACCOUNT_ROOT && accountOf(principal) === accountOf(ACCOUNT_ROOT)));
+
+/** `*` is everybody, services too: kms:CallerAccount and aws:PrincipalIsAWSService tell them apart. */
+const isAllowedTo = (name: string, principal: string): boolean => name === '*' || identitiesOf(principal).includes(name);

@@ -66,6 +66,8 @@ export const KMS_ROTATIONS_ON_DEMAND_MAX = 25;
 export const KMS_TAGS_MAX = 50;
 /** A request of the KMS server: a key policy, all of it escaped, and room to spare. */
 export const KMS_REQUEST_BYTES_MAX = 256 * 1024;
+/** AWS: how far the clock of whoever signs a request may be from ours. */
+export const KMS_CLOCK_SKEW_MS = 5 * 60 * 1000;
 /** Connections to the KMS server at once: a machine's own tools, not the internet. */
 export const KMS_SERVER_CONNECTIONS_MAX = 256;
 /** Address space for the embedded KMS's store, some hundred thousand keys or grants; the file grows as they come. */

@@ -4,7 +4,18 @@ import { describe, test } from 'node:test';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
 const COMMANDS = ['encrypt', 'decrypt', 'create', 'info', 'verify', 'densify', 'read', 'write', 'kernels', 'bench'];
-const KMS_COMMANDS = ['serve', 'create-key', 'list-keys', 'create-alias', 'list-aliases'];
+const KMS_COMMANDS = [
+  'serve',
+  'create-key',
+  'list-keys',
+  'create-alias',
+  'list-aliases',
+  'create-principal',
+  'list-principals',
+  'delete-principal',
+  'create-access-key',
+  'delete-access-key',
+];
 
 /** The commands that a help text lists. */
 const listed = (help: string): string[] =>
@@ -52,11 +63,13 @@ describe('help', () => {
     test(`the example of ${command.join(' ')} works`, (t) => {
       const { ok, shell } = withFiles(lab(t));
       if (!['encrypt', 'kernels', 'bench', 'kms'].includes(command[0]!)) ok(['encrypt', 'disk.raw', 'disk.vol']);
+      ok(['kms', 'create-principal', 'user/anna']);
+      const { accessKeyId } = JSON.parse(ok(['kms', 'create-access-key', 'user/anna', '--json']).text);
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
         assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
         // The image of this test is smaller than the reader's.
-        const outcome = shell(example.replace('--size 10G', '--size 4M'));
+        const outcome = shell(example.replace('--size 10G', '--size 4M').replace('$AWS_ACCESS_KEY_ID', accessKeyId));
         assert.equal(outcome.status, 0, `${example}\n${outcome.stderr}`);
       }
     });
@@ -64,12 +77,12 @@ describe('help', () => {
 
   test('the example of kms serve works, on a port that is free', async (t) => {
     const { ok, start } = lab(t);
-    const [example = '', client = ''] = examplesIn(ok(['kms', 'serve', '--help']).text);
+    const [, example = '', client = ''] = examplesIn(ok(['kms', 'serve', '--help']).text);
     const address = '127.0.0.1:4599';
     assert.ok(example.endsWith(` --listen ${address}`) && client.startsWith('aws kms ') && client.includes(`http://${address} `));
     const server = start(example.replace(address, '127.0.0.1:0').split(' ').slice(1));
     const end = ended(server);
-    assert.match(await firstLine(server, 'stdout'), /at http:\/\/127\.0\.0\.1:[1-9][0-9]*: whoever can connect can use every key/);
+    assert.match(await firstLine(server, 'stdout'), /at http:\/\/127\.0\.0\.1:[1-9][0-9]*; Ctrl-C ends it/);
     server.kill('SIGINT');
     assert.equal((await end).status, 0);
   });

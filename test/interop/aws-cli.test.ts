@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { encryptImage } from '../../src/index.js';
+import { signAs } from '../kms/harness.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { runTool, skipWithout, tryTool } from './tools.js';
 
@@ -20,6 +21,7 @@ describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'crypts
     await encryptImage(box.path('disk.raw'), volume, { kms: box.kms, encryptionContext: { user: 'alice, with = and ,' } });
     const token = JSON.parse(runTool('cryptsetup', ['token', 'export', '--token-id', '0', volume]));
 
+    const key = await signAs(t, box.path('home'));
     const env = { ...process.env, VOLSEAL_HOME: box.path('home') };
     const server = spawn(process.execPath, [MAIN, 'kms', 'serve', '--listen', '127.0.0.1:0', '--json'], {
       env,
@@ -42,8 +44,8 @@ describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'crypts
         `fileb://${box.path('blob')}`,
       ];
       const credentials = {
-        AWS_ACCESS_KEY_ID: 'any',
-        AWS_SECRET_ACCESS_KEY: 'any',
+        AWS_ACCESS_KEY_ID: key.accessKeyId,
+        AWS_SECRET_ACCESS_KEY: key.secretAccessKey,
         AWS_DEFAULT_REGION: 'us-east-1',
         AWS_CONFIG_FILE: '/dev/null',
       };
@@ -53,9 +55,9 @@ describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'crypts
     };
     const { status, stdout, stderr } = aws(token['aws-kms-encryption-context']);
     assert.equal(status, 0, stderr);
-    const key = Buffer.from(stdout.trim(), 'base64');
-    assert.ok(key.equals(await dataKeyOf(volume, box.kms)));
-    writeFileSync(box.path('vk'), key);
+    const dataKey = Buffer.from(stdout.trim(), 'base64');
+    assert.ok(dataKey.equals(await dataKeyOf(volume, box.kms)));
+    writeFileSync(box.path('vk'), dataKey);
     runTool('cryptsetup', ['open', '--test-passphrase', '--volume-key-file', box.path('vk'), '--key-size', '512', volume]);
 
     const refused = aws({ ...token['aws-kms-encryption-context'], user: 'mallory' });

@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url';
 import { createVolume } from '../../src/index.js';
 import { serveKms } from '../../src/kms/embedded/http.js';
 import { selfSigned } from '../kms/fake-server.js';
+import { signAs } from '../kms/harness.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
 import { requireTool, skipWithout } from './tools.js';
@@ -91,6 +92,7 @@ describe('a process with an attached volume', () => {
     const box = sandbox(t);
     const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
     t.after(() => server.close());
+    await signAs(t, box.path('home'));
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
     const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
     const { certPath, ...certificate } = selfSigned(box.folder);
@@ -110,6 +112,7 @@ describe('a process with an attached volume', () => {
     const box = sandbox(t);
     const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0, allowRemote: false });
     t.after(() => server.close());
+    await signAs(t, box.path('home'));
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: server.url });
     const keys = [await dataKeyOf(box.path('a.vol'), server.url)];
     await checkCustody(await startAttached(t, box.path('a.vol'), server.url), keys, false);

@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { serveKms } from '../../src/kms/embedded/http.js';
-import { temporaryHome } from './harness.js';
+import { signAs, temporaryHome } from './harness.js';
 
 interface Run {
   readonly status: number;
@@ -18,11 +18,12 @@ async function commandLine(t: TestContext): Promise<(...parameters: string[]) =>
   const home = temporaryHome(t);
   const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
   t.after(() => server.close());
+  const key = await signAs(t, home);
   const env = {
     PATH: process.env.PATH,
     HOME: home,
-    AWS_ACCESS_KEY_ID: 'a',
-    AWS_SECRET_ACCESS_KEY: 'b',
+    AWS_ACCESS_KEY_ID: key.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: key.secretAccessKey,
     AWS_DEFAULT_REGION: 'eu-west-1',
     AWS_MAX_ATTEMPTS: '1',
   };

@@ -9,7 +9,7 @@ import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import type { KmsEndpoint } from '../../src/kms/endpoint.js';
 import { native } from '../../src/native.js';
 import { type Answerer, sendJson, serveFake } from './fake-server.js';
-import { ask, spent, temporaryHome, withoutLeak } from './harness.js';
+import { ask, signAs, spent, temporaryHome, withoutLeak } from './harness.js';
 
 const ARN = `arn:aws:kms:eu-west-1:111122223333:key/00000000-0000-4000-8000-000000000000`;
 const context = { 'aws:ebs:id': 'vol-1' };
@@ -35,6 +35,7 @@ for (const kind of ['embedded', 'url'] as const) {
       const home = temporaryHome(t);
       if (kind === 'embedded') return { kms: opened(t, { kind, home }), home };
       const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
+      await signAs(t, home);
       const kms = openKms({ kind, url: server.url });
       t.after(async () => {
         kms.close();

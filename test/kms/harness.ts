@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { administerKms } from '../../src/kms/embedded/administration.js';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import { takeRequest, type WireReply } from '../../src/kms/wire.js';
 import { type KeyHandle, native } from '../../src/native.js';
@@ -78,4 +79,22 @@ export async function withoutLeak(work: () => unknown): Promise<void> {
   const before = native.vaultInfo().liveKeys;
   await work();
   assert.equal(native.vaultInfo().liveKeys, before, 'a key was left in the vault');
+}
+
+/** Makes an access key in the embedded KMS of `home` and lets this process sign with it until the test ends. */
+export async function signAs(t: Pick<TestContext, 'after'>, home: string, name = 'root') {
+  const kms = administerKms(home);
+  if (name !== 'root') kms.putPrincipal(name, []);
+  const key = kms.createAccessKey(name);
+  await kms.close();
+  const wanted = { AWS_ACCESS_KEY_ID: key.accessKeyId, AWS_SECRET_ACCESS_KEY: key.secretAccessKey };
+  for (const [variable, value] of Object.entries(wanted)) {
+    const before = process.env[variable];
+    process.env[variable] = value;
+    t.after(() => {
+      if (before === undefined) delete process.env[variable];
+      else process.env[variable] = before;
+    });
+  }
+  return { accessKeyId: key.accessKeyId, secretAccessKey: key.secretAccessKey };
 }

@@ -4,32 +4,63 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
 import { DecryptCommand, EncryptCommand, GenerateDataKeyCommand, KMSClient } from '@aws-sdk/client-kms';
+import { HttpRequest } from '@smithy/core/protocols';
+import { Hash } from '@smithy/core/serde';
+import { SignatureV4 } from '@smithy/signature-v4';
 import { VolsealError } from '../../src/errors.js';
+import { administerKms } from '../../src/kms/embedded/administration.js';
 import { type KmsServer, serveKms } from '../../src/kms/embedded/http.js';
-import { temporaryHome, withoutLeak } from './harness.js';
+import { signAs, temporaryHome, withoutLeak } from './harness.js';
 
-async function served(t: TestContext): Promise<KmsServer> {
-  const server = await serveKms({ home: temporaryHome(t), host: '127.0.0.1', port: 0 });
-  t.after(() => server.close());
-  return server;
+interface Served extends KmsServer {
+  readonly home: string;
+  /** Of root. */
+  readonly credentials: { accessKeyId: string; secretAccessKey: string };
 }
 
-const SIGNED = {
-  'content-type': 'application/x-amz-json-1.1',
-  'x-amz-target': 'TrentService.ListKeys',
-  authorization: `AWS4-HMAC-SHA256 Credential=AK/20260101/us-east-1/kms/aws4_request, SignedHeaders=host, Signature=${'0'.repeat(64)}`,
-};
+async function served(t: TestContext): Promise<Served> {
+  const home = temporaryHome(t);
+  const credentials = await signAs(t, home);
+  const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
+  t.after(() => server.close());
+  return { ...server, home, credentials };
+}
 
-async function send(
-  url: string,
-  changes: { method?: string; path?: string; headers?: Record<string, string | undefined>; body?: string | Buffer } = {},
-) {
-  const { hostname, port } = new URL(url);
+interface Changes {
+  method?: string;
+  path?: string;
+  /** Of the request that is signed; undefined takes one away. */
+  headers?: Record<string, string | undefined>;
+  body?: string | Buffer;
+  /** What happens to the headers after they are signed. */
+  forged?: Record<string, string | undefined>;
+  signedAt?: Date;
+  credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string };
+}
+
+const present = (headers: Record<string, string | undefined>): Record<string, string> =>
+  Object.fromEntries(Object.entries(headers).filter((pair): pair is [string, string] => pair[1] !== undefined));
+
+/** Sends a request that is signed as a client's would be, with `changes`. */
+async function send({ url, credentials }: Pick<Served, 'url' | 'credentials'>, changes: Changes = {}) {
+  const { hostname, port, host } = new URL(url);
   const { method = 'POST', path = '/', body = '{}' } = changes;
-  const headers = Object.fromEntries(
-    Object.entries({ ...SIGNED, ...changes.headers }).filter((pair): pair is [string, string] => pair[1] !== undefined),
-  );
-  const request = httpRequest({ hostname, port, method, path, headers, agent: false });
+  const unsigned = present({
+    host,
+    'content-type': 'application/x-amz-json-1.1',
+    'x-amz-target': 'TrentService.ListKeys',
+    ...changes.headers,
+  });
+  const signer = new SignatureV4({
+    credentials: changes.credentials ?? credentials,
+    region: 'eu-west-1',
+    service: 'kms',
+    sha256: Hash.bind(null, 'sha256'),
+  });
+  const { headers } = await signer.sign(new HttpRequest({ method, path, headers: unsigned, body }), {
+    signingDate: changes.signedAt ?? new Date(),
+  });
+  const request = httpRequest({ hostname, port, method, path, headers: present({ ...headers, ...changes.forged }), agent: false });
   request.end(body);
   const [response] = await once(request, 'response');
   let text = '';
@@ -39,8 +70,8 @@ async function send(
 
 describe('the HTTP front', () => {
   test("serves the AWS SDK's own client, key material included", async (t) => {
-    const { url } = await served(t);
-    const client = new KMSClient({ endpoint: url, region: 'eu-west-1', credentials: { accessKeyId: 'a', secretAccessKey: 'b' } });
+    const { url, credentials } = await served(t);
+    const client = new KMSClient({ endpoint: url, region: 'eu-west-1', credentials });
     t.after(() => client.destroy());
     await withoutLeak(async () => {
       const EncryptionContext = { 'aws:ebs:id': 'vol-1' };
@@ -65,12 +96,12 @@ describe('the HTTP front', () => {
   });
 
   test('answers what is signed in form, and nothing else', async (t) => {
-    const { url } = await served(t);
-    const good = await send(url);
+    const server = await served(t);
+    const good = await send(server);
     assert.deepEqual([good.status, good.body.Keys], [200, []]);
     assert.equal(good.headers['content-type'], 'application/x-amz-json-1.1');
     assert.match(String(good.headers['x-amzn-requestid']), /^[0-9a-f-]{36}$/);
-    const cases: [Parameters<typeof send>[1], number, string][] = [
+    const cases: [Changes, number, string][] = [
       [{ method: 'GET', body: '' }, 404, 'UnknownOperationException'],
       [{ path: '/keys' }, 404, 'UnknownOperationException'],
       [{ headers: { host: 'kms.example:80' } }, 403, 'AccessDeniedException'],
@@ -79,9 +110,6 @@ describe('the HTTP front', () => {
       [{ headers: { 'x-amz-target': undefined } }, 400, 'UnknownOperationException'],
       [{ headers: { 'x-amz-target': 'DynamoDB.ListKeys' } }, 400, 'UnknownOperationException'],
       [{ headers: { 'x-amz-target': 'TrentService.Nonsense' } }, 400, 'UnknownOperationException'],
-      [{ headers: { authorization: undefined } }, 400, 'MissingAuthenticationTokenException'],
-      [{ headers: { authorization: 'Basic YTpi' } }, 400, 'IncompleteSignatureException'],
-      [{ headers: { authorization: SIGNED.authorization.replace('/kms/', '/s3/') } }, 400, 'IncompleteSignatureException'],
       [{ body: '{' }, 400, 'SerializationException'],
       [{ body: Buffer.alloc(256 * 1024 + 1, ' ') }, 413, 'RequestEntityTooLargeException'],
       [
@@ -91,25 +119,95 @@ describe('the HTTP front', () => {
       ],
     ];
     for (const [changes, status, name] of cases) {
-      const { status: got, body } = await send(url, changes);
-      assert.deepEqual([got, body.__type], [status, name], JSON.stringify(changes?.headers ?? name));
+      const { status: got, body } = await send(server, changes);
+      assert.deepEqual([got, body.__type], [status, name], JSON.stringify(changes.headers ?? name));
     }
     for (const host of ['localhost', 'localhost:1', '127.0.0.1', '[::1]:80'])
-      assert.equal((await send(url, { headers: { host } })).status, 200, host);
+      assert.equal((await send(server, { headers: { host } })).status, 200, host);
+  });
+
+  test('knows who signed, and refuses what nobody signed', async (t) => {
+    const server = await served(t);
+    const { accessKeyId } = server.credentials;
+    const authorization = (change: (text: string) => string) => async () => {
+      const kept: { authorization?: string } = {};
+      const signer = new SignatureV4({
+        credentials: server.credentials,
+        region: 'eu-west-1',
+        service: 'kms',
+        sha256: Hash.bind(null, 'sha256'),
+      });
+      const headers = {
+        host: new URL(server.url).host,
+        'content-type': 'application/x-amz-json-1.1',
+        'x-amz-target': 'TrentService.ListKeys',
+      };
+      const { headers: signed } = await signer.sign(new HttpRequest({ method: 'POST', path: '/', headers, body: '{}' }));
+      kept.authorization = change(signed.authorization!);
+      return kept;
+    };
+    const cases: [string, Changes, string][] = [
+      ['no signature', { forged: { authorization: undefined } }, 'MissingAuthenticationTokenException'],
+      ['another scheme', { forged: { authorization: 'Basic YTpi' } }, 'IncompleteSignatureException'],
+      ['another service', { forged: await authorization((text) => text.replace('/kms/', '/s3/'))() }, 'IncompleteSignatureException'],
+      [
+        'no target among what is signed',
+        { forged: await authorization((text) => text.replace(';x-amz-target', ''))() },
+        'IncompleteSignatureException',
+      ],
+      [
+        'an access key of nobody',
+        { credentials: { accessKeyId: 'VSIAAAAAAAAAAAAAAAAA', secretAccessKey: 'x' } },
+        'UnrecognizedClientException',
+      ],
+      ['another secret', { credentials: { accessKeyId, secretAccessKey: 'x' } }, 'InvalidSignatureException'],
+      ['a session token', { credentials: { ...server.credentials, sessionToken: 'x' } }, 'UnrecognizedClientException'],
+      ['another operation', { forged: { 'x-amz-target': 'TrentService.CreateKey' } }, 'InvalidSignatureException'],
+      [
+        'another hash of the body',
+        { forged: { 'x-amz-content-sha256': '0'.repeat(64) }, headers: { 'x-amz-content-sha256': '0'.repeat(64) } },
+        'InvalidSignatureException',
+      ],
+      ['a date that is none', { forged: { 'x-amz-date': 'today' } }, 'IncompleteSignatureException'],
+      ['six minutes ago', { signedAt: new Date(Date.now() - 6 * 60_000) }, 'InvalidSignatureException'],
+      ['in six minutes', { signedAt: new Date(Date.now() + 6 * 60_000) }, 'InvalidSignatureException'],
+    ];
+    for (const [what, changes, name] of cases) {
+      const { status, body } = await send(server, changes);
+      assert.deepEqual([status, body.__type], [400, name], what);
+    }
+    assert.equal((await send(server, { signedAt: new Date(Date.now() - 4 * 60_000) })).status, 200);
+    const anna = await signAs(t, server.home, 'user/anna');
+    const denied = await send(server, { credentials: anna });
+    assert.match(denied.body.message, /^User: arn:aws:iam::000000000000:user\/anna is not authorized to perform: kms:ListKeys/);
+    const kms = administerKms(server.home);
+    const policy = {
+      Statement: { Effect: 'Allow', Action: 'kms:List*', Resource: '*', Condition: { IpAddress: { 'aws:SourceIp': '127.0.0.1' } } },
+    };
+    kms.putPrincipal('user/anna', [JSON.stringify(policy)]);
+    assert.equal((await send(server, { credentials: anna })).status, 200);
+    kms.removeAccessKey(anna.accessKeyId);
+    assert.equal((await send(server, { credentials: anna })).body.__type, 'UnrecognizedClientException');
+    kms.removePrincipal('user/anna');
+    assert.throws(() => kms.removePrincipal('user/anna'), { code: 'ERR_ARGUMENT' });
+    assert.throws(() => kms.createAccessKey('user/anna'), { code: 'ERR_ARGUMENT' });
+    assert.throws(() => kms.putPrincipal('user/anna', ['{']), { code: 'ERR_ARGUMENT' });
+    assert.throws(() => kms.putPrincipal('anna', []), { code: 'ERR_ARGUMENT' });
+    await kms.close();
   });
 
   test('goes on after clients that leave in the middle', async (t) => {
-    const { url } = await served(t);
+    const server = await served(t);
     await withoutLeak(async () => {
       for (const text of ['POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{', 'garbage\r\n\r\n', '']) {
-        const socket = connect(Number(new URL(url).port), '127.0.0.1');
+        const socket = connect(Number(new URL(server.url).port), '127.0.0.1');
         socket.on('error', () => {});
         await once(socket, 'connect');
         socket.write(text);
         setTimeout(() => socket.destroy(), 5);
         await once(socket, 'close');
       }
-      assert.equal((await send(url)).status, 200);
+      assert.equal((await send(server)).status, 200);
     });
   });
 
@@ -140,11 +238,14 @@ describe('the HTTP front', () => {
   });
 
   test('closing ends it and its store', async (t) => {
+    const home = temporaryHome(t);
+    const credentials = await signAs(t, home);
     await withoutLeak(async () => {
-      const server = await serveKms({ home: temporaryHome(t), host: 'localhost', port: 0 });
-      assert.equal((await send(server.url)).status, 200);
+      const server = await serveKms({ home, host: 'localhost', port: 0 });
+      const { url } = server;
+      assert.equal((await send({ url, credentials })).status, 200);
       await server.close();
-      await assert.rejects(send(server.url), { code: 'ECONNREFUSED' });
+      await assert.rejects(send({ url, credentials }), { code: 'ECONNREFUSED' });
     });
   });
 });

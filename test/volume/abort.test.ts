@@ -12,6 +12,7 @@ import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
 import { native } from '../../src/native.js';
 import { poolIsRunning } from '../../src/workers/pool.js';
 import { serveFake } from '../kms/fake-server.js';
+import { signAs } from '../kms/harness.js';
 import { sandbox } from './sandbox.js';
 
 interface Stalled {
@@ -141,6 +142,7 @@ test('at any moment of an attach: a volume or none, and no key too many', async 
   const box = sandbox(t);
   const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
   t.after(() => server.close());
+  await signAs(t, box.path('home'));
   for (const name of ['a.vol', 'b.vol']) await createVolume(box.path(name), { sizeBytes: 4096, kms: server.url });
   // Holds the pool, so that only the first round waits for its threads.
   await using holder = await attach(box.path('a.vol'), { kms: server.url });

@@ -13,11 +13,12 @@ interface ServeFlags {
 /** The command; `session` is what it runs with. It ends with status 0 at Ctrl-C or SIGTERM. */
 export function serveCommand({ output, signal }: Session): Command {
   const command = new Command('serve')
-    .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C; callers are not authenticated')
+    .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C, to whoever has an access key of it')
     .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', listenArgument)
-    .option('--allow-remote', 'listen on other than loopback: whoever can connect can then use every key');
+    .option('--allow-remote', 'listen on other than loopback: plain HTTP, so whoever can read the network can read data keys');
   withJson(command);
   withExamples(command, [
+    'eval "$(volseal kms create-access-key root)"',
     'volseal kms serve --listen 127.0.0.1:4599',
     'aws kms list-keys --endpoint-url http://127.0.0.1:4599 --region us-east-1',
   ]);
@@ -26,7 +27,10 @@ export function serveCommand({ output, signal }: Session): Command {
     const home = resolve(embeddedHome() ?? defaultHome());
     const server = await serveKms({ home, ...listen, allowRemote });
     const { url } = server;
-    output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}: whoever can connect can use every key; Ctrl-C ends it`]);
+    if (!server.hasAccessKeys) {
+      output.note('nobody has an access key yet, so nobody will be answered: volseal kms create-access-key root makes one');
+    }
+    output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}; Ctrl-C ends it`]);
     try {
       await output.settled();
       if (!signal.aborted) await once(signal, 'abort');

@@ -1,16 +1,18 @@
-/** `volseal kms`: keys and aliases of a KMS, and the embedded one as a server. */
+/** `volseal kms`: keys and aliases of a KMS; the embedded one as a server, and its principals. */
 import { Command } from 'commander';
 import type { Kms } from '../../kms/client.js';
 import { type KmsFlags, kmsChoice, type Session, withJson, withKms } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
+import { principalCommands } from './kms-principals.js';
 import { serveCommand } from './kms-serve.js';
 
 /** The command with its subcommands; `session` is what they run with. */
 export function kmsCommand(session: Session): Command {
-  const command = new Command('kms').description('keys and aliases of a KMS, and the embedded KMS as a server');
+  const command = new Command('kms').description('keys and aliases of a KMS; the embedded KMS as a server, and who may ask it');
   for (const make of [serveCommand, createKeyCommand, listKeysCommand, createAliasCommand, listAliasesCommand]) {
     command.addCommand(make(session));
   }
+  for (const subcommand of principalCommands(session)) command.addCommand(subcommand);
   return withExamples(command, ['volseal kms list-keys']);
 }
 

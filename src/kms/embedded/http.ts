@@ -1,10 +1,10 @@
 /**
  * The HTTP front of the embedded KMS: `aws kms --endpoint-url` and any AWS SDK talk to it.
  *
- * **It does not authenticate its callers.** A request must be signed in form (SigV4), but the signature is not checked: whoever
- * can connect can use every key. So it listens on loopback unless told otherwise, and it answers nothing a web page could send:
- * the content type and the Authorization header force a browser to ask first, and a Host that is a name other than localhost is
- * refused (DNS rebinding). It speaks plain HTTP: data keys are readable on the way.
+ * Every request must be signed (SigV4) with an access key of a principal that the store knows, and may do what policies and grants
+ * allow that principal. It still speaks plain HTTP: data keys are readable on the way, so it listens on loopback unless told otherwise.
+ * And it answers nothing a web page could send: the content type and the Authorization header force a browser to ask first, and a Host
+ * that is a name other than localhost is refused (DNS rebinding).
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIP } from 'node:net';
@@ -14,6 +14,7 @@ import { KMS_REQUEST_BYTES_MAX, KMS_REQUEST_TIMEOUT_MS, KMS_SERVER_CONNECTIONS_M
 import { native } from '../../native.js';
 import { watchSocket, wipeChunks, wipeSocket } from '../socket-wipe.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, takeRequest, type WireReply, type WireRequest } from '../wire.js';
+import type { Caller } from './caller.js';
 import { KmsFault, serialization } from './faults.js';
 import { EmbeddedKms } from './service.js';
 
@@ -24,13 +25,15 @@ export interface ServeOptions {
   readonly host: string;
   /** 0: one that is free. */
   readonly port: number;
-  /** Lets `host` be other than loopback: everybody who can reach it can use every key. */
+  /** Lets `host` be other than loopback: whoever can read the network can read data keys. */
   readonly allowRemote?: boolean;
 }
 
 export interface KmsServer {
   /** `http://HOST:PORT`, with the port that it really has. */
   readonly url: string;
+  /** Whether anybody has an access key: without one nobody can sign a request. */
+  readonly hasAccessKeys: boolean;
   /** Takes no more requests, lets those under way finish, closes the store. */
   close(): Promise<void>;
 }
@@ -46,7 +49,7 @@ export async function serveKms({ home, host, port, allowRemote = false }: ServeO
   if (!allowRemote && !isLoopback(host)) {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `${host} is not loopback, and the KMS server does not authenticate callers; listen on 127.0.0.1, or allow remote callers explicitly`,
+      `${host} is not loopback, and the KMS server speaks plain HTTP, in which data keys can be read on the way; listen on 127.0.0.1, or allow remote callers explicitly`,
     );
   }
   const kms = EmbeddedKms.open(home);
@@ -66,6 +69,7 @@ export async function serveKms({ home, host, port, allowRemote = false }: ServeO
   const { address, family, port: actualPort } = server.address() as AddressInfo;
   return {
     url: `http://${family === 'IPv6' ? `[${address}]` : address}:${actualPort}`,
+    hasAccessKeys: kms.hasAccessKeys(),
     async close() {
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
@@ -104,7 +108,8 @@ async function answer(kms: EmbeddedKms, request: IncomingMessage, response: Serv
 
 async function replyTo(kms: EmbeddedKms, request: IncomingMessage): Promise<WireReply> {
   try {
-    return kms.handle(await readRequest(request));
+    const { wire, caller } = await readRequest(kms, request);
+    return kms.handle(wire, caller);
   } catch (error) {
     const fault =
       error instanceof KmsFault ? error : new KmsFault('KMSInternalException', 'The embedded KMS failed; see its own messages.', 500);
@@ -124,8 +129,8 @@ function revealPlaintext({ body, plaintext }: WireReply): void {
   }
 }
 
-/** @throws {KmsFault} for what is not a request of KMS at all */
-async function readRequest(request: IncomingMessage): Promise<WireRequest> {
+/** @throws {KmsFault} for what is not a request of KMS at all, or not signed by a principal that is known */
+async function readRequest(kms: EmbeddedKms, request: IncomingMessage): Promise<{ wire: WireRequest; caller: Caller }> {
   checkEnvelope(request);
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(request.headers)) headers[name] = String(value);
@@ -139,7 +144,17 @@ async function readRequest(request: IncomingMessage): Promise<WireRequest> {
       if (byteCount > KMS_REQUEST_BYTES_MAX)
         throw new KmsFault('RequestEntityTooLargeException', `A request has at most ${KMS_REQUEST_BYTES_MAX} bytes.`, 413);
     }
-    return takeRequest(headers['x-amz-target'] ?? '', headers, chunks);
+    // One piece, because its hash is signed as a whole; what it was copied from is zeroed below, and so is the piece.
+    const body = Buffer.concat(chunks);
+    chunks.push(body);
+    const { remoteAddress: sourceIp } = request.socket;
+    const identity = await kms.authenticate({ headers, body });
+    const caller = {
+      ...identity,
+      ...(sourceIp === undefined ? {} : { sourceIp: sourceIp.replace(/^::ffff:/, '') }),
+      ...(headers['user-agent'] === undefined ? {} : { userAgent: headers['user-agent'] }),
+    };
+    return { wire: takeRequest(headers['x-amz-target'] ?? '', headers, [body]), caller };
   } catch (error) {
     if (error instanceof VolsealError && error.code === 'ERR_ARGUMENT') throw serialization(`Plaintext: ${error.message}`);
     throw error;
@@ -147,8 +162,6 @@ async function readRequest(request: IncomingMessage): Promise<WireRequest> {
     wipeChunks(chunks);
   }
 }
-
-const SIGV4 = /^AWS4-HMAC-SHA256 Credential=[^\s,]+\/\d{8}\/[^\s,/]+\/kms\/aws4_request, ?SignedHeaders=[^\s,]+, ?Signature=[0-9a-f]{64}$/;
 
 function checkEnvelope({ method, url, headers }: IncomingMessage): void {
   if (method !== 'POST' || url !== '/') throw new KmsFault('UnknownOperationException', 'KMS is asked with POST at /.', 404);
@@ -158,10 +171,6 @@ function checkEnvelope({ method, url, headers }: IncomingMessage): void {
   if (headers['content-type'] !== KMS_CONTENT_TYPE) throw serialization(`The content type must be ${KMS_CONTENT_TYPE}.`);
   if (!String(headers['x-amz-target'] ?? '').startsWith(KMS_TARGET_PREFIX)) {
     throw new KmsFault('UnknownOperationException', `The header X-Amz-Target must begin with ${KMS_TARGET_PREFIX}`);
-  }
-  if (headers.authorization === undefined) throw new KmsFault('MissingAuthenticationTokenException', 'Missing Authentication Token');
-  if (!SIGV4.test(headers.authorization)) {
-    throw new KmsFault('IncompleteSignatureException', 'The Authorization header is not one of AWS Signature Version 4 for kms.');
   }
 }
 

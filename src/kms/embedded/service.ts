@@ -11,6 +11,8 @@ import { ACCOUNT_ROOT, type Caller } from './caller.js';
 import { KmsFault } from './faults.js';
 import type { OperationReply } from './operation.js';
 import { operationNamed } from './operations.js';
+import { secretOf } from './principals.js';
+import { accessKeyIdOf, checkSignature, type SignedRequest } from './signature.js';
 import { type KmsStore, openStore } from './store.js';
 
 export class EmbeddedKms {
@@ -31,6 +33,28 @@ export class EmbeddedKms {
   }
 
   /**
+   * The caller who signed a request that came over HTTP.
+   * @throws {KmsFault} MissingAuthenticationTokenException, IncompleteSignatureException, InvalidSignatureException,
+   * UnrecognizedClientException
+   */
+  async authenticate(request: SignedRequest): Promise<Caller> {
+    const store = this.#opened();
+    store.refresh();
+    const key = store.accessKey(accessKeyIdOf(request));
+    // A session token would be one of AWS STS, which is not here.
+    if (key === undefined || request.headers['x-amz-security-token'] !== undefined) {
+      throw new KmsFault('UnrecognizedClientException', 'The security token included in the request is invalid.');
+    }
+    await checkSignature(request, secretOf(store, key));
+    return { principalArn: key.principalArn, accessKeyId: key.accessKeyId };
+  }
+
+  /** Whether anybody has an access key, and so could sign a request. */
+  hasAccessKeys(): boolean {
+    return this.#opened().accessKeys().length > 0;
+  }
+
+  /**
    * Answers one request of `caller`, who is believed; what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
    * reply is the caller's to wipe. Refusals are replies, with AWS's error in the body.
    * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
@@ -47,11 +71,16 @@ export class EmbeddedKms {
   }
 
   #run({ target, body, plaintext }: WireRequest, caller: Caller): OperationReply {
-    if (this.#store === undefined) throw new VolsealError('ERR_ARGUMENT', 'the embedded KMS was closed');
+    const store = this.#opened();
     const name = target.startsWith(KMS_TARGET_PREFIX) ? target.slice(KMS_TARGET_PREFIX.length) : '';
     const operation = operationNamed(name);
-    this.#store.refresh();
-    return operation.run({ store: this.#store, caller, plaintext, facts: { keyArns: new Set() } }, body);
+    store.refresh();
+    return operation.run({ store, caller, plaintext, facts: { keyArns: new Set() } }, body);
+  }
+
+  #opened(): KmsStore {
+    if (this.#store === undefined) throw new VolsealError('ERR_ARGUMENT', 'the embedded KMS was closed');
+    return this.#store;
   }
 
   /** Wipes the root key and closes the store; closing again does nothing. */

@@ -1,0 +1,52 @@
+/** The embedded KMS as its administrator sees it: principals and access keys, which no request of the KMS API can make. */
+import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './principals.js';
+import { openStore } from './store.js';
+
+/** A principal as people list it. */
+export interface PrincipalEntry {
+  readonly principalArn: string;
+  /** JSON texts. */
+  readonly policies: readonly string[];
+  readonly accessKeyIds: readonly string[];
+}
+
+export interface KmsAdministration {
+  /** @param name `user/NAME`, `role/NAME` or an ARN. @param policies JSON texts of identity policies; they replace what it had. @returns its ARN */
+  putPrincipal(name: string, policies: readonly string[]): string;
+  removePrincipal(name: string): void;
+  /** All of them, root too where it has access keys. */
+  principals(): PrincipalEntry[];
+  createAccessKey(name: string): NewAccessKey;
+  removeAccessKey(accessKeyId: string): void;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the embedded KMS of `home` for its administrator.
+ * Its methods throw {VolsealError} `ERR_ARGUMENT` for what is no principal, no policy or not there, and `ERR_KMS_STORE`.
+ * @throws {VolsealError} as `EmbeddedKms.open`
+ */
+export function administerKms(home: string): KmsAdministration {
+  const store = openStore(home);
+  return {
+    putPrincipal(name, policies) {
+      const arn = principalArnOf(name);
+      putPrincipal(store, arn, policies);
+      return arn;
+    },
+    removePrincipal: (name) => removePrincipal(store, principalArnOf(name)),
+    principals() {
+      const accessKeys = store.accessKeys();
+      const known = new Map(store.principals().map(({ principalArn, policies }) => [principalArn, policies]));
+      for (const { principalArn } of accessKeys) if (!known.has(principalArn)) known.set(principalArn, []);
+      return [...known].sort().map(([principalArn, policies]) => ({
+        principalArn,
+        policies,
+        accessKeyIds: accessKeys.filter((key) => key.principalArn === principalArn).map(({ accessKeyId }) => accessKeyId),
+      }));
+    },
+    createAccessKey: (name) => createAccessKey(store, principalArnOf(name)),
+    removeAccessKey: (accessKeyId) => removeAccessKey(store, accessKeyId),
+    close: () => store.close(),
+  };
+}

@@ -45,6 +45,9 @@ export const KMS_REQUEST_TIMEOUT_MS = 10_000;
 /** Tries of one call: the AWS SDK's own default, waits between them included in its retry. */
 export const KMS_ATTEMPTS = 3;
 
+/** All tries of one call together, and the fetching of credentials before it: then it has failed. */
+export const KMS_DEADLINE_MS = 30_000;
+
 /** AWS KMS: all keys and values of an encryption context together. */
 export const KMS_CONTEXT_BYTES_MAX = 8192;
 /** AWS KMS: grant tokens of one request. */

@@ -35,6 +35,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,
   ERR_KMS_REQUEST: requestHint,
+  ERR_KMS_DRY_RUN: undefined,
   ERR_KMS_REPLY: 'What answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
   ERR_KMS_STORE:
     'The store of the embedded KMS lies in the folder kms of $VOLSEAL_HOME. Restore that whole folder from a backup: keys without their root key are lost.',

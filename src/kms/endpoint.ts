@@ -6,13 +6,33 @@ import envPaths from 'env-paths';
 import { VolsealError } from '../errors.js';
 
 /** A place to ask for keys; a plain value that survives a structured clone. */
-export type KmsEndpoint =
-  /** The KMS inside this process, with its store in `home`. */
-  | { readonly kind: 'embedded'; readonly home: string }
-  /** AWS KMS; without a region the one that the AWS environment and configuration name. */
-  | { readonly kind: 'aws'; readonly region?: string }
-  /** Any server that speaks the KMS protocol; `url` has a scheme, a host and perhaps a port, nothing else. */
-  | { readonly kind: 'url'; readonly url: string };
+export type KmsEndpoint = KmsCaller &
+  (
+    | /** The KMS inside this process, with its store in `home`. */ { readonly kind: 'embedded'; readonly home: string }
+    /** AWS KMS; without a region the one that the AWS environment and configuration name. */
+    | { readonly kind: 'aws'; readonly region?: string }
+    /** Any server that speaks the KMS protocol; `url` has a scheme, a host and perhaps a port, nothing else. */
+    | { readonly kind: 'url'; readonly url: string }
+  );
+
+/** Who asks, where it is not whom the credentials name. */
+export interface KmsCaller {
+  /** Embedded: an ARN or the name of a service, which is believed; without it the account's root. AWS: the ARN of a role, which is assumed. */
+  readonly principal?: string;
+  /** Embedded: the service that asks on the principal's behalf, as `kms:ViaService` names it. */
+  readonly viaService?: string;
+}
+
+/** `endpoint`, asked as `caller`. @throws {VolsealError} `ERR_ARGUMENT` where a server at a URL should believe it: it goes by signatures */
+export function asCaller(endpoint: KmsEndpoint, caller: KmsCaller): KmsEndpoint {
+  if (endpoint.kind === 'url' && caller.principal !== undefined) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${endpoint.url}: who asks a server is whoever signs; give the credentials of ${caller.principal} instead of its name`,
+    );
+  }
+  return { ...endpoint, ...caller };
+}
 
 /** The user's data folder for volseal: `$XDG_DATA_HOME/volseal` or `~/.local/share/volseal`. */
 export function defaultHome(): string {
@@ -71,5 +91,6 @@ export function kmsUri(endpoint: KmsEndpoint): string {
 
 /** The endpoint as messages name it: the embedded KMS with its folder, as its user looks for it there. */
 export function describeEndpoint(endpoint: KmsEndpoint): string {
-  return endpoint.kind === 'embedded' ? `the embedded KMS in ${endpoint.home}` : `KMS ${kmsUri(endpoint)}`;
+  const place = endpoint.kind === 'embedded' ? `the embedded KMS in ${endpoint.home}` : `KMS ${kmsUri(endpoint)}`;
+  return endpoint.principal === undefined ? place : `${place} as ${endpoint.principal}`;
 }

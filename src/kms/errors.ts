@@ -2,6 +2,7 @@
  * What can go wrong in a call to KMS, as a `VolsealError`: the one map from the SDK's and the network's errors to our codes.
  */
 import { type ErrorCode, VolsealError } from '../errors.js';
+import { KMS_DEADLINE_MS } from '../limits.js';
 import { describeContext, type EncryptionContext } from './encryption-context.js';
 import { describeEndpoint, type KmsEndpoint } from './endpoint.js';
 
@@ -11,7 +12,9 @@ export interface KmsCall {
   readonly endpoint: KmsEndpoint;
   /** The key's ARN, id or alias. */
   readonly keyId?: string;
-  readonly context?: EncryptionContext;
+  readonly context?: EncryptionContext | undefined;
+  readonly grantTokens?: readonly string[] | undefined;
+  readonly grantId?: string;
 }
 
 /** The members that SDK and network errors carry; none is sure to be there. */
@@ -55,6 +58,8 @@ const OTHER: Cause = { code: 'ERR_KMS_REQUEST', advice: 'KMS refused the request
 const GARBLED: Cause = { code: 'ERR_KMS_REPLY', advice: 'the answer does not read as one of KMS; check that the address is that of a KMS' };
 
 const BY_NAME: Readonly<Record<string, Cause>> = {
+  DryRunOperationException: { code: 'ERR_KMS_DRY_RUN', advice: 'nothing was done' },
+  InvalidGrantIdException: NOT_FOUND,
   InvalidCiphertextException: MISMATCH,
   IncorrectKeyException: MISMATCH,
   DisabledException: STATE,
@@ -135,6 +140,12 @@ export function abortedError(error: unknown, call: KmsCall): VolsealError {
   });
 }
 
+/** A call that took longer than any call may, whatever it was waiting for. */
+export function deadlineError(error: unknown, call: KmsCall): VolsealError {
+  const message = `${describeCall(call)} failed: no answer within ${KMS_DEADLINE_MS / 1000} s, all tries and the fetching of credentials together; ${UNREACHABLE.advice}`;
+  return new VolsealError(UNREACHABLE.code, message, { cause: error, details: callDetails(call, 'TimeoutError') });
+}
+
 /** An answer that KMS must not give. `problem` says what is wrong with it. */
 export function replyError(problem: string, call: KmsCall): VolsealError {
   return new VolsealError('ERR_KMS_REPLY', `${describeCall(call)}: ${problem}`, { details: callDetails(call, 'Reply') });
@@ -143,7 +154,14 @@ export function replyError(problem: string, call: KmsCall): VolsealError {
 function describeCall(call: KmsCall): string {
   const key = call.keyId === undefined ? '' : ` under key ${call.keyId}`;
   const context = call.context === undefined ? '' : ` with encryption context ${describeContext(call.context)}`;
-  return `${call.operation}${key}${context} at ${describeEndpoint(call.endpoint)}`;
+  const tokens = call.grantTokens?.length ?? 0;
+  const grant =
+    call.grantId === undefined
+      ? tokens === 0
+        ? ''
+        : ` with ${tokens} grant token${tokens === 1 ? '' : 's'}`
+      : ` of grant ${call.grantId}`;
+  return `${call.operation}${grant}${key}${context} at ${describeEndpoint(call.endpoint)}`;
 }
 
 function callDetails(call: KmsCall, name: string): VolsealError['details'] {
@@ -152,5 +170,7 @@ function callDetails(call: KmsCall, name: string): VolsealError['details'] {
     operation: call.operation,
     ...(call.keyId === undefined ? {} : { keyId: call.keyId }),
     ...(call.context === undefined ? {} : { encryptionContext: call.context }),
+    ...(call.grantId === undefined ? {} : { grantId: call.grantId }),
+    ...(call.endpoint.principal === undefined ? {} : { principal: call.endpoint.principal }),
   };
 }

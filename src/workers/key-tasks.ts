@@ -1,7 +1,8 @@
 /**
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
-import { type Kms, openKms, type UnwrapRequest } from '../kms/client.js';
+import { type Kms, kmsOver, openKms, type UnwrapRequest } from '../kms/client.js';
+import { type Connection, openConnection } from '../kms/connection.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import type { KmsEndpoint } from '../kms/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
@@ -15,6 +16,8 @@ export interface NewKeyTask {
   /** KMS key id, ARN, alias name or alias ARN. */
   keyId: string;
   context: EncryptionContext;
+  /** Tokens of grants that KMS may not have spread yet. */
+  grantTokens?: readonly string[] | undefined;
 }
 
 /** What a `NewKeyTask` gives. `encryptedDataKey` is a plain Uint8Array once it has crossed between threads. */
@@ -37,10 +40,10 @@ export interface UnlockTask {
 }
 
 /** @param signal ends the calls to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED` */
-export function newKey({ kms: endpoint, keyId, context }: NewKeyTask, signal: AbortSignal | undefined): Promise<NewKey> {
+export function newKey({ kms: endpoint, keyId, context, grantTokens = [] }: NewKeyTask, signal: AbortSignal | undefined): Promise<NewKey> {
   return withKms(endpoint, signal, async (kms) => {
-    const wrapped = await kms.generateWrappedKey({ keyId, context });
-    return { ...wrapped, key: await unwrap(kms, { ...wrapped, context }) };
+    const wrapped = await kms.generateWrappedKey({ keyId, context, grantTokens });
+    return { ...wrapped, key: await unwrap(kms, { ...wrapped, context, grantTokens }) };
   });
 }
 
@@ -65,11 +68,24 @@ async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) 
   }
 }
 
+/**
+ * Connections that outlast a task, by endpoint: they hold no key, and a thousand attaches must not mean a thousand TLS handshakes and
+ * as many fetches of credentials. They end with the thread.
+ */
+const connections = new Map<string, Connection>();
+
 async function withKms<Result>(
   endpoint: KmsEndpoint,
   signal: AbortSignal | undefined,
   use: (kms: Kms) => Promise<Result>,
 ): Promise<Result> {
+  if (endpoint.kind !== 'embedded') {
+    const place = JSON.stringify(endpoint);
+    const connection = connections.get(place) ?? openConnection(endpoint);
+    connections.set(place, connection);
+    return use(kmsOver(connection, signal));
+  }
+  // The embedded KMS's root key opens every key in its store: it is in the vault for as long as it is needed.
   const kms = openKms(endpoint, signal);
   try {
     return await use(kms);

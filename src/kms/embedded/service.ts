@@ -55,13 +55,13 @@ export class EmbeddedKms {
   }
 
   /**
-   * Answers one request of `caller`, who is believed; what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
+   * Answers one request of `caller`, who is believed (the account's root, if it does not say who it is); what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
    * reply is the caller's to wipe. Refusals are replies, with AWS's error in the body.
    * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
    */
-  handle(request: WireRequest, caller: Caller = { principalArn: ACCOUNT_ROOT }): WireReply {
+  handle(request: WireRequest, caller: Partial<Caller> = {}): WireReply {
     try {
-      return reply(200, this.#run(request, caller));
+      return reply(200, this.#run(request, { principalArn: ACCOUNT_ROOT, ...caller }));
     } catch (error) {
       if (!(error instanceof KmsFault)) throw error;
       return reply(error.status, { body: error.toJson() });

@@ -17,6 +17,8 @@ export { type DecryptedImage, type DecryptOptions, decryptImage } from './volume
 export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './volume/densify.js';
 export type { SourceStream, TargetStream } from './volume/image-stream.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
+export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './volume/rewrap.js';
 export type { JobOptions, Progress } from './volume/transform-image.js';
 export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './volume/verify.js';
 export { Volume } from './volume/volume.js';
+export type { KmsAccess } from './volume/volume-file.js';

@@ -6,7 +6,7 @@ import { type KeyHandle, native } from '../native.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { throwIfAborted } from './transform-image.js';
 import { Volume } from './volume.js';
-import { openVolumeFile, unlockVolume } from './volume-file.js';
+import { type KmsAccess, openVolumeFile, unlockVolume } from './volume-file.js';
 
 export interface AttachOptions {
   /** The file with the header, where that is detached. */
@@ -17,6 +17,8 @@ export interface AttachOptions {
   embeddedHome?: string | undefined;
   /** Pairs that the volume's encryption context must have: whose volume the caller expects this to be. */
   encryptionContext?: EncryptionContext | undefined;
+  /** With which rights KMS is asked, where they are not those of the credentials alone. */
+  kmsAccess?: KmsAccess | undefined;
   /** Several readers may attach the same volume; a writer is alone. */
   readOnly?: boolean | undefined;
   /** Ends the attaching with `ERR_ABORTED`, however long KMS would take; a volume that is attached it does not touch. */

@@ -27,8 +27,8 @@ import type { TargetFile } from './target.js';
 import { openTarget, settleKilledPair } from './target-file.js';
 import { checkTarget, refuseOwnDevice, syncFolder } from './target-place.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
-import { readContents, unlockVolume } from './volume-file.js';
-import { newVolumeId, VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
+import { type KmsAccess, readContents, unlockVolume } from './volume-file.js';
+import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 /** What is to be encrypted: an open image, a stream, or nothing (zeros). */
 export interface VolumeSource {
@@ -57,6 +57,8 @@ export interface VolumePlan {
   sectorBytes: SectorBytes;
   allocation: Allocation;
   endpoint: KmsEndpoint;
+  kmsAccess: KmsAccess | undefined;
+  volumeId: string;
   keyId: string;
   /** Pairs of the encryption context beside the volume's id. */
   contextPairs: EncryptionContext;
@@ -83,12 +85,11 @@ interface KeyedHeader {
 
 /** Makes the volume of `plan`. @throws {VolsealError} as `encryptImage` (create.ts) */
 export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<EncryptedImage> {
-  const { source, volumePath, sectorBytes, wish } = plan;
+  const { source, volumePath, sectorBytes, volumeId, wish } = plan;
   const dataOffsetBytes = plan.header === undefined ? EMBEDDED_DATA_OFFSET_BYTES : 0;
   const dataBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
   const volumeWish = { ...wish, deviceBytes: dataOffsetBytes + dataBytes };
   // Before KMS is asked: a mistake should cost nothing.
-  const volumeId = newVolumeId();
   const context = contextOf(volumeId, plan.contextPairs);
   await checkPlaces(plan, volumeWish);
   throwIfAborted(job.signal);
@@ -189,7 +190,7 @@ async function newVolume(
   { signal }: JobOptions,
 ): Promise<KeyedHeader> {
   const { endpoint, keyId, source, sectorBytes, allocation } = plan;
-  const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId, context: encryptionContext };
+  const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId, context: encryptionContext, grantTokens: plan.kmsAccess?.grantTokens };
   const { key, keyArn, encryptedDataKey } = await pool.run(task, signal);
   try {
     const token = {
@@ -223,7 +224,11 @@ async function begunVolume(
   const header = detached ?? volume;
   const files = { path: volume.openPath, data: volume.file, header: header.file, headerPath: header.openPath };
   const contents = await readContents(files);
-  const kms = { kms: plan.endpoint.kind === 'embedded' ? `embedded:${plan.endpoint.home}` : kmsUri(plan.endpoint), signal };
+  const kms = {
+    kms: plan.endpoint.kind === 'embedded' ? `embedded:${plan.endpoint.home}` : kmsUri(plan.endpoint),
+    kmsAccess: plan.kmsAccess,
+    signal,
+  };
   const key = await unlockVolume({ ...files, ...contents, close: async () => {} }, kms, pool);
   return { key, header: contents.found.header, volumeId: contents.token.volumeId };
 }

@@ -13,6 +13,8 @@ import { dataFileBytes, openDataFile } from './data-file.js';
 import { type SourceStream, STREAM_OFFSET } from './image-stream.js';
 import type { VolumeInfo } from './info.js';
 import type { JobOptions } from './transform-image.js';
+import { type KmsAccess, withAccess } from './volume-file.js';
+import { isVolumeId, newVolumeId } from './volume-id.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
 const DEFAULT_KEY = 'alias/aws/ebs';
@@ -24,6 +26,10 @@ export interface NewVolumeOptions extends JobOptions {
   embeddedHome?: string | undefined;
   /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
   key?: string | undefined;
+  /** With which rights KMS is asked, where they are not those of the credentials alone. */
+  kmsAccess?: KmsAccess | undefined;
+  /** Where somebody has to know it beforehand, for a grant that names it: `vol-` and 17 hexadecimal digits. Default: a new one. */
+  volumeId?: string | undefined;
   /** Pairs beside `aws:ebs:id`, for instance the volume's user. */
   encryptionContext?: EncryptionContext | undefined;
   /** 512 (default), 1024, 2048 or 4096. */
@@ -126,7 +132,9 @@ async function makeVolume(
     header,
     sectorBytes,
     allocation,
-    endpoint: parseKmsUri(options.kms ?? 'embedded', options.embeddedHome),
+    endpoint: withAccess(parseKmsUri(options.kms ?? 'embedded', options.embeddedHome), options.kmsAccess),
+    kmsAccess: options.kmsAccess,
+    volumeId: checkVolumeId(options.volumeId ?? newVolumeId()),
     keyId: options.key ?? DEFAULT_KEY,
     contextPairs: options.encryptionContext ?? {},
     sha256: options.sha256 === true,
@@ -142,6 +150,11 @@ function checkResumable(source: VolumeSource, fsync: boolean, sha256: boolean): 
   if (source.file === undefined) refuse('a stream comes only once');
   if (sha256) refuse('a SHA-256 cannot begin in the middle of an image');
   if (!fsync) refuse('without fsync nobody knows what is on the disk');
+}
+
+function checkVolumeId(volumeId: string): string {
+  if (isVolumeId(volumeId)) return volumeId;
+  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(volumeId)} is no volume id: expected vol- and 17 hexadecimal digits`);
 }
 
 function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorBytes {

@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
 import { namingPath, VolsealError, withPath } from '../errors.js';
 import { describeContext, type EncryptionContext } from '../kms/encryption-context.js';
-import { type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
+import { asCaller, type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
 import { readHeader } from '../luks2/store.js';
@@ -16,6 +16,14 @@ import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
 import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
+
+/** With which rights KMS is asked, where they are not those of the credentials alone. */
+export interface KmsAccess {
+  /** Embedded KMS: the principal that asks. AWS: the ARN of a role that is assumed first. */
+  readonly principal?: string | undefined;
+  /** Tokens of grants that KMS may not have spread yet. */
+  readonly grantTokens?: readonly string[] | undefined;
+}
 
 export interface OpenVolumeOptions {
   /** The file with the header, where that is detached. */
@@ -158,14 +166,30 @@ function chooseKms(kms: string | undefined, embeddedHome: string | undefined, vo
   );
 }
 
+/** Where, and as whom, to ask for this volume's key. @throws {VolsealError} `ERR_ARGUMENT` */
+export const endpointOf = (
+  volume: VolumeFile,
+  options: { kms?: string | undefined; embeddedHome?: string | undefined; kmsAccess?: KmsAccess | undefined },
+): KmsEndpoint => withAccess(chooseKms(options.kms, options.embeddedHome, volume), options.kmsAccess);
+
+/** The endpoint, asked as the principal of `access`. @throws {VolsealError} `ERR_ARGUMENT`, as `asCaller` */
+export function withAccess(endpoint: KmsEndpoint, access: KmsAccess | undefined): KmsEndpoint {
+  return access?.principal === undefined ? endpoint : asCaller(endpoint, { principal: access.principal });
+}
+
 /** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */
 function checkExpectedContext(expected: EncryptionContext | undefined, volume: VolumeFile): void {
   const actual = volume.token.encryptionContext;
-  const volumeMatches = actual[VOLUME_ID_CONTEXT_KEY] === volume.token.volumeId;
-  if (volumeMatches && Object.entries(expected ?? {}).every(([key, value]) => actual[key] === value)) return;
+  const wanted = { [VOLUME_ID_CONTEXT_KEY]: volume.token.volumeId, ...expected };
+  const differing = Object.entries(wanted).filter(([key, value]) => !Object.hasOwn(actual, key) || actual[key] !== value);
+  if (differing.length === 0) return;
+  const pairs = differing.map(
+    ([key, value]) =>
+      `${JSON.stringify(key)} is ${Object.hasOwn(actual, key) ? JSON.stringify(actual[key]) : 'not there'}, expected was ${JSON.stringify(value)}`,
+  );
   throw new VolsealError(
     'ERR_CONTEXT_MISMATCH',
-    `${volume.path}: the encryption context of ${volume.token.volumeId} is ${describeContext(actual)}, expected was ${describeContext(expected ?? { [VOLUME_ID_CONTEXT_KEY]: volume.token.volumeId })}`,
+    `${volume.path}: the encryption context of ${volume.token.volumeId} is ${describeContext(actual)}: ${pairs.join('; ')}`,
     { details: { path: volume.path, volumeId: volume.token.volumeId, encryptionContext: actual } },
   );
 }
@@ -181,6 +205,7 @@ export async function unlockVolume(
     kms?: string | undefined;
     embeddedHome?: string | undefined;
     encryptionContext?: EncryptionContext | undefined;
+    kmsAccess?: KmsAccess | undefined;
     signal?: AbortSignal | undefined;
   },
   pool: PoolLease,
@@ -190,8 +215,8 @@ export async function unlockVolume(
   try {
     const task: UnlockTask = {
       kind: 'unlock',
-      kms: chooseKms(options.kms, options.embeddedHome, volume),
-      request: { keyArn: keyId, encryptedDataKey, context: encryptionContext },
+      kms: endpointOf(volume, options),
+      request: { keyArn: keyId, encryptedDataKey, context: encryptionContext, grantTokens: options.kmsAccess?.grantTokens ?? [] },
       header: volume.found.header,
       headerPath: volume.headerPath,
     };

@@ -4,6 +4,11 @@ import { randomBytes } from 'node:crypto';
 /** The encryption context's pair that names the volume, as EBS sets it. volseal sets it itself. */
 export const VOLUME_ID_CONTEXT_KEY = 'aws:ebs:id';
 
+const VOLUME_ID = /^vol-[0-9a-f]{17}$/;
+
+/** Whether `text` has the shape of a volume id. */
+export const isVolumeId = (text: string): boolean => VOLUME_ID.test(text);
+
 /** A new id. Its first digit is 0, as EBS's are; the other 16 are random: two volumes of a fleet never share one. */
 export function newVolumeId(): string {
   return `vol-0${randomBytes(8).toString('hex')}`;

@@ -1,7 +1,7 @@
 /**
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
-import { type Kms, kmsOver, openKms, type UnwrapRequest } from '../kms/client.js';
+import { type Kms, kmsOver, openKms, type RewrapRequest, type UnwrapRequest } from '../kms/client.js';
 import { type Connection, openConnection } from '../kms/connection.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import type { KmsEndpoint } from '../kms/endpoint.js';
@@ -39,6 +39,16 @@ export interface UnlockTask {
   headerPath: string;
 }
 
+/** The same data key wrapped by another KMS key. Nobody sees it, this thread included. */
+export interface RewrapTask {
+  kind: 'rewrap';
+  kms: KmsEndpoint;
+  request: RewrapRequest;
+}
+
+/** What a `RewrapTask` gives. */
+export type RewrappedKey = Omit<NewKey, 'key'>;
+
 /** @param signal ends the calls to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED` */
 export function newKey({ kms: endpoint, keyId, context, grantTokens = [] }: NewKeyTask, signal: AbortSignal | undefined): Promise<NewKey> {
   return withKms(endpoint, signal, async (kms) => {
@@ -54,6 +64,11 @@ export function newKey({ kms: endpoint, keyId, context, grantTokens = [] }: NewK
  */
 export function unlock({ kms: endpoint, request, header, headerPath }: UnlockTask, signal: AbortSignal | undefined): Promise<KeyHandle> {
   return withKms(endpoint, signal, (kms) => unwrap(kms, request, (key) => verifyHeader(key, header, headerPath)));
+}
+
+/** @param signal ends the call to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ABORTED` */
+export function rewrap({ kms: endpoint, request }: RewrapTask, signal: AbortSignal | undefined): Promise<RewrappedKey> {
+  return withKms(endpoint, signal, (kms) => kms.rewrapKey(request));
 }
 
 async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {

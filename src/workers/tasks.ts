@@ -8,9 +8,9 @@ import type { MessagePort } from 'node:worker_threads';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort-port.js';
-import type { NewKey, NewKeyTask, UnlockTask } from './key-tasks.js';
+import type { NewKey, NewKeyTask, RewrappedKey, RewrapTask, UnlockTask } from './key-tasks.js';
 
-export type { NewKeyTask, UnlockTask } from './key-tasks.js';
+export type { NewKeyTask, RewrapTask, UnlockTask } from './key-tasks.js';
 
 export interface ReadTask {
   kind: 'read';
@@ -62,7 +62,17 @@ export interface TransformTask {
   milliseconds: number;
 }
 
-export type Task = NewKeyTask | UnlockTask | ReadTask | WriteTask | FlushTask | RangeTask | ExtentsTask | OpenTransformTask | TransformTask;
+export type Task =
+  | NewKeyTask
+  | UnlockTask
+  | RewrapTask
+  | ReadTask
+  | WriteTask
+  | FlushTask
+  | RangeTask
+  | ExtentsTask
+  | OpenTransformTask
+  | TransformTask;
 
 /** What the pool sends to a thread. */
 export interface Order {
@@ -76,15 +86,17 @@ export type TaskValue<T extends Task> = T extends NewKeyTask
   ? NewKey
   : T extends UnlockTask
     ? KeyHandle
-    : T extends OpenTransformTask
-      ? TransformHandle
-      : T extends TransformTask
-        ? boolean
-        : T extends ReadTask
-          ? Uint8Array<ArrayBuffer>
-          : T extends ExtentsTask
-            ? DeviceExtent[]
-            : undefined;
+    : T extends RewrapTask
+      ? RewrappedKey
+      : T extends OpenTransformTask
+        ? TransformHandle
+        : T extends TransformTask
+          ? boolean
+          : T extends ReadTask
+            ? Uint8Array<ArrayBuffer>
+            : T extends ExtentsTask
+              ? DeviceExtent[]
+              : undefined;
 
 export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
 
@@ -105,13 +117,15 @@ export default async function runTask({ task, abortPort }: Order): Promise<unkno
 async function perform(
   task: Exclude<Task, ReadTask>,
   signal: AbortSignal | undefined,
-): Promise<NewKey | KeyHandle | TransformHandle | DeviceExtent[] | boolean | undefined> {
+): Promise<NewKey | RewrappedKey | KeyHandle | TransformHandle | DeviceExtent[] | boolean | undefined> {
   switch (task.kind) {
     // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
     case 'newKey':
       return (await import('./key-tasks.js')).newKey(task, signal);
     case 'unlock':
       return (await import('./key-tasks.js')).unlock(task, signal);
+    case 'rewrap':
+      return (await import('./key-tasks.js')).rewrap(task, signal);
     case 'write':
       native.deviceWrite(task.device, task.offsetBytes, task.bytes);
       return undefined;

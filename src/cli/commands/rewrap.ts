@@ -1,0 +1,60 @@
+/** `volseal rewrap`: volumes under another KMS key. */
+import { Command } from 'commander';
+import { VolsealError } from '../../errors.js';
+import type { RewrappedVolume } from '../../volume/rewrap.js';
+import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume } from '../options.js';
+import { withExamples } from '../output.js';
+
+interface RewrapFlags extends ExistingVolumeFlags {
+  key: string;
+  dryRun?: boolean;
+}
+
+/** A volume that was not rewrapped, and why. */
+interface Refused {
+  path: string;
+  error: VolsealError;
+}
+
+/** Volumes under way at once: each asks KMS four times and writes 32 KiB. */
+const VOLUMES_AT_ONCE = 8;
+
+/** The command; `session` is what it runs with. */
+export function rewrapCommand({ output, signal }: Session): Command {
+  const command = new Command('rewrap')
+    .description(
+      "wrap volumes' data keys under another KMS key, inside KMS; the data is not touched (a key that KMS rotates needs no rewrap: what its older material wrapped goes on opening)",
+    )
+    .argument('<volume...>', 'the volumes')
+    .requiredOption('--key <key>', 'the KMS key to be: id, ARN or alias, of the same KMS and region')
+    .option('--dry-run', 'ask KMS whether it would, and change nothing');
+  withExistingVolume(command);
+  withExamples(command, ['volseal rewrap disk.vol --key alias/aws/ebs --dry-run', 'volseal rewrap disk.vol --key alias/aws/ebs']);
+  return command.action(async (paths: string[], { key, dryRun = false, ...flags }: RewrapFlags) => {
+    if (flags.header !== undefined && paths.length > 1) {
+      throw new VolsealError('ERR_ARGUMENT', '--header names the header of one volume; rewrap those with detached headers one by one');
+    }
+    const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../volume/rewrap.js'), import('p-limit')]);
+    const options = { ...existingVolumeOptions(flags), key, dryRun, signal };
+    const limit = pLimit(VOLUMES_AT_ONCE);
+    const outcomes = await limit.map(paths, (path) => rewrapVolume(path, options).catch((error: unknown) => refused(path, error)));
+    const done = outcomes.filter((outcome): outcome is RewrappedVolume => !('error' in outcome));
+    const failed = outcomes.filter((outcome): outcome is Refused => 'error' in outcome);
+    const volumes = outcomes.map((outcome) => ('error' in outcome ? { path: outcome.path, error: outcome.error.toPlain() } : outcome));
+    const lines = done.map(({ path, volumeId, toKeyArn }) =>
+      dryRun ? `${path} (${volumeId}): KMS would wrap its key under ${toKeyArn}` : `${path} (${volumeId}) is now under ${toKeyArn}`,
+    );
+    if (failed.length === 0 || paths.length > 1) output.result({ volumes, rewrapped: dryRun ? 0 : done.length }, lines);
+    const [first] = failed;
+    if (first === undefined) return;
+    if (paths.length === 1) throw first.error;
+    for (const { error } of failed) output.note(error.message);
+    const { code, message, details } = first.error;
+    throw new VolsealError(code, `${failed.length} of ${paths.length} volumes are as they were; the first: ${message}`, { details });
+  });
+}
+
+function refused(path: string, error: unknown): Refused {
+  if (error instanceof VolsealError) return { path, error };
+  throw error;
+}

@@ -30,8 +30,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_ABORTED: ({ details }) => (details.partial === undefined ? undefined : 'To go on from there, run the same command again.'),
   ERR_KMS_UNREACHABLE:
     'Check that the server runs and that --kms or VOLSEAL_KMS names it, then try again. `--kms embedded` needs no server; `volseal kms serve --listen 127.0.0.1:4599` starts one.',
-  ERR_KMS_DENIED:
-    "Check whose credentials are in use (`aws sts get-caller-identity`), and that the key's policy allows them kms:GenerateDataKeyWithoutPlaintext and kms:Decrypt.",
+  ERR_KMS_DENIED: deniedHint,
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,
   ERR_KMS_REQUEST: requestHint,
@@ -89,6 +88,16 @@ function imageSizeHint({ details, command }: HintRequest): string {
   if (command === 'create') return `Give a size of at least one sector that is a multiple of ${sectorBytes}: --size 64M, for instance.`;
   if (sizeBytes === 0) return 'Name an image that holds something; for an empty volume: volseal create VOLUME --size 64M';
   return 'With --pad the last sector is filled with zeros, and decrypting gives back exactly this length.';
+}
+
+function deniedHint({ details }: HintRequest): string {
+  if (details.name === 'AccessDeniedException' && typeof details.keyId === 'string') {
+    const principal = typeof details.principal === 'string' ? details.principal : 'PRINCIPAL';
+    return `What is missing, and for what: volseal policy check --as ${principal} --key ${details.keyId}`;
+  }
+  if (details.name === 'InvalidGrantTokenException')
+    return 'The grant was retired or revoked, or the token is of another KMS: make the grant again.';
+  return 'Check whose credentials are in use (aws sts get-caller-identity). For a KMS of volseal kms serve, where it runs: volseal kms create-access-key root';
 }
 
 function notFoundHint({ details, command }: HintRequest): string {

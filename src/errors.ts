@@ -37,6 +37,8 @@ export type ErrorCode =
   | 'ERR_KMS_REPLY'
   /** The embedded KMS's own store is unreadable, damaged or of another version. */
   | 'ERR_KMS_STORE'
+  /** The audit log cannot be written, or was changed: no call to KMS is made that it would not show. */
+  | 'ERR_AUDIT'
   /** The encryption context (or the encrypted data key itself) is not what the data key was wrapped with. */
   | 'ERR_CONTEXT_MISMATCH'
   /** The file holds no LUKS2 header. */

@@ -76,6 +76,11 @@ export const KMS_SERVER_CONNECTIONS_MAX = 256;
 /** Address space for the embedded KMS's store, some hundred thousand keys or grants; the file grows as they come. */
 export const KMS_STORE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 
+/** A record of the audit log: a key policy of 32 KiB, all of it escaped, is the longest thing in one. */
+export const AUDIT_LINE_BYTES_MAX = 512 * 1024;
+/** How often a log that is followed is looked at for more. */
+export const AUDIT_FOLLOW_INTERVAL_MS = 250;
+
 /** Native threads that work on a whole image, all tasks together: a disk wants several requests at once, and each has a buffer of 1 MiB. */
 export const IMAGE_LANES = 4;
 /** One task of a whole-image transform: Ctrl-C is seen, progress moves and other volumes get their turn between two. */

@@ -68,6 +68,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_KMS_NOT_FOUND: EXIT.kmsRefused,
   ERR_KMS_KEY_STATE: EXIT.kmsRefused,
   ERR_KMS_REQUEST: EXIT.kmsRefused,
+  ERR_AUDIT: EXIT.device,
   ERR_KMS_DRY_RUN: EXIT.internal,
   ERR_KMS_REPLY: EXIT.kmsRefused,
   ERR_KMS_UNREACHABLE: EXIT.kmsUnreachable,

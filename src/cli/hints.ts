@@ -34,6 +34,8 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,
   ERR_KMS_REQUEST: requestHint,
+  ERR_AUDIT:
+    'It lies in the folder audit of $VOLSEAL_HOME. See volseal audit verify; free some room there, or move the folder away to begin a new log.',
   ERR_KMS_DRY_RUN: undefined,
   ERR_KMS_REPLY: 'What answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
   ERR_KMS_STORE:

@@ -97,7 +97,10 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
       const { httpKeyIntake } = await import('./intake.js');
       const region = endpoint.region === undefined ? {} : { region: endpoint.region };
       const role = endpoint.principal === undefined ? {} : { credentials: await roleCredentials(endpoint.principal) };
-      return { sdk, client: new sdk.KMSClient({ ...common, ...region, ...role, requestHandler: httpKeyIntake() }) };
+      return {
+        sdk,
+        client: await audited(new sdk.KMSClient({ ...common, ...region, ...role, requestHandler: httpKeyIntake() }), endpoint),
+      };
     }
     case 'url': {
       const [{ httpKeyIntake }, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
@@ -106,7 +109,7 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
         import('./placeholder.js'),
       ]);
       const place = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
-      return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: httpKeyIntake() }) };
+      return { sdk, client: await audited(new sdk.KMSClient({ ...common, ...place, requestHandler: httpKeyIntake() }), endpoint) };
     }
     case 'embedded': {
       const [{ embeddedHandler }, { PLACEHOLDER, EMULATOR_REGION }] = await Promise.all([
@@ -117,6 +120,13 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
       return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: embeddedHandler(endpoint.home, endpoint) }) };
     }
   }
+}
+
+/** The embedded KMS records the calls itself; those to others are recorded here. */
+async function audited(client: KMSClient, endpoint: Exclude<KmsEndpoint, { kind: 'embedded' }>): Promise<KMSClient> {
+  const { auditCalls } = await import('./call-audit.js');
+  auditCalls(client, endpoint);
+  return client;
 }
 
 /** Credentials of a role that the user's own may assume (AWS STS); renewed before they expire. */

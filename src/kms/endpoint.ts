@@ -5,14 +5,14 @@ import { resolve } from 'node:path';
 import envPaths from 'env-paths';
 import { VolsealError } from '../errors.js';
 
-/** A place to ask for keys; a plain value that survives a structured clone. */
+/** A place to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in `auditHome`. */
 export type KmsEndpoint = KmsCaller &
   (
     | /** The KMS inside this process, with its store in `home`. */ { readonly kind: 'embedded'; readonly home: string }
     /** AWS KMS; without a region the one that the AWS environment and configuration name. */
-    | { readonly kind: 'aws'; readonly region?: string }
+    | { readonly kind: 'aws'; readonly region?: string; readonly auditHome: string }
     /** Any server that speaks the KMS protocol; `url` has a scheme, a host and perhaps a port, nothing else. */
-    | { readonly kind: 'url'; readonly url: string }
+    | { readonly kind: 'url'; readonly url: string; readonly auditHome: string }
   );
 
 /** Who asks, where it is not whom the credentials name. */
@@ -44,17 +44,18 @@ const FORMS = 'expected embedded, embedded:/PATH, aws, aws:REGION, http://HOST:P
 /**
  * Reads `embedded`, `embedded:/path/to/home`, `aws`, `aws:REGION`, `http://HOST:PORT` or `https://HOST[:PORT]`.
  *
- * @param home Where the embedded KMS lives if `text` does not say.
+ * @param home Where the embedded KMS lives if `text` does not say, and where calls to other KMSs are recorded.
  * @throws {VolsealError} `ERR_ARGUMENT`, also for a URL with a user, a password, a path or a query.
  */
 export function parseKmsUri(text: string, home: string = defaultHome()): KmsEndpoint {
   if (text === 'embedded') return { kind: 'embedded', home: resolve(home) };
   if (text.startsWith('embedded:') && text.length > 'embedded:'.length)
     return { kind: 'embedded', home: resolve(text.slice('embedded:'.length)) };
-  if (text === 'aws') return { kind: 'aws' };
+  const auditHome = resolve(home);
+  if (text === 'aws') return { kind: 'aws', auditHome };
   const region = /^aws:([a-z]{2,}(?:-[a-z]+)+-\d+)$/.exec(text)?.[1];
-  if (region !== undefined) return { kind: 'aws', region };
-  if (/^https?:\/\//i.test(text)) return { kind: 'url', url: serverUrl(text) };
+  if (region !== undefined) return { kind: 'aws', region, auditHome };
+  if (/^https?:\/\//i.test(text)) return { kind: 'url', url: serverUrl(text), auditHome };
   throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} names no KMS: ${FORMS}`);
 }
 

@@ -36,7 +36,7 @@ for (const kind of ['embedded', 'url'] as const) {
       if (kind === 'embedded') return { kms: opened(t, { kind, home }), home };
       const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
       await signAs(t, home);
-      const kms = openKms({ kind, url: server.url });
+      const kms = openKms({ kind, url: server.url, auditHome: home });
       t.after(async () => {
         kms.close();
         await server.close();
@@ -125,7 +125,10 @@ describe('replies that KMS must not give', () => {
         sendJson(response, body);
       });
       await withoutLeak(() =>
-        assert.rejects(opened(t, { kind: 'url', url }).unwrapKey({ ...wrapped, context }), failing('ERR_KMS_REPLY', message)),
+        assert.rejects(
+          opened(t, { kind: 'url', url, auditHome: temporaryHome(t) }).unwrapKey({ ...wrapped, context }),
+          failing('ERR_KMS_REPLY', message),
+        ),
       );
       assert.equal(attempts, 1, 'not worth a retry');
     });
@@ -139,7 +142,10 @@ describe('replies that KMS must not give', () => {
       { KeyId: `${ARN}1`, CiphertextBlob: 'AAAA' },
     ]) {
       const url = await serveFake(t, (response) => sendJson(response, body));
-      await assert.rejects(opened(t, { kind: 'url', url }).generateWrappedKey({ keyId: ARN, context }), failing('ERR_KMS_REPLY', /reply/));
+      await assert.rejects(
+        opened(t, { kind: 'url', url, auditHome: temporaryHome(t) }).generateWrappedKey({ keyId: ARN, context }),
+        failing('ERR_KMS_REPLY', /reply/),
+      );
     }
   });
 });
@@ -147,7 +153,7 @@ describe('replies that KMS must not give', () => {
 describe('an unwilling network', () => {
   const good = JSON.stringify({ KeyId: ARN, Plaintext: randomBytes(64).toString('base64') });
   const unwrap = async (t: TestContext, answer: Answerer) =>
-    opened(t, { kind: 'url', url: await serveFake(t, answer) }).unwrapKey({ ...wrapped, context });
+    opened(t, { kind: 'url', url: await serveFake(t, answer), auditHome: temporaryHome(t) }).unwrapKey({ ...wrapped, context });
 
   test('a reply cut short is asked for again', async (t) => {
     const key = await unwrap(t, (response, attempt) => {
@@ -188,7 +194,7 @@ describe('an unwilling network', () => {
     await new Promise((resolve) => server.once('listening', resolve));
     const { port } = server.address() as AddressInfo;
     await new Promise((resolve) => server.close(resolve));
-    const kms = opened(t, { kind: 'url', url: `http://127.0.0.1:${port}` });
+    const kms = opened(t, { kind: 'url', url: `http://127.0.0.1:${port}`, auditHome: temporaryHome(t) });
     await assert.rejects(kms.unwrapKey({ ...wrapped, context }), (error: VolsealError) => {
       failing('ERR_KMS_UNREACHABLE', /ECONNREFUSED/)(error);
       for (const part of [ARN, 'vol-1', `http://127.0.0.1:${port}`]) assert.ok(error.message.includes(part), part);

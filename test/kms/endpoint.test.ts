@@ -8,12 +8,12 @@ describe('parseKmsUri', () => {
     const forms = [
       ['embedded', { kind: 'embedded', home: '/somewhere/default' }, 'embedded'],
       ['embedded:/srv/kms', { kind: 'embedded', home: '/srv/kms' }, 'embedded'],
-      ['aws', { kind: 'aws' }, 'aws'],
-      ['aws:eu-central-1', { kind: 'aws', region: 'eu-central-1' }, 'aws:eu-central-1'],
-      ['aws:us-gov-west-1', { kind: 'aws', region: 'us-gov-west-1' }, 'aws:us-gov-west-1'],
-      ['http://127.0.0.1:8080', { kind: 'url', url: 'http://127.0.0.1:8080' }, 'http://127.0.0.1:8080'],
-      ['http://[::1]:8080/', { kind: 'url', url: 'http://[::1]:8080' }, 'http://[::1]:8080'],
-      ['https://KMS.example:443', { kind: 'url', url: 'https://kms.example' }, 'https://kms.example'],
+      ['aws', { kind: 'aws', auditHome: '/somewhere/default' }, 'aws'],
+      ['aws:eu-central-1', { kind: 'aws', region: 'eu-central-1', auditHome: '/somewhere/default' }, 'aws:eu-central-1'],
+      ['aws:us-gov-west-1', { kind: 'aws', region: 'us-gov-west-1', auditHome: '/somewhere/default' }, 'aws:us-gov-west-1'],
+      ['http://127.0.0.1:8080', { kind: 'url', url: 'http://127.0.0.1:8080', auditHome: '/somewhere/default' }, 'http://127.0.0.1:8080'],
+      ['http://[::1]:8080/', { kind: 'url', url: 'http://[::1]:8080', auditHome: '/somewhere/default' }, 'http://[::1]:8080'],
+      ['https://KMS.example:443', { kind: 'url', url: 'https://kms.example', auditHome: '/somewhere/default' }, 'https://kms.example'],
     ] as const;
     for (const [text, endpoint, recorded] of forms) {
       assert.deepEqual(parseKmsUri(text, '/somewhere/default'), endpoint);
@@ -60,5 +60,5 @@ test('without a home the embedded KMS lives in the data folder of the user', () 
   assert.deepEqual(parseKmsUri('embedded'), { kind: 'embedded', home: defaultHome() });
   assert.match(defaultHome(), /\/volseal$/);
   assert.equal(describeEndpoint({ kind: 'embedded', home: '/x' }), 'the embedded KMS in /x');
-  assert.equal(describeEndpoint({ kind: 'aws', region: 'eu-west-1' }), 'KMS aws:eu-west-1');
+  assert.equal(describeEndpoint({ kind: 'aws', region: 'eu-west-1', auditHome: '/x' }), 'KMS aws:eu-west-1');
 });

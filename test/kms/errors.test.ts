@@ -5,7 +5,7 @@ import { kmsError } from '../../src/kms/errors.js';
 
 const call = {
   operation: 'Decrypt',
-  endpoint: { kind: 'aws', region: 'eu-west-1' },
+  endpoint: { kind: 'aws', region: 'eu-west-1', auditHome: '/x' },
   keyId: 'arn:key',
   context: { 'aws:ebs:id': 'vol-1' },
 } as const;

@@ -5,7 +5,8 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 /** Each layer may import itself and the layers above its line; layers of one line do not know each other. */
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['errors', 'limits'],
-  ['native', 'audit'],
+  ['native', 'folders'],
+  ['audit'],
   ['bench', 'kernels', 'kms', 'luks2'],
   ['workers'],
   ['volume'],

@@ -65,7 +65,9 @@ describe('stopped while KMS is asked', () => {
       for (const name of ['a.vol', 'b.vol']) await createVolume(box.path(name), { sizeBytes: 4096, kms: box.kms });
       const volume = await attach(box.path('a.vol'), { kms: box.kms });
       const kms = await stalledKms(t, beginning);
-      const error = await aborted(kms, (signal) => attach(box.path('b.vol'), { kms: kms.url, readOnly: true, signal }));
+      const error = await aborted(kms, (signal) =>
+        attach(box.path('b.vol'), { kms: kms.url, embeddedHome: box.path('home'), readOnly: true, signal }),
+      );
       assert.match(error.message, /b\.vol: Decrypt under key arn:.* at KMS http.*: stopped on request/);
       assert.equal(error.details.path, box.path('b.vol'));
       await volume.write(0, Buffer.from('going on'));
@@ -99,7 +101,7 @@ describe('stopped while KMS is asked', () => {
   test('every call of a KMS client', async (t) => {
     const kms = await stalledKms(t);
     const controller = new AbortController();
-    const client = openKms({ kind: 'url', url: kms.url }, controller.signal);
+    const client = openKms({ kind: 'url', url: kms.url, auditHome: sandbox(t).folder }, controller.signal);
     t.after(() => client.close());
     const wrapped = { keyArn: 'arn:aws:kms:eu-west-1:1:key/1', encryptedDataKey: Buffer.alloc(100), context: { a: '1' } };
     const calls = [
@@ -126,11 +128,11 @@ test('a signal that has come already: KMS is not asked', async (t) => {
     requests += 1;
   });
   const signal = AbortSignal.abort();
-  await assert.rejects(attach(box.path('a.vol'), { kms: url, signal }), {
+  await assert.rejects(attach(box.path('a.vol'), { kms: url, embeddedHome: box.path('home'), signal }), {
     code: 'ERR_ABORTED',
     message: `${box.path('a.vol')}: stopped on request; the volume was not attached`,
   });
-  await assert.rejects(createVolume(box.path('b.vol'), { kms: url, signal, sizeBytes: 512 }), {
+  await assert.rejects(createVolume(box.path('b.vol'), { kms: url, embeddedHome: box.path('home'), signal, sizeBytes: 512 }), {
     code: 'ERR_ABORTED',
     message: 'stopped on request; targets are as they were before',
   });
@@ -143,15 +145,16 @@ test('at any moment of an attach: a volume or none, and no key too many', async 
   const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
   t.after(() => server.close());
   await signAs(t, box.path('home'));
-  for (const name of ['a.vol', 'b.vol']) await createVolume(box.path(name), { sizeBytes: 4096, kms: server.url });
+  for (const name of ['a.vol', 'b.vol'])
+    await createVolume(box.path(name), { sizeBytes: 4096, kms: server.url, embeddedHome: box.path('home') });
   // Holds the pool, so that only the first round waits for its threads.
-  await using holder = await attach(box.path('a.vol'), { kms: server.url });
+  await using holder = await attach(box.path('a.vol'), { kms: server.url, embeddedHome: box.path('home') });
   const { liveKeys } = native.vaultInfo();
   const outcomes = new Set<string>();
   // Until the signal comes too late a few times, however slow the machine.
   for (let delayMs = 0, attached = 0; attached < 5; delayMs++) {
     const controller = new AbortController();
-    const attaching = attach(box.path('b.vol'), { kms: server.url, signal: controller.signal }).then(
+    const attaching = attach(box.path('b.vol'), { kms: server.url, embeddedHome: box.path('home'), signal: controller.signal }).then(
       (volume) => volume.detach().then(() => 'attached'),
       (error: VolsealError) => error.code,
     );

@@ -1,4 +1,6 @@
 /** The embedded KMS as its administrator sees it: principals and access keys, which no request of the KMS API can make. */
+import type { Authenticate } from '../../audit/files.js';
+import { auditKey } from './audit-event.js';
 import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './principals.js';
 import { openStore } from './store.js';
 
@@ -18,6 +20,8 @@ export interface KmsAdministration {
   principals(): PrincipalEntry[];
   createAccessKey(name: string): NewAccessKey;
   removeAccessKey(accessKeyId: string): void;
+  /** The HMAC that authenticates the audit log. */
+  readonly auditKey: Authenticate;
   close(): Promise<void>;
 }
 
@@ -47,6 +51,7 @@ export function administerKms(home: string): KmsAdministration {
     },
     createAccessKey: (name) => createAccessKey(store, principalArnOf(name)),
     removeAccessKey: (accessKeyId) => removeAccessKey(store, accessKeyId),
+    auditKey: auditKey(store),
     close: () => store.close(),
   };
 }

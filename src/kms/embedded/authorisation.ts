@@ -48,7 +48,7 @@ export function authorise(asker: Asker, request: AuthorisationRequest): void {
     const use = { principalArn: caller.principalArn, keyId: request.key.keyId, operation, encryptionContext, newGrant };
     const grant = grantAllowing(store, use, tokens);
     if (grant !== undefined) {
-      facts.grantId ??= grant.grantId;
+      facts.allowingGrantId = grant.grantId;
       return;
     }
   }

@@ -10,8 +10,10 @@ export interface OperationFacts {
   /** ARNs of the keys it is about. */
   readonly keyArns: Set<string>;
   keyMaterialId?: string;
-  /** The grant that it is about, or else the one that allowed it. */
+  /** The grant that it is about. */
   grantId?: string;
+  /** The grant that allowed it, where no policy did. */
+  allowingGrantId?: string;
 }
 
 export interface OperationCall {
@@ -29,7 +31,7 @@ export interface OperationReply {
 }
 
 export interface Operation {
-  /** As CloudTrail says it. */
+  /** As CloudTrail says it. What is not runs in a transaction, which the service opens. */
   readonly readOnly: boolean;
   readonly run: (call: OperationCall, body: Buffer) => OperationReply;
 }
@@ -37,17 +39,12 @@ export interface Operation {
 type Run<Schema extends z.ZodType> = (call: OperationCall, request: z.infer<Schema>) => OperationReply;
 
 /** An operation that changes nothing but what time changes by itself. */
-export function reading<Schema extends z.ZodType>(schema: Schema, run: Run<Schema>): Operation {
-  return { readOnly: true, run: (call, body) => run(call, parseRequest(schema, body)) };
-}
+export const reading = <Schema extends z.ZodType>(schema: Schema, run: Run<Schema>): Operation => operation(true, schema, run);
 
-/** An operation that is one transaction: all of it is on the disk when it returns, or nothing. */
-export function changing<Schema extends z.ZodType>(schema: Schema, run: Run<Schema>): Operation {
-  return {
-    readOnly: false,
-    run(call, body) {
-      const request = parseRequest(schema, body);
-      return call.store.transaction(() => run(call, request));
-    },
-  };
-}
+/** An operation that runs as one transaction: all of it is on the disk when it returns, or nothing. */
+export const changing = <Schema extends z.ZodType>(schema: Schema, run: Run<Schema>): Operation => operation(false, schema, run);
+
+const operation = <Schema extends z.ZodType>(readOnly: boolean, schema: Schema, run: Run<Schema>): Operation => ({
+  readOnly,
+  run: (call, body) => run(call, parseRequest(schema, body)),
+});

@@ -42,6 +42,9 @@ const AWS_ONLY: ReadonlySet<string> = new Set([
   'VerifyMac',
 ]);
 
+/** Whether a call of this name changes nothing, as CloudTrail says it; what is unknown changes nothing. */
+export const isReadOnly = (name: string): boolean => !Object.hasOwn(OPERATIONS, name) || OPERATIONS[name]!.readOnly;
+
 /** The operation with this name. @throws {KmsFault} UnsupportedOperationException: AWS's alone; UnknownOperationException: nobody's */
 export function operationNamed(name: string): Operation {
   const operation = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name] : undefined;

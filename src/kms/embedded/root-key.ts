@@ -4,9 +4,10 @@
  * Whoever can read this file and the store can unwrap every data key; it is as secret as the user's other private keys, and lies
  * beside the store with mode 0600. Losing it loses every volume whose data key this KMS wrapped.
  */
-import { closeSync, constants, fstatSync, fsyncSync, linkSync, openSync, rmSync } from 'node:fs';
+import { closeSync, constants, fstatSync, linkSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { asVolsealError, VolsealError } from '../../errors.js';
+import { syncFolder } from '../../folders.js';
 import { type KeyHandle, native } from '../../native.js';
 
 const ROOT_KEY_BYTES = 32;
@@ -67,15 +68,5 @@ export function createRootKey(path: string): KeyHandle {
   } catch (error) {
     native.keyWipe(key);
     throw asVolsealError(error, path);
-  }
-}
-
-/** Makes names that were made in a folder durable. */
-export function syncFolder(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

@@ -4,12 +4,14 @@
  * Master keys and data keys exist in the vault alone; what is written down is sealed.
  */
 import { randomUUID } from 'node:crypto';
+import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
 import { VolsealError } from '../../errors.js';
-import { native } from '../../native.js';
+import { type KeyHandle, native } from '../../native.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest } from '../wire.js';
+import { auditEvent, auditKey, type RecordedCall } from './audit-event.js';
 import { ACCOUNT_ROOT, type Caller } from './caller.js';
 import { KmsFault } from './faults.js';
-import type { OperationReply } from './operation.js';
+import type { OperationFacts, OperationReply } from './operation.js';
 import { operationNamed } from './operations.js';
 import { secretOf } from './principals.js';
 import { accessKeyIdOf, checkSignature, type SignedRequest } from './signature.js';
@@ -18,18 +20,26 @@ import { type KmsStore, openStore } from './store.js';
 export class EmbeddedKms {
   /** Undefined once closed: LMDB must not be touched after that. */
   #store: KmsStore | undefined;
+  readonly #audit: AuditLog;
 
-  private constructor(store: KmsStore) {
+  private constructor(store: KmsStore, audit: AuditLog) {
     this.#store = store;
+    this.#audit = audit;
   }
 
   /**
-   * Opens the KMS whose store lies in `home`, and makes one where there is none. Several may be open at once, in this process
-   * and in others.
-   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`, `ERR_MEMORY_LOCK`
+   * Opens the KMS whose store lies in `home`, and makes one where there is none; every call is recorded in the audit log there. Several
+   * may be open at once, in this process and in others.
+   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`
    */
   static open(home: string): EmbeddedKms {
-    return new EmbeddedKms(openStore(home));
+    const store = openStore(home);
+    try {
+      return new EmbeddedKms(store, openAudit(auditFolder(home, 'embedded'), auditKey(store)));
+    } catch (error) {
+      void store.close();
+      throw error;
+    }
   }
 
   /**
@@ -57,25 +67,42 @@ export class EmbeddedKms {
   /**
    * Answers one request of `caller`, who is believed (the account's root, if it does not say who it is); what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
    * reply is the caller's to wipe. Refusals are replies, with AWS's error in the body.
-   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
+   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
    */
   handle(request: WireRequest, caller: Partial<Caller> = {}): WireReply {
+    const requestId = randomUUID();
+    const userAgent = request.headers['user-agent'];
+    const identity = { principalArn: ACCOUNT_ROOT, ...(userAgent === undefined ? {} : { userAgent }), ...caller };
+    const facts: OperationFacts = { keyArns: new Set() };
+    const name = request.target.startsWith(KMS_TARGET_PREFIX) ? request.target.slice(KMS_TARGET_PREFIX.length) : '';
+    const call: RecordedCall = { name, requestId, caller: identity, body: request.body, facts };
     try {
-      return reply(200, this.#run(request, { principalArn: ACCOUNT_ROOT, ...caller }));
+      return replyOf(200, this.#run(call, request.plaintext), requestId);
     } catch (error) {
       if (!(error instanceof KmsFault)) throw error;
-      return reply(error.status, { body: error.toJson() });
+      this.#audit.append(auditEvent(call, { error }));
+      return replyOf(error.status, { body: error.toJson() }, requestId);
     } finally {
       if (request.plaintext !== undefined) native.keyWipe(request.plaintext);
     }
   }
 
-  #run({ target, body, plaintext }: WireRequest, caller: Caller): OperationReply {
+  /** Does it and records it, as one: what cannot be recorded is not done, and what it would have given is wiped. */
+  #run(call: RecordedCall, plaintext: KeyHandle | undefined): OperationReply {
     const store = this.#opened();
-    const name = target.startsWith(KMS_TARGET_PREFIX) ? target.slice(KMS_TARGET_PREFIX.length) : '';
-    const operation = operationNamed(name);
+    const operation = operationNamed(call.name);
     store.refresh();
-    return operation.run({ store, caller, plaintext, facts: { keyArns: new Set() } }, body);
+    const perform = (): OperationReply => {
+      const reply = operation.run({ store, caller: call.caller, plaintext, facts: call.facts }, call.body);
+      try {
+        this.#audit.append(auditEvent(call, { reply }));
+        return reply;
+      } catch (error) {
+        if (reply.plaintext !== undefined) native.keyWipe(reply.plaintext);
+        throw error;
+      }
+    };
+    return operation.readOnly ? perform() : store.transaction(perform);
   }
 
   #opened(): KmsStore {
@@ -87,12 +114,14 @@ export class EmbeddedKms {
   async close(): Promise<void> {
     const store = this.#store;
     this.#store = undefined;
-    await store?.close();
+    if (store === undefined) return;
+    this.#audit.close();
+    await store.close();
   }
 }
 
-function reply(status: number, { body, plaintext }: OperationReply): WireReply {
-  const headers = { 'content-type': KMS_CONTENT_TYPE, 'x-amzn-requestid': randomUUID() };
+function replyOf(status: number, { body, plaintext }: OperationReply, requestId: string): WireReply {
+  const headers = { 'content-type': KMS_CONTENT_TYPE, 'x-amzn-requestid': requestId };
   // Of its own, not a part of Node's pool: the HTTP front writes the key into this memory and zeroes it again.
   const text = JSON.stringify(body);
   const bytes = Buffer.alloc(Buffer.byteLength(text), text);

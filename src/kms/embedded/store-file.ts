@@ -2,10 +2,10 @@
  * The files of the store before LMDB opens them: theirs are permissions of our choice, and bytes that LMDB can stand. It maps the
  * file and follows the page numbers in it: one that is cut short or is no store at all would end the process, not the call.
  */
-import { chmodSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { asVolsealError, VolsealError } from '../../errors.js';
-import { syncFolder } from './root-key.js';
+import { makeFolder } from '../../folders.js';
 
 /** LMDB's meta page, as the linked release (1.0, data version 2) writes it; two of them begin the file. */
 const PAGE_BYTES = 4096;
@@ -49,23 +49,6 @@ export function restrictStoreFiles(path: string): void {
       throw asVolsealError(error, file);
     }
   }
-}
-
-/**
- * Makes a folder and those above it that are missing, as durable as what will lie in them. Not with mkdir's own `recursive`: where a
- * file system refuses a folder with ENOENT (/proc), Node's never comes back.
- */
-function makeFolder(path: string): void {
-  if (existsSync(path)) return;
-  const parent = dirname(path);
-  makeFolder(parent);
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    // Another process may have been quicker.
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
-  syncFolder(parent);
 }
 
 /** An empty file is a store to be; LMDB makes it. */

@@ -1,0 +1,263 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
+import { openAudit } from '../../src/audit/log.js';
+import { type AuditQuestion, readAudit } from '../../src/audit/read.js';
+import type { AuditRecord } from '../../src/audit/record.js';
+import { verifyAudit } from '../../src/audit/verify.js';
+import { VolsealError } from '../../src/errors.js';
+import { runInjected, skipInjection } from '../faults/injected.js';
+import { authenticate, event } from './events.js';
+
+const WRITER = fileURLToPath(new URL('./writer.js', import.meta.url));
+
+function folderOf(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), 'volseal audit '));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A log of `count` records. */
+function written(t: TestContext, count: number): { folder: string; path: string; head: string } {
+  const folder = folderOf(t);
+  const log = openAudit(folder, authenticate);
+  for (let index = 0; index < count; index++) log.append(event({ requestID: String(index) }));
+  log.close();
+  return { folder, path: join(folder, 'audit.jsonl'), head: join(folder, 'audit.head') };
+}
+
+async function records(folder: string, question: AuditQuestion = {}): Promise<AuditRecord[]> {
+  const found: AuditRecord[] = [];
+  for await (const record of readAudit([folder], question)) found.push(record);
+  return found;
+}
+
+const auditFault = (pattern: RegExp) => (error: unknown) =>
+  error instanceof VolsealError && error.code === 'ERR_AUDIT' && pattern.test(error.message);
+
+describe('an audit log', () => {
+  test('holds what was written, in order and chained, for its user alone', async (t) => {
+    const { folder, path, head } = written(t, 3);
+    const found = await records(folder);
+    assert.deepEqual(
+      found.map(({ requestID, volseal }) => [requestID, volseal.sequence]),
+      [
+        ['0', 1],
+        ['1', 2],
+        ['2', 3],
+      ],
+    );
+    assert.equal(found[0]!.volseal.previousHash, '0'.repeat(64));
+    assert.equal(new Set(found.map(({ volseal }) => volseal.previousHash)).size, 3);
+    for (const file of [path, head]) assert.equal(statSync(file).mode & 0o777, 0o600);
+    assert.deepEqual(await verifyAudit(folder, authenticate), { records: 3, tornLines: 0, authenticated: true });
+  });
+
+  test('that is not there is empty', async (t) => {
+    const folder = join(folderOf(t), 'none');
+    assert.deepEqual(await records(folder), []);
+    assert.deepEqual(await verifyAudit(folder), { records: 0, tornLines: 0, authenticated: false });
+  });
+
+  test('answers questions', async (t) => {
+    const folder = folderOf(t);
+    const log = openAudit(folder);
+    log.append(event());
+    log.append(
+      event({ eventName: 'CreateGrant', requestParameters: { constraints: { encryptionContextSubset: { 'aws:ebs:id': 'vol-2' } } } }),
+    );
+    log.append(event({ eventTime: '2026-11-25T07:00:00Z', resources: [] }));
+    log.close();
+    const count = async (question: AuditQuestion) => (await records(folder, question)).length;
+    assert.equal(await count({}), 3);
+    assert.equal(await count({ volumeId: 'vol-1' }), 2);
+    assert.equal(await count({ volumeId: 'vol-2' }), 1);
+    assert.equal(await count({ eventName: 'CreateGrant' }), 1);
+    assert.equal(await count({ key: 'k1' }), 2);
+    assert.equal(await count({ key: 'arn:aws:kms:local:000000000000:key/k1', volumeId: 'vol-1' }), 1);
+    assert.equal(await count({ sinceMs: Date.parse('2026-11-25T00:00:00Z') }), 1);
+  });
+
+  test('is followed as it grows, together with another, until the signal', async (t) => {
+    const [one, two] = [folderOf(t), folderOf(t)];
+    const controller = new AbortController();
+    const logs = [openAudit(one), openAudit(two)];
+    t.after(() => {
+      for (const log of logs) log.close();
+    });
+    logs[0]!.append(event({ requestID: 'b', eventTime: '2026-11-24T08:00:00Z' }));
+    logs[1]!.append(event({ requestID: 'a', eventTime: '2026-11-24T07:00:00Z' }));
+    const seen: string[] = [];
+    const reading = (async () => {
+      for await (const { requestID } of readAudit([one, two], {}, { follow: true, signal: controller.signal })) {
+        seen.push(requestID);
+        if (seen.length === 2) logs[1]!.append(event({ requestID: 'c' }));
+        if (seen.length === 3) controller.abort(new Error('enough'));
+      }
+    })();
+    await assert.rejects(reading, /enough/);
+    assert.deepEqual(seen, ['a', 'b', 'c']);
+  });
+});
+
+describe('a change shows', () => {
+  test('of any byte of any line', async (t) => {
+    const { folder, path } = written(t, 3);
+    const good = readFileSync(path);
+    await fc.assert(
+      fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
+        const bad = Buffer.from(good);
+        bad[at]! ^= change;
+        writeFileSync(path, bad);
+        const outcome = await verifyAudit(folder, authenticate).catch((error: VolsealError) => error.code);
+        if (typeof outcome === 'string') assert.equal(outcome, 'ERR_AUDIT');
+        else assert.notEqual(outcome.broken, undefined, `byte ${at}`);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  const lines = (path: string) => readFileSync(path, 'utf8').trimEnd().split('\n');
+  const put = (path: string, all: string[]) => writeFileSync(path, all.map((line) => `${line}\n`).join(''));
+  const cases: [string, (path: string) => void, number, RegExp][] = [
+    ['a line cut off at the end', (path) => put(path, lines(path).slice(0, -1)), 4, /missing: 4 were written/],
+    ['all lines cut off', (path) => put(path, []), 1, /missing/],
+    ['the first line gone', (path) => put(path, lines(path).slice(1)), 1, /number 2, where 1 belongs/],
+    [
+      'a line in the middle gone',
+      (path) =>
+        put(
+          path,
+          lines(path).filter((_, index) => index !== 1),
+        ),
+      2,
+      /number 3, where 2 belongs/,
+    ],
+    [
+      'two lines exchanged',
+      (path) =>
+        put(
+          path,
+          [1, 0, 2, 3].map((index) => lines(path)[index]!),
+        ),
+      1,
+      /number 2/,
+    ],
+    [
+      'a line twice',
+      (path) =>
+        put(
+          path,
+          [0, 1, 1, 2, 3].map((index) => lines(path)[index]!),
+        ),
+      3,
+      /number 2, where 3 belongs/,
+    ],
+    ['an empty line', (path) => put(path, ['', ...lines(path)]), 1, /no JSON/],
+  ];
+  for (const [what, change, line, problem] of cases) {
+    test(`as ${what}; and nothing is appended to what was cut`, async (t) => {
+      const { folder, path } = written(t, 4);
+      const length = statSync(path).size;
+      change(path);
+      const { broken } = await verifyAudit(folder, authenticate);
+      assert.equal(broken?.line, line, JSON.stringify(broken));
+      assert.match(broken.problem, problem);
+      if (statSync(path).size >= length) return;
+      const log = openAudit(folder, authenticate);
+      assert.throws(() => log.append(event()), auditFault(/was cut/));
+      log.close();
+    });
+  }
+
+  test('as lines that somebody added, or a whole log of his own: he does not have the key', async (t) => {
+    const { folder, path, head } = written(t, 2);
+    const forged = folderOf(t);
+    const log = openAudit(forged, () => Buffer.alloc(32));
+    for (let index = 0; index < 5; index++) log.append(event());
+    log.close();
+    const good = readFileSync(path);
+    appendFileSync(path, good);
+    assert.notEqual((await verifyAudit(folder, authenticate)).broken, undefined);
+    writeFileSync(path, readFileSync(join(forged, 'audit.jsonl')));
+    assert.notEqual((await verifyAudit(folder, authenticate)).broken, undefined);
+    writeFileSync(head, readFileSync(join(forged, 'audit.head')));
+    await assert.rejects(verifyAudit(folder, authenticate), auditFault(/written by somebody else/));
+    rmSync(head);
+    assert.match((await verifyAudit(folder, authenticate)).broken?.problem ?? '', /not known to the head/);
+    const own = openAudit(folder, authenticate);
+    assert.throws(() => own.append(event()), auditFault(/nobody who writes it/));
+    own.close();
+  });
+});
+
+describe('writers', () => {
+  test('four processes at once leave one chain with everything in it', { timeout: 60_000 }, async (t) => {
+    const folder = folderOf(t);
+    const said: string[] = [];
+    await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const child = spawn(process.execPath, [WRITER, folder, '50'], { stdio: ['ignore', 'pipe', 'inherit'] });
+        child.stdout.on('data', (chunk) => said.push(...String(chunk).trim().split('\n')));
+        assert.deepEqual(await once(child, 'close'), [0, null]);
+      }),
+    );
+    const found = (await records(folder)).map(({ requestID }) => requestID);
+    assert.deepEqual([...found].sort(), said.sort());
+    assert.deepEqual(await verifyAudit(folder, authenticate), { records: 200, tornLines: 0, authenticated: true });
+  });
+
+  test('killed at any moment, again and again, lose nothing that they said was written', { timeout: 120_000 }, async (t) => {
+    const folder = folderOf(t);
+    const said = new Set<string>();
+    for (let round = 0; round < 12; round++) {
+      const child = spawn(process.execPath, [WRITER, folder, '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+      let text = '';
+      child.stdout.on('data', (chunk) => {
+        text += String(chunk);
+      });
+      await once(child.stdout, 'data');
+      setTimeout(() => child.kill('SIGKILL'), Math.random() * 20);
+      await once(child, 'close');
+      for (const line of text.split('\n').slice(0, -1)) said.add(line);
+    }
+    const log = openAudit(folder, authenticate);
+    log.append(event({ requestID: 'last' }));
+    log.close();
+    const { broken } = await verifyAudit(folder, authenticate);
+    assert.equal(broken, undefined);
+    const found = new Set((await records(folder)).map(({ requestID }) => requestID));
+    for (const id of said) assert.ok(found.has(id), id);
+  });
+
+  test('half a line that a killed one left is set aside, and said', async (t) => {
+    const { folder, path } = written(t, 2);
+    appendFileSync(path, '{"eventVersion":"1.11","userIde');
+    const log = openAudit(folder, authenticate);
+    log.append(event());
+    log.close();
+    assert.deepEqual(await verifyAudit(folder, authenticate), { records: 3, tornLines: 1, authenticated: true });
+    assert.ok(readdirSync(folder).includes('audit.torn-3'));
+  });
+
+  for (const [syscall, errno] of [
+    ['write', 'ENOSPC'],
+    ['fdatasync', 'EIO'],
+  ] as const) {
+    test(`${errno} at ${syscall}: the call fails, no half line stays`, { skip: skipInjection() }, async (t) => {
+      const { folder, path } = written(t, 2);
+      const before = readFileSync(path);
+      const script = fileURLToPath(new URL('./append-once.js', import.meta.url));
+      const { stdout } = runInjected(`${syscall}:error=${errno}`, script, [folder], path);
+      assert.match(stdout, /^ERR_AUDIT .*audit\.jsonl: the audit log cannot be written/);
+      assert.ok(readFileSync(path).equals(before));
+      assert.equal((await verifyAudit(folder, authenticate)).broken, undefined);
+    });
+  }
+});

@@ -1,9 +1,9 @@
 /**
  * The files of an audit log: `audit.jsonl`, one record a line; `audit.head`, which says how far the log reaches, so that a cut at its end
- * shows; `audit.lock`, which writers take in turn, threads and processes alike.
+ * shows, and which writers lock in turn, threads and processes alike.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { VolsealError } from '../errors.js';
@@ -20,13 +20,12 @@ export type Authenticate = (message: Uint8Array) => Buffer;
 export interface AuditPaths {
   readonly log: string;
   readonly head: string;
-  readonly lock: string;
 }
 
+/** The files of the log in `folder`. */
 export const auditPaths = (folder: string): AuditPaths => ({
   log: join(folder, 'audit.jsonl'),
   head: join(folder, 'audit.head'),
-  lock: join(folder, 'audit.lock'),
 });
 
 /** How far the log reaches. */
@@ -83,15 +82,16 @@ const macOf = ({ sequence, hash, bytes }: Head, authenticate: Authenticate | und
   authenticate === undefined ? '' : authenticate(Buffer.from(`volseal audit head\0${sequence}\0${hash}\0${bytes}`)).toString('hex');
 
 /**
- * Runs `use` while nobody else writes to the log. Waits for its turn, up to 20 s.
+ * Runs `use` with the head's file open at its start, while nobody else writes to the log. Waits for its turn, up to 20 s.
+ * @param path of the head; made where it is missing
  * @throws {VolsealError} `ERR_AUDIT`
  */
-export function locked<Result>(path: string, use: () => Result): Result {
-  // An open file of its own: flock(2) is between open files, and so between threads too.
-  const fd = openSync(path, 'a', 0o600);
+export function locked<Result>(path: string, use: (fd: number) => Result): Result {
+  // An open file of its own each time: flock(2) is between open files, and so between threads too.
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
   try {
     takeLock(fd, path);
-    return use();
+    return use(fd);
   } finally {
     closeSync(fd);
   }

@@ -5,7 +5,7 @@
  * on the disk then (fdatasync); those of what only used a key are with the operating system: a power cut may take the last of them,
  * a killed process none.
  */
-import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { VolsealError } from '../errors.js';
 import { makeFolder } from '../folders.js';
@@ -33,14 +33,14 @@ export const auditFolder = (home: string, which: 'embedded' | 'calls'): string =
  */
 export function openAudit(folder: string, authenticate?: Authenticate): AuditLog {
   const paths = auditPaths(folder);
-  const [log, head] = guarded(folder, () => {
+  const log = guarded(folder, () => {
     makeFolder(folder);
-    return [openSync(paths.log, 'a+', 0o600), openSync(paths.head, constants.O_RDWR | constants.O_CREAT, 0o600)] as const;
+    return openSync(paths.log, 'a+', 0o600);
   });
   return {
     append(event) {
       guarded(paths.log, () =>
-        locked(paths.lock, () => {
+        locked(paths.head, (head) => {
           const last = wholeLog(folder, log, readHead(head, paths.head, authenticate));
           const { sequence, hash } = last;
           const record = { ...CONSTANT_MEMBERS, ...event, volseal: { sequence: sequence + 1, previousHash: hash, ...event.volseal } };
@@ -48,13 +48,12 @@ export function openAudit(folder: string, authenticate?: Authenticate): AuditLog
           if (line.length > AUDIT_LINE_BYTES_MAX) throw auditError(paths.log, `takes no record of ${line.length} bytes`);
           writeWhole(log, line, last.bytes, !event.readOnly);
           const next = { sequence: sequence + 1, hash: hashOf(line.subarray(0, -1)), bytes: last.bytes + line.length };
-          writeSync(head, encodeHead(next, authenticate), 0, null, 0);
+          writeSync(head, encodeHead(next, authenticate));
         }),
       );
     },
     close() {
       closeSync(log);
-      closeSync(head);
     },
   };
 }

@@ -27,12 +27,12 @@ export function serveCommand({ output, signal }: Session): Command {
     const home = resolve(embeddedHome() ?? defaultHome());
     const server = await serveKms({ home, ...listen, allowRemote });
     const { url } = server;
-    if (!server.hasAccessKeys) {
-      output.note('nobody has an access key yet, so nobody will be answered: volseal kms create-access-key root makes one');
-    }
     output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}; Ctrl-C ends it`]);
     try {
       await output.settled();
+      if (!server.hasAccessKeys) {
+        output.note('nobody has an access key yet, so nobody will be answered: volseal kms create-access-key root makes one');
+      }
       if (!signal.aborted) await once(signal, 'abort');
     } finally {
       await server.close();

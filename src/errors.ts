@@ -37,6 +37,12 @@ export type ErrorCode =
   | 'ERR_KMS_REPLY'
   /** The embedded KMS's own store is unreadable, damaged or of another version. */
   | 'ERR_KMS_STORE'
+  /** The store of WorkSpaces is unreadable, damaged or of another version. */
+  | 'ERR_WORKSPACE_STORE'
+  /** There is no such WorkSpace. */
+  | 'ERR_WORKSPACE_NOT_FOUND'
+  /** The WorkSpace is not in a state that allows this: something was begun and not finished, or it exists already. */
+  | 'ERR_WORKSPACE_STATE'
   /** The audit log cannot be written, or was changed: no call to KMS is made that it would not show. */
   | 'ERR_AUDIT'
   /** The encryption context (or the encrypted data key itself) is not what the data key was wrapped with. */

@@ -22,3 +22,17 @@ export type { JobOptions, Progress } from './volume/transform-image.js';
 export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './volume/verify.js';
 export { Volume } from './volume/volume.js';
 export type { KmsAccess } from './volume/volume-file.js';
+export {
+  type AttachedWorkspace,
+  attachWorkspace,
+  type CreateWorkspaceOptions,
+  createWorkspace,
+  describeWorkspace,
+  listWorkspaces,
+  rebootWorkspace,
+  rebuildWorkspace,
+  terminateWorkspace,
+  type VolumeOrigin,
+  type WorkspaceHome,
+  type WorkspaceInfo,
+} from './workspaces/lifecycle.js';

@@ -81,6 +81,9 @@ export const AUDIT_LINE_BYTES_MAX = 512 * 1024;
 /** How often a log that is followed is looked at for more. */
 export const AUDIT_FOLLOW_INTERVAL_MS = 250;
 
+/** Address space for the store of WorkSpaces, some hundred thousand of them; the file grows as they come. */
+export const WORKSPACE_STORE_BYTES_MAX = 1024 * 1024 * 1024;
+
 /** Native threads that work on a whole image, all tasks together: a disk wants several requests at once, and each has a buffer of 1 MiB. */
 export const IMAGE_LANES = 4;
 /** One task of a whole-image transform: Ctrl-C is seen, progress moves and other volumes get their turn between two. */

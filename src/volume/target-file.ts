@@ -217,8 +217,11 @@ const temporaryPrefix = (place: string): string => `.${basename(place)}.`;
 /** A younger one may have been made a moment ago and not be locked yet. */
 const LEFTOVER_AGE_MS = 60_000;
 
-/** Removes what earlier runs for the same target left behind when they were killed: old temporary files that nobody holds. */
-async function removeLeftovers(place: string): Promise<void> {
+/**
+ * Removes what earlier runs for the same target left behind when they were killed: old temporary files that nobody holds.
+ * @param ageMs how old; 0 where nobody else can be making this target
+ */
+export async function removeLeftovers(place: string, ageMs: number = LEFTOVER_AGE_MS): Promise<void> {
   const names = await namingPath(place, () => readdir(dirname(place)));
   const prefix = temporaryPrefix(place);
   for (const name of names.filter((name) => name.startsWith(prefix) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefix.length)))) {
@@ -226,7 +229,7 @@ async function removeLeftovers(place: string): Promise<void> {
     try {
       await using file = await open(leftover, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
       const found = await file.stat();
-      if (!found.isFile() || Date.now() - found.mtimeMs < LEFTOVER_AGE_MS) continue;
+      if (!found.isFile() || Date.now() - found.mtimeMs < ageMs) continue;
       native.fileLock(file.fd, true);
       await unlink(leftover);
     } catch {

@@ -3,7 +3,21 @@ import { spawnSync } from 'node:child_process';
 import { describe, test } from 'node:test';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
-const COMMANDS = ['encrypt', 'decrypt', 'create', 'info', 'verify', 'densify', 'rewrap', 'read', 'write', 'kernels', 'bench', 'audit'];
+const COMMANDS = [
+  'encrypt',
+  'decrypt',
+  'create',
+  'info',
+  'verify',
+  'densify',
+  'rewrap',
+  'read',
+  'write',
+  'kernels',
+  'bench',
+  'workspace',
+  'audit',
+];
 const KMS_COMMANDS = [
   'serve',
   'create-key',

@@ -197,16 +197,16 @@ describe('a store that cannot be used', () => {
     const whole = readFileSync(store);
     for (const length of [1, 4096, 8191, 8192, whole.length - 4096]) {
       writeFileSync(store, whole.subarray(0, length));
-      assert.throws(() => EmbeddedKms.open(home), storeError(/store\.mdb is (not a store|cut short)/), `${length} bytes`);
+      assert.throws(() => EmbeddedKms.open(home), storeError(/store\.mdb is (not the store|cut short)/), `${length} bytes`);
     }
     for (const at of [24, 28, 4096 + 24]) {
       const damaged = Buffer.from(whole);
       damaged[at]! ^= 1;
       writeFileSync(store, damaged);
-      assert.throws(() => EmbeddedKms.open(home), storeError(/not a store/), `byte ${at}`);
+      assert.throws(() => EmbeddedKms.open(home), storeError(/not the store/), `byte ${at}`);
     }
-    writeFileSync(store, Buffer.alloc(65536, 'not a store '));
-    assert.throws(() => EmbeddedKms.open(home), storeError(/not a store/));
+    writeFileSync(store, Buffer.alloc(65536, 'not the store '));
+    assert.throws(() => EmbeddedKms.open(home), storeError(/not the store/));
     writeFileSync(store, whole);
     const kms = openEmbedded(t, home);
     assert.equal(ask(kms, 'ListKeys').body.Keys.length, 1);

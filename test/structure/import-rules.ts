@@ -6,7 +6,7 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['errors', 'limits'],
   ['native', 'folders'],
-  ['audit'],
+  ['audit', 'lmdb'],
   ['bench', 'kernels', 'kms', 'luks2'],
   ['workers'],
   ['volume'],

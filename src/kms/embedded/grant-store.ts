@@ -17,8 +17,8 @@
  * want some pairs under one of these pairs: the one under which the fewest are filed so far. A request looks into the bucket of each of its pairs.
  */
 import { createHash } from 'node:crypto';
+import type { Records } from '../../lmdb/records.js';
 import { canonicalBytes, type EncryptionContext } from '../encryption-context.js';
-import type { Records } from './record-file.js';
 import { type GrantConstraint, type GrantRecord, grantRecord } from './records.js';
 
 /** Operations whose requests have no encryption context: a constraint does not bind them. (KMS Developer Guide, "Using grant constraints".) */

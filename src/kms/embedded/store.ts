@@ -1,17 +1,13 @@
 /**
- * The embedded KMS's store: its records (./records.ts) in an LMDB file, every change a transaction that is on the disk before it returns.
- *
- * Several processes and threads may have it open at once: LMDB lets one of them write at a time, readers see whole transactions,
- * and a process that is killed leaves the last whole transaction behind. Master keys are sealed under the root key.
+ * The embedded KMS's store: its records (./records.ts) in an LMDB file (../../lmdb/records.ts). Master keys are sealed under the root key.
  */
 import { join } from 'node:path';
-import { open, type RootDatabase } from 'lmdb';
 import type { z } from 'zod';
 import { VolsealError } from '../../errors.js';
 import { KMS_STORE_BYTES_MAX } from '../../limits.js';
+import { openRecords, type Records } from '../../lmdb/records.js';
 import { type KeyHandle, native } from '../../native.js';
 import { type GrantStore, grantStore } from './grant-store.js';
-import { guarded, recordsOf } from './record-file.js';
 import {
   type AccessKeyRecord,
   type AliasRecord,
@@ -24,7 +20,6 @@ import {
   storeRecord,
 } from './records.js';
 import { createRootKey, readRootKey } from './root-key.js';
-import { prepareStoreFile, restrictStoreFiles } from './store-file.js';
 
 const STORE_KEY = 'store';
 const KEY_PREFIX = 'key/';
@@ -76,59 +71,51 @@ export interface KmsStore extends GrantStore {
 export function openStore(home: string): KmsStore {
   const folder = join(home, 'kms');
   const path = join(folder, 'store.mdb');
-  prepareStoreFile(path);
-  const database = guarded(path, () =>
-    // Without `overlappingSync` a commit is LMDB's own: data synced, then the page that makes it valid, before it returns.
-    open<unknown, string>({ path, noSubdir: true, encoding: 'json', overlappingSync: false, mapSize: KMS_STORE_BYTES_MAX, maxDbs: 1 }),
-  );
+  const records = openRecords(path, { name: 'the store of the embedded KMS', code: 'ERR_KMS_STORE', bytesMax: KMS_STORE_BYTES_MAX });
   try {
-    restrictStoreFiles(path);
-    return storeOver(database, path, loadRootKey(database, path, join(folder, 'root.key')));
+    return storeOver(records, loadRootKey(records, path, join(folder, 'root.key')));
   } catch (error) {
-    void database.close();
+    void records.close();
     throw error;
   }
 }
 
 /** Reads the root key, or makes it with a new store; the transaction is what two processes that start at once queue at. */
-function loadRootKey(database: RootDatabase<unknown, string>, path: string, rootKeyPath: string): KeyHandle {
-  return guarded(path, () =>
-    database.transactionSync(() => {
-      const known = recordsOf(database, path).read(STORE_KEY, storeRecord);
-      if (known === undefined) {
-        // A root key without a store record: the process that made it was killed before it could write the record.
-        const rootKey = readRootKey(rootKeyPath) ?? createRootKey(rootKeyPath);
-        try {
-          database.putSync(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
-          return rootKey;
-        } catch (error) {
-          native.keyWipe(rootKey);
-          throw error;
-        }
-      }
-      const rootKey = readRootKey(rootKeyPath);
-      if (rootKey === undefined) {
-        throw new VolsealError(
-          'ERR_KMS_STORE',
-          `${rootKeyPath} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
-        );
-      }
-      if (checkOf(rootKey) !== known.rootKeyCheck) {
+function loadRootKey(records: Records, path: string, rootKeyPath: string): KeyHandle {
+  return records.transaction(() => {
+    const known = records.read(STORE_KEY, storeRecord);
+    if (known === undefined) {
+      // A root key without a store record: the process that made it was killed before it could write the record.
+      const rootKey = readRootKey(rootKeyPath) ?? createRootKey(rootKeyPath);
+      try {
+        records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
+        return rootKey;
+      } catch (error) {
         native.keyWipe(rootKey);
-        throw new VolsealError(
-          'ERR_KMS_STORE',
-          `${rootKeyPath} is not the root key that ${path} was made with; restore both from the same backup`,
-        );
+        throw error;
       }
-      return rootKey;
-    }),
-  );
+    }
+    const rootKey = readRootKey(rootKeyPath);
+    if (rootKey === undefined) {
+      throw new VolsealError(
+        'ERR_KMS_STORE',
+        `${rootKeyPath} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
+      );
+    }
+    if (checkOf(rootKey) !== known.rootKeyCheck) {
+      native.keyWipe(rootKey);
+      throw new VolsealError(
+        'ERR_KMS_STORE',
+        `${rootKeyPath} is not the root key that ${path} was made with; restore both from the same backup`,
+      );
+    }
+    return rootKey;
+  });
 }
 
 const checkOf = (rootKey: KeyHandle): string => native.keyHmac(rootKey, Buffer.from('volseal kms root key check')).toString('hex');
 
-function storeOver(database: RootDatabase<unknown, string>, path: string, rootKey: KeyHandle): KmsStore {
-  const records = recordsOf(database, path);
+function storeOver(records: Records, rootKey: KeyHandle): KmsStore {
   const all = <Schema extends z.ZodType>(prefix: string, schema: Schema): z.infer<Schema>[] =>
     records.range(prefix).map((key) => records.promised(key, schema));
   return {
@@ -151,10 +138,10 @@ function storeOver(database: RootDatabase<unknown, string>, path: string, rootKe
     removeAccessKey: (accessKeyId) => records.remove(ACCESS_KEY_PREFIX + accessKeyId),
     accessKeys: () => all(ACCESS_KEY_PREFIX, accessKeyRecord),
     transaction: records.transaction,
-    refresh: () => database.resetReadTxn(),
+    refresh: records.refresh,
     async close() {
       native.keyWipe(rootKey);
-      await database.close();
+      await records.close();
     },
   };
 }

@@ -4,8 +4,8 @@
  */
 import { chmodSync, closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { asVolsealError, VolsealError } from '../../errors.js';
-import { makeFolder } from '../../folders.js';
+import { asVolsealError, type ErrorCode, VolsealError } from '../errors.js';
+import { makeFolder } from '../folders.js';
 
 /** LMDB's meta page, as the linked release (1.0, data version 2) writes it; two of them begin the file. */
 const PAGE_BYTES = 4096;
@@ -16,14 +16,20 @@ const VERSION = 2;
 const LAST_PAGE_AT = 144;
 const TRANSACTION_AT = 152;
 
+interface WhatStore {
+  readonly name: string;
+  readonly code: ErrorCode;
+}
+
 /**
  * Makes the folder (0700) of the store file `path` where it is missing, and refuses a file that is no whole store.
  *
  * The lock file is never opened here: closing it again would drop every lock that LMDB has on it in this process (fcntl(2), "POSIX
  * record locks"), and the next process would take itself for the only one.
- * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`
+ * @param what names it in messages, with the code of its faults
+ * @throws {VolsealError} that code, `ERR_IO`
  */
-export function prepareStoreFile(path: string): void {
+export function prepareStoreFile(path: string, what: WhatStore): void {
   const folder = dirname(path);
   try {
     makeFolder(folder);
@@ -31,7 +37,7 @@ export function prepareStoreFile(path: string): void {
     if (!existsSync(path)) return;
     const fd = openSync(path, 'r');
     try {
-      checkWhole(fd, path);
+      checkWhole(fd, path, what);
     } finally {
       closeSync(fd);
     }
@@ -52,7 +58,7 @@ export function restrictStoreFiles(path: string): void {
 }
 
 /** An empty file is a store to be; LMDB makes it. */
-function checkWhole(fd: number, path: string): void {
+function checkWhole(fd: number, path: string, what: WhatStore): void {
   const metas = Buffer.alloc(2 * PAGE_BYTES);
   const byteCount = readSync(fd, metas, 0, metas.length, 0);
   if (byteCount === 0) return;
@@ -63,14 +69,11 @@ function checkWhole(fd: number, path: string): void {
     byteCount < metas.length ||
     pages.some((page) => page.readUInt32LE(MAGIC_AT) !== MAGIC || page.readUInt32LE(VERSION_AT) !== VERSION)
   ) {
-    throw new VolsealError('ERR_KMS_STORE', `${path} is not a store of the embedded KMS; restore it from a backup`);
+    throw new VolsealError(what.code, `${path} is not ${what.name}; restore it from a backup`);
   }
   const newest = pages.reduce((one, other) => (other.readBigUInt64LE(TRANSACTION_AT) > one.readBigUInt64LE(TRANSACTION_AT) ? other : one));
   const neededBytes = Number(newest.readBigUInt64LE(LAST_PAGE_AT) + 1n) * PAGE_BYTES;
   if (size < neededBytes) {
-    throw new VolsealError(
-      'ERR_KMS_STORE',
-      `${path} is cut short: it has ${size} bytes and needs ${neededBytes}; restore it from a backup`,
-    );
+    throw new VolsealError(what.code, `${path} is cut short: it has ${size} bytes and needs ${neededBytes}; restore it from a backup`);
   }
 }

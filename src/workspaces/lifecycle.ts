@@ -1,0 +1,369 @@
+/**
+ * The life of a WorkSpace, step by step. Every step is noted before it is taken, with the names that it will use, and after it with what
+ * came of it: whatever ends the process between two of them, the same call again goes on there, and `terminateWorkspace` undoes it.
+ */
+import { mkdir, stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { namingPath, VolsealError } from '../errors.js';
+import { parseKmsUri } from '../kms/endpoint.js';
+import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
+import type { JobOptions } from '../volume/transform-image.js';
+import type { Volume } from '../volume/volume.js';
+import { newVolumeId } from '../volume/volume-id.js';
+import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
+import { type As, askerFor, grantToEbs, grantToWorkspaces, retireEbsGrant, retireWorkspacesGrant, SERVICE_PRINCIPALS } from './services.js';
+import { openWorkspaces, type WorkspaceStore } from './state.js';
+import { attachVolume, deleteVolume, makeVolume, whileDetached } from './volumes.js';
+
+/** The AWS managed key that WorkSpaces uses where nobody names one. */
+const DEFAULT_KEY = 'alias/aws/workspaces';
+
+export interface WorkspaceHome {
+  /** Where WorkSpaces and the embedded KMS keep what they keep. Default: the user's data folder. */
+  home?: string | undefined;
+}
+
+/** A raw image, or the size of an empty volume. */
+export type VolumeOrigin = { readonly image: string } | { readonly sizeBytes: number };
+
+export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
+  /** The user's security identifier, `S-1-5-21-...`. */
+  sid: string;
+  /** The directory that knows the user, `d-` and 10 hexadecimal digits. */
+  directoryId: string;
+  /** The folder for the volumes; made where it is missing. */
+  folder: string;
+  root: VolumeOrigin;
+  user: VolumeOrigin;
+  /** KMS key id, ARN or alias. Default: `alias/aws/workspaces`. */
+  key?: string | undefined;
+  /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`. */
+  kms?: string | undefined;
+  /** Who asks. AWS: ARNs of the roles in which the services work, both needed. Embedded: default are the services' own names, and root. */
+  administrator?: string | undefined;
+  workspacesPrincipal?: string | undefined;
+  ebsPrincipal?: string | undefined;
+}
+
+/** What is told of a WorkSpace: never a grant token. */
+export interface WorkspaceInfo {
+  workspaceId: string;
+  state: WorkspaceRecord['state'];
+  sid: string;
+  directoryId: string;
+  keyArn: string;
+  rootVolume: { volumeId: string; path: string };
+  userVolume: { volumeId: string; path: string };
+  grantIds: string[];
+  created: string;
+}
+
+/** Both volumes of a WorkSpace, attached; the caller detaches them. */
+export interface AttachedWorkspace {
+  readonly root: Volume;
+  readonly user: Volume;
+  detach(): Promise<void>;
+}
+
+/**
+ * Makes a WorkSpace: steps 1 to 4. A user has one in a directory. One that an earlier call has begun with the same choices is finished.
+ *
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_WORKSPACE_STATE` (the user has one), `ERR_STATE_BUSY`, `ERR_KMS_*`, and as `encryptImage`;
+ * then nothing is left of it: no grant, no volume
+ */
+export async function createWorkspace(options: CreateWorkspaceOptions): Promise<WorkspaceInfo> {
+  checkUser(options);
+  return inStore(options, (store) =>
+    store.alone(options, async () => {
+      const known = store.all().find(({ sid, directoryId }) => sid === options.sid && directoryId === options.directoryId);
+      const record = known === undefined ? await planned(options) : resumable(known, options);
+      if (known === undefined) store.put(record);
+      try {
+        const made = await finishCreating(store, record, options);
+        return infoOf(made);
+      } catch (error) {
+        await undo(store, record.workspaceId, error);
+        throw error;
+      }
+    }),
+  );
+}
+
+/** All WorkSpaces of a home. @throws {VolsealError} `ERR_WORKSPACE_STORE` */
+export const listWorkspaces = (options: WorkspaceHome = {}): Promise<WorkspaceInfo[]> =>
+  inStore(options, async (store) => store.all().map(infoOf));
+
+/** One WorkSpace. @throws {VolsealError} `ERR_WORKSPACE_NOT_FOUND`, `ERR_WORKSPACE_STORE` */
+export const describeWorkspace = (workspaceId: string, options: WorkspaceHome = {}): Promise<WorkspaceInfo> =>
+  inStore(options, async (store) => infoOf(store.get(workspaceId)));
+
+/**
+ * Attaches both volumes: steps 5 to 7.
+ * @throws {VolsealError} `ERR_WORKSPACE_*`, and as `attach`; then neither is attached
+ */
+export async function attachWorkspace(
+  workspaceId: string,
+  options: WorkspaceHome & { readOnly?: boolean | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<AttachedWorkspace> {
+  const record = await inStore(options, async (store) => readyOne(store, workspaceId));
+  const { readOnly, signal } = options;
+  const root = await attachVolume(record, record.root, { readOnly, signal });
+  try {
+    const user = await attachVolume(record, record.user, { readOnly, signal });
+    const detach = async (): Promise<void> => {
+      // Both, whatever happens to the first.
+      const outcomes = await Promise.allSettled([root.detach(), user.detach()]);
+      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    };
+    return { root, user, detach };
+  } catch (error) {
+    await root.detach();
+    throw error;
+  }
+}
+
+/** Step 8: detaches and attaches again, from the encrypted data keys that lie with the volumes. @throws {VolsealError} as `attachWorkspace` */
+export async function rebootWorkspace(
+  workspaceId: string,
+  attached: AttachedWorkspace,
+  options: WorkspaceHome & { signal?: AbortSignal | undefined } = {},
+): Promise<AttachedWorkspace> {
+  await attached.detach();
+  return attachWorkspace(workspaceId, options);
+}
+
+/**
+ * A fresh root volume from its image, with a data key and a grant of its own; the user volume stays. The old root volume is there until
+ * the new one is whole. One that an earlier call has begun is finished.
+ *
+ * @throws {VolsealError} `ERR_WORKSPACE_*`, `ERR_STATE_BUSY` (a volume is attached), `ERR_KMS_*`, and as `encryptImage`; before the new volume
+ * is whole, the old one stays in its place
+ */
+export async function rebuildWorkspace(workspaceId: string, options: WorkspaceHome & JobOptions = {}): Promise<WorkspaceInfo> {
+  return inStore(options, (store) =>
+    store.alone(store.get(workspaceId), async () => {
+      const record = rebuildable(store, workspaceId);
+      await whileDetached([record.root, record.user], async () => {});
+      const as = askerFor(record, options.signal);
+      const begun =
+        record.newRoot === undefined && record.oldRoot === undefined ? { ...record, newRoot: successorOf(record.root) } : record;
+      let current: WorkspaceRecord = { ...begun, state: 'rebuilding' };
+      store.put(current);
+      try {
+        current = await buildNewRoot(store, as, current, options);
+      } catch (error) {
+        await undoNewRoot(store, current);
+        throw error;
+      }
+      return infoOf(await removeOldRoot(store, as, current));
+    }),
+  );
+}
+
+/**
+ * Ends a WorkSpace: its volumes are deleted, its grants retired (step 9), whatever state it is in. What was begun is finished by the same
+ * call again.
+ * @throws {VolsealError} `ERR_WORKSPACE_NOT_FOUND`, `ERR_STATE_BUSY` (a volume is attached: nothing was done), `ERR_KMS_*`, `ERR_IO`
+ */
+export async function terminateWorkspace(
+  workspaceId: string,
+  options: WorkspaceHome & { signal?: AbortSignal | undefined } = {},
+): Promise<void> {
+  await inStore(options, (store) =>
+    store.alone(store.get(workspaceId), async () => {
+      const record = store.get(workspaceId);
+      await remove(store, record, askerFor(record, options.signal));
+    }),
+  );
+}
+
+async function inStore<Result>({ home }: WorkspaceHome, work: (store: WorkspaceStore) => Promise<Result>): Promise<Result> {
+  const store = openWorkspaces(home);
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
+}
+
+/** A WorkSpace as it is to be, with every name chosen, and everything checked that can be before something is made. */
+async function planned(options: CreateWorkspaceOptions): Promise<WorkspaceRecord> {
+  const kms = kmsOf(options);
+  const services = {
+    ...(options.administrator === undefined ? {} : { administrator: options.administrator }),
+    workspaces: options.workspacesPrincipal ?? serviceOf('workspaces', kms),
+    ebs: options.ebsPrincipal ?? serviceOf('ebs', kms),
+  };
+  const workspaceId = newWorkspaceId();
+  const folder = resolve(options.folder);
+  const volume = async (name: 'root' | 'user', origin: VolumeOrigin): Promise<WorkspaceVolume> => {
+    const volumeId = newVolumeId();
+    const path = join(folder, `${workspaceId}-${name}-${volumeId}.vol`);
+    return { volumeId, path, ...(await checkedOrigin(origin, name)), grant: { name: `${workspaceId}-${volumeId}` } };
+  };
+  const [root, user] = [await volume('root', options.root), await volume('user', options.user)];
+  await namingPath(folder, () => mkdir(folder, { recursive: true }));
+  // Also proves that the administrator may see the key, and that there is one: grants are on keys, not on aliases.
+  const { keyArn } = await askerFor({ kms, services }, options.signal)('administrator', (asked) =>
+    asked.describeKey({ keyId: options.key ?? DEFAULT_KEY }),
+  );
+  const { sid, directoryId } = options;
+  const grant = { name: `${workspaceId}-workspaces` };
+  return { workspaceId, state: 'creating', sid, directoryId, kms, keyArn, services, grant, root, user, created: new Date().toISOString() };
+}
+
+function checkUser({ sid, directoryId }: Pick<CreateWorkspaceOptions, 'sid' | 'directoryId'>): void {
+  if (!isSid(sid)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(sid)} is no security identifier: expected S-1-5-21-...`);
+  if (!isDirectoryId(directoryId)) {
+    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(directoryId)} is no directory id: expected d- and 10 hexadecimal digits`);
+  }
+}
+
+async function checkedOrigin(origin: VolumeOrigin, name: string): Promise<Pick<WorkspaceVolume, 'image' | 'sizeBytes'>> {
+  if ('sizeBytes' in origin) {
+    const { sizeBytes } = origin;
+    if (Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= VOLUME_BYTES_MAX && sizeBytes % SECTOR_SIZES[0] === 0)
+      return { sizeBytes };
+    throw new VolsealError(
+      'ERR_IMAGE_SIZE',
+      `the ${name} volume: a size of ${sizeBytes} bytes is not a whole number of ${SECTOR_SIZES[0]}-byte sectors`,
+    );
+  }
+  const image = resolve(origin.image);
+  await namingPath(image, () => stat(image));
+  return { image };
+}
+
+/** The KMS as it is recorded: with the embedded one's place, which is this home's. */
+function kmsOf({ kms = 'embedded', home }: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): string {
+  const endpoint = parseKmsUri(kms, home);
+  return endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kms;
+}
+
+function serviceOf(name: keyof typeof SERVICE_PRINCIPALS, kms: string): string {
+  if (kms.startsWith('embedded:')) return SERVICE_PRINCIPALS[name];
+  throw new VolsealError('ERR_ARGUMENT', `with ${kms} the ${name} service needs a role to work in: name its ARN`);
+}
+
+/** A WorkSpace that was begun, where the caller wants the same one. */
+function resumable(known: WorkspaceRecord, options: CreateWorkspaceOptions): WorkspaceRecord {
+  const { workspaceId, state, sid, directoryId } = known;
+  const folder = resolve(options.folder);
+  const same = ([have, want]: readonly [WorkspaceVolume, VolumeOrigin]): boolean =>
+    have.path.startsWith(join(folder, workspaceId)) &&
+    ('image' in want ? have.image === resolve(want.image) : have.sizeBytes === want.sizeBytes);
+  if (state === 'creating' && same([known.root, options.root]) && same([known.user, options.user])) return known;
+  const what = state === 'creating' ? 'begun with other choices, and not finished' : state;
+  throw new VolsealError('ERR_WORKSPACE_STATE', `the user ${sid} in ${directoryId} has the WorkSpace ${workspaceId}, which is ${what}`, {
+    details: { workspaceId, state },
+  });
+}
+
+/** Steps 1 to 4, as far as they are not done. */
+async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, job: JobOptions): Promise<WorkspaceRecord> {
+  const as = askerFor(begun, job.signal);
+  let record = begun;
+  const note = (changes: Partial<WorkspaceRecord>): void => {
+    record = { ...record, ...changes };
+    store.put(record);
+  };
+  if (record.grant.grantId === undefined) note({ grant: { ...record.grant, ...(await grantToWorkspaces(as, record)) } });
+  for (const name of ['root', 'user'] as const) {
+    const volume = record[name];
+    if (volume.grant.grantId === undefined) {
+      note({ [name]: { ...volume, grant: { ...volume.grant, ...(await grantToEbs(as, record, volume)) } } });
+    }
+  }
+  for (const name of ['root', 'user'] as const) await makeVolume(record, record[name], job);
+  note({ state: 'ready' });
+  return record;
+}
+
+/** Undoes what failed. Where that fails too, the record stays, and says what is left to `terminateWorkspace`. */
+async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown): Promise<void> {
+  const record = store.get(workspaceId);
+  try {
+    // Without the caller's signal: it is what may have ended the work.
+    await remove(store, record, askerFor(record));
+  } catch (error) {
+    const said = cause instanceof Error ? cause.message : String(cause);
+    throw new VolsealError(
+      'ERR_WORKSPACE_STATE',
+      `${said}; and ${workspaceId} could not be undone: ${(error as Error).message}; volseal workspace terminate ${workspaceId} --yes finishes that`,
+      { cause: error, details: { workspaceId, state: 'terminating' } },
+    );
+  }
+}
+
+/** Step 9. Volumes first: a grant that is left over does less harm than a volume that nobody knows. */
+async function remove(store: WorkspaceStore, record: WorkspaceRecord, as: As): Promise<void> {
+  const volumes = [record.root, record.user, record.newRoot, record.oldRoot].filter((volume) => volume !== undefined);
+  await whileDetached(volumes, async () => {
+    store.put({ ...record, state: 'terminating' });
+    for (const volume of volumes) await deleteVolume(volume);
+  });
+  for (const volume of volumes) await retireEbsGrant(as, record, volume);
+  await retireWorkspacesGrant(as, record);
+  store.remove(record.workspaceId);
+}
+
+function readyOne(store: WorkspaceStore, workspaceId: string): WorkspaceRecord {
+  const record = store.get(workspaceId);
+  if (record.state !== 'ready') throw unfinished(record);
+  return record;
+}
+
+function rebuildable(store: WorkspaceStore, workspaceId: string): WorkspaceRecord {
+  const record = store.get(workspaceId);
+  if (record.state !== 'ready' && record.state !== 'rebuilding') throw unfinished(record);
+  return record;
+}
+
+const unfinished = ({ workspaceId, state }: WorkspaceRecord): VolsealError =>
+  new VolsealError('ERR_WORKSPACE_STATE', `${workspaceId} is ${state}: that was begun and not finished`, {
+    details: { workspaceId, state },
+  });
+
+function successorOf({ path, volumeId, image, sizeBytes, grant }: WorkspaceVolume): WorkspaceVolume {
+  const nextId = newVolumeId();
+  const origin = { ...(image === undefined ? {} : { image }), ...(sizeBytes === undefined ? {} : { sizeBytes }) };
+  return { volumeId: nextId, path: path.replace(volumeId, nextId), ...origin, grant: { name: grant.name.replace(volumeId, nextId) } };
+}
+
+/** The new root volume, and the record in which it has taken its place. */
+async function buildNewRoot(store: WorkspaceStore, as: As, begun: WorkspaceRecord, job: JobOptions): Promise<WorkspaceRecord> {
+  const { newRoot, ...record } = begun;
+  if (newRoot === undefined) return begun;
+  const granted =
+    newRoot.grant.grantId !== undefined ? newRoot : { ...newRoot, grant: { ...newRoot.grant, ...(await grantToEbs(as, begun, newRoot)) } };
+  store.put({ ...record, newRoot: granted });
+  await makeVolume(record, granted, job);
+  const next = { ...record, root: granted, oldRoot: record.root };
+  store.put(next);
+  return next;
+}
+
+async function undoNewRoot(store: WorkspaceStore, { workspaceId }: WorkspaceRecord): Promise<void> {
+  const { newRoot, ...record } = store.get(workspaceId);
+  if (newRoot === undefined) return;
+  await deleteVolume(newRoot);
+  await retireEbsGrant(askerFor(record), record, newRoot);
+  store.put({ ...record, state: 'ready' });
+}
+
+async function removeOldRoot(store: WorkspaceStore, as: As, rebuilt: WorkspaceRecord): Promise<WorkspaceRecord> {
+  const { oldRoot, ...record } = rebuilt;
+  if (oldRoot !== undefined) {
+    await whileDetached([oldRoot], () => deleteVolume(oldRoot));
+    await retireEbsGrant(as, record, oldRoot);
+  }
+  const ready: WorkspaceRecord = { ...record, state: 'ready' };
+  store.put(ready);
+  return ready;
+}
+
+function infoOf({ workspaceId, state, sid, directoryId, keyArn, root, user, grant, created }: WorkspaceRecord): WorkspaceInfo {
+  const place = ({ volumeId, path }: WorkspaceVolume) => ({ volumeId, path });
+  const grantIds = [grant, root.grant, user.grant].flatMap(({ grantId }) => grantId ?? []);
+  return { workspaceId, state, sid, directoryId, keyArn, rootVolume: place(root), userVolume: place(user), grantIds, created };
+}

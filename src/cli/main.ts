@@ -22,7 +22,7 @@ async function buildProgram(word: string | undefined, session: Session): Promise
     // Refusals are said by `Output.failure`, with a hint and as JSON where asked for.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
     .hook('preAction', chooseKernel)
-    .hook('preAction', (_, command) => startThreads(command.name()));
+    .hook('preAction', (_, command) => startThreads(topLevelOf(command).name()));
   for (const command of await loadCommands(word, session)) program.addCommand(command);
   inheritSettings(program);
   return withExamples(
@@ -34,6 +34,9 @@ async function buildProgram(word: string | undefined, session: Session): Promise
     ],
   );
 }
+
+/** `workspace` of `workspace list`. */
+const topLevelOf = (command: Command): Command => (command.parent?.parent ? topLevelOf(command.parent) : command);
 
 const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ['VOLSEAL_KMS', 'the KMS where --kms is not given'],

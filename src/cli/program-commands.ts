@@ -23,7 +23,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   write: { usesPool: true, load: async (session) => (await import('./commands/write.js')).writeCommand(session) },
   kernels: { usesPool: false, load: async (session) => (await import('./commands/kernels.js')).kernelsCommand(session) },
   bench: { usesPool: false, load: async (session) => (await import('./commands/bench.js')).benchCommand(session) },
-  workspace: { usesPool: true, load: async (session) => (await import('./commands/workspace.js')).workspaceCommand(session) },
+  workspace: { usesPool: false, load: async (session) => (await import('./commands/workspace.js')).workspaceCommand(session) },
   audit: { usesPool: false, load: async (session) => (await import('./commands/audit.js')).auditCommand(session) },
   kms: { usesPool: false, load: async (session) => (await import('./commands/kms.js')).kmsCommand(session) },
 };

@@ -96,7 +96,9 @@ function imageSizeHint({ details, command }: HintRequest): string {
   return 'With --pad the last sector is filled with zeros, and decrypting gives back exactly this length.';
 }
 
-function deniedHint({ details }: HintRequest): string {
+function deniedHint({ details }: HintRequest): string | undefined {
+  if (details.name === 'PolicyCheck')
+    return 'Add the statements that are missing, and look again: an explicit deny has to be taken out instead.';
   if (details.name === 'AccessDeniedException' && typeof details.keyId === 'string') {
     const principal = typeof details.principal === 'string' ? details.principal : 'PRINCIPAL';
     return `What is missing, and for what: volseal policy check --as ${principal} --key ${details.keyId}`;

@@ -24,6 +24,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   kernels: { usesPool: false, load: async (session) => (await import('./commands/kernels.js')).kernelsCommand(session) },
   bench: { usesPool: false, load: async (session) => (await import('./commands/bench.js')).benchCommand(session) },
   workspace: { usesPool: false, load: async (session) => (await import('./commands/workspace.js')).workspaceCommand(session) },
+  policy: { usesPool: false, load: async (session) => (await import('./commands/policy.js')).policyCommand(session) },
   audit: { usesPool: false, load: async (session) => (await import('./commands/audit.js')).auditCommand(session) },
   kms: { usesPool: false, load: async (session) => (await import('./commands/kms.js')).kmsCommand(session) },
 };

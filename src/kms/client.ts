@@ -77,6 +77,8 @@ export interface Kms extends GrantCalls {
   generateWrappedKey(request: NewKeyRequest): Promise<WrappedKey>;
   /** The data key in the vault; the caller wipes the handle (Decrypt). @throws {VolsealError} also `ERR_CONTEXT_MISMATCH`, `ERR_MEMORY_LOCK` */
   unwrapKey(request: UnwrapRequest): Promise<KeyHandle>;
+  /** Whether `unwrapKey` would be done: nothing is unwrapped (Decrypt, DryRun). @throws {VolsealError} `ERR_KMS_DRY_RUN` for yes */
+  tryUnwrap(request: UnwrapRequest): Promise<void>;
   /** The same data key wrapped by another KMS key under the same context, inside KMS (ReEncrypt). @throws {VolsealError} also `ERR_CONTEXT_MISMATCH` */
   rewrapKey(request: RewrapRequest): Promise<WrappedKey>;
   createKey(request?: { description?: string }): Promise<KeyDescription>;
@@ -145,6 +147,13 @@ export function kmsOver(connection: Connection, signal?: AbortSignal): Kms {
         } finally {
           keySlot.wipe();
         }
+      });
+    },
+
+    tryUnwrap({ keyArn, encryptedDataKey, context, grantTokens }) {
+      return call({ operation: 'Decrypt', keyId: keyArn, context, grantTokens }, async ({ sdk, client, sendOptions }) => {
+        const input = { KeyId: keyArn, CiphertextBlob: encryptedDataKey, EncryptionContext: checkContext(context) };
+        await client.send(new sdk.DecryptCommand({ ...input, ...optionsOf({ grantTokens, dryRun: true }) }), sendOptions);
       });
     },
 

@@ -16,6 +16,7 @@ const COMMANDS = [
   'kernels',
   'bench',
   'workspace',
+  'policy',
   'audit',
 ];
 const KMS_COMMANDS = [
@@ -29,6 +30,21 @@ const KMS_COMMANDS = [
   'delete-principal',
   'create-access-key',
   'delete-access-key',
+];
+
+const WORKSPACE = [
+  'workspace',
+  'create',
+  '--sid',
+  'S-1-5-21-1',
+  '--directory',
+  'd-0123456789',
+  '--folder',
+  'desks',
+  '--root-size',
+  '1M',
+  '--user-size',
+  '1M',
 ];
 
 /** The commands that a help text lists. */
@@ -73,17 +89,25 @@ describe('help', () => {
     ...COMMANDS.map((name) => [name]),
     ['kms'],
     ...KMS_COMMANDS.filter((name) => name !== 'serve').map((name) => ['kms', name]),
+    ...['create', 'list', 'info', 'attach', 'reboot', 'rebuild', 'terminate'].map((name) => ['workspace', name]),
+    ['policy', 'administrator'],
+    ['policy', 'check'],
+    ['audit', 'verify'],
   ]) {
     test(`the example of ${command.join(' ')} works`, (t) => {
       const { ok, shell } = withFiles(lab(t));
       if (!['encrypt', 'kernels', 'bench', 'kms'].includes(command[0]!)) ok(['encrypt', 'disk.raw', 'disk.vol']);
       ok(['kms', 'create-principal', 'user/anna']);
       const { accessKeyId } = JSON.parse(ok(['kms', 'create-access-key', 'user/anna', '--json']).text);
+      const made = command[0] === 'workspace' && command[1] !== 'create' ? ok([...WORKSPACE, '--json']).text : '{}';
+      const { workspaceId = '' } = JSON.parse(made);
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
         assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
         // The image of this test is smaller than the reader's.
-        const outcome = shell(example.replace('--size 10G', '--size 4M').replace('$AWS_ACCESS_KEY_ID', accessKeyId));
+        const outcome = shell(
+          example.replace('--size 10G', '--size 4M').replace('$AWS_ACCESS_KEY_ID', accessKeyId).replace('ws-abcdefghi', workspaceId),
+        );
         assert.equal(outcome.status, 0, `${example}\n${outcome.stderr}`);
       }
     });

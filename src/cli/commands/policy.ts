@@ -1,0 +1,77 @@
+/** `volseal policy`: the permissions that a key needs, and whether somebody has them. */
+import { Command } from 'commander';
+import { VolsealError } from '../../errors.js';
+import type { EncryptionContext } from '../../kms/encryption-context.js';
+import type { PermissionCheck } from '../../kms/permissions.js';
+import { type KmsFlags, kmsChoice, type Session, withContext, withJson, withKms } from '../options.js';
+import { withExamples } from '../output.js';
+
+/** The command with its subcommands; `session` is what they run with. */
+export function policyCommand(session: Session): Command {
+  const command = new Command('policy').description('permissions on KMS keys: what to grant, and what somebody has');
+  command.addCommand(administratorCommand(session));
+  command.addCommand(checkCommand(session));
+  return withExamples(command, ['volseal policy check --as user/anna --key alias/aws/ebs']);
+}
+
+function administratorCommand({ output }: Session): Command {
+  const command = new Command('administrator')
+    .description('print what who administers WorkSpaces needs: statements for the key policy, and an identity policy')
+    .requiredOption('--key <arn>', 'ARN of the KMS key')
+    .option('--as <arn>', "the administrator (default: a role WorkSpacesAdministrator of the key's account)")
+    .option('--console', 'also what the console needs to show a list of keys');
+  withJson(command);
+  withExamples(command, ['volseal policy administrator --key "$(volseal kms create-key)"']);
+  return command.action(async ({ key, as, console: withConsole = false }: { key: string; as?: string; console?: boolean }) => {
+    const { administratorPolicies } = await import('../../kms/policy-documents.js');
+    const policies = administratorPolicies(key, as, withConsole);
+    const text = (value: unknown) => JSON.stringify(value, undefined, 2).split('\n');
+    output.result(policies, [
+      'Part 1: add these statements to the policy of the key',
+      ...text(policies.keyPolicyStatements),
+      '',
+      'Part 2: give the administrator this identity policy',
+      ...text(policies.identityPolicy),
+    ]);
+  });
+}
+
+function checkCommand({ output, signal }: Session): Command {
+  const command = new Command('check')
+    .description(
+      'tell whether a principal may create, attach and terminate volumes and make WorkSpaces, and which statement is missing; nothing is made',
+    )
+    .requiredOption('--as <principal>', 'embedded: user/NAME, role/NAME, an ARN or a service; AWS: the ARN of a role that can be assumed')
+    .requiredOption('--key <key>', 'KMS key id, ARN or alias');
+  withContext(command, 'pair of the encryption context, beside aws:ebs:id; repeatable');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal policy check --as user/anna --key alias/aws/ebs']);
+  return command.action(
+    async ({ as, key, context = {}, ...flags }: KmsFlags & { as: string; key: string; context?: EncryptionContext }) => {
+      const [{ checkPermissions }, { parseKmsUri }] = await Promise.all([
+        import('../../kms/permissions.js'),
+        import('../../kms/endpoint.js'),
+      ]);
+      const { kms = 'embedded', embeddedHome } = kmsChoice(flags);
+      const endpoint = parseKmsUri(kms, embeddedHome);
+      const principal = endpoint.kind === 'embedded' && /^(root$|user\/|role\/)/.test(as) ? `arn:aws:iam::000000000000:${as}` : as;
+      const checks = await checkPermissions(endpoint, { principal, keyId: key, contextPairs: context, signal });
+      const denied = checks.filter(({ allowed }) => allowed === false);
+      output.result({ principal, key, allowed: denied.length === 0, checks }, checks.flatMap(linesOf));
+      if (denied.length === 0) return;
+      const names = [...new Set(denied.map(({ action }) => `kms:${action}`))].join(', ');
+      throw new VolsealError('ERR_KMS_DENIED', `${principal} may not do everything: ${names}`, {
+        details: { name: 'PolicyCheck', principal },
+      });
+    },
+  );
+}
+
+function linesOf({ purpose, action, allowed, reason, missing }: PermissionCheck): string[] {
+  const answer = allowed === undefined ? 'not tried' : allowed ? 'allowed' : 'DENIED';
+  return [
+    `${purpose.padEnd(10)} kms:${action.padEnd(32)} ${answer}`,
+    ...(reason === undefined ? [] : [`${''.padEnd(11)}${reason}`]),
+    ...(missing === undefined ? [] : [`${''.padEnd(11)}missing: ${JSON.stringify(missing)}`]),
+  ];
+}

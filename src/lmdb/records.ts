@@ -30,6 +30,8 @@ export interface Records {
   transaction<Result>(change: () => Result): Result;
   /** Makes later reads see what other threads and processes have committed by now. */
   refresh(): void;
+  /** Writes a copy of all records, as they are at one moment, to a file that is not there yet; others go on writing meanwhile. */
+  copyTo(path: string): Promise<void>;
   /** Once, and nothing after it: LMDB frees its memory. */
   close(): Promise<void>;
 }
@@ -116,6 +118,13 @@ export function openRecords(path: string, what: RecordsOf): Records {
       }
     },
     refresh: () => database.resetReadTxn(),
+    async copyTo(target) {
+      try {
+        await database.backup(target, true);
+      } catch (error) {
+        throw fault(`copying to ${target} failed: ${(error as Error).message}`, error);
+      }
+    },
     close: () => database.close(),
   };
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
@@ -25,6 +26,8 @@ const KMS_COMMANDS = [
   'list-keys',
   'create-alias',
   'list-aliases',
+  'init',
+  'backup',
   'create-principal',
   'list-principals',
   'delete-principal',
@@ -88,7 +91,7 @@ describe('help', () => {
   for (const command of [
     ...COMMANDS.map((name) => [name]),
     ['kms'],
-    ...KMS_COMMANDS.filter((name) => name !== 'serve').map((name) => ['kms', name]),
+    ...KMS_COMMANDS.filter((name) => name !== 'serve' && name !== 'init').map((name) => ['kms', name]),
     ...['create', 'list', 'info', 'attach', 'reboot', 'rebuild', 'terminate'].map((name) => ['workspace', name]),
     ['policy', 'administrator'],
     ['policy', 'check'],
@@ -112,6 +115,21 @@ describe('help', () => {
       }
     });
   }
+
+  test('the examples of kms init work, each in a home of its own', (t) => {
+    const { path, env, run, text: help } = { ...lab(t), text: lab(t).ok(['kms', 'init', '--help']).text };
+    writeFileSync(path('key.base64'), `${Buffer.alloc(32, 1).toString('base64')}\n`);
+    writeFileSync(path('.volseal-passphrase'), 'a long one\n');
+    for (const [index, example] of examplesIn(help).entries()) {
+      const words = example.replace('/run/keys/volseal.base64', path('key.base64')).replace('~', env.HOME!);
+      const args = words.includes('--command')
+        ? ['kms', 'init', '--command', '--', 'cat', path('key.base64')]
+        : ['kms', 'init', '--passphrase-file', path('.volseal-passphrase')];
+      assert.ok(words.startsWith('volseal kms init '));
+      const outcome = run(args, { env: { VOLSEAL_HOME: path(`home ${index}`) } });
+      assert.equal(outcome.status, 0, outcome.stderr);
+    }
+  });
 
   test('the example of kms serve works, on a port that is free', async (t) => {
     const { ok, start } = lab(t);

@@ -5,11 +5,20 @@ import { type KmsFlags, kmsChoice, type Session, withJson, withKms } from '../op
 import { alignedRows, withExamples } from '../output.js';
 import { principalCommands } from './kms-principals.js';
 import { serveCommand } from './kms-serve.js';
+import { backupCommand, initCommand } from './kms-store.js';
 
 /** The command with its subcommands; `session` is what they run with. */
 export function kmsCommand(session: Session): Command {
   const command = new Command('kms').description('keys and aliases of a KMS; the embedded KMS as a server, and who may ask it');
-  for (const make of [serveCommand, createKeyCommand, listKeysCommand, createAliasCommand, listAliasesCommand]) {
+  for (const make of [
+    serveCommand,
+    createKeyCommand,
+    listKeysCommand,
+    createAliasCommand,
+    listAliasesCommand,
+    initCommand,
+    backupCommand,
+  ]) {
     command.addCommand(make(session));
   }
   for (const subcommand of principalCommands(session)) command.addCommand(subcommand);

@@ -1,7 +1,10 @@
 /** The embedded KMS as its administrator sees it: principals and access keys, which no request of the KMS API can make. */
+import { join } from 'node:path';
 import type { Authenticate } from '../../audit/files.js';
 import { auditKey } from './audit-event.js';
+import { backUp, type KmsBackup } from './backup.js';
 import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './principals.js';
+import { chooseRootKey, type RootKeyChoice } from './root-key-source.js';
 import { openStore } from './store.js';
 
 /** A principal as people list it. */
@@ -20,6 +23,8 @@ export interface KmsAdministration {
   principals(): PrincipalEntry[];
   createAccessKey(name: string): NewAccessKey;
   removeAccessKey(accessKeyId: string): void;
+  /** Copies the store to a new folder. @throws {VolsealError} as `backUp` (backup.ts) */
+  backUp(target: string, withRootKey: boolean): Promise<KmsBackup>;
   /** The HMAC that authenticates the audit log. */
   readonly auditKey: Authenticate;
   close(): Promise<void>;
@@ -51,7 +56,17 @@ export function administerKms(home: string): KmsAdministration {
     },
     createAccessKey: (name) => createAccessKey(store, principalArnOf(name)),
     removeAccessKey: (accessKeyId) => removeAccessKey(store, accessKeyId),
+    backUp: (target, withRootKey) => backUp(store, join(home, 'kms'), target, withRootKey),
     auditKey: auditKey(store),
     close: () => store.close(),
   };
+}
+
+/**
+ * Makes the embedded KMS of `home` with a root key from elsewhere than a key file beside its store.
+ * @throws {VolsealError} as `chooseRootKey` (root-key-source.ts) and `EmbeddedKms.open`
+ */
+export async function initialiseKms(home: string, choice: RootKeyChoice): Promise<void> {
+  chooseRootKey(join(home, 'kms'), choice);
+  await openStore(home).close();
 }

@@ -19,7 +19,7 @@ import {
   principalRecord,
   storeRecord,
 } from './records.js';
-import { createRootKey, readRootKey } from './root-key.js';
+import { describeRootKey, openRootKey } from './root-key-source.js';
 
 const STORE_KEY = 'store';
 const KEY_PREFIX = 'key/';
@@ -58,6 +58,8 @@ export interface KmsStore extends GrantStore {
   transaction<Result>(change: () => Result): Result;
   /** Makes later reads see what other threads and processes have committed by now. */
   refresh(): void;
+  /** Writes a copy of the whole store, as it is at one moment, to a file that is not there yet. */
+  copyTo(path: string): Promise<void>;
   /** Once, and nothing after it: LMDB frees its memory. */
   close(): Promise<void>;
 }
@@ -73,7 +75,7 @@ export function openStore(home: string): KmsStore {
   const path = join(folder, 'store.mdb');
   const records = openRecords(path, { name: 'the store of the embedded KMS', code: 'ERR_KMS_STORE', bytesMax: KMS_STORE_BYTES_MAX });
   try {
-    return storeOver(records, loadRootKey(records, path, join(folder, 'root.key')));
+    return storeOver(records, loadRootKey(records, path, folder));
   } catch (error) {
     void records.close();
     throw error;
@@ -81,35 +83,28 @@ export function openStore(home: string): KmsStore {
 }
 
 /** Reads the root key, or makes it with a new store; the transaction is what two processes that start at once queue at. */
-function loadRootKey(records: Records, path: string, rootKeyPath: string): KeyHandle {
+function loadRootKey(records: Records, path: string, folder: string): KeyHandle {
   return records.transaction(() => {
     const known = records.read(STORE_KEY, storeRecord);
-    if (known === undefined) {
-      // A root key without a store record: the process that made it was killed before it could write the record.
-      const rootKey = readRootKey(rootKeyPath) ?? createRootKey(rootKeyPath);
-      try {
-        records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
-        return rootKey;
-      } catch (error) {
-        native.keyWipe(rootKey);
-        throw error;
-      }
-    }
-    const rootKey = readRootKey(rootKeyPath);
+    // A key file without a store record: the process that made it was killed before it could write the record.
+    const rootKey = openRootKey(folder, known === undefined);
     if (rootKey === undefined) {
       throw new VolsealError(
         'ERR_KMS_STORE',
-        `${rootKeyPath} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
+        `${join(folder, 'root.key')} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
       );
     }
-    if (checkOf(rootKey) !== known.rootKeyCheck) {
+    try {
+      if (known === undefined) records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
+      else if (checkOf(rootKey) !== known.rootKeyCheck) {
+        const problem = `${describeRootKey(folder)} is not the root key that ${path} was made with; restore both from the same backup`;
+        throw new VolsealError('ERR_KMS_STORE', problem);
+      }
+      return rootKey;
+    } catch (error) {
       native.keyWipe(rootKey);
-      throw new VolsealError(
-        'ERR_KMS_STORE',
-        `${rootKeyPath} is not the root key that ${path} was made with; restore both from the same backup`,
-      );
+      throw error;
     }
-    return rootKey;
   });
 }
 
@@ -139,6 +134,7 @@ function storeOver(records: Records, rootKey: KeyHandle): KmsStore {
     accessKeys: () => all(ACCESS_KEY_PREFIX, accessKeyRecord),
     transaction: records.transaction,
     refresh: records.refresh,
+    copyTo: records.copyTo,
     async close() {
       native.keyWipe(rootKey);
       await records.close();

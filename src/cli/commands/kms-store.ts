@@ -1,0 +1,65 @@
+/** `volseal kms init` and `volseal kms backup`: the embedded KMS's root key and its copies. */
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import { VolsealError } from '../../errors.js';
+import { embeddedHome, type Session, withJson } from '../options.js';
+import { withExamples } from '../output.js';
+
+/** Makes a KMS whose root key does not lie beside its store; without it the first use makes one with a key file. */
+export function initCommand({ output }: Session): Command {
+  const command = new Command('init')
+    .description('make the embedded KMS of $VOLSEAL_HOME with a root key that does not lie in a file beside it')
+    .option(
+      '--passphrase-file <file>',
+      'seal the root key under the passphrase in the first line of this file, which has to be there later too',
+    )
+    .option('--command', 'the command that follows prints the root key: 32 bytes in base64, the same each time')
+    .argument('[command...]', 'a program and its arguments, run without a shell');
+  withJson(command);
+  withExamples(command, [
+    'volseal kms init --command -- cat /run/keys/volseal.base64',
+    'volseal kms init --passphrase-file ~/.volseal-passphrase',
+  ]);
+  return command.action(
+    async (words: string[], { passphraseFile, command: isCommand = false }: { passphraseFile?: string; command?: boolean }) => {
+      if ((passphraseFile !== undefined) === isCommand || isCommand !== words.length > 0) {
+        throw new VolsealError('ERR_ARGUMENT', 'the root key comes from --passphrase-file FILE or from --command -- PROGRAM ARGUMENTS');
+      }
+      const { initialiseKms } = await import('../../kms/embedded/administration.js');
+      const home = await homeFolder();
+      await initialiseKms(home, passphraseFile === undefined ? { command: words } : { passphraseFile: resolve(passphraseFile) });
+      output.result({ home }, [`the embedded KMS in ${home} is made`]);
+    },
+  );
+}
+
+/** The store as it is at one moment, for `cp -a` back into a home. */
+export function backupCommand({ output }: Session): Command {
+  const command = new Command('backup')
+    .description(
+      'copy the embedded KMS of $VOLSEAL_HOME to a new folder, while it is in use; to restore, copy that folder to $VOLSEAL_HOME/kms',
+    )
+    .argument('<folder>', 'the folder to be')
+    .option('--with-root-key', 'also the key file: whoever has the copy then has every key in it');
+  withJson(command);
+  withExamples(command, ['volseal kms backup kms-backup']);
+  return command.action(async (folder: string, { withRootKey = false }: { withRootKey?: boolean }) => {
+    const { administerKms } = await import('../../kms/embedded/administration.js');
+    const kms = administerKms(await homeFolder());
+    try {
+      const { rootKey } = await kms.backUp(resolve(folder), withRootKey);
+      const other =
+        rootKey === undefined
+          ? 'with its root key: keep it as safe as the keys themselves'
+          : `without its root key: keep that apart, ${rootKey}`;
+      output.result({ folder: resolve(folder), rootKey: rootKey ?? null }, [`${folder} is a copy of the embedded KMS, ${other}`]);
+    } finally {
+      await kms.close();
+    }
+  });
+}
+
+async function homeFolder(): Promise<string> {
+  const { defaultHome } = await import('../../kms/endpoint.js');
+  return resolve(embeddedHome() ?? defaultHome());
+}

@@ -17,6 +17,7 @@ test_needs=(
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
+  /usr/lib/python3/dist-packages/boto3/__init__.py:python3-boto3
 )
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -42,6 +42,9 @@ const AWS_ONLY: ReadonlySet<string> = new Set([
   'VerifyMac',
 ]);
 
+/** The names of all operations that there are here, in their order. */
+export const operationNames = (): string[] => Object.keys(OPERATIONS).sort();
+
 /** Whether a call of this name changes nothing, as CloudTrail says it; what is unknown changes nothing. */
 export const isReadOnly = (name: string): boolean => !Object.hasOwn(OPERATIONS, name) || OPERATIONS[name]!.readOnly;
 

@@ -1,10 +1,12 @@
-/** The benchmarks of a clone: `npm run bench -- kernels`, `npm run bench -- image`. Each prints what it measured. */
+/** The benchmarks of a clone: `npm run bench -- kernels`, `image`, `kms`. Each prints what it measured. */
 import { Command } from 'commander';
 import { imageCommand } from './image.js';
 import { kernelsCommand } from './kernels.js';
+import { kmsCommand } from './kms.js';
 
 await new Command('bench')
   .description('benchmarks; docs/BENCHMARKS.md says how they measure')
   .addCommand(kernelsCommand())
   .addCommand(imageCommand())
+  .addCommand(kmsCommand())
   .parseAsync();

@@ -57,7 +57,7 @@ describe('the embedded KMS records', () => {
       AuditRecord,
       AuditRecord,
     ];
-    assert.equal((created.responseElements?.keyMetadata as { arn: string }).arn, Arn);
+    assert.equal((created.responseElements as { keyMetadata: { arn: string } }).keyMetadata.arn, Arn);
     assert.deepEqual(wrapped.requestParameters, { keyId: KeyId, numberOfBytes: 64, encryptionContext: CONTEXT });
     for (const record of [wrapped, denied, allowed])
       assert.deepEqual(record.resources, [{ accountId: '000000000000', type: 'AWS::KMS::Key', ARN: Arn }]);

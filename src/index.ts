@@ -25,14 +25,12 @@ export type { KmsAccess } from './volume/volume-file.js';
 export {
   type AttachedWorkspace,
   attachWorkspace,
-  type CreateWorkspaceOptions,
   createWorkspace,
   describeWorkspace,
   listWorkspaces,
   rebootWorkspace,
   rebuildWorkspace,
   terminateWorkspace,
-  type VolumeOrigin,
-  type WorkspaceHome,
   type WorkspaceInfo,
 } from './workspaces/lifecycle.js';
+export type { CreateWorkspaceOptions, VolumeOrigin, WorkspaceHome } from './workspaces/plan.js';

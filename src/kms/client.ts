@@ -196,9 +196,10 @@ export function kmsOver(connection: Connection, signal?: AbortSignal): Kms {
     },
 
     listKeys() {
-      return call({ operation: 'ListKeys' }, async ({ sdk, client, sendOptions }) => {
+      return call({ operation: 'ListKeys' }, async ({ sdk, client, sendOptions, pageCame }) => {
         const keys: KeyEntry[] = [];
         for await (const page of sdk.paginateListKeys({ client }, {}, sendOptions)) {
+          pageCame();
           for (const { KeyId: keyId = '', KeyArn: keyArn = '' } of page.Keys ?? []) keys.push({ keyId, keyArn });
         }
         return keys;
@@ -212,15 +213,19 @@ export function kmsOver(connection: Connection, signal?: AbortSignal): Kms {
     },
 
     listAliases({ keyId } = {}) {
-      return call({ operation: 'ListAliases', ...(keyId === undefined ? {} : { keyId }) }, async ({ sdk, client, sendOptions }) => {
-        const aliases: AliasEntry[] = [];
-        for await (const page of sdk.paginateListAliases({ client }, keyId === undefined ? {} : { KeyId: keyId }, sendOptions)) {
-          for (const { AliasName: aliasName = '', AliasArn: aliasArn = '', TargetKeyId } of page.Aliases ?? []) {
-            aliases.push({ aliasName, aliasArn, keyId: TargetKeyId });
+      return call(
+        { operation: 'ListAliases', ...(keyId === undefined ? {} : { keyId }) },
+        async ({ sdk, client, sendOptions, pageCame }) => {
+          const aliases: AliasEntry[] = [];
+          for await (const page of sdk.paginateListAliases({ client }, keyId === undefined ? {} : { KeyId: keyId }, sendOptions)) {
+            pageCame();
+            for (const { AliasName: aliasName = '', AliasArn: aliasArn = '', TargetKeyId } of page.Aliases ?? []) {
+              aliases.push({ aliasName, aliasArn, keyId: TargetKeyId });
+            }
           }
-        }
-        return aliases;
-      });
+          return aliases;
+        },
+      );
     },
 
     ...grantCalls(call),

@@ -19,6 +19,8 @@ export interface Connected {
 export interface CallFrame extends Connected {
   readonly sendOptions: { abortSignal: AbortSignal };
   readonly named: KmsCall;
+  /** A page of several has come: the deadline begins anew. */
+  pageCame(): void;
 }
 
 /** What is known of a call before it is made. */
@@ -59,7 +61,7 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
         // The region first, as the SDK does: without one nobody needs credentials.
         await config.region();
         await untilAborted(config.credentials(), ended);
-        return await run({ ...connected, sendOptions: { abortSignal: ended }, named });
+        return await run({ ...connected, sendOptions: { abortSignal: ended }, named, pageCame: () => timer.refresh() });
       } catch (error) {
         if (signal?.aborted) throw abortedError(error, named);
         throw deadline.signal.aborted ? deadlineError(error, named) : kmsError(error, named);

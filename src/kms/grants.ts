@@ -84,10 +84,11 @@ export function grantCalls(call: Call): GrantCalls {
     },
 
     listGrants({ keyId, granteePrincipal }) {
-      return call({ operation: 'ListGrants', keyId }, async ({ sdk, client, sendOptions, named }) => {
+      return call({ operation: 'ListGrants', keyId }, async ({ sdk, client, sendOptions, named, pageCame }) => {
         const input = { KeyId: keyId, ...(granteePrincipal === undefined ? {} : { GranteePrincipal: granteePrincipal }) };
         const grants: GrantEntry[] = [];
         for await (const page of sdk.paginateListGrants({ client }, input, sendOptions)) {
+          pageCame();
           for (const entry of page.Grants ?? []) grants.push(entryOf(entry, named));
         }
         return grants;
@@ -95,9 +96,10 @@ export function grantCalls(call: Call): GrantCalls {
     },
 
     listRetirableGrants({ retiringPrincipal }) {
-      return call({ operation: `ListRetirableGrants of ${retiringPrincipal}` }, async ({ sdk, client, sendOptions, named }) => {
+      return call({ operation: `ListRetirableGrants of ${retiringPrincipal}` }, async ({ sdk, client, sendOptions, named, pageCame }) => {
         const grants: GrantEntry[] = [];
         for await (const page of sdk.paginateListRetirableGrants({ client }, { RetiringPrincipal: retiringPrincipal }, sendOptions)) {
+          pageCame();
           for (const entry of page.Grants ?? []) grants.push(entryOf(entry, named));
         }
         return grants;

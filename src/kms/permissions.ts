@@ -3,6 +3,7 @@ import { VolsealError } from '../errors.js';
 import { type Kms, openKms, type WrappedKey } from './client.js';
 import type { EncryptionContext } from './encryption-context.js';
 import { asCaller, type KmsEndpoint } from './endpoint.js';
+import { SERVICE_PRINCIPALS, VIA_WORKSPACES } from './service-principals.js';
 
 export interface PermissionCheck {
   /** What it is needed for. */
@@ -19,8 +20,6 @@ export interface PermissionCheck {
 
 /** The volume that is spoken of where there is none yet. */
 const SAMPLE_VOLUME = 'vol-00000000000000000';
-/** Grants are asked for this principal: what a grantee may do is not in question. */
-const SAMPLE_GRANTEE = 'workspaces.amazonaws.com';
 
 /**
  * Tries what `principal` would have to do with a key to create, attach and terminate volumes and to make WorkSpaces.
@@ -35,8 +34,7 @@ export async function checkPermissions(
   const context = { 'aws:ebs:id': SAMPLE_VOLUME, ...contextPairs };
   const own = openKms(endpoint, signal);
   const as = openKms(asCaller(endpoint, { principal }), signal);
-  const administrator =
-    endpoint.kind === 'embedded' ? openKms({ ...endpoint, principal, viaService: 'workspaces.local.amazonaws.com' }, signal) : as;
+  const administrator = endpoint.kind === 'embedded' ? openKms({ ...endpoint, principal, viaService: VIA_WORKSPACES }, signal) : as;
   try {
     const wrap = { keyId, context };
     const tried: PermissionCheck[] = [
@@ -47,7 +45,11 @@ export async function checkPermissions(
     const { keyArn = keyId } = wrapped ?? {};
     tried.push(await retireAttempt(as, principal, keyArn));
     tried.push(await attempt('workspace', 'DescribeKey', principal, keyId, () => administrator.describeKey({ keyId })));
-    const request = { keyId: keyArn, granteePrincipal: endpoint.kind === 'embedded' ? SAMPLE_GRANTEE : principal, operations: ['Decrypt'] };
+    const request = {
+      keyId: keyArn,
+      granteePrincipal: endpoint.kind === 'embedded' ? SERVICE_PRINCIPALS.workspaces : principal,
+      operations: ['Decrypt'],
+    };
     tried.push(
       await attempt('workspace', 'CreateGrant', principal, keyId, () =>
         administrator.createGrant({ ...request, contextSubset: contextPairs, dryRun: true }),

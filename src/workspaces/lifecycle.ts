@@ -2,48 +2,15 @@
  * The life of a WorkSpace, step by step. Every step is noted before it is taken, with the names that it will use, and after it with what
  * came of it: whatever ends the process between two of them, the same call again goes on there, and `terminateWorkspace` undoes it.
  */
-import { mkdir, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
-import { namingPath, VolsealError } from '../errors.js';
-import { parseKmsUri } from '../kms/endpoint.js';
-import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
+import { VolsealError } from '../errors.js';
 import type { JobOptions } from '../volume/transform-image.js';
 import type { Volume } from '../volume/volume.js';
 import { newVolumeId } from '../volume/volume-id.js';
-import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
-import { type As, askerFor, grantToEbs, grantToWorkspaces, retireEbsGrant, retireWorkspacesGrant, SERVICE_PRINCIPALS } from './services.js';
+import { type CreateWorkspaceOptions, checkUser, planned, resumable, type WorkspaceHome } from './plan.js';
+import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
+import { type As, askerFor, grantToEbs, grantToWorkspaces, retireEbsGrant, retireWorkspacesGrant } from './services.js';
 import { openWorkspaces, type WorkspaceStore } from './state.js';
 import { attachVolume, deleteVolume, makeVolume, whileDetached } from './volumes.js';
-
-/** The AWS managed key that WorkSpaces uses where nobody names one. */
-const DEFAULT_KEY = 'alias/aws/workspaces';
-
-export interface WorkspaceHome {
-  /** Where WorkSpaces and the embedded KMS keep what they keep. Default: the user's data folder. */
-  home?: string | undefined;
-}
-
-/** A raw image, or the size of an empty volume. */
-export type VolumeOrigin = { readonly image: string } | { readonly sizeBytes: number };
-
-export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
-  /** The user's security identifier, `S-1-5-21-...`. */
-  sid: string;
-  /** The directory that knows the user, `d-` and 10 hexadecimal digits. */
-  directoryId: string;
-  /** The folder for the volumes; made where it is missing. */
-  folder: string;
-  root: VolumeOrigin;
-  user: VolumeOrigin;
-  /** KMS key id, ARN or alias. Default: `alias/aws/workspaces`. */
-  key?: string | undefined;
-  /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`. */
-  kms?: string | undefined;
-  /** Who asks. AWS: ARNs of the roles in which the services work, both needed. Embedded: default are the services' own names, and root. */
-  administrator?: string | undefined;
-  workspacesPrincipal?: string | undefined;
-  ebsPrincipal?: string | undefined;
-}
 
 /** What is told of a WorkSpace: never a grant token. */
 export interface WorkspaceInfo {
@@ -184,79 +151,6 @@ async function inStore<Result>({ home }: WorkspaceHome, work: (store: WorkspaceS
   } finally {
     await store.close();
   }
-}
-
-/** A WorkSpace as it is to be, with every name chosen, and everything checked that can be before something is made. */
-async function planned(options: CreateWorkspaceOptions): Promise<WorkspaceRecord> {
-  const kms = kmsOf(options);
-  const services = {
-    ...(options.administrator === undefined ? {} : { administrator: options.administrator }),
-    workspaces: options.workspacesPrincipal ?? serviceOf('workspaces', kms),
-    ebs: options.ebsPrincipal ?? serviceOf('ebs', kms),
-  };
-  const workspaceId = newWorkspaceId();
-  const folder = resolve(options.folder);
-  const volume = async (name: 'root' | 'user', origin: VolumeOrigin): Promise<WorkspaceVolume> => {
-    const volumeId = newVolumeId();
-    const path = join(folder, `${workspaceId}-${name}-${volumeId}.vol`);
-    return { volumeId, path, ...(await checkedOrigin(origin, name)), grant: { name: `${workspaceId}-${volumeId}` } };
-  };
-  const [root, user] = [await volume('root', options.root), await volume('user', options.user)];
-  await namingPath(folder, () => mkdir(folder, { recursive: true }));
-  // Also proves that the administrator may see the key, and that there is one: grants are on keys, not on aliases.
-  const { keyArn } = await askerFor({ kms, services }, options.signal)('administrator', (asked) =>
-    asked.describeKey({ keyId: options.key ?? DEFAULT_KEY }),
-  );
-  const { sid, directoryId } = options;
-  const grant = { name: `${workspaceId}-workspaces` };
-  return { workspaceId, state: 'creating', sid, directoryId, kms, keyArn, services, grant, root, user, created: new Date().toISOString() };
-}
-
-function checkUser({ sid, directoryId }: Pick<CreateWorkspaceOptions, 'sid' | 'directoryId'>): void {
-  if (!isSid(sid)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(sid)} is no security identifier: expected S-1-5-21-...`);
-  if (!isDirectoryId(directoryId)) {
-    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(directoryId)} is no directory id: expected d- and 10 hexadecimal digits`);
-  }
-}
-
-async function checkedOrigin(origin: VolumeOrigin, name: string): Promise<Pick<WorkspaceVolume, 'image' | 'sizeBytes'>> {
-  if ('sizeBytes' in origin) {
-    const { sizeBytes } = origin;
-    if (Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= VOLUME_BYTES_MAX && sizeBytes % SECTOR_SIZES[0] === 0)
-      return { sizeBytes };
-    throw new VolsealError(
-      'ERR_IMAGE_SIZE',
-      `the ${name} volume: a size of ${sizeBytes} bytes is not a whole number of ${SECTOR_SIZES[0]}-byte sectors`,
-    );
-  }
-  const image = resolve(origin.image);
-  await namingPath(image, () => stat(image));
-  return { image };
-}
-
-/** The KMS as it is recorded: with the embedded one's place, which is this home's. */
-function kmsOf({ kms = 'embedded', home }: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): string {
-  const endpoint = parseKmsUri(kms, home);
-  return endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kms;
-}
-
-function serviceOf(name: keyof typeof SERVICE_PRINCIPALS, kms: string): string {
-  if (kms.startsWith('embedded:')) return SERVICE_PRINCIPALS[name];
-  throw new VolsealError('ERR_ARGUMENT', `with ${kms} the ${name} service needs a role to work in: name its ARN`);
-}
-
-/** A WorkSpace that was begun, where the caller wants the same one. */
-function resumable(known: WorkspaceRecord, options: CreateWorkspaceOptions): WorkspaceRecord {
-  const { workspaceId, state, sid, directoryId } = known;
-  const folder = resolve(options.folder);
-  const same = ([have, want]: readonly [WorkspaceVolume, VolumeOrigin]): boolean =>
-    have.path.startsWith(join(folder, workspaceId)) &&
-    ('image' in want ? have.image === resolve(want.image) : have.sizeBytes === want.sizeBytes);
-  if (state === 'creating' && same([known.root, options.root]) && same([known.user, options.user])) return known;
-  const what = state === 'creating' ? 'begun with other choices, and not finished' : state;
-  throw new VolsealError('ERR_WORKSPACE_STATE', `the user ${sid} in ${directoryId} has the WorkSpace ${workspaceId}, which is ${what}`, {
-    details: { workspaceId, state },
-  });
 }
 
 /** Steps 1 to 4, as far as they are not done. */

@@ -10,13 +10,9 @@ import { type Kms, openKms } from '../kms/client.js';
 import { workspaceContext } from '../kms/encryption-context.js';
 import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
 import type { GrantEntry, NewGrant } from '../kms/grants.js';
+import { VIA_WORKSPACES } from '../kms/service-principals.js';
 import { VOLUME_ID_CONTEXT_KEY } from '../volume/volume-id.js';
 import type { WorkspaceGrant, WorkspaceRecord, WorkspaceVolume } from './record.js';
-
-/** The names of the services, where the KMS is the embedded one: AWS knows them by the roles that they work in. */
-export const SERVICE_PRINCIPALS = { workspaces: 'workspaces.amazonaws.com', ebs: 'ebs.amazonaws.com' } as const;
-/** As `kms:ViaService` names the service that asks for the administrator. */
-const VIA_WORKSPACES = 'workspaces.local.amazonaws.com';
 
 /** What the WorkSpaces service may do for a user: make grants for volumes, and give its own back. */
 const WORKSPACES_OPERATIONS = ['CreateGrant', 'GenerateDataKeyWithoutPlaintext', 'Decrypt', 'RetireGrant', 'DescribeKey'] as const;

@@ -1,7 +1,8 @@
 /** `volseal workspace`: the root and the user volume of a user's desktop, and the grants between administrator, WorkSpaces and EBS. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { VolumeOrigin, WorkspaceInfo } from '../../workspaces/lifecycle.js';
+import type { WorkspaceInfo } from '../../workspaces/lifecycle.js';
+import type { VolumeOrigin } from '../../workspaces/plan.js';
 import { embeddedHome, type Session, sizeArgument, withJson, withKms, withProgress } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';

@@ -1,0 +1,63 @@
+/** Many volumes at once against one KMS server: no storm of connections, and who is throttled waits and tries again. */
+import assert from 'node:assert/strict';
+import { createServer, request as httpRequest } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { availableParallelism } from 'node:os';
+import { type TestContext, test } from 'node:test';
+import { attach, createVolume } from '../../src/index.js';
+import { serveKms } from '../../src/kms/embedded/http.js';
+import { POOL_THREADS_MAX } from '../../src/limits.js';
+import { signAs } from '../kms/harness.js';
+import { sandbox } from './sandbox.js';
+
+const VOLUMES = 24;
+
+/** A server in front of a KMS: counts what comes, and throttles some of it. */
+async function counted(t: TestContext, target: string, isThrottled: (index: number) => boolean) {
+  const seen = { connections: 0, requests: 0, atOnce: 0, mostAtOnce: 0 };
+  const { hostname, port } = new URL(target);
+  const server = createServer((request, response) => {
+    const index = seen.requests++;
+    seen.atOnce += 1;
+    seen.mostAtOnce = Math.max(seen.mostAtOnce, seen.atOnce);
+    response.on('close', () => {
+      seen.atOnce -= 1;
+    });
+    if (isThrottled(index)) {
+      request.resume();
+      response.writeHead(400, { 'content-type': 'application/x-amz-json-1.1' });
+      response.end('{"__type":"ThrottlingException","message":"Rate exceeded"}');
+      return;
+    }
+    const onward = httpRequest({ hostname, port, method: 'POST', path: '/', headers: request.headers }, (reply) => {
+      response.writeHead(reply.statusCode ?? 500, reply.headers);
+      reply.pipe(response);
+    });
+    request.pipe(onward);
+  });
+  server.on('connection', () => {
+    seen.connections += 1;
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.after(() => server.close());
+  return { seen, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+test('attaches at once share their connections, and a throttled one succeeds later', { timeout: 120_000 }, async (t) => {
+  const box = sandbox(t);
+  const home = box.path('home');
+  const kms = await serveKms({ home, host: '127.0.0.1', port: 0 });
+  t.after(() => kms.close());
+  await signAs(t, home);
+  for (let index = 0; index < VOLUMES; index++) await createVolume(box.path(`${index}.vol`), { sizeBytes: 4096, kms: box.kms });
+  const { seen, url } = await counted(t, kms.url, (index) => index % 6 === 1);
+  const volumes = await Promise.all(
+    Array.from({ length: VOLUMES }, (_, index) => attach(box.path(`${index}.vol`), { kms: url, embeddedHome: home })),
+  );
+  await Promise.all(volumes.map((volume) => volume.detach()));
+  const threads = Math.min(availableParallelism(), POOL_THREADS_MAX);
+  t.diagnostic(JSON.stringify(seen));
+  assert.ok(seen.requests > VOLUMES, 'some were throttled and tried again');
+  assert.ok(seen.mostAtOnce <= threads, `${seen.mostAtOnce} at once`);
+  assert.ok(seen.connections <= threads, `${seen.connections} connections`);
+});

@@ -37,7 +37,9 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_WORKSPACE_STORE: 'The store of WorkSpaces lies in the folder workspaces of $VOLSEAL_HOME. Restore that folder from a backup.',
   ERR_WORKSPACE_NOT_FOUND: 'volseal workspace list shows those there are.',
   ERR_WORKSPACE_STATE: ({ details }) =>
-    `What was begun is finished by the same command again, or undone: volseal workspace terminate ${quoted(details.workspaceId, 'WORKSPACE')} --yes`,
+    details.state === 'ready'
+      ? `A user has one in a directory: volseal workspace info ${quoted(details.workspaceId, 'WORKSPACE')} shows it.`
+      : `What was begun is finished by the same command again, or undone: volseal workspace terminate ${quoted(details.workspaceId, 'WORKSPACE')} --yes`,
   ERR_AUDIT:
     'It lies in the folder audit of $VOLSEAL_HOME. See volseal audit verify; free some room there, or move the folder away to begin a new log.',
   ERR_KMS_DRY_RUN: undefined,

@@ -31,10 +31,14 @@ export function auditCommand(session: Session): Command {
   return command.action(async ({ volume, key, event, since, follow = false }: AuditFlags) => {
     const { contextOf, readAudit } = await import('../../audit/read.js');
     const question = { volumeId: volume, key, eventName: event, sinceMs: since };
-    for await (const record of readAudit(await folders(), question, { follow, signal })) {
-      output.result(record, [lineOf(record, contextOf(record)['aws:ebs:id'])]);
-      await output.settled();
-      signal.throwIfAborted();
+    try {
+      for await (const record of readAudit(await folders(), question, { follow, signal })) {
+        output.result(record, [lineOf(record, contextOf(record)['aws:ebs:id'])]);
+        await output.settled();
+        signal.throwIfAborted();
+      }
+    } catch (error) {
+      throw signal.aborted ? new VolsealError('ERR_ABORTED', 'stopped on request', { cause: error }) : error;
     }
   });
 }

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { appendFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { ended, firstLine, lab } from './program.js';
+
+describe('volseal audit', () => {
+  test('lists, answers questions, and proves the log', (t) => {
+    const { ok, image } = lab(t);
+    image('a.raw', 4096);
+    const { volumeId } = JSON.parse(ok(['encrypt', 'a.raw', 'a.vol', '--json']).text);
+    ok(['encrypt', 'a.raw', 'b.vol']);
+    const lines = ok(['audit', '--volume', volumeId]).text.trim().split('\n');
+    assert.equal(lines.length, 2);
+    for (const line of lines) assert.ok(line.includes(volumeId) && line.includes('arn:aws:iam::000000000000:root'), line);
+    const records = ok(['audit', '--event', 'Decrypt', '--json'])
+      .text.trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    assert.deepEqual(
+      records.map(({ eventName }) => eventName),
+      ['Decrypt', 'Decrypt'],
+    );
+    assert.equal(ok(['audit', '--since', '2999-01-01']).text, '');
+    assert.match(ok(['audit', 'verify']).text, /4 records in order, authenticated by the root key/);
+  });
+
+  test('a home without a log has nothing to tell, and looking makes none', (t) => {
+    const { ok, names } = lab(t);
+    assert.equal(ok(['audit']).text, '');
+    assert.match(ok(['audit', 'verify']).text, /0 records/);
+    assert.deepEqual(names(), []);
+  });
+
+  test('a change is a failure that names the line: status 4', (t) => {
+    const { ok, run, path } = lab(t);
+    ok(['kms', 'create-key']);
+    appendFileSync(path('home/audit/embedded/audit.jsonl'), '{}\n');
+    const { status, stderr } = run(['audit', 'verify']);
+    assert.equal(status, 4);
+    assert.match(stderr, /audit\.jsonl: line 2 is no record/);
+    assert.equal(run(['kms', 'create-key']).status, 4);
+  });
+
+  test('--follow goes on until Ctrl-C: status 130', async (t) => {
+    const { ok, start } = lab(t);
+    ok(['kms', 'create-key']);
+    const following = start(['audit', '--follow', '--json']);
+    const end = ended(following);
+    assert.equal(JSON.parse(await firstLine(following, 'stdout')).eventName, 'CreateKey');
+    following.kill('SIGINT');
+    const { status, stderr } = await end;
+    assert.equal(status, 130, stderr);
+    assert.doesNotMatch(stderr, /bug/);
+  });
+
+  test('a time that is none: status 1', (t) => {
+    const { status, stderr } = lab(t).run(['audit', '--since', 'yesterday']);
+    assert.equal(status, 1);
+    assert.match(stderr, /2026-11-24/);
+  });
+});

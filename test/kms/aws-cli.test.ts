@@ -74,4 +74,34 @@ test('aws kms', { timeout: 120_000 }, async (t) => {
   await ok('disable-key', '--key-id', keyId);
   const disabled = await aws('encrypt', '--key-id', keyId, '--plaintext', `fileb://${plainFile}`);
   assert.match(disabled.stderr, /\(DisabledException\).*is disabled\./);
+  await ok('enable-key', '--key-id', keyId);
+
+  await ok('update-key-description', '--key-id', keyId, '--description', 'changed');
+  await ok('update-alias', '--alias-name', 'alias/cli', '--target-key-id', keyId);
+  await ok('delete-alias', '--alias-name', 'alias/cli');
+  await ok('generate-data-key-without-plaintext', '--key-id', keyId, '--key-spec', 'AES_256');
+  assert.equal(Buffer.from((await ok('generate-random', '--number-of-bytes', '5')).Plaintext, 'base64').length, 5);
+  const moved = await ok('re-encrypt', '--ciphertext-blob', `fileb://${blobFile}`, '--destination-key-id', 'alias/aws/ebs');
+  assert.ok(moved.SourceKeyId.endsWith(keyId));
+
+  const anna = 'arn:aws:iam::000000000000:user/anna';
+  const grant = ['create-grant', '--key-id', keyId, '--grantee-principal', anna, '--retiring-principal', anna, '--operations', 'Decrypt'];
+  const made1 = await ok(...grant, '--constraints', 'EncryptionContextSubset={user=me}', '--name', 'one');
+  assert.equal((await ok('list-grants', '--key-id', keyId)).Grants[0].GrantId, made1.GrantId);
+  assert.equal((await ok('list-retirable-grants', '--retiring-principal', anna)).Grants.length, 1);
+  await ok('retire-grant', '--grant-token', made1.GrantToken);
+  await ok('revoke-grant', '--key-id', keyId, '--grant-id', (await ok(...grant)).GrantId);
+
+  const policy = (await ok('get-key-policy', '--key-id', keyId, '--policy-name', 'default')).Policy;
+  await ok('put-key-policy', '--key-id', keyId, '--policy-name', 'default', '--policy', policy);
+  assert.deepEqual((await ok('list-key-policies', '--key-id', keyId)).PolicyNames, ['default']);
+  await ok('tag-resource', '--key-id', keyId, '--tags', 'TagKey=a,TagValue=1');
+  assert.equal((await ok('list-resource-tags', '--key-id', keyId)).Tags.length, 1);
+  await ok('untag-resource', '--key-id', keyId, '--tag-keys', 'a');
+  await ok('enable-key-rotation', '--key-id', keyId);
+  assert.equal((await ok('get-key-rotation-status', '--key-id', keyId)).KeyRotationEnabled, true);
+  await ok('disable-key-rotation', '--key-id', keyId);
+  await ok('schedule-key-deletion', '--key-id', keyId, '--pending-window-in-days', '7');
+  assert.match((await aws('enable-key', '--key-id', keyId)).stderr, /\(KMSInvalidStateException\).*is pending deletion\./);
+  await ok('cancel-key-deletion', '--key-id', keyId);
 });

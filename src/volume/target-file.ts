@@ -217,19 +217,22 @@ const temporaryPrefix = (place: string): string => `.${basename(place)}.`;
 /** A younger one may have been made a moment ago and not be locked yet. */
 const LEFTOVER_AGE_MS = 60_000;
 
-/**
- * Removes what earlier runs for the same target left behind when they were killed: old temporary files that nobody holds.
- * @param ageMs how old; 0 where nobody else can be making this target
- */
-export async function removeLeftovers(place: string, ageMs: number = LEFTOVER_AGE_MS): Promise<void> {
+/** The temporary files beside `place` that earlier runs for this target may have left when they were killed: their paths. @throws {VolsealError} `ERR_IO` */
+export async function leftoversOf(place: string): Promise<string[]> {
   const names = await namingPath(place, () => readdir(dirname(place)));
   const prefix = temporaryPrefix(place);
-  for (const name of names.filter((name) => name.startsWith(prefix) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefix.length)))) {
-    const leftover = join(dirname(place), name);
+  return names
+    .filter((name) => name.startsWith(prefix) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefix.length)))
+    .map((name) => join(dirname(place), name));
+}
+
+/** Removes those of them that are old and that nobody holds. */
+async function removeLeftovers(place: string): Promise<void> {
+  for (const leftover of await leftoversOf(place)) {
     try {
       await using file = await open(leftover, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
       const found = await file.stat();
-      if (!found.isFile() || Date.now() - found.mtimeMs < ageMs) continue;
+      if (!found.isFile() || Date.now() - found.mtimeMs < LEFTOVER_AGE_MS) continue;
       native.fileLock(file.fd, true);
       await unlink(leftover);
     } catch {

@@ -6,7 +6,7 @@ import { native } from '../native.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
 import { createVolume, encryptImage, type NewVolumeOptions } from '../volume/create.js';
 import { describeVolume } from '../volume/info.js';
-import { removeLeftovers } from '../volume/target-file.js';
+import { leftoversOf } from '../volume/target-file.js';
 import { syncFolder } from '../volume/target-place.js';
 import type { Volume } from '../volume/volume.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
@@ -18,6 +18,7 @@ export async function makeVolume(
   volume: WorkspaceVolume,
   job: Pick<NewVolumeOptions, 'signal' | 'onProgress'>,
 ): Promise<void> {
+  await removePartials(volume);
   if (await isMade(volume)) return;
   const options: NewVolumeOptions = {
     ...job,
@@ -85,13 +86,18 @@ function holdAlone(file: FileHandle, path: string): void {
 /** Deletes a volume's file, and what a killed process has left of its making. The name holds the volume's id: it is nobody else's. @throws {VolsealError} `ERR_IO` */
 export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
   try {
-    await removeLeftovers(path, 0);
+    await removePartials({ path });
     await namingPath(path, () => rm(path, { force: true }));
     await syncFolder(dirname(path));
   } catch (error) {
     // A folder that is gone has nothing in it.
     if (!(error instanceof VolsealError) || error.details.errno !== 'ENOENT') throw error;
   }
+}
+
+/** Whoever works on a WorkSpace is alone with it. One of these may be the volume itself by another name, for a moment of its making. */
+async function removePartials({ path }: Pick<WorkspaceVolume, 'path'>): Promise<void> {
+  for (const name of await leftoversOf(path)) await namingPath(name, () => rm(name, { force: true }));
 }
 
 const accessOf = ({ services }: WorkspaceRecord, { grant }: WorkspaceVolume) => ({ principal: services.ebs, grantTokens: tokensOf(grant) });

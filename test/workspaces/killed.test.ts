@@ -1,5 +1,6 @@
 /** kill -9 in the middle of what is done to a WorkSpace: the same call again finishes it, or terminating undoes it, and nothing is left. */
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { describe, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { attachWorkspace, createWorkspace, listWorkspaces, rebuildWorkspace, terminateWorkspace } from '../../src/index.js';
@@ -22,6 +23,7 @@ describe('kill -9 at every durable step', { skip: skipInjection() }, () => {
         if (when % 2 === 1 && killed) {
           const { workspaceId } =
             (await listWorkspaces({ home }))[0]?.state === 'ready' ? (await listWorkspaces({ home }))[0]! : await createWorkspace(options);
+          assert.equal(readdirSync(options.folder).length, 2, 'two volumes, and nothing half made');
           const attached = await attachWorkspace(workspaceId, { home, readOnly: true });
           assert.ok(Buffer.from(await attached.root.read(0, image.length)).equals(image));
           await attached.detach();

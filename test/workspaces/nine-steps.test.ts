@@ -1,6 +1,7 @@
 /** The nine steps of "How Amazon WorkSpaces Uses AWS KMS", with the three principals of the document. */
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, linkSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { AuditRecord } from '../../src/audit/record.js';
 import {
@@ -250,6 +251,17 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     await terminateWorkspace(workspaceId, { home });
     await nothingLeft();
   });
+});
+
+test('what a process left that was killed while a volume took its place goes with the volume', async (t) => {
+  const { options, home, nothingLeft } = await office(t);
+  const { workspaceId, userVolume, rootVolume } = await createWorkspace(options);
+  const partialOf = (path: string): string => join(dirname(path), `.${basename(path)}.0123456789ab.partial`);
+  // Its other name, of the moment between link and unlink; and one that was never finished.
+  linkSync(userVolume.path, partialOf(userVolume.path));
+  writeFileSync(partialOf(rootVolume.path), 'half');
+  await terminateWorkspace(workspaceId, { home });
+  await nothingLeft();
 });
 
 describe('what is refused before anything is made', () => {

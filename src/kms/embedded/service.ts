@@ -14,7 +14,7 @@ import { KmsFault } from './faults.js';
 import type { OperationFacts, OperationReply } from './operation.js';
 import { operationNamed } from './operations.js';
 import { secretOf } from './principals.js';
-import { accessKeyIdOf, checkSignature, type SignedRequest } from './signature.js';
+import type { SignedRequest } from './signature.js';
 import { type KmsStore, openStore } from './store.js';
 
 export class EmbeddedKms {
@@ -48,6 +48,8 @@ export class EmbeddedKms {
    * UnrecognizedClientException
    */
   async authenticate(request: SignedRequest): Promise<Caller> {
+    // What nobody in process needs: most of a start is loading.
+    const { accessKeyIdOf, checkSignature } = await import('./signature.js');
     const store = this.#opened();
     store.refresh();
     const key = store.accessKey(accessKeyIdOf(request));

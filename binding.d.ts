@@ -130,17 +130,18 @@ export function xtsSelfTest(): void;
 export function xtsPrepare(key: KeyHandle): void;
 
 /**
- * Transforms whole sectors from `source` to `target` (same length; the same memory or no overlap).
- * `firstUnit` is the first sector's number in 512-byte units. `kernel` forces a kernel by name (tests, benchmarks).
+ * Transforms whole sectors: from `source` to `target` (same length; the same memory or no overlap), or in place where `target` is
+ * left out, which is the shorter call. `firstUnit` is the first sector's number in 512-byte units. `kernel` forces a kernel by name
+ * (tests, benchmarks).
  * @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
  */
 export function xtsTransform(
   key: KeyHandle,
   encrypt: boolean,
-  source: Uint8Array,
-  target: Uint8Array,
   sectorBytes: number,
   firstUnit: number,
+  source: Uint8Array,
+  target?: Uint8Array,
   kernel?: string,
 ): void;
 

@@ -43,10 +43,11 @@ Napi::Value XtsTransform(const Arguments& info) {
   const Napi::Env env = info.Env();
   const uint64_t handle = HandleOf(info[0], "key");
   const bool encrypt = BooleanOf(info[1], "encrypt");
-  const MutableBytes source = BytesOf(info[2], "source"), target = BytesOf(info[3], "target");
-  const uint64_t sector_bytes = WholeNumber(info[4], "sectorBytes", 512, 4096);
-  const uint64_t first_unit = WholeNumber(info[5], "firstUnit", 0, kExactIntegerMax);
+  const uint64_t sector_bytes = WholeNumber(info[2], "sectorBytes", 512, 4096);
+  const uint64_t first_unit = WholeNumber(info[3], "firstUnit", 0, kExactIntegerMax);
   if (!xts::IsSectorSize(sector_bytes)) ThrowArgument(env, "sectorBytes is not 512, 1024, 2048 or 4096");
+  const MutableBytes source = BytesOf(info[4], "source");
+  const MutableBytes target = info.IsGiven(5) ? BytesOf(info[5], "target") : source;
   if (source.size() != target.size() || source.empty() || source.size() & (sector_bytes - 1)) {
     ThrowArgument(env, "source and target are not the same whole number of sectors");
   }

@@ -1,23 +1,25 @@
 // The shape that all vector kernels share, as templates over an instruction set; each xts_<isa>.cc supplies the Isa.
 //
 // What makes it fast, against one sector after the other:
-//  - The sector numbers of a whole batch (32 granules, see below) are encrypted together, one batch ahead, so that no
-//    sector waits for a serial AES of its own.
-//  - The bytes are cut into granules of eight vectors. The first tweak of a granule is its base, and the others are x^n
-//    times it. A group of kGranulesInFlight granules goes through the rounds together, each round key loaded once for
-//    all; between the rounds, where the AES units leave issue slots free, the tweaks of the next group are made from
-//    its bases.
+//  - The sector numbers of a whole batch (see below) are encrypted together, one batch ahead, so that no sector waits
+//    for a serial AES of its own.
+//  - The bytes are cut into granules of four or eight vectors. The first tweak of a granule is its base, and the others
+//    are x^n times it. A group of kGranulesInFlight granules goes through the rounds together, each round key loaded
+//    once for all; between the rounds, where the AES units leave issue slots free, the tweaks of the next group are
+//    made from its bases.
 //  - The opening and the closing tweak ride on the first and the last round key.
 // A group never asks which sector it belongs to, so one inner loop serves every sector size.
 //
-// Isa has: Vector; kLanes (16-byte blocks a vector); kGranulesInFlight; kKeyLag; kPrefetchBytes; kCanStream; Load,
-// Store, Stream, Fence, Keep; LoadKey; Units (sector numbers as blocks); Open, Round, Closing, LoadClosing,
-// Close; Base, LoadBase, NextGranule (the base behind a base, in one sector), Tweaks (of one granule, in order);
-// ClearRegisters.
+// Isa has: Vector; kLanes (16-byte blocks a vector); kVectorsPerGranule; kGranulesInFlight (up to 3); kKeyLag;
+// kPrefetchBytes; kCanStream; Load, Store, Stream, Fence, Keep; LoadKey; Units (sector numbers as blocks); Open, Round,
+// Closing, LoadClosing, Close; Base, LoadBase, NextGranule (the base behind a base, in one sector), Tweaks (of one
+// granule, in order); ClearRegisters.
 //
 // Everything here is in an unnamed namespace on purpose: each kernel compiles its own copy with its own flags, and the
 // linker must never take one processor's copy for another's.
 #pragma once
+
+#include <algorithm>
 
 #include "base/wipe.h"
 #include "xts/key_schedule.h"
@@ -30,35 +32,34 @@ namespace {
 enum class Direction { kEncrypt, kDecrypt };
 enum class Stores { kCached, kStreamed };
 
-constexpr int kVectorsPerGranule = 8;
-constexpr size_t kGranulesPerBatch = 32;  // so that a batch is a whole number of sectors of any size, on every Isa
 // Tweaks are made in rounds 2 to 9, one a granule and round: AES-128 has no more.
 constexpr int kFirstTweakRound = 2;
 
 template <typename Isa>
 constexpr size_t kVectorBytes = 16 * Isa::kLanes;
 template <typename Isa>
-constexpr size_t kGranuleBytes = kVectorBytes<Isa>* kVectorsPerGranule;
+constexpr size_t kGranuleBytes = kVectorBytes<Isa>* Isa::kVectorsPerGranule;
 template <typename Isa>
-constexpr int kVectorsInFlight = kVectorsPerGranule* Isa::kGranulesInFlight;
+constexpr int kVectorsInFlight = Isa::kVectorsPerGranule* Isa::kGranulesInFlight;
+// A whole number of sectors of any size, and of 512 bytes eight vectors of numbers.
 template <typename Isa>
-constexpr size_t kBatchBytes = kGranuleBytes<Isa>* kGranulesPerBatch;
+constexpr size_t kBatchBytes = 4096 * Isa::kLanes;
 template <typename Isa>
 constexpr size_t kSectorsPerBatchMax = kBatchBytes<Isa> / 512;
 
-// How far to shift both halves of a base to get the eight vectors of its granule: lane l of vector i is
+// How far to shift both halves of a base to get the vectors of its granule: lane l of vector i is
 // base * x^(kLanes * i + l). x86's variable shifts take `left` as it is, and `right`, 64 less it, for the bits that
 // leave (which are none for a count of 64, as x^0 needs).
-template <int kLanes>
+template <int kLanes, int kVectors>
 struct alignas(16 * kLanes) ShiftCounts {
-  uint64_t left[kVectorsPerGranule][2 * kLanes];
-  uint64_t right[kVectorsPerGranule][2 * kLanes];
+  uint64_t left[kVectors][2 * kLanes];
+  uint64_t right[kVectors][2 * kLanes];
 };
 
-template <int kLanes>
-constexpr ShiftCounts<kLanes> MakeShiftCounts() {
-  ShiftCounts<kLanes> counts = {};
-  for (int vector = 0; vector < kVectorsPerGranule; ++vector) {
+template <int kLanes, int kVectors>
+constexpr ShiftCounts<kLanes, kVectors> MakeShiftCounts() {
+  ShiftCounts<kLanes, kVectors> counts = {};
+  for (int vector = 0; vector < kVectors; ++vector) {
     for (int half = 0; half < 2 * kLanes; ++half) {
       counts.left[vector][half] = kLanes * vector + half / 2;
       counts.right[vector][half] = 64 - counts.left[vector][half];
@@ -77,9 +78,24 @@ struct Work {
   Turn turns[2];
 };
 
+// What is read past the caches' size is not wanted there a second time: fetched so that it leaves them first.
+template <typename Isa, Stores kStores>
+VOLSEAL_INLINE void Prefetch(const uint8_t* from) {
+  __builtin_prefetch(from + Isa::kPrefetchBytes, 0, kStores == Stores::kStreamed ? 0 : 3);
+}
+
+// The same keys, of which the compiler knows nothing: else it would load them once for the whole run, more than the
+// registers hold, and spill them to the stack.
+VOLSEAL_INLINE const RoundKeys& Anew(const RoundKeys& keys) {
+  const RoundKeys* same = &keys;
+  asm volatile("" : "+r"(same));
+  return *same;
+}
+
 // Encrypts the numbers of kVectors * kLanes sectors, from `unit` on: the first tweaks of these sectors.
 template <typename Isa, int kRounds, int kVectors>
-VOLSEAL_INLINE void EncryptUnits(const RoundKeys& keys, uint64_t unit, uint64_t units_per_sector, Tweak* firsts) {
+VOLSEAL_INLINE void EncryptUnits(const RoundKeys& same_keys, uint64_t unit, uint64_t units_per_sector, Tweak* firsts) {
+  const RoundKeys& keys = Anew(same_keys);
   typename Isa::Vector block[kVectors];
   const auto opening = Isa::LoadKey(keys[0]);
 #pragma GCC unroll 8
@@ -122,33 +138,34 @@ class Bases {
       --granules_left_;
       return base_ = Isa::NextGranule(base_);
     }
-    if (sector_ == sectors_per_batch_) {
-      sector_ = 0;
-      batch_ ^= 1;
-    }
-    if (sector_ == 0 && sectors_to_encrypt_ > 0) EncryptBatch(batch_ ^ 1);
+    if (first_ == batch_end_) TurnBatch();
     granules_left_ = granules_per_sector_ - 1;
-    return base_ = Isa::LoadBase(work_.turns[batch_].firsts[sector_++]);
+    return base_ = Isa::LoadBase(*first_++);
   }
 
  private:
+  // On to the batch that was encrypted ahead; the one behind it is encrypted.
+  VOLSEAL_INLINE void TurnBatch() {
+    first_ = work_.turns[batch_].firsts;
+    batch_end_ = first_ + sectors_per_batch_;
+    batch_ ^= 1;
+    if (sectors_to_encrypt_ > 0) EncryptBatch(batch_);
+  }
+
   VOLSEAL_INLINE void EncryptBatch(size_t batch) {
     Tweak* const firsts = work_.turns[batch].firsts;
-    switch (sectors_per_batch_ / Isa::kLanes) {
-      case 8:
-        EncryptUnits<Isa, kRounds, 8>(keys_, unit_, units_per_sector_, firsts);
-        break;
-      case 4:
-        EncryptUnits<Isa, kRounds, 4>(keys_, unit_, units_per_sector_, firsts);
-        break;
-      case 2:
-        EncryptUnits<Isa, kRounds, 2>(keys_, unit_, units_per_sector_, firsts);
-        break;
-      default:
-        EncryptUnits<Isa, kRounds, 1>(keys_, unit_, units_per_sector_, firsts);
+    const size_t sectors = std::min(sectors_to_encrypt_, sectors_per_batch_);
+    if (sectors > 4 * Isa::kLanes) {
+      EncryptUnits<Isa, kRounds, 8>(keys_, unit_, units_per_sector_, firsts);
+    } else if (sectors > 2 * Isa::kLanes) {
+      EncryptUnits<Isa, kRounds, 4>(keys_, unit_, units_per_sector_, firsts);
+    } else if (sectors > Isa::kLanes) {
+      EncryptUnits<Isa, kRounds, 2>(keys_, unit_, units_per_sector_, firsts);
+    } else {
+      EncryptUnits<Isa, kRounds, 1>(keys_, unit_, units_per_sector_, firsts);
     }
     unit_ += kBatchBytes<Isa> / kTweakUnitBytes;
-    sectors_to_encrypt_ = sectors_to_encrypt_ > sectors_per_batch_ ? sectors_to_encrypt_ - sectors_per_batch_ : 0;
+    sectors_to_encrypt_ -= sectors;
   }
 
   const RoundKeys& keys_;
@@ -158,20 +175,22 @@ class Bases {
   const size_t granules_per_sector_;
   size_t sectors_to_encrypt_;
   uint64_t unit_;  // of the next batch
-  size_t batch_ = 0, sector_ = 0, granules_left_ = 0;
+  size_t batch_ = 0, granules_left_ = 0;
+  const Tweak *first_ = nullptr, *batch_end_ = nullptr;
   typename Isa::Base base_ = {};
 };
 
 // kGranules granules with their `tweaks`. A full group makes the next group's tweaks meanwhile.
 template <typename Isa, Direction kDirection, int kRounds, Stores kStores, int kGranules>
-VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Vector* tweaks,
+VOLSEAL_INLINE void TransformGroup(const RoundKeys& same_keys, const typename Isa::Vector* tweaks,
                                    const typename Isa::Base* next_bases, typename Isa::Vector* next_tweaks,
                                    const uint8_t* source, uint8_t* target) {
-  constexpr int kVectors = kGranules * kVectorsPerGranule;
+  constexpr int kVectors = kGranules * Isa::kVectorsPerGranule;
   constexpr bool kMakesNext = kGranules == Isa::kGranulesInFlight;
+  const RoundKeys& keys = Anew(same_keys);
   typename Isa::Vector block[kVectors];
-  typename Isa::Tweaks series[2] = {typename Isa::Tweaks(next_bases[0]),
-                                    typename Isa::Tweaks(next_bases[kGranules - 1])};
+  using Tweaks = typename Isa::Tweaks;  // of up to three granules
+  Tweaks series[] = {Tweaks(next_bases[0]), Tweaks(next_bases[kGranules / 2]), Tweaks(next_bases[kGranules - 1])};
   const auto opening = Isa::LoadKey(keys[0]);
 #pragma GCC unroll 16
   for (int i = 0; i < kVectors; ++i) {
@@ -181,18 +200,18 @@ VOLSEAL_INLINE void TransformGroup(const RoundKeys& keys, const typename Isa::Ve
   for (int round = 1; round < kRounds; ++round) {
     const auto key = Isa::LoadKey(keys[round - Isa::kKeyLag]);
     const int step = round - kFirstTweakRound;
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (int granule = 0; granule < kGranules; ++granule) {
 #pragma GCC unroll 8
-      for (int i = 0; i < kVectorsPerGranule; ++i) {
-        auto& vector = block[granule * kVectorsPerGranule + i];
+      for (int i = 0; i < Isa::kVectorsPerGranule; ++i) {
+        auto& vector = block[granule * Isa::kVectorsPerGranule + i];
         vector = Isa::template Round<kDirection>(vector, key);
       }
-      if (kMakesNext && 0 <= step && step < kVectorsPerGranule) {
-        const int vector = granule * kVectorsPerGranule + step;
+      if (kMakesNext && 0 <= step && step < Isa::kVectorsPerGranule) {
+        const int vector = granule * Isa::kVectorsPerGranule + step;
         next_tweaks[vector] = series[granule].Next();
         if (vector * kVectorBytes<Isa> % 64 == 0) {
-          __builtin_prefetch(source + vector * kVectorBytes<Isa> + Isa::kPrefetchBytes);
+          Prefetch<Isa, kStores>(source + vector * kVectorBytes<Isa>);
         }
       }
     }
@@ -226,15 +245,16 @@ VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, 
   Bases<Isa, kRounds> bases(schedule.tweak_encrypt, run, work);
   typename Isa::Base next_bases[kInFlight] = {};
   size_t granules_left = run.sector_count * (run.sector_bytes / kGranuleBytes<Isa>);
-#pragma GCC unroll 2
+#pragma GCC unroll 3
   for (size_t granule = 0; granule < kInFlight && granule < granules_left; ++granule) {
     typename Isa::Tweaks series(bases.Next());
 #pragma GCC unroll 8
-    for (int i = 0; i < kVectorsPerGranule; ++i) work.turns[0].tweaks[granule * kVectorsPerGranule + i] = series.Next();
+    for (int i = 0; i < Isa::kVectorsPerGranule; ++i)
+      work.turns[0].tweaks[granule * Isa::kVectorsPerGranule + i] = series.Next();
   }
   size_t group = 0;
   for (; granules_left >= kInFlight; granules_left -= kInFlight) {
-#pragma GCC unroll 2
+#pragma GCC unroll 3
     for (size_t granule = 0; granule < kInFlight; ++granule) next_bases[granule] = bases.Next();
     TransformGroup<Isa, kDirection, kRounds, kStores, kInFlight>(keys, work.turns[group].tweaks, next_bases,
                                                                  work.turns[group ^ 1].tweaks, source, target);
@@ -242,9 +262,14 @@ VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, 
     source += kGroupBytes;
     target += kGroupBytes;
   }
-  if (kInFlight > 1 && granules_left > 0) {
-    TransformGroup<Isa, kDirection, kRounds, kStores, 1>(keys, work.turns[group].tweaks, next_bases, nullptr, source,
-                                                         target);
+  if constexpr (kInFlight > 1) {
+    const typename Isa::Vector* tweaks = work.turns[group].tweaks;
+    for (; granules_left > 0; --granules_left) {
+      TransformGroup<Isa, kDirection, kRounds, kStores, 1>(keys, tweaks, next_bases, nullptr, source, target);
+      tweaks += Isa::kVectorsPerGranule;
+      source += kGranuleBytes<Isa>;
+      target += kGranuleBytes<Isa>;
+    }
   }
   if (kStores == Stores::kStreamed) Isa::Fence();
 }
@@ -309,7 +334,7 @@ void RunRoundsOnly(size_t byte_count) {
 template <typename Isa>
 void StreamCopy(const uint8_t* source, uint8_t* target, size_t byte_count) {
   for (size_t done = 0; done < byte_count; done += kVectorBytes<Isa>) {
-    if (done % 64 == 0) __builtin_prefetch(source + done + Isa::kPrefetchBytes);
+    if (done % 64 == 0) Prefetch<Isa, Stores::kStreamed>(source + done);
     Isa::Stream(target + done, Isa::Load(source + done));
   }
   Isa::Fence();

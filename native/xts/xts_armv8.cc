@@ -18,6 +18,7 @@ namespace {
 struct Armv8 {
   using Vector = uint8x16_t;
   static constexpr int kLanes = 1;
+  static constexpr int kVectorsPerGranule = 8;
   static constexpr int kGranulesInFlight = 1;
   static constexpr int kKeyLag = 1;
   static constexpr int kPrefetchBytes = 2048;
@@ -29,10 +30,8 @@ struct Armv8 {
   VOLSEAL_INLINE static void Fence() {}
   VOLSEAL_INLINE static void Keep(Vector& vector) { asm volatile("" : "+w"(vector)); }
 
-  // The barrier behind the load keeps the key in its register for all vectors of the round; the one before it keeps
-  // compilers from loading a key once for the whole run and spilling it to the stack.
+  // The barrier keeps the key in its register for all vectors of the round.
   VOLSEAL_INLINE static Vector LoadKey(const uint8_t* key) {
-    asm volatile("" : "+r"(key));
     Vector value = vld1q_u8(key);
     asm volatile("" : "+w"(value));
     return value;

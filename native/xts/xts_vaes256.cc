@@ -3,9 +3,9 @@
 // For: processors with VAES and without AVX-512 (AMD Zen 3, Intel Alder Lake to Arrow Lake), operating systems that do
 // not save 512-bit registers, and Intel's Ice Lake and Tiger Lake, which lower their clock for 512-bit vectors. Width:
 // 256 bits. In flight: 8 vectors, 16 blocks, 256 bytes. Registers: of 16, 8 hold data, 1 the round key, 1 the base, 1
-// the polynomial; the rest is for the tweak arithmetic. Why 8: with 16 registers there is no room for more, and 8 cover
-// two AES units times four cycles of latency. The prefetch is not an ornament: at certain distances between source and
-// target the kernel falls to a quarter without it.
+// the polynomial; the rest is for the tweak arithmetic. Why 8: they cover two AES units times four cycles of latency;
+// 12 (as in AES-NI) leave no room for the bases, and their spilling costs more than they gain. The prefetch is not an
+// ornament: at certain distances between source and target the kernel falls to a quarter without it.
 #include <immintrin.h>
 
 #include "xts/kernels.h"
@@ -14,11 +14,12 @@
 namespace volseal::xts {
 namespace {
 
-constexpr ShiftCounts<2> kShifts = MakeShiftCounts<2>();
+constexpr ShiftCounts<2, 8> kShifts = MakeShiftCounts<2, 8>();
 
 struct Vaes256 {
   using Vector = __m256i;
   static constexpr int kLanes = 2;
+  static constexpr int kVectorsPerGranule = 8;
   static constexpr int kGranulesInFlight = 1;
   static constexpr int kKeyLag = 0;
   static constexpr int kPrefetchBytes = 2048;
@@ -37,10 +38,8 @@ struct Vaes256 {
   VOLSEAL_INLINE static void Fence() { _mm_sfence(); }
   VOLSEAL_INLINE static void Keep(Vector& vector) { asm volatile("" : "+x"(vector)); }
 
-  // The barrier behind the load keeps the key in its register for all vectors of the round; the one before it keeps
-  // compilers from loading a key once for the whole run and spilling it to the stack.
+  // The barrier keeps the key in its register for all vectors of the round.
   VOLSEAL_INLINE static Vector LoadKey(const uint8_t* key) {
-    asm volatile("" : "+r"(key));
     Vector value = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(key)));
     asm volatile("" : "+x"(value));
     return value;

@@ -71,7 +71,7 @@ export function kernelField(bench: Workbench, { name: kernel }: KernelInfo, layo
       const into = inPlace ? source : target;
       const encrypt = direction === 'encrypt';
       const subject: Subject = { name: 'xts', kernel, direction, sectorBytes, bufferBytes, inPlace };
-      const run = () => native.xtsTransform(bench.key, encrypt, source, into, sectorBytes, 0);
+      const run = () => native.xtsTransform(bench.key, encrypt, sectorBytes, 0, source, into);
       return inThread(subject, bufferBytes, bench.turnMs, run, () => native.xtsUseKernel(kernel));
     }),
   );
@@ -87,7 +87,7 @@ export function nodeBufferField(bench: Workbench, { name: kernel }: KernelInfo):
   return sectorsAndDirections().map(({ sectorBytes, direction }) => {
     const encrypt = direction === 'encrypt';
     const subject: Subject = { name: 'xts, Node Buffer', kernel, direction, sectorBytes, bufferBytes, inPlace: true };
-    const run = () => native.xtsTransform(bench.key, encrypt, buffer, buffer, sectorBytes, 0);
+    const run = () => native.xtsTransform(bench.key, encrypt, sectorBytes, 0, buffer);
     return inThread(subject, bufferBytes, bench.turnMs, run, () => native.xtsUseKernel(kernel));
   });
 }
@@ -124,7 +124,7 @@ export function callField(bench: Workbench, { name: kernel }: KernelInfo): Conte
     MEASURED_SECTOR_SIZES.filter((sectorBytes) => sectorBytes <= bufferBytes).map((sectorBytes) => {
       const { source } = bench.buffers.pair(bufferBytes);
       const subject: Subject = { name: 'call', kernel, direction: 'encrypt', sectorBytes, bufferBytes, inPlace: true };
-      const run = () => native.xtsTransform(bench.key, true, source, source, sectorBytes, 0);
+      const run = () => native.xtsTransform(bench.key, true, sectorBytes, 0, source);
       return inThread(subject, bufferBytes, bench.turnMs, run, () => native.xtsUseKernel(kernel));
     }),
   );

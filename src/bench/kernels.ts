@@ -67,7 +67,7 @@ export async function measureKernels(plan: Plan, { peers = () => ({ contenders: 
   try {
     for (const { name } of kernels.filter(({ usable }) => usable)) {
       judgeBytes(`the kernel ${name}`, (encrypt, source, target, sectorBytes) =>
-        native.xtsTransform(key, encrypt, source, target, sectorBytes, 0, name),
+        native.xtsTransform(key, encrypt, sectorBytes, 0, source, target, name),
       );
     }
     const bench = { key, buffers: makeBuffers(), turnMs: plan.turnMs };

@@ -29,8 +29,8 @@ function vault(): unknown {
   native.xtsPrepare(key);
   for (const kernel of usableKernels()) {
     const sectors = Buffer.alloc(64 * 512);
-    native.xtsTransform(key, true, sectors, sectors, 512, 0, kernel);
-    native.xtsTransform(key, false, sectors, sectors, 512, 0, kernel);
+    native.xtsTransform(key, true, 512, 0, sectors, sectors, kernel);
+    native.xtsTransform(key, false, 512, 0, sectors, sectors, kernel);
   }
   native.keyPbkdf2(key, Buffer.alloc(32), 1000);
   return key;

@@ -26,7 +26,7 @@ describe('handles', () => {
         () => native.keySeal(key, living, Buffer.alloc(0)),
         () => native.keyOpen(key, Buffer.alloc(64), Buffer.alloc(0)),
         () => native.xtsPrepare(key),
-        () => native.xtsTransform(key, true, Buffer.alloc(512), Buffer.alloc(512), 512, 0),
+        () => native.xtsTransform(key, true, 512, 0, Buffer.alloc(512), Buffer.alloc(512)),
       ];
       for (const call of calls) assert.throws(call, GONE, String(call));
     });

@@ -14,8 +14,8 @@ function probe(): Record<string, unknown> {
     const intact = revealKey(key).equals(bytes);
     native.xtsPrepare(key);
     const sector = Buffer.alloc(512, 7);
-    native.xtsTransform(key, true, sector, sector, 512, 0);
-    native.xtsTransform(key, false, sector, sector, 512, 0);
+    native.xtsTransform(key, true, 512, 0, sector);
+    native.xtsTransform(key, false, 512, 0, sector);
     const mappings = mappingsOf('self');
     const locked = mappings.findIndex(({ flags }) => flags.includes('lo'));
     return {

@@ -31,8 +31,8 @@ function checkOnce({ handle, kernel, encrypt, sectorBytes }: Case, source: Buffe
   const target = area.subarray(offset, offset + source.length);
   const input = inPlace ? target : Buffer.concat([Buffer.alloc((offset * 7) % 66), source]).subarray((offset * 7) % 66);
   if (inPlace) source.copy(target);
-  if (kernel === undefined) native.xtsTransform(handle, encrypt, input, target, sectorBytes, unit);
-  else native.xtsTransform(handle, encrypt, input, target, sectorBytes, unit, kernel);
+  if (kernel === undefined) native.xtsTransform(handle, encrypt, sectorBytes, unit, input, target);
+  else native.xtsTransform(handle, encrypt, sectorBytes, unit, input, target, kernel);
   const what = `${kernel ?? 'the kernel in use'}, ${encrypt ? 'encrypt' : 'decrypt'}, ${source.length / sectorBytes} x ${sectorBytes}, unit ${unit}, offset ${offset}, seed ${SEED}`;
   assert.ok(target.equals(expected), `other bytes than OpenSSL's: ${what}`);
   assert.ok(inPlace || input.equals(source), `the source changed: ${what}`);
@@ -97,9 +97,9 @@ test('the tweak counts in 512-byte units whatever the sector size', () => {
   withVolumeKey(random(64), (handle) => {
     const plaintext = random(4096);
     const first = Buffer.alloc(8192);
-    native.xtsTransform(handle, true, Buffer.concat([random(4096), plaintext]), first, 4096, 0);
+    native.xtsTransform(handle, true, 4096, 0, Buffer.concat([random(4096), plaintext]), first);
     const second = Buffer.alloc(4096);
-    native.xtsTransform(handle, true, plaintext, second, 4096, 8);
+    native.xtsTransform(handle, true, 4096, 8, plaintext, second);
     assert.ok(first.subarray(4096).equals(second));
   });
 });
@@ -110,7 +110,7 @@ test('the first 512 bytes of a sector are the same at every sector size', () => 
     const plaintext = random(4096);
     const beginnings = SECTOR_SIZES.map((sectorBytes) => {
       const target = Buffer.alloc(4096);
-      native.xtsTransform(handle, true, plaintext, target, sectorBytes, 64);
+      native.xtsTransform(handle, true, sectorBytes, 64, plaintext, target);
       return target.toString('hex', 0, 512);
     });
     assert.equal(new Set(beginnings).size, 1);

@@ -51,8 +51,8 @@ describe('xtsUseKernel', () => {
       assert.deepEqual(inUse(), [name]);
       withVolumeKey(randomBytes(64), (key) => {
         const [forced, named] = [Buffer.alloc(1536), Buffer.alloc(1536)];
-        native.xtsTransform(key, true, forced, forced, 512, 3);
-        native.xtsTransform(key, true, named, named, 512, 3, 'portable');
+        native.xtsTransform(key, true, 512, 3, forced);
+        native.xtsTransform(key, true, 512, 3, named, named, 'portable');
         assert.ok(forced.equals(named), name);
       });
     }
@@ -94,7 +94,7 @@ describe('xtsUseKernel', () => {
       assert.throws(() => native.xtsUseKernel(name), refusal);
       const sector = Buffer.alloc(512);
       withVolumeKey(randomBytes(64), (key) => {
-        assert.throws(() => native.xtsTransform(key, true, sector, sector, 512, 0, name), refusal);
+        assert.throws(() => native.xtsTransform(key, true, 512, 0, sector, sector, name), refusal);
       });
       assert.ok(sector.equals(Buffer.alloc(512)));
     }

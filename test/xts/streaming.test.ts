@@ -41,7 +41,7 @@ for (const [sectorBytes, keyBytes] of [
           for (const offset of [0, 1]) {
             const area = Buffer.allocUnsafeSlow(input.length + 2).fill(0xe7);
             const target = area.subarray(offset, offset + input.length);
-            native.xtsTransform(handle, encrypt, input, target, sectorBytes, unit, kernel);
+            native.xtsTransform(handle, encrypt, sectorBytes, unit, input, target, kernel);
             assert.ok(target.equals(expected), `offset ${offset}`);
             assert.ok(area.subarray(offset + input.length).every((byte) => byte === 0xe7));
           }

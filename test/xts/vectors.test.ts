@@ -34,7 +34,7 @@ function readVectors(name: string): z.infer<typeof vectorFile>['vectors'] {
 function transformBeginning(key: Buffer, encrypt: boolean, input: Buffer, unit: number, kernel: string): Buffer {
   const source = Buffer.concat([input, Buffer.alloc(512 - input.length, 0x5a)]);
   const target = Buffer.alloc(512);
-  withVolumeKey(key, (handle) => native.xtsTransform(handle, encrypt, source, target, 512, unit, kernel));
+  withVolumeKey(key, (handle) => native.xtsTransform(handle, encrypt, 512, unit, source, target, kernel));
   return target.subarray(0, input.length);
 }
 
@@ -82,7 +82,7 @@ describe('a key with equal halves', () => {
         assert.throws(() => native.xtsPrepare(key), { code: 'ERR_ARGUMENT' });
         for (const encrypt of [true, false]) {
           const sector = Buffer.alloc(512);
-          assert.throws(() => native.xtsTransform(key, encrypt, sector, sector, 512, 0), { code: 'ERR_ARGUMENT' });
+          assert.throws(() => native.xtsTransform(key, encrypt, 512, 0, sector), { code: 'ERR_ARGUMENT' });
           assert.ok(sector.equals(Buffer.alloc(512)));
         }
       });

@@ -74,6 +74,17 @@ describe('xtsTransform refuses', () => {
     });
   }
 
+  test('and works in place where no target is given', () => {
+    const plaintext = randomBytes(3 * 512);
+    const apart = Buffer.alloc(plaintext.length);
+    native.xtsTransform(key, true, 512, 5, plaintext, apart);
+    const inPlace = Buffer.from(plaintext);
+    native.xtsTransform(key, true, 512, 5, inPlace);
+    assert.ok(inPlace.equals(apart));
+    native.xtsTransform(key, false, 512, 5, inPlace, undefined);
+    assert.ok(inPlace.equals(plaintext));
+  });
+
   test('and takes neighbours that only touch', () => {
     const area = Buffer.alloc(1024);
     native.xtsTransform(key, true, 512, 0, area.subarray(0, 512), area.subarray(512));

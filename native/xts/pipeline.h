@@ -41,7 +41,7 @@ template <typename Isa>
 constexpr size_t kGranuleBytes = kVectorBytes<Isa>* Isa::kVectorsPerGranule;
 template <typename Isa>
 constexpr int kVectorsInFlight = Isa::kVectorsPerGranule* Isa::kGranulesInFlight;
-// A whole number of sectors of any size, and of 512 bytes eight vectors of numbers.
+// A whole number of sectors of any size; where they have 512 bytes, their numbers fill eight vectors.
 template <typename Isa>
 constexpr size_t kBatchBytes = 4096 * Isa::kLanes;
 template <typename Isa>

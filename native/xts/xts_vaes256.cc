@@ -14,8 +14,6 @@
 namespace volseal::xts {
 namespace {
 
-constexpr ShiftCounts<2, 8> kShifts = MakeShiftCounts<2, 8>();
-
 struct Vaes256 {
   using Vector = __m256i;
   static constexpr int kLanes = 2;
@@ -24,6 +22,7 @@ struct Vaes256 {
   static constexpr int kKeyLag = 0;
   static constexpr int kPrefetchBytes = 2048;
   static constexpr bool kCanStream = true;
+  static constexpr auto kShifts = MakeShiftCounts<kLanes, kVectorsPerGranule>();
 
   VOLSEAL_INLINE static Vector Load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
   VOLSEAL_INLINE static void Store(uint8_t* to, Vector vector) {

@@ -16,8 +16,6 @@
 namespace volseal::xts {
 namespace {
 
-constexpr ShiftCounts<4, 8> kShifts = MakeShiftCounts<4, 8>();
-
 struct Vaes512 {
   using Vector = __m512i;
   static constexpr int kLanes = 4;
@@ -26,6 +24,7 @@ struct Vaes512 {
   static constexpr int kKeyLag = 0;
   static constexpr int kPrefetchBytes = 8192;
   static constexpr bool kCanStream = true;
+  static constexpr auto kShifts = MakeShiftCounts<kLanes, kVectorsPerGranule>();
 
   VOLSEAL_INLINE static Vector Load(const void* from) { return _mm512_loadu_si512(from); }
   VOLSEAL_INLINE static void Store(uint8_t* to, Vector vector) { _mm512_storeu_si512(to, vector); }

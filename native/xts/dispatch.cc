@@ -15,14 +15,17 @@ std::atomic<const Kernel*> forced_kernel = nullptr;
 // `against` is why the kernel cannot run, or "".
 Candidate Judge(const Kernel& kernel, const std::string& against, const char* merit) {
   if (!against.empty()) return {kernel.name, kernel.vector_bits, nullptr, against};
-  return {kernel.name, kernel.vector_bits, &kernel, merit};
+  const std::string form = kernel.form.empty() ? "" : ", " + std::string(kernel.form);
+  return {kernel.name, kernel.vector_bits, &kernel, merit + form};
 }
 
 #if defined(__x86_64__)
 std::vector<Candidate> VectorKernels() {
   const CpuReading cpu = ReadCpu();
-  Candidate vaes512 = Judge(kVaes512Kernel, AgainstVaes512(cpu), "four blocks an instruction");
-  Candidate vaes256 = Judge(kVaes256Kernel, AgainstVaes256(cpu), "two blocks an instruction");
+  Candidate vaes512 =
+      Judge(cpu.is_intel ? kVaes512IntelKernel : kVaes512Kernel, AgainstVaes512(cpu), "four blocks an instruction");
+  Candidate vaes256 =
+      Judge(cpu.is_intel ? kVaes256IntelKernel : kVaes256Kernel, AgainstVaes256(cpu), "two blocks an instruction");
   if (Prefers256(cpu)) {
     if (vaes512.kernel) vaes512.reason += ", for which this processor lowers its clock";
     std::swap(vaes512, vaes256);

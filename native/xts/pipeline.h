@@ -68,6 +68,23 @@ constexpr ShiftCounts<kLanes, kVectors> MakeShiftCounts() {
   return counts;
 }
 
+// The same by carry-less multiplication, for processors whose shifts wait for the AES units: x^(kLanes * i + l), in
+// both halves of lane l of vector i.
+template <int kLanes, int kVectors>
+struct alignas(16 * kLanes) Powers {
+  uint64_t of_x[kVectors][2 * kLanes];
+};
+
+template <int kLanes, int kVectors>
+constexpr Powers<kLanes, kVectors> MakePowers() {
+  Powers<kLanes, kVectors> powers = {};
+  for (int vector = 0; vector < kVectors; ++vector) {
+    for (int half = 0; half < 2 * kLanes; ++half)
+      powers.of_x[vector][half] = uint64_t{1} << (kLanes * vector + half / 2);
+  }
+  return powers;
+}
+
 // What lies on the stack while sectors are transformed, wiped at the end: of two batches and two groups by turns.
 template <typename Isa>
 struct Work {
@@ -341,8 +358,9 @@ void StreamCopy(const uint8_t* source, uint8_t* target, size_t byte_count) {
 }
 
 template <typename Isa>
-constexpr Kernel MakeKernel(std::string_view name) {
+constexpr Kernel MakeKernel(std::string_view name, std::string_view form = "") {
   return {name,
+          form,
           8 * static_cast<int>(kVectorBytes<Isa>),
           TransformSectors<Isa, Direction::kEncrypt>,
           TransformSectors<Isa, Direction::kDecrypt>,

@@ -30,6 +30,7 @@ using Transform = void (*)(const KeySchedule& key, const uint8_t* source, uint8_
 
 struct Kernel {
   std::string_view name;  // "vaes512", "vaes256", "aesni", "armv8", "portable"
+  std::string_view form;  // which of the forms of that name, as a phrase for people; "" where there is one
   int vector_bits;        // of the vectors it works in
   Transform encrypt;
   Transform decrypt;

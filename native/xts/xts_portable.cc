@@ -66,6 +66,6 @@ void Decrypt(const KeySchedule& key, const uint8_t* source, uint8_t* target, Sec
 
 }  // namespace
 
-const Kernel kPortableKernel = {"portable", 128, Encrypt, Decrypt, nullptr, nullptr};
+const Kernel kPortableKernel = {"portable", "", 128, Encrypt, Decrypt, nullptr, nullptr};
 
 }  // namespace volseal::xts

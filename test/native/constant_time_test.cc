@@ -66,7 +66,7 @@ TEST_SUITE("constant time") {
         for (const uint32_t sector_bytes : {512, 4096}) {
           for (const size_t count : {1, 9}) {
             for (const Direction direction : kDirections) {
-              INFO(kernel->name << ", AES-" << key_length * 4 << ", " << count << " x " << sector_bytes);
+              INFO(NameOf(*kernel) << ", AES-" << key_length * 4 << ", " << count << " x " << sector_bytes);
               const unsigned in_run = ComplaintsDuring([&] {
                 VALGRIND_MAKE_MEM_UNDEFINED(bytes.data(), bytes.size());
                 Transform(*kernel, direction, key, bytes.data(), bytes.data(), {77, sector_bytes, count});
@@ -132,7 +132,7 @@ TEST_SUITE("leaks") {
     VALGRIND_MAKE_MEM_UNDEFINED(key.bytes.data(), key.bytes.size());
     xts::ExpandXtsKey(key.bytes, *key.schedule);
     for (const xts::Kernel* kernel : UsableKernels()) {
-      INFO(kernel->name);
+      INFO(NameOf(*kernel));
       std::vector<uint8_t> sector(512);
       Transform(*kernel, Direction::kEncrypt, key, sector.data(), sector.data(), {0, 512, 1});
       volatile int branches = 0;

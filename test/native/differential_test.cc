@@ -110,7 +110,7 @@ TEST_CASE("every kernel agrees with the textbook at every address from 0 to 64")
   for (const xts::Kernel* kernel : UsableKernels()) {
     for (size_t source = 0; source <= 64; source += TestEvery()) {
       for (size_t target = 0; target <= 64; target += TestEvery()) {
-        INFO(kernel->name << ", source at " << source << ", target at " << target << ", seed " << Seed());
+        INFO(NameOf(*kernel) << ", source at " << source << ", target at " << target << ", seed " << Seed());
         std::memcpy(source_area + source, plaintext.data(), kBytes);
         Transform(*kernel, Direction::kEncrypt, key, source_area + source, target_area + target, {7, 1024, 3});
         CHECK(std::memcmp(target_area + target, ciphertext.data(), kBytes) == 0);

@@ -51,7 +51,7 @@ TEST_CASE("a kernel can run where its instructions are, and not elsewhere") {
 
 TEST_CASE("vectors are as wide as the kernels say") {
   for (const xts::Kernel* kernel : UsableKernels()) {
-    INFO(kernel->name);
+    INFO(NameOf(*kernel));
     if (kernel->name == "vaes512") CHECK(kernel->vector_bits == 512);
     if (kernel->name == "vaes256") CHECK(kernel->vector_bits == 256);
     if (kernel->name == "aesni" || kernel->name == "armv8") CHECK(kernel->vector_bits == 128);
@@ -60,14 +60,27 @@ TEST_CASE("vectors are as wide as the kernels say") {
   }
 }
 
+#if defined(__x86_64__)
+TEST_CASE("of two forms that of the processor's maker runs") {
+  const bool is_intel = xts::ReadCpu().is_intel;
+  for (const xts::Candidate& candidate : xts::Candidates()) {
+    if (candidate.kernel == nullptr || candidate.kernel->form.empty()) continue;
+    INFO(candidate.name);
+    CHECK(candidate.kernel->form == (is_intel ? "tweaks by products" : "tweaks by shifts"));
+    CHECK(Contains(candidate.reason, candidate.kernel->form));
+  }
+}
+#endif
+
 TEST_CASE("the fastest kernel is in use, unless another is forced") {
   const Unforce unforce;
   const xts::Kernel* const fastest = UsableKernels().front();
   CHECK(&xts::ActiveKernel() == fastest);
-  for (const xts::Kernel* kernel : UsableKernels()) {
-    REQUIRE(xts::ForceKernel(kernel->name).ok());
-    CHECK(&xts::ActiveKernel() == kernel);
-    CHECK(xts::KernelByName(kernel->name).value() == kernel);
+  for (const xts::Candidate& candidate : xts::Candidates()) {
+    if (candidate.kernel == nullptr) continue;
+    REQUIRE(xts::ForceKernel(candidate.name).ok());
+    CHECK(&xts::ActiveKernel() == candidate.kernel);
+    CHECK(xts::KernelByName(candidate.name).value() == candidate.kernel);
   }
   REQUIRE(xts::ForceKernel("").ok());
   CHECK(&xts::ActiveKernel() == fastest);

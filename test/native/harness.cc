@@ -1,18 +1,34 @@
 #include "harness.h"
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <random>
 
 #include "xts/dispatch.h"
+#include "xts/kernels.h"
 
 namespace volseal::xts_test {
 namespace {
 
-std::map<std::string_view, size_t>& Counts() {
-  static std::map<std::string_view, size_t> counts;
+std::map<const xts::Kernel*, size_t>& Counts() {
+  static std::map<const xts::Kernel*, size_t> counts;
   return counts;
+}
+
+// What another maker's processor would run under that name; nullptr where there is one form.
+const xts::Kernel* OtherForm(const xts::Kernel& kernel) {
+#if defined(__x86_64__)
+  constexpr std::array kPairs = {std::array{&xts::kVaes512Kernel, &xts::kVaes512IntelKernel},
+                                 std::array{&xts::kVaes256Kernel, &xts::kVaes256IntelKernel}};
+  for (const auto& [one, other] : kPairs) {
+    if (&kernel == one) return other;
+    if (&kernel == other) return one;
+  }
+#endif
+  static_cast<void>(kernel);
+  return nullptr;
 }
 
 uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
@@ -25,9 +41,15 @@ uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
 std::vector<const xts::Kernel*> UsableKernels() {
   std::vector<const xts::Kernel*> kernels;
   for (const xts::Candidate& candidate : xts::Candidates()) {
-    if (candidate.kernel != nullptr) kernels.push_back(candidate.kernel);
+    if (candidate.kernel == nullptr) continue;
+    kernels.push_back(candidate.kernel);
+    if (const xts::Kernel* const other = OtherForm(*candidate.kernel)) kernels.push_back(other);
   }
   return kernels;
+}
+
+std::string NameOf(const xts::Kernel& kernel) {
+  return std::string(kernel.name) + (kernel.form.empty() ? "" : ", " + std::string(kernel.form));
 }
 
 const xts::Kernel& Portable() { return *xts::KernelByName("portable").value(); }
@@ -65,20 +87,18 @@ TestKey ExpandKey(std::vector<uint8_t> bytes) {
 void Transform(const xts::Kernel& kernel, Direction direction, const TestKey& key, const uint8_t* source,
                uint8_t* target, xts::SectorRun run) {
   (direction == Direction::kEncrypt ? kernel.encrypt : kernel.decrypt)(*key.schedule, source, target, run);
-  ++Counts()[kernel.name];
+  ++Counts()[&kernel];
 }
 
 std::string Describe(const xts::Kernel& kernel, Direction direction, const TestKey& key, xts::SectorRun run) {
-  return std::string(kernel.name) + ", AES-" + std::to_string(key.bytes.size() * 4) +
+  return NameOf(kernel) + ", AES-" + std::to_string(key.bytes.size() * 4) +
          (direction == Direction::kEncrypt ? ", encrypt, " : ", decrypt, ") + std::to_string(run.sector_count) + " x " +
          std::to_string(run.sector_bytes) + " bytes from unit " + std::to_string(run.first_unit) + ", seed " +
          std::to_string(Seed());
 }
 
 void PrintCounts() {
-  for (const auto& [name, count] : Counts()) {
-    std::printf("ran %.*s %zu times\n", static_cast<int>(name.size()), name.data(), count);
-  }
+  for (const auto& [kernel, count] : Counts()) std::printf("ran %s %zu times\n", NameOf(*kernel).c_str(), count);
 }
 
 }  // namespace volseal::xts_test

@@ -13,8 +13,11 @@
 
 namespace volseal::xts_test {
 
-// The kernels this machine can run, in the order of preference.
+// The kernels this machine can run, in the order of preference, each in all its forms: first the one that it would run.
 std::vector<const xts::Kernel*> UsableKernels();
+
+// "vaes512, tweaks by shifts".
+std::string NameOf(const xts::Kernel& kernel);
 
 // The kernel that needs no instruction set.
 const xts::Kernel& Portable();

@@ -160,7 +160,7 @@ TEST_CASE("what is left behind is found") {
   };
   for (const xts::Kernel* kernel : UsableKernels()) {
     real_kernel = kernel;
-    INFO(kernel->name);
+    INFO(NameOf(*kernel));
     CHECK(round_keys.FindIn(remains_of(LeaveRoundKeyOnStack).stack) != "");
     CHECK(tweaks.FindIn(remains_of(LeaveHalfATweakOnStack).stack) != "");
     CHECK(round_keys.FindIn(remains_of(LeaveRoundKeyInVectorRegister).vector_registers) != "");

@@ -34,6 +34,7 @@ bool InSingleSectors(const xts::KeySchedule&, xts::SectorRun run) { return run.s
 template <Condition kEncryptWrong, Condition kDecryptWrong>
 Status TestedWith() {
   const xts::Kernel kernel = {"planted",
+                              "",
                               128,
                               WrongInOneBit<Direction::kEncrypt, kEncryptWrong>,
                               WrongInOneBit<Direction::kDecrypt, kDecryptWrong>,

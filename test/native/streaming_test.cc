@@ -90,7 +90,7 @@ TEST_CASE("stream_copy copies, and touches nothing else") {
       std::memcpy(sources.Back(byte_count), content.data(), byte_count);
       std::memset(targets.Front(), kCanary, kPageBytes);
       kernel->stream_copy(sources.Back(byte_count), targets.Back(byte_count), byte_count);
-      INFO(kernel->name << ", " << byte_count);
+      INFO(NameOf(*kernel) << ", " << byte_count);
       CHECK(std::memcmp(targets.Back(byte_count), content.data(), byte_count) == 0);
       CHECK(AllAre(targets.Front(), targets.Back(byte_count), kCanary));
     }

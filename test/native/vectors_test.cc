@@ -72,7 +72,7 @@ TEST_CASE("every kernel agrees with the IEEE vectors of 512-byte data units, bot
     const TestKey key = ExpandKey(FromHex(std::string(vector.key1) + vector.key2));
     const std::vector<uint8_t> plaintext = FromHex(vector.plaintext), ciphertext = FromHex(vector.ciphertext);
     for (const xts::Kernel* kernel : UsableKernels()) {
-      INFO(kernel->name << ", vector " << vector.number);
+      INFO(NameOf(*kernel) << ", vector " << vector.number);
       std::vector<uint8_t> target(512);
       Transform(*kernel, Direction::kEncrypt, key, plaintext.data(), target.data(), {vector.unit, 512, 1});
       CHECK(target == ciphertext);
@@ -89,7 +89,7 @@ TEST_CASE("every kernel begins a sector as the IEEE vectors 2 and 3 do") {
     const std::vector<uint8_t> expected = FromHex(vector.ciphertext);
     for (const xts::Kernel* kernel : UsableKernels()) {
       for (const uint32_t sector_bytes : kSectorSizes) {
-        INFO(kernel->name << ", vector " << vector.number << ", " << sector_bytes << "-byte sectors");
+        INFO(NameOf(*kernel) << ", vector " << vector.number << ", " << sector_bytes << "-byte sectors");
         std::vector<uint8_t> sector = FromHex(vector.plaintext);
         sector.resize(sector_bytes, 0x5a);
         Transform(*kernel, Direction::kEncrypt, key, sector.data(), sector.data(), {vector.unit, sector_bytes, 1});

@@ -47,7 +47,7 @@ export function runProgram(program: string): ToolResult {
   return { status, stdout, stderr };
 }
 
-/** The kernels that a run's output says were tested: lines such as "ran aesni 4711 times". */
+/** The kernels that a run's output says were tested: lines such as "ran vaes512, tweaks by shifts 4711 times". */
 export function kernelsRun(stdout: string): string[] {
-  return [...stdout.matchAll(/^ran (\w+) [1-9]\d* times$/gm)].map((match) => match[1]!).sort();
+  return [...stdout.matchAll(/^ran (.+) [1-9]\d* times$/gm)].map((match) => match[1]!).sort();
 }

@@ -28,8 +28,11 @@ describe('the C++ tests', { skip }, () => {
     program = buildProgram('native');
   });
 
-  test('pass on every kernel of this machine', (t) => {
-    assert.deepEqual(judge(t, runProgram(program)), usableKernels().sort());
+  test('pass on every kernel of this machine, in every form of it', (t) => {
+    const forms = usableKernels().flatMap((name) =>
+      name.startsWith('vaes') ? [`${name}, tweaks by products`, `${name}, tweaks by shifts`] : [name],
+    );
+    assert.deepEqual(judge(t, runProgram(program)), forms.sort());
   });
 
   describe('under valgrind', { skip: onlyOnX64 || skipWithout('valgrind') }, () => {

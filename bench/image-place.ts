@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { type Surroundings, timed } from './timed-process.js';
 
 const MIB = 1024 * 1024;
-export const VOLSEAL = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
+export const VOLSEAL = fileURLToPath(new URL('../program/main.js', import.meta.url));
 
 export interface Place {
   /** Holds the image, volumes of it, and what contenders make. */

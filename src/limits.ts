@@ -84,10 +84,10 @@ export const AUDIT_FOLLOW_INTERVAL_MS = 250;
 /** Address space for the store of WorkSpaces, some hundred thousand of them; the file grows as they come. */
 export const WORKSPACE_STORE_BYTES_MAX = 1024 * 1024 * 1024;
 
-/** Native threads that work on a whole image, all tasks together: a disk wants several requests at once, and each has a buffer of 1 MiB. */
+/** Native threads that work on a whole image: a disk wants several requests at once, and each has a buffer of 1 MiB. */
 export const IMAGE_LANES = 4;
-/** One task of a whole-image transform: Ctrl-C is seen, progress moves and other volumes get their turn between two. */
-export const IMAGE_SLICE_MS = 50;
+/** One task of a whole-image transform: progress moves, and other work gets its turn, between two. Its lanes wait for each other at its end: 50 ms would cost 6 %. */
+export const IMAGE_SLICE_MS = 200;
 /** A resumable job records its progress this often; each record waits for the disk. */
 export const CHECKPOINT_INTERVAL_MS = 2_000;
 /** What a resumed job begins at a multiple of (the engine's own unit), and how much of what was done it compares with the source. */
@@ -100,7 +100,9 @@ export const HOLE_BYTES_MAX = 1024 * 1024 * 1024;
 export const EXTENT_COUNT_MAX = 65536;
 /** What `volseal read` and `volseal write` hold of a stream at once. */
 export const STREAM_PIECE_BYTES = 4 * 1024 * 1024;
-/** Threads of the pool. More than this gains nothing: the disk is the limit long before. */
+/** Threads of the pool: as many as there are processors within these bounds. A whole image or a pipe keeps one busy, and attached volumes need another. */
+export const POOL_THREADS_MIN = 2;
+/** More gains nothing: the disk is the limit long before. */
 export const POOL_THREADS_MAX = 4;
 
 /** 8 EiB less one sector is what a signed 64-bit offset carries; JavaScript's exact integers end at 8 PiB. */

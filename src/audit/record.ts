@@ -2,7 +2,7 @@
  * One call to KMS, as AWS CloudTrail records it. (CloudTrail User Guide, "CloudTrail record contents"; KMS Developer Guide, "Logging AWS
  * KMS API calls with AWS CloudTrail".)
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 const object = z.record(z.string(), z.unknown());
 

@@ -1,10 +1,10 @@
-#!/usr/bin/env node
 /** The program `volseal`: command line in, exit status out. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { VolsealError } from '../errors.js';
 import { useKernel } from '../kernels.js';
 import { type KernelName, native } from '../native.js';
+import { PACKAGE_FILE } from '../places.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
@@ -22,7 +22,7 @@ async function buildProgram(word: string | undefined, session: Session): Promise
     // Refusals are said by `Output.failure`, with a hint and as JSON where asked for.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
     .hook('preAction', chooseKernel)
-    .hook('preAction', (_, command) => startThreads(topLevelOf(command).name()));
+    .hook('preAction', (_, command) => startThreads(topLevelOf(command)));
   for (const command of await loadCommands(word, session)) program.addCommand(command);
   inheritSettings(program);
   return withExamples(
@@ -65,8 +65,7 @@ function inheritSettings(parent: Command): void {
 }
 
 function packageVersion(): string {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
+  return (JSON.parse(readFileSync(PACKAGE_FILE, 'utf8')) as { version: string }).version;
 }
 
 /** The command that `words` name, as far as they do: `encrypt`, `kms serve`, or nothing. */
@@ -87,7 +86,10 @@ async function perform(words: readonly string[], program: Command): Promise<numb
   }
 }
 
-async function run(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
+/** Runs one command line; what it has to say goes to `output`. @returns its exit status */
+export async function runCommand(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
+  // Its advice to upgrade Node is for who packages volseal, not for who runs it; worker threads inherit this.
+  process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
   const program = await buildProgram(words[0], { output, signal: interruption.signal });
   try {
     const status = await perform(words, program);
@@ -115,17 +117,16 @@ function reportBug(error: unknown): number {
   return EXIT.internal;
 }
 
-// No core dump and no other process of this user may show the keys of this one.
-native.forbidDumps();
-// Its advice to upgrade Node is for who packages volseal, not for who runs it; worker threads inherit this.
-process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
-
-const words = process.argv.slice(2);
-const separator = words.indexOf('--');
-const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));
-const interruption = watchSignals(() => output.note('stopping; a second Ctrl-C ends at once, without cleaning up'));
-// What nobody hears, because standard error is full or its reader has gone, must not end a job in the middle.
-process.stderr.on('error', () => {});
-process.on('uncaughtException', (error) => process.exit(reportBug(error)));
-const status = await run(words, output, interruption);
-process.exit(status);
+/** Runs the command line that this process was started with, and ends the process. */
+export async function main(): Promise<never> {
+  // No core dump and no other process of this user may show the keys of this one.
+  native.forbidDumps();
+  const words = process.argv.slice(2);
+  const separator = words.indexOf('--');
+  const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));
+  const interruption = watchSignals(() => output.note('stopping; a second Ctrl-C ends at once, without cleaning up'));
+  // What nobody hears, because standard error is full or its reader has gone, must not end a job in the middle.
+  process.stderr.on('error', () => {});
+  process.on('uncaughtException', (error) => process.exit(reportBug(error)));
+  process.exit(await runCommand(words, output, interruption));
+}

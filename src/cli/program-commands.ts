@@ -3,7 +3,7 @@
  * runs need one of them.
  */
 import type { Command } from 'commander';
-import type { Session } from './options.js';
+import { type KmsFlags, kmsChoice, type Session } from './options.js';
 
 interface Entry {
   load(session: Session): Promise<Command>;
@@ -36,11 +36,13 @@ export function loadCommands(word: string | undefined, session: Session): Promis
 }
 
 /**
- * Starts the pool's threads where the command called `name` will need them. They end with the process: its share in the pool is not
- * given back, so that the command need not wait for their end.
+ * Starts the pool where `command` will need it, and its first thread loads what KMS needs while the rest of the command loads. The threads
+ * end with the process: this share in the pool is not given back, so that the command need not wait for their end.
  */
-export async function startThreads(name: string): Promise<void> {
-  if (!COMMANDS[name]?.usesPool) return;
-  const { leasePool } = await import('../workers/pool.js');
-  leasePool();
+export async function startThreads(command: Command): Promise<void> {
+  if (!COMMANDS[command.name()]?.usesPool) return;
+  const [{ leasePool }, { parseKmsUri }] = await Promise.all([import('../workers/pool.js'), import('../kms/endpoint.js')]);
+  const { kms } = kmsChoice(command.opts<KmsFlags>());
+  // A header may name another KMS: then that one is loaded once the header is read.
+  leasePool().expectKms(kms === undefined ? 'embedded' : parseKmsUri(kms).kind);
 }

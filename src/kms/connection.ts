@@ -90,6 +90,11 @@ async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal):
   }
 }
 
+/** Loads what a connection to such a KMS is made of, ahead of its first call. */
+export async function loadConnection(kind: KmsEndpoint['kind']): Promise<undefined> {
+  await Promise.all([import('@aws-sdk/client-kms'), kind === 'embedded' ? import('./in-process.js') : import('./intake.js')]);
+}
+
 async function connect(endpoint: KmsEndpoint): Promise<Connected> {
   const sdk = await import('@aws-sdk/client-kms');
   // Adaptive: after a throttled call the next ones of this client wait their turn, with jitter, and do not come as a storm.

@@ -5,7 +5,7 @@
  * and a process that is killed leaves the last whole transaction behind.
  */
 import { open } from 'lmdb';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { type ErrorCode, VolsealError } from '../errors.js';
 import { prepareStoreFile, restrictStoreFiles } from './store-file.js';
 

@@ -4,7 +4,7 @@
  * LUKS2 On-Disk Format Specification, section 3 ("JSON Area"). Well-formedness (`parseMetadata`) and support (`assertSupported`)
  * are two questions: a header with a foreign cipher is whole, and is shown by `info`, and is never attached.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';

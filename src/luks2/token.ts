@@ -4,7 +4,7 @@
  * LUKS2 On-Disk Format Specification, section 3.4 ("Tokens Object"); members named `aws-kms-...` are what `aws kms decrypt` asks for,
  * those named `volseal-...` are volseal's own. docs/FORMAT.md describes each.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
 import { decodeBase64, firstIssue, type Luks2Metadata } from './metadata.js';

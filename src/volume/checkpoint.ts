@@ -7,7 +7,7 @@ import { constants } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
-import { z } from 'zod';
+import * as z from 'zod';
 import { namingPath } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
 import { decodeBase64, firstIssue } from '../luks2/metadata.js';

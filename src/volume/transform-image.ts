@@ -1,11 +1,8 @@
-/**
- * A whole image through the cipher: the pool's threads share its pieces, with progress, checkpoints, and an end at the caller's signal.
- */
+/** A whole image through the cipher: slice after slice of it in the pool, with progress, checkpoints, and an end at the caller's signal. */
 import { VolsealError, withPath } from '../errors.js';
 import { IMAGE_LANES, IMAGE_SLICE_MS } from '../limits.js';
 import { native, type TransformHandle, type TransformOptions } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
-import { STREAM_OFFSET } from './image-stream.js';
 
 /** How far a whole-image job has come, in bytes of the image. */
 export interface Progress {
@@ -47,7 +44,7 @@ export function throwIfAborted(signal: AbortSignal | undefined, outcome = 'targe
 }
 
 /**
- * Runs the transform that `options` describes in the pool's threads, in slices, so that other work gets its turn between them.
+ * Runs the transform that `options` describes in the pool, in slices, so that other work gets its turn between them.
  *
  * @param paths the files' names, for messages: where reading fails the first, where writing fails the second; both for a comparison
  * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`, and whatever a checkpoint throws
@@ -65,36 +62,21 @@ export async function transformImage(
   signal?.addEventListener('abort', stop);
   const saving = new AbortController();
   try {
-    // A stream may keep its lanes waiting for as long as it likes: one thread's, so that the others have time for attached volumes.
-    const isStream = options.sourceOffsetBytes === STREAM_OFFSET || options.targetOffsetBytes === STREAM_OFFSET;
-    const threads = isStream ? 1 : pool.threads;
-    const lanes = Math.ceil(IMAGE_LANES / threads);
-    let failed = false;
-    let reportedBytes = 0;
-    const runSlices = async (): Promise<void> => {
-      for (let more = true; more && !failed; ) {
+    // One thread's work, of as many lanes as the disk wants: the pool's other threads have their time for attached volumes.
+    const run = async (): Promise<void> => {
+      for (let more = true; more; ) {
         throwIfAborted(signal, stopped);
-        more = await pool.run({ kind: 'transform', transform, lanes, milliseconds: IMAGE_SLICE_MS });
-        const { doneBytes } = native.transformProgress(transform);
-        // Two slices may end together.
-        if (doneBytes > reportedBytes) onProgress?.({ doneBytes, totalBytes: options.targetBytes });
-        reportedBytes = doneBytes;
+        more = await pool.run({ kind: 'transform', transform, lanes: IMAGE_LANES, milliseconds: IMAGE_SLICE_MS });
+        onProgress?.({ doneBytes: native.transformProgress(transform).doneBytes, totalBytes: options.targetBytes });
       }
     };
-    const runs = Array.from({ length: threads }, () =>
-      runSlices().catch((error) => {
-        failed = true;
-        throw error;
-      }),
-    );
     const saves = checkpoint === undefined ? Promise.resolve() : saveNowAndThen(transform, checkpoint, saving.signal);
     saves.catch(stop);
-    // All must have ended before the transform is closed, the failed ones and the others.
-    const ended = await Promise.allSettled(runs);
+    const [ran] = await Promise.allSettled([run()]);
     saving.abort();
     // A record that could not be written is the reason only where nothing else is: a full disk fails both.
     const [saved] = await Promise.allSettled([saves]);
-    await naming(paths, () => throwFirst([...ended, saved], signal, stopped));
+    await naming(paths, () => throwFirst([ran, saved], signal, stopped));
     return {
       sha256: options.digest ? native.transformDigest(transform).toString('hex') : undefined,
       differsAtByte: native.transformDifference(transform),

@@ -3,10 +3,11 @@
  * ended by the last.
  */
 import { availableParallelism } from 'node:os';
-import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import { VolsealError } from '../errors.js';
-import { POOL_THREADS_MAX } from '../limits.js';
+import type { KmsEndpoint } from '../kms/endpoint.js';
+import { POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
+import { TASKS_FILE } from '../places.js';
 import { sendAbort } from './abort-port.js';
 import type { Order, Task, TaskResult, TaskValue, WriteTask } from './tasks.js';
 
@@ -20,12 +21,16 @@ export interface PoolLease {
    * @throws {VolsealError} what the task threw; `ERR_ABORTED`
    */
   run<T extends Task>(task: T, signal?: AbortSignal): Promise<TaskValue<T>>;
+  /** Makes a thread ready for calls to such a KMS, which then wait for it: for who has other things to load meanwhile. */
+  expectKms(kind: KmsEndpoint['kind']): void;
   /** Gives the share back; the last one ends the pool's threads. Once its own tasks are done; a second call does nothing. */
   release(): Promise<void>;
 }
 
 let pool: Piscina | undefined;
 let leases = 0;
+/** Settles once no thread is getting ready for KMS. */
+let expecting: Promise<unknown> = Promise.resolve();
 
 /** A share in the pool, which starts with the first one. */
 export function leasePool(): PoolLease {
@@ -36,6 +41,7 @@ export function leasePool(): PoolLease {
   return {
     threads: mine.maxThreads,
     async run(task, signal) {
+      if (asksKms(task)) await expecting;
       const abort = signal === undefined ? undefined : sendAbort(signal);
       const order: Order = { task, abortPort: abort?.port };
       const transferList = [...(isWrite(task) ? [task.bytes.buffer as ArrayBuffer] : []), ...(abort === undefined ? [] : [abort.port])];
@@ -46,6 +52,10 @@ export function leasePool(): PoolLease {
       } finally {
         abort?.close();
       }
+    },
+    expectKms(kind) {
+      // What cannot be loaded fails the call that needs it.
+      expecting = mine.run({ task: { kind: 'loadKms', of: kind }, abortPort: undefined } satisfies Order).catch(() => {});
     },
     async release() {
       if (released) return;
@@ -58,18 +68,21 @@ export function leasePool(): PoolLease {
   };
 }
 
+const asksKms = ({ kind }: Task): boolean => kind === 'newKey' || kind === 'unlock' || kind === 'rewrap';
+
 const isWrite = (task: Task): task is WriteTask => task.kind === 'write';
 
 /** Whether the pool's threads are running: for tests and for people who wonder why a process does not end. */
 export const poolIsRunning = (): boolean => pool !== undefined;
 
 function startPool(): Piscina {
-  const threads = Math.min(availableParallelism(), POOL_THREADS_MAX);
   return new Piscina({
-    filename: fileURLToPath(new URL('./tasks.js', import.meta.url)),
-    // Equal, because Piscina retires threads above the minimum: a new start costs more than most tasks.
-    minThreads: threads,
-    maxThreads: threads,
+    filename: TASKS_FILE,
+    // The first thread at once, the others with the first tasks that find none free: most commands need one for most of their time.
+    minThreads: 1,
+    maxThreads: Math.max(POOL_THREADS_MIN, Math.min(availableParallelism(), POOL_THREADS_MAX)),
+    // None retires before the pool ends: a new start costs more than most tasks.
+    idleTimeout: Number.POSITIVE_INFINITY,
     // Between tasks a thread must go on with its event loop, so that connections to KMS really close.
     atomics: 'disabled',
   });

@@ -6,11 +6,18 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
+import type { KmsEndpoint } from '../kms/endpoint.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort-port.js';
 import type { NewKey, NewKeyTask, RewrappedKey, RewrapTask, UnlockTask } from './key-tasks.js';
 
 export type { NewKeyTask, RewrapTask, UnlockTask } from './key-tasks.js';
+
+/** Loads what calls to such a KMS need, ahead of the first. */
+export interface LoadKmsTask {
+  kind: 'loadKms';
+  of: KmsEndpoint['kind'];
+}
 
 export interface ReadTask {
   kind: 'read';
@@ -63,6 +70,7 @@ export interface TransformTask {
 }
 
 export type Task =
+  | LoadKmsTask
   | NewKeyTask
   | UnlockTask
   | RewrapTask
@@ -120,6 +128,8 @@ async function perform(
 ): Promise<NewKey | RewrappedKey | KeyHandle | TransformHandle | DeviceExtent[] | boolean | undefined> {
   switch (task.kind) {
     // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
+    case 'loadKms':
+      return (await import('./key-tasks.js')).loadKms(task.of);
     case 'newKey':
       return (await import('./key-tasks.js')).newKey(task, signal);
     case 'unlock':

@@ -1,6 +1,6 @@
 /** What is kept of a WorkSpace: its user, its key, its volumes, the grants that were made for it, and how far it has come. */
 import { randomBytes } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const grant = z.object({
   /** Chosen before it is asked for: KMS gives the same grant for the same name, so that asking again makes no second one. */

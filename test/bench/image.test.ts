@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import { imagePicture } from '../../bench/image-picture.js';
 import { CACHED_DD, COPY, DIRECT_DD, FIO_WRITE, LIMITS, PARALLEL_DD, QEMU } from '../../bench/image-report.js';
 import { imageLines } from '../../bench/image-tables.js';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import { parseCryptsetup, parseOpensslSpeed } from '../../bench/peers.js';
 import { kernelPicture } from '../../bench/picture.js';
 import { targetLines } from '../../bench/targets.js';

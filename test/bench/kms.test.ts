@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
+import * as z from 'zod';
 import { machineShape } from './report-shape.js';
 
 const spread = z.strictObject({ median: z.number().positive(), min: z.number().positive(), max: z.number().positive() });

@@ -1,6 +1,6 @@
 /** The shape of a kernel report, and what must hold in it whatever the machine. */
 import assert from 'node:assert/strict';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const subject = {
   name: z.string().min(1),

@@ -8,7 +8,7 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 /** The compiled program. */
-export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../program/main.js', import.meta.url));
 
 /** Runs a program without root's powers over files and locked memory, where we are root. */
 export const unprivileged: readonly string[] =

@@ -11,7 +11,7 @@ import { signAs } from '../kms/harness.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { runTool, skipWithout, tryTool } from './tools.js';
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../program/main.js', import.meta.url));
 
 describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'cryptsetup') }, () => {
   test('decrypt gives the key that opens the volume; with another context it refuses', async (t) => {

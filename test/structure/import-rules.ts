@@ -4,7 +4,7 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 
 /** Each layer may import itself and the layers above its line; layers of one line do not know each other. */
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'limits'],
+  ['errors', 'limits', 'places'],
   ['native', 'folders'],
   ['audit', 'lmdb'],
   ['bench', 'kernels', 'kms', 'luks2'],
@@ -13,6 +13,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['nbd', 'workspaces'],
   ['index'],
   ['cli'],
+  ['program'],
 ];
 
 const NATIVE_LAYERS = ['base', 'xts', 'vault', 'engine', 'nbd', 'addon'];
@@ -84,10 +85,13 @@ export function kmsSidesMixed(files: SourceFile[]): string[] {
   return complaints;
 }
 
+/** `src/native.ts` loads the addon, `src/program/load.ts` the bundle. */
+const LOADERS = ['src/native.ts', 'src/program/load.ts'];
+
 /** Only src/native.ts loads the addon; others take its types and functions from there. */
 export function otherLoaders(files: SourceFile[]): string[] {
   return files
-    .filter((file) => isSource(file) && file.path !== 'src/native.ts')
+    .filter((file) => isSource(file) && !LOADERS.includes(file.path))
     .flatMap((file) => [
       ...linesWith(file, /\bcreateRequire\b|\.node['"`]|process\.dlopen/, 'only src/native.ts loads the addon'),
       ...linesWith(file, /from\s+['"][./]*\/binding(\.js)?['"]/, 'take the contract from src/native.ts'),

@@ -40,7 +40,7 @@ const rules: Rule[] = [
       file('src/volume/attach.ts', "import { pool } from '../workers/pool.js';\nimport { readHeader } from '../luks2/store.js';"),
       file(
         'src/kms/client.ts',
-        "import { VolsealError } from '../errors.js';\nimport { z } from 'zod';\nimport { wire } from './wire.js';",
+        "import { VolsealError } from '../errors.js';\nimport * as z from 'zod';\nimport { wire } from './wire.js';",
       ),
     ],
   },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
-import { z } from 'zod';
+import * as z from 'zod';
 import { native } from '../../src/native.js';
 import { withKey, withVolumeKey } from '../vault/test-keys.js';
 import { usableKernels } from './kernels.js';

@@ -1,5 +1,5 @@
 /** What an operation of the embedded KMS is given and gives back, and how one is made of a schema and a function. */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import type { KeyHandle } from '../../native.js';
 import type { Caller } from './caller.js';
 import { parseRequest } from './request-errors.js';

@@ -4,7 +4,7 @@
  * What is read is checked against these schemas as strictly as what a stranger sends. Members that came later are optional, so that
  * a store written by an earlier release reads as it is.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Material of a key: AES-256, sealed under the root key. */
 const materialRecord = z.object({

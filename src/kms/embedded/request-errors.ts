@@ -2,7 +2,7 @@
  * Requests as JSON, and AWS's wording for those that break a constraint. (AWS KMS API Reference, "Common Errors"; the texts are those
  * that AWS really sends.)
  */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { constraintsBroken, serialization } from './faults.js';
 
 /**

@@ -1,7 +1,7 @@
 /**
  * The requests of the embedded KMS's operations: their members. (AWS KMS API Reference, "Request Parameters" of each operation.)
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { VolsealError } from '../../errors.js';
 import {
   KMS_ALIAS_CHARS_MAX,

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes, scryptSync } from 'node:crypto';
 import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { asVolsealError, VolsealError } from '../../errors.js';
 import { makeFolder, syncFolder } from '../../folders.js';
 import { type KeyHandle, native } from '../../native.js';

@@ -2,7 +2,7 @@
  * The embedded KMS's store: its records (./records.ts) in an LMDB file (../../lmdb/records.ts). Master keys are sealed under the root key.
  */
 import { join } from 'node:path';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { VolsealError } from '../../errors.js';
 import { KMS_STORE_BYTES_MAX } from '../../limits.js';
 import { openRecords, type Records } from '../../lmdb/records.js';

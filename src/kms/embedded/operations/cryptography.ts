@@ -1,5 +1,5 @@
 /** The operations that keys are for. Keys and plaintexts are handles of the vault throughout. (AWS KMS API Reference.) */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { type KeyHandle, native } from '../../../native.js';
 import type { EncryptionContext } from '../../encryption-context.js';
 import { redactedBase64 } from '../../wire.js';

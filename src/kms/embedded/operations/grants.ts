@@ -1,6 +1,6 @@
 /** Operations on grants. (AWS KMS API Reference; Developer Guide, "Grants in AWS KMS".) */
 import { randomBytes } from 'node:crypto';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { KMS_CONSTRAINT_PAIRS_MAX, KMS_CONSTRAINT_VALUE_CHARS_MAX, KMS_GRANTS_PER_KEY } from '../../../limits.js';
 import type { EncryptionContext } from '../../encryption-context.js';
 import { authorise, authoriseRetiring } from '../authorisation.js';

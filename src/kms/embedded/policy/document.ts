@@ -4,7 +4,7 @@
  * Refused rather than passed over: what would change the meaning of a policy if it were ignored (NotPrincipal, unknown members, unknown
  * operators, policy variables).
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { isPrincipal } from '../caller.js';
 import { KmsFault } from '../faults.js';
 import { ACCOUNT } from '../names.js';

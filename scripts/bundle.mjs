@@ -1,0 +1,54 @@
+// Makes dist/program from what tsc has put into dist/src: the bundle (src/program/bundle.ts), and the small files that load it.
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+
+const SOURCE = 'dist/src/program';
+const TARGET = 'dist/program';
+
+rmSync(TARGET, { recursive: true, force: true });
+
+const common = {
+  outdir: TARGET,
+  bundle: true,
+  platform: 'node',
+  target: 'node20.17',
+  format: 'cjs',
+  define: { 'import.meta.url': '__url' },
+  // As ASCII, one byte a character: V8 need not decode it.
+  charset: 'ascii',
+  logLevel: 'warning',
+};
+const URL_LINE = "const __url = require('node:url').pathToFileURL(__filename).href;";
+
+await build({ ...common, entryPoints: ['main', 'tasks', 'code-cache'].map((name) => `${SOURCE}/${name}.js`), banner: { js: URL_LINE } });
+const { metafile } = await build({
+  ...common,
+  entryPoints: [`${SOURCE}/bundle.js`],
+  // A function of what a CommonJS module is given (load.ts).
+  banner: { js: `(function (require, __filename) { const module = { exports: {} }; ${URL_LINE}` },
+  footer: { js: 'return module.exports; })' },
+  // They find files of their own beside themselves: a native library, the code of a thread.
+  external: ['lmdb', 'piscina'],
+  // The packages' ES modules: of those only what is used comes along.
+  mainFields: ['module', 'main'],
+  conditions: ['module'],
+  supported: { 'dynamic-import': false },
+  metafile: true,
+});
+// The package around them is one of ES modules.
+writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}\n`);
+writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
+
+/** The licences of the packages whose files are `inputs`: who passes their code on passes these on. */
+function licences(inputs) {
+  const folders = new Set(inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []));
+  return [...folders]
+    .sort()
+    .map((folder) => {
+      const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+      const texts = readdirSync(folder).filter((file) => /^(licen[cs]e|notice)/i.test(file));
+      return [`${name} ${version}: ${license}`, ...texts.map((file) => readFileSync(join(folder, file), 'utf8').trim())].join('\n\n');
+    })
+    .join(`\n\n${'-'.repeat(80)}\n\n`);
+}

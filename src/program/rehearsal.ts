@@ -1,0 +1,68 @@
+/**
+ * A small image encrypted and decrypted in a folder that is thrown away: what V8 compiles for that is what most commands need, and goes
+ * into the code cache. The bytes are public, and nobody keeps the key.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runCommand } from '../cli/main.js';
+import type { Output } from '../cli/output.js';
+import type { KmsEndpoint } from '../kms/endpoint.js';
+import { native } from '../native.js';
+import { openVolumeFile } from '../volume/volume-file.js';
+import runTask, { type Task, type TaskResult, type TaskValue } from '../workers/tasks.js';
+
+const IMAGE_BYTES = 1024 * 1024;
+
+/** @throws {Error} where a command fails here: no room, no memory to lock */
+export async function rehearse(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'volseal-rehearsal-'));
+  try {
+    const path = (name: string): string => join(folder, name);
+    writeFileSync(path('image'), Buffer.alloc(IMAGE_BYTES, 1));
+    const flags = ['--kms', `embedded:${path('home')}`];
+    await command('encrypt', path('image'), path('volume'), ...flags);
+    await command('info', path('volume'));
+    await command('decrypt', path('volume'), path('copy'), ...flags);
+    await inThisThread(path('volume'), { kind: 'embedded', home: path('home') });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+async function command(...words: string[]): Promise<void> {
+  await runCommand(words, SILENT, { signal: new AbortController().signal, status: () => undefined });
+}
+
+const SILENT: Output = {
+  json: true,
+  result() {},
+  aside() {},
+  text() {},
+  async data() {},
+  async settled() {},
+  note() {},
+  failure({ message }) {
+    throw new Error(message);
+  },
+};
+
+/** What the pool's threads do for a command; the code cache sees no other thread than its own. */
+async function inThisThread(path: string, kms: KmsEndpoint): Promise<void> {
+  const volume = await openVolumeFile(path, { writable: false, lock: 'none' });
+  try {
+    const { keyId, encryptedDataKey, encryptionContext } = volume.token;
+    const { key } = await done({ kind: 'newKey', kms, keyId, context: encryptionContext });
+    native.keyWipe(key);
+    const request = { keyArn: keyId, encryptedDataKey, context: encryptionContext };
+    native.keyWipe(await done({ kind: 'unlock', kms, request, header: volume.found.header, headerPath: path }));
+  } finally {
+    await volume.close();
+  }
+}
+
+async function done<T extends Task>(task: T): Promise<TaskValue<T>> {
+  const result = (await runTask({ task, abortPort: undefined })) as TaskResult<TaskValue<T>>;
+  if (!result.ok) throw new Error(result.error.message);
+  return result.value;
+}

@@ -12,7 +12,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # in another way counts.
 build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
 test_needs=(
-  cryptsetup:cryptsetup-bin qemu-img:qemu-utils aws:awscli strace:strace clang-format:clang-format
+  cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind

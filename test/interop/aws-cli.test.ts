@@ -61,7 +61,8 @@ describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'crypts
     runTool('cryptsetup', ['open', '--test-passphrase', '--volume-key-file', box.path('vk'), '--key-size', '512', volume]);
 
     const refused = aws({ ...token['aws-kms-encryption-context'], user: 'mallory' });
-    assert.equal(refused.status, 254);
+    // What the service refuses ends version 2 with 254, version 1 with 255.
+    assert.ok([254, 255].includes(refused.status ?? 0), `${refused.status}`);
     assert.match(refused.stderr, /InvalidCiphertextException/);
   });
 });

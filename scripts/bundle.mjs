@@ -1,8 +1,10 @@
 // Makes dist/program from what tsc has put into dist/src: the bundle (src/program/bundle.ts), and the small files that load it.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
+const require = createRequire(import.meta.url);
 const SOURCE = 'dist/src/program';
 const TARGET = 'dist/program';
 
@@ -26,10 +28,9 @@ const { metafile } = await build({
   ...common,
   entryPoints: [`${SOURCE}/bundle.js`],
   // A function of what a CommonJS module is given (load.ts).
-  banner: { js: `(function (require, __filename) { const module = { exports: {} }; ${URL_LINE}` },
+  banner: { js: `(function (require, __filename) { const module = { exports: {} }; const fileOf = require.resolve; ${URL_LINE}` },
   footer: { js: 'return module.exports; })' },
-  // They find files of their own beside themselves: a native library, the code of a thread.
-  external: ['lmdb', 'piscina'],
+  plugins: [{ name: 'in their own places', setup: keepPlaces }],
   // The packages' ES modules: of those only what is used comes along.
   mainFields: ['module', 'main'],
   conditions: ['module'],
@@ -39,6 +40,16 @@ const { metafile } = await build({
 // The package around them is one of ES modules.
 writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}\n`);
 writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
+
+/** Packages that find files beside themselves (a native library, the code of a thread): in the bundle too they are told where they lie. */
+function keepPlaces({ onLoad, onResolve }) {
+  onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
+  onLoad({ filter: /node_modules\/(lmdb\/dist\/index\.cjs|piscina\/dist\/index\.js)$/ }, ({ path }) => {
+    const [, name] = /node_modules\/(\w+)/.exec(path);
+    const place = `const __filename = fileOf(${JSON.stringify(name)}), __dirname = require('node:path').dirname(__filename);`;
+    return { contents: `${place}${readFileSync(path, 'utf8')}`, loader: 'js' };
+  });
+}
 
 /** The licences of the packages whose files are `inputs`: who passes their code on passes these on. */
 function licences(inputs) {

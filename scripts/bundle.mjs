@@ -44,6 +44,8 @@ writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
 /** Packages that find files beside themselves (a native library, the code of a thread): in the bundle too they are told where they lie. */
 function keepPlaces({ onLoad, onResolve }) {
   onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
+  // A thread marks what it moves with symbols of the piscina that runs it, which is the package's own.
+  onResolve({ filter: /^piscina$/ }, ({ importer }) => (importer.endsWith('/workers/tasks.js') ? { external: true } : undefined));
   onLoad({ filter: /node_modules\/(lmdb\/dist\/index\.cjs|piscina\/dist\/index\.js)$/ }, ({ path }) => {
     const [, name] = /node_modules\/(\w+)/.exec(path);
     const place = `const __filename = fileOf(${JSON.stringify(name)}), __dirname = require('node:path').dirname(__filename);`;

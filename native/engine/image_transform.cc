@@ -128,21 +128,21 @@ Result<bool> ImageTransform::Run(size_t lanes, std::chrono::milliseconds time) {
 }
 
 Status ImageTransform::RunLane(Clock::time_point end) {
-  AlignedBuffer buffer = BorrowBuffer();
-  AlignedBuffer other = options_.mode == TransformMode::kCompare ? BorrowBuffer() : nullptr;
-  if (!buffer || (options_.mode == TransformMode::kCompare && !other)) return SystemFailure(ENOMEM, "aligned_alloc");
+  AlignedBuffer page = BorrowBuffer();
+  if (!page) return SystemFailure(ENOMEM, "aligned_alloc");
+  const MutableBytes buffer = {page.get(), kBufferBytes};
+  const MutableBytes other = {page.get() + kBufferBytes, kBufferBytes};
   Status status;
   while (status.ok() && Clock::now() < end) {
-    auto piece = NextPiece({buffer.get(), kBufferBytes});
+    auto piece = NextPiece(buffer);
     if (!piece.ok()) {
       status = piece.status();
       break;
     }
     if (!piece.value()) break;
-    status = Transform(*piece.value(), {buffer.get(), kBufferBytes}, {other.get(), other ? kBufferBytes : 0});
+    status = Transform(*piece.value(), buffer, other);
   }
-  GiveBack(std::move(buffer));
-  if (other) GiveBack(std::move(other));
+  GiveBack(std::move(page));
   return status;
 }
 

@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ended, type Lab, MAIN } from '../cli/program.js';
 import { requireTool } from '../interop/tools.js';
 
-/** At most 4 MiB, a write of each lane, in this time: an image of 96 MiB takes longer than the first checkpoint. */
-const WRITE_DELAY_US = 200_000;
+/** At most 8 MiB, a write of each lane, in this time: an image of 96 MiB takes longer than the first checkpoint. */
+const WRITE_DELAY_US = 400_000;
 export const SLOW_IMAGE_BYTES = 96 * 1024 * 1024;
 
 /** Starts the program with slow writes; killed when the test ends. The process is the program's own, not strace's. */

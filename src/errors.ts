@@ -65,6 +65,8 @@ export type ErrorCode =
   | 'ERR_STATE_DETACHED'
   /** Another process, or this one, holds the volume. */
   | 'ERR_STATE_BUSY'
+  /** A killed run has left a volume with the header of another: `details.backup` is its own, `details.successor` what was to replace it. */
+  | 'ERR_STATE_INTERRUPTED'
   /** The volume was attached for reading only. */
   | 'ERR_STATE_READ_ONLY'
   /** An earlier flush failed: what was written since the last good flush may be lost (fsync failure is final). */

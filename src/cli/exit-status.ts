@@ -59,6 +59,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_HEADER_TOKEN: EXIT.device,
   ERR_VOLUME_SIZE: EXIT.device,
   ERR_STATE_DETACHED: EXIT.device,
+  ERR_STATE_INTERRUPTED: EXIT.device,
   ERR_STATE_READ_ONLY: EXIT.device,
   ERR_STATE_POISONED: EXIT.device,
   ERR_KMS_STORE: EXIT.device,

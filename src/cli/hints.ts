@@ -63,6 +63,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_KEY_DIGEST: 'The header and the data key do not belong together: restore the header from a backup of this very volume.',
   ERR_STATE_DETACHED: undefined,
   ERR_STATE_BUSY: ({ details }) => `Wait for the other process, or end it: fuser -v ${quoted(details.path, 'VOLUME')} names it.`,
+  ERR_STATE_INTERRUPTED: interruptedHint,
   ERR_STATE_READ_ONLY: undefined,
   ERR_STATE_POISONED:
     'The disk failed to keep what was written. Check it (dmesg, smartctl), then write again what came after the last good flush.',
@@ -73,6 +74,12 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_SELF_TEST:
     'No data was touched. Build volseal again (npm rebuild volseal); if that does not help, test the memory of this machine and do not trust it with volumes.',
 };
+
+function interruptedHint({ details: { backup, header, successor, path, resumable } }: HintRequest): string {
+  const old = `To have the old volume back: mv ${quoted(backup, 'BACKUP')} ${quoted(header, 'HEADER')}`;
+  if (resumable) return `To finish, run the same command again. ${old}`;
+  return `${old}. To have the new one, which is whole: mv ${quoted(successor, 'NEW')} ${quoted(path, 'VOLUME')}`;
+}
 
 function argumentHint({ details, command }: HintRequest): string {
   if (details.kernel !== undefined)

@@ -20,6 +20,7 @@ import type { NewKeyTask } from '../workers/tasks.js';
 import type { StoredCheckpoint } from './checkpoint.js';
 import { openDataFile } from './data-file.js';
 import { describeOpenVolume, type VolumeInfo } from './info.js';
+import { forgetReplacedPairs, newJobName } from './leftovers.js';
 import { cannotResume } from './partial.js';
 import { findCheckpoint, forgetProgress, goOn, type ResumableJob, recordProgress } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
@@ -88,7 +89,8 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   const { source, volumePath, sectorBytes, volumeId, wish } = plan;
   const dataOffsetBytes = plan.header === undefined ? EMBEDDED_DATA_OFFSET_BYTES : 0;
   const dataBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
-  const volumeWish = { ...wish, deviceBytes: dataOffsetBytes + dataBytes };
+  const headerWish = { ...wish, job: newJobName() };
+  const volumeWish = { ...headerWish, deviceBytes: dataOffsetBytes + dataBytes };
   // Before KMS is asked: a mistake should cost nothing.
   const context = contextOf(volumeId, plan.contextPairs);
   await checkPlaces(plan, volumeWish);
@@ -97,7 +99,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   const resumable = wish.resume ? resumableJob(plan, volume) : undefined;
   const stored = resumable && (await findCheckpoint(resumable));
   if (resumable !== undefined && plan.header !== undefined) await settleHeader(plan.header, stored);
-  await using detached = plan.header === undefined ? undefined : await openTarget(plan.header, wish);
+  await using detached = plan.header === undefined ? undefined : await openTarget(plan.header, headerWish);
   const targets: Targets = { volume, detached, headerPath: plan.header ?? volumePath, dataOffsetBytes, dataBytes };
   const pool = leasePool();
   let key: KeyHandle | undefined;
@@ -290,6 +292,7 @@ async function publishBoth(volume: TargetFile, detached: TargetFile | undefined)
     throw error;
   }
   await publishedHeader?.keep();
+  if (detached !== undefined) await forgetReplacedPairs(detached.place.path, volume.place.path);
 }
 
 function contextOf(volumeId: string, pairs: EncryptionContext): EncryptionContext {

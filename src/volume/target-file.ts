@@ -4,13 +4,13 @@
  *
  * That other name is a random one, and goes when the job fails; or, for a job that is to be resumed, one that the next run finds.
  */
-import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, link, lstat, open, readdir, rename, stat, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, link, lstat, open, rename, stat, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
 import { openDeviceTarget } from './device-target.js';
+import { backupPath, newJobName, removeLeftovers, temporaryPath } from './leftovers.js';
 import { checkpointPath, openPartial, partialPath } from './partial.js';
 import type { OpenTargetWish, TargetFile } from './target.js';
 import { checkTarget, holdExisting, ifThere, type Place, syncFolder, targetExists } from './target-place.js';
@@ -25,8 +25,7 @@ export async function openTarget(path: string, wish: OpenTargetWish): Promise<Ta
   if (place.isDevice) return openDeviceTarget(path, place, wish);
   await removeLeftovers(place.path);
   if (!wish.resume) await tellOfPartial(place.path, wish);
-  const name = `${temporaryPrefix(place.path)}${randomBytes(6).toString('hex')}.partial`;
-  const temporary = wish.resume ? partialPath(place.path) : join(dirname(place.path), name);
+  const temporary = wish.resume ? partialPath(place.path) : temporaryPath(place.path, wish.job ?? newJobName());
   const file = wish.resume
     ? await openPartial(temporary)
     : await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
@@ -126,9 +125,6 @@ function targetBeside(
   };
 }
 
-/** What stood in a place, while it is not sure yet that its successor stays. */
-const backupPath = (temporary: string): string => `${temporary}.old`;
-
 /** Undoes a publication: the new file has its temporary name again, where a job that is to be resumed looks for it. */
 async function takeBack(place: string, temporary: string, hasBackup: boolean): Promise<void> {
   if (!hasBackup) return rename(place, temporary);
@@ -210,33 +206,4 @@ async function tellOfPartial(place: string, { onNote }: OpenTargetWish): Promise
   const partial = partialPath(place);
   if (onNote === undefined || (await ifThere(partial, () => stat(partial))) === undefined) return;
   onNote(`${partial} holds what an interrupted run has done: --resume goes on with it; else remove it and ${checkpointPath(place)}`);
-}
-
-const temporaryPrefix = (place: string): string => `.${basename(place)}.`;
-
-/** A younger one may have been made a moment ago and not be locked yet. */
-const LEFTOVER_AGE_MS = 60_000;
-
-/** The temporary files beside `place` that earlier runs for this target may have left when they were killed: their paths. @throws {VolsealError} `ERR_IO` */
-export async function leftoversOf(place: string): Promise<string[]> {
-  const names = await namingPath(place, () => readdir(dirname(place)));
-  const prefix = temporaryPrefix(place);
-  return names
-    .filter((name) => name.startsWith(prefix) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefix.length)))
-    .map((name) => join(dirname(place), name));
-}
-
-/** Removes those of them that are old and that nobody holds. */
-async function removeLeftovers(place: string): Promise<void> {
-  for (const leftover of await leftoversOf(place)) {
-    try {
-      await using file = await open(leftover, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-      const found = await file.stat();
-      if (!found.isFile() || Date.now() - found.mtimeMs < LEFTOVER_AGE_MS) continue;
-      native.fileLock(file.fd, true);
-      await unlink(leftover);
-    } catch {
-      // In use, gone already, or not ours to remove: it costs room, not this run.
-    }
-  }
 }

@@ -15,6 +15,7 @@ import { type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
+import { refuseHalfReplaced } from './half-replaced.js';
 import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 /** With which rights KMS is asked, where they are not those of the credentials alone. */
@@ -57,8 +58,8 @@ export interface VolumeFile extends OpenFiles, HeaderContents {
 /**
  * Opens a volume's files, takes the lock and reads the header, in this order: what was read stays true.
  *
- * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`, `ERR_HEADER_UNSUPPORTED`,
- * `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device)
+ * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`,
+ * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device)
  */
 export async function openVolumeFile(path: string, options: OpenVolumeOptions): Promise<VolumeFile> {
   const flags = options.writable ? constants.O_RDWR : constants.O_RDONLY;
@@ -71,7 +72,10 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
   };
   try {
     if (options.lock !== 'none') await lockFile(data, path, options.lock === 'exclusive');
-    if (options.header !== undefined) header = await openDataFile(options.header, flags);
+    if (options.header !== undefined) {
+      header = await openDataFile(options.header, flags);
+      await refuseHalfReplaced({ header, data }, { headerPath, path });
+    }
     const files: OpenFiles = { path, data, header, headerPath };
     return { ...files, ...(await readContents(files)), close };
   } catch (error) {

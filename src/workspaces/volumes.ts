@@ -6,7 +6,7 @@ import { native } from '../native.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
 import { createVolume, encryptImage, type NewVolumeOptions } from '../volume/create.js';
 import { describeVolume } from '../volume/info.js';
-import { leftoversOf } from '../volume/target-file.js';
+import { leftoversOf } from '../volume/leftovers.js';
 import { syncFolder } from '../volume/target-place.js';
 import type { Volume } from '../volume/volume.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';

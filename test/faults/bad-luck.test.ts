@@ -213,7 +213,14 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
       const at = pair(t);
       const { status } = faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, [...PAIR, '--force']);
       assert.equal(status, null);
-      if (when < 3) holds(at, 'old.raw');
+      if (when < 3) {
+        holds(at, 'old.raw');
+      } else {
+        // The header is new and the volume old: together they would give noise.
+        const failure = failureOf(at.run(['decrypt', 'a.vol', 'b.raw', '--header', 'a.header', '--json']));
+        assert.equal(failure.code, 'ERR_STATE_INTERRUPTED');
+        assert.match(failure.hint ?? '', /run the same command again/);
+      }
       at.ok([...PAIR, '--force']);
       holds(at, 'a.raw');
       assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
@@ -252,6 +259,54 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
     renameSync(at.path('other.header'), at.path('a.header'));
     assert.equal(failureOf(at.run([...PAIR, '--force', '--json'])).code, 'ERR_RESUME');
     holds(at, 'old.raw');
+  });
+});
+
+describe('a pair of volume and header, replaced by a run that is killed in between', { skip: skipInjection() }, () => {
+  const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--force'];
+  const DECRYPT = ['decrypt', 'a.vol', 'b.raw', '--header', 'a.header'];
+
+  /** Killed at the rename `when`; with a pair before, and a.raw another image. */
+  function killed(t: TestContext, when: number): Lab {
+    const at = lab(t);
+    at.image('old.raw', 4 * MIB);
+    at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
+    at.image('a.raw', 4 * MIB);
+    assert.equal(faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, PAIR).status, null);
+    return at;
+  }
+
+  test('before either: both are old', (t) => {
+    const at = killed(t, 1);
+    at.ok(DECRYPT);
+    assert.ok(at.contents('b.raw').equals(at.contents('old.raw')));
+  });
+
+  const ways: Record<string, [RegExp, string]> = {
+    'back to the old ones': [/old volume back: (mv .+?)\. To have/, 'old.raw'],
+    'on to the new ones': [/new one, which is whole: (mv .+)$/, 'a.raw'],
+  };
+  for (const [way, [command, image]] of Object.entries(ways)) {
+    test(`after the header: nothing reads the volume, and the hint's way leads ${way}`, (t) => {
+      const at = killed(t, 2);
+      for (const args of [DECRYPT, ['info', 'a.vol', '--header', 'a.header'], ['write', 'a.vol', '--header', 'a.header']]) {
+        const outcome = at.run([...args, '--json']);
+        assert.deepEqual([outcome.status, failureOf(outcome).code], [4, 'ERR_STATE_INTERRUPTED']);
+      }
+      const { hint } = failureOf(at.run([...DECRYPT, '--json']));
+      const found = command.exec(hint ?? '')?.[1];
+      assert.ok(found, `${hint}`);
+      assert.equal(at.shell(found).status, 0);
+      at.ok(DECRYPT);
+      assert.ok(at.contents('b.raw').equals(at.contents(image)));
+    });
+  }
+
+  test('after the header: the same command again replaces both', (t) => {
+    const at = killed(t, 2);
+    at.ok(PAIR);
+    at.ok(DECRYPT);
+    assert.ok(at.contents('b.raw').equals(at.contents('a.raw')));
   });
 });
 

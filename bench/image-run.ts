@@ -73,6 +73,8 @@ export function estimatedSeconds(plan: ImagePlan): number {
 interface Turns {
   contender: ImageContender;
   spent: Turn[];
+  /** Of one turn, with what it prepares. */
+  longestMs: number;
   allocatedBytes: number | null;
   /** Why it has no turns. */
   reason?: string;
@@ -123,18 +125,19 @@ interface Pace {
 }
 
 async function takeTurns(field: Field, { warmsUp, deadlineMs, onOne }: Pace): Promise<Turns[]> {
-  const all = field.contenders.map((contender): Turns => ({ contender, spent: [], allocatedBytes: null }));
-  let slowestMs = 0;
+  const all = field.contenders.map((contender): Turns => ({ contender, spent: [], longestMs: 0, allocatedBytes: null }));
   for (let round = warmsUp ? 0 : 1; round <= field.rounds; round++) {
-    const startedMs = performance.now();
-    if (round > 1 && startedMs + slowestMs > deadlineMs) break;
-    for (const index of shuffled(all.length)) {
-      const turns = all[index]!;
-      if (round > roundsOf(turns.contender, field, false)) continue;
+    const taking = all.filter(({ contender, reason }) => reason === undefined && round <= roundsOf(contender, field, false));
+    const expectedMs = taking.reduce((sum, { longestMs }) => sum + longestMs, 0);
+    // Later ones may have fewer contenders, and fit.
+    if (round > 1 && performance.now() + expectedMs > deadlineMs) continue;
+    for (const index of shuffled(taking.length)) {
+      const turns = taking[index]!;
+      const startedMs = performance.now();
       onOne(turns.contender.subject.name);
-      if (turns.reason === undefined) await takeOne(turns, field.place, round > 0);
+      await takeOne(turns, field.place, round > 0);
+      turns.longestMs = Math.max(turns.longestMs, performance.now() - startedMs);
     }
-    slowestMs = Math.max(slowestMs, performance.now() - startedMs);
   }
   return all;
 }

@@ -60,7 +60,7 @@ const FULL: ImagePlan = {
   startRounds: 15,
   sectorSizes: MEASURED_SECTOR_SIZES,
   warmsUp: true,
-  budgetMs: 13 * MINUTE_MS,
+  budgetMs: 20 * MINUTE_MS,
 };
 
 const SMALL: ImagePlan = {

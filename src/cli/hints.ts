@@ -75,10 +75,16 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     'No data was touched. Build volseal again (npm rebuild volseal); if that does not help, test the memory of this machine and do not trust it with volumes.',
 };
 
-function interruptedHint({ details: { backup, header, successor, path, resumable } }: HintRequest): string {
-  const old = `To have the old volume back: mv ${quoted(backup, 'BACKUP')} ${quoted(header, 'HEADER')}`;
-  if (resumable) return `To finish, run the same command again. ${old}`;
-  return `${old}. To have the new one, which is whole: mv ${quoted(successor, 'NEW')} ${quoted(path, 'VOLUME')}`;
+function interruptedHint({ details: { backup, header, successor, volume, resumable } }: HintRequest): string {
+  const place = quoted(header, 'HEADER');
+  const ways = [
+    ...(resumable ? ['To finish, run the same command again.'] : []),
+    `To have back what was there: ${backup ? `mv ${quoted(backup, 'BACKUP')} ${place}` : `rm ${place}`}`,
+    ...(successor && !resumable
+      ? [`To have the new volume, which is whole: mv ${quoted(successor, 'NEW')} ${quoted(volume, 'VOLUME')}`]
+      : []),
+  ];
+  return ways.join('\n      ');
 }
 
 function argumentHint({ details, command }: HintRequest): string {

@@ -2,7 +2,6 @@
  * The job that makes a volume. One data key each, wrapped by KMS under the volume's encryption context; the data key comes into being inside
  * KMS and is unwrapped into the vault only.
  */
-import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
@@ -12,20 +11,18 @@ import { type KmsEndpoint, kmsUri } from '../kms/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES, type SectorBytes } from '../limits.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { newHeader } from '../luks2/new-header.js';
-import { readHeader, writeHeader } from '../luks2/store.js';
+import { writeHeader } from '../luks2/store.js';
 import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native, type TransformOptions } from '../native.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
-import type { StoredCheckpoint } from './checkpoint.js';
-import { openDataFile } from './data-file.js';
 import { describeOpenVolume, type VolumeInfo } from './info.js';
-import { forgetReplacedPairs, newJobName } from './leftovers.js';
+import { markPair, settlePair } from './pair-mark.js';
 import { cannotResume } from './partial.js';
 import { findCheckpoint, forgetProgress, goOn, type ResumableJob, recordProgress } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import type { TargetFile } from './target.js';
-import { openTarget, settleKilledPair } from './target-file.js';
+import { openTarget } from './target-file.js';
 import { checkTarget, refuseOwnDevice, syncFolder } from './target-place.js';
 import { type JobOptions, throwIfAborted, transformImage } from './transform-image.js';
 import { type KmsAccess, readContents, unlockVolume } from './volume-file.js';
@@ -89,17 +86,16 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   const { source, volumePath, sectorBytes, volumeId, wish } = plan;
   const dataOffsetBytes = plan.header === undefined ? EMBEDDED_DATA_OFFSET_BYTES : 0;
   const dataBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
-  const headerWish = { ...wish, job: newJobName() };
-  const volumeWish = { ...headerWish, deviceBytes: dataOffsetBytes + dataBytes };
+  const volumeWish = { ...wish, deviceBytes: dataOffsetBytes + dataBytes };
   // Before KMS is asked: a mistake should cost nothing.
   const context = contextOf(volumeId, plan.contextPairs);
+  if (plan.header !== undefined) await settlePair(plan.header);
   await checkPlaces(plan, volumeWish);
   throwIfAborted(job.signal);
   await using volume = await openTarget(volumePath, volumeWish);
   const resumable = wish.resume ? resumableJob(plan, volume) : undefined;
   const stored = resumable && (await findCheckpoint(resumable));
-  if (resumable !== undefined && plan.header !== undefined) await settleHeader(plan.header, stored);
-  await using detached = plan.header === undefined ? undefined : await openTarget(plan.header, headerWish);
+  await using detached = plan.header === undefined ? undefined : await openTarget(plan.header, wish);
   const targets: Targets = { volume, detached, headerPath: plan.header ?? volumePath, dataOffsetBytes, dataBytes };
   const pool = leasePool();
   let key: KeyHandle | undefined;
@@ -126,7 +122,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
     // Of the files themselves, and before they take their places: who is told of a failure must find the old targets.
     const info = await describeOpenVolume({ path: volumePath, data: volume.file, header: headerFile, headerPath: targets.headerPath });
     throwIfAborted(job.signal);
-    await publishBoth(volume, detached);
+    await publishBoth(volume, detached, wish.fsync);
     if (wish.resume) await forgetProgress(volume);
     const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
     return sha256 === undefined ? made : { ...made, sha256 };
@@ -146,19 +142,6 @@ async function checkPlaces(
   const volume = await checkTarget(volumePath, volumeWish);
   const detached = header === undefined ? undefined : await checkTarget(header, wish);
   if (detached?.path === volume.path) throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
-}
-
-/** A killed run may have put its header into its place, and not its volume. */
-async function settleHeader(path: string, stored: StoredCheckpoint | undefined): Promise<void> {
-  const { path: place, found } = await checkTarget(path, { force: true });
-  await settleKilledPair(place, stored !== undefined && found !== undefined && (await uuidOf(place)) === stored.uuid);
-}
-
-/** Of the volume whose header a file is; undefined where it is none. */
-async function uuidOf(path: string): Promise<string | undefined> {
-  await using file = await openDataFile(path, constants.O_RDONLY);
-  const found = await readHeader(file, path).catch(() => undefined);
-  return found?.header.uuid;
 }
 
 function resumableJob(
@@ -280,19 +263,29 @@ async function putHeader(
   await writeHeader((detached ?? volume).file, header, headerPath, 'primary', fsync);
 }
 
-async function publishBoth(volume: TargetFile, detached: TargetFile | undefined): Promise<void> {
+async function publishBoth(volume: TargetFile, detached: TargetFile | undefined, fsync: boolean): Promise<void> {
+  if (detached === undefined) return volume.publish();
   // It may take long, and fail: better before the one is in its place and the other is not.
-  if (detached !== undefined) await volume.flush();
-  // The header first: without its volume it is useless and harmless, and a volume without its header would be lost.
-  const publishedHeader = await detached?.publishUndoably();
+  await volume.flush();
+  // A device is in its place from the beginning.
+  const mark = volume.place.isDevice ? undefined : await markPair(detached, volume, fsync);
+  try {
+    await publishPair(volume, detached);
+  } finally {
+    await mark?.release();
+  }
+}
+
+/** The header first: without its volume it is useless, and a volume without its header would be lost. */
+async function publishPair(volume: TargetFile, detached: TargetFile): Promise<void> {
+  const publishedHeader = await detached.publishUndoably();
   try {
     await volume.publish();
   } catch (error) {
-    await (volume.isPublished ? publishedHeader?.keep() : publishedHeader?.undo());
+    await (volume.isPublished ? publishedHeader.keep() : publishedHeader.undo());
     throw error;
   }
-  await publishedHeader?.keep();
-  if (detached !== undefined) await forgetReplacedPairs(detached.place.path, volume.place.path);
+  await publishedHeader.keep();
 }
 
 function contextOf(volumeId: string, pairs: EncryptionContext): EncryptionContext {

@@ -1,7 +1,4 @@
-/**
- * Names that files have beside their place until they are whole, or until their successor is; and what killed runs leave under such names.
- * The files of one job, a volume and its detached header, share the job's name.
- */
+/** Names that files have beside their place until they are whole, or until their successor is; and what killed runs leave under such names. */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { open, readdir, unlink } from 'node:fs/promises';
@@ -10,72 +7,27 @@ import { namingPath } from '../errors.js';
 import { native } from '../native.js';
 import { partialPath } from './partial.js';
 
-const JOB_NAME = /^[0-9a-f]{12}$/;
-
-/** What the temporary files of one job are named by: twelve hexadecimal digits. */
-export const newJobName = (): string => randomBytes(6).toString('hex');
-
-/** @param place free of symbolic links @param job as `newJobName` makes it */
-export const temporaryPath = (place: string, job: string): string => beside(place, `${job}.partial`);
+/** A new name beside `place`, which is free of symbolic links. */
+export const temporaryPath = (place: string): string => join(dirname(place), `${prefixOf(place)}${randomBytes(6).toString('hex')}.partial`);
 
 /** What stood in a place, while it is not sure yet that its successor stays. @param temporary the successor's name until then */
 export const backupPath = (temporary: string): string => `${temporary}.old`;
 
-const beside = (place: string, suffix: string): string => join(dirname(place), `.${basename(place)}.${suffix}`);
+/** Whether `name` is one that a file for `place` may have beside it: of `temporaryPath`, or of a job that is to be resumed. */
+export function isTemporaryName(name: string, place: string): boolean {
+  return name === basename(partialPath(place)) || isRandomName(name, place);
+}
 
 /** The temporary files beside `place` that earlier runs for this target may have left when they were killed: their paths. @throws {VolsealError} `ERR_IO` */
 export async function leftoversOf(place: string): Promise<string[]> {
-  return (await jobsBeside(place, '.partial')).map((job) => temporaryPath(place, job));
-}
-
-/** A pair of files of which a killed run may have replaced the one and not the other. */
-export interface ReplacedPair {
-  /** What stood in the first one's place. */
-  backup: string;
-  /** What was to come into the second one's. */
-  successor: string;
-  /** Whether the same job can go on. */
-  resumable: boolean;
-}
-
-/** Lets go of what killed runs kept of `first`, once it and its `second` are new. Never throws: a leftover takes nothing from that. */
-export async function forgetReplacedPairs(first: string, second: string): Promise<void> {
-  for (const { backup, successor } of await replacedPairs(first, second).catch(() => [])) {
-    if (await isHeld(successor)) continue;
-    await unlink(backup).catch(() => {});
-  }
-}
-
-/** Whether a run is at work on it. */
-async function isHeld(path: string): Promise<boolean> {
-  try {
-    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    native.fileLock(file.fd, true);
-    return false;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
-  }
-}
-
-/** The pairs of which `first` may be in its place without its `second`. @throws {VolsealError} `ERR_IO` */
-export async function replacedPairs(first: string, second: string): Promise<ReplacedPair[]> {
-  const jobs = await jobsBeside(first, '.partial.old');
-  const pairs = jobs.map((job) => ({
-    backup: backupPath(temporaryPath(first, job)),
-    successor: temporaryPath(second, job),
-    resumable: false,
-  }));
-  return [...pairs, { backup: backupPath(partialPath(first)), successor: partialPath(second), resumable: true }];
-}
-
-async function jobsBeside(place: string, suffix: string): Promise<string[]> {
   const names = await namingPath(place, () => readdir(dirname(place)));
-  const prefix = `.${basename(place)}.`;
-  return names
-    .filter((name) => name.startsWith(prefix) && name.endsWith(suffix))
-    .map((name) => name.slice(prefix.length, -suffix.length))
-    .filter((job) => JOB_NAME.test(job));
+  return names.filter((name) => isRandomName(name, place)).map((name) => join(dirname(place), name));
 }
+
+const prefixOf = (place: string): string => `.${basename(place)}.`;
+
+const isRandomName = (name: string, place: string): boolean =>
+  name.startsWith(prefixOf(place)) && /^[0-9a-f]{12}\.partial$/.test(name.slice(prefixOf(place).length));
 
 /** A younger one may have been made a moment ago and not be locked yet. */
 const LEFTOVER_AGE_MS = 60_000;

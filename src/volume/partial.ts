@@ -18,17 +18,26 @@ export const checkpointPath = (place: string): string => `${partialPath(place)}.
  * Opens and locks what an interrupted run has left, or makes it.
  * @throws {VolsealError} `ERR_STATE_BUSY` another run is at work on it; `ERR_RESUME` it is not ours alone; `ERR_IO`
  */
-export async function openPartial(path: string): Promise<FileHandle> {
-  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+export function openPartial(path: string): Promise<FileHandle> {
+  return holdOwnFile(path, constants.O_CREAT, (why) => cannotResume(path, why));
+}
+
+/**
+ * Opens and locks a file of this user alone, for reading and writing.
+ * @param create `constants.O_CREAT` where it is made if it is not there, 0 where that is an `ERR_IO` @param notOurs what to throw where others can write to it
+ * @throws {VolsealError} `ERR_STATE_BUSY` another run holds it; what `notOurs` gives; `ERR_IO`
+ */
+export async function holdOwnFile(path: string, create: number, notOurs: (why: string) => VolsealError): Promise<FileHandle> {
+  const flags = constants.O_RDWR | create | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   const file = await namingPath(path, () => open(path, flags, 0o600));
   try {
     native.fileLock(file.fd, true);
     const found = await file.stat();
     // In a folder that others may write to, somebody may have laid it there, to read or to change what comes into it.
     if (!found.isFile() || found.uid !== process.geteuid!() || (found.mode & 0o077) !== 0 || found.nlink > 1) {
-      throw cannotResume(path, 'it is no file of this user alone (owner, mode 0600, a single name)');
+      throw notOurs('it is no file of this user alone (owner, mode 0600, a single name)');
     }
-    // The run that held it may have put it in its place in the meantime.
+    // The run that held it may have put it in its place, or removed it, in the meantime.
     const there = await stat(path).catch(() => undefined);
     if (there?.ino !== found.ino || there.dev !== found.dev) throw atWork(path);
     return file;

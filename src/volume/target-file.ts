@@ -5,12 +5,12 @@
  * That other name is a random one, and goes when the job fails; or, for a job that is to be resumed, one that the next run finds.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, link, lstat, open, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
 import { openDeviceTarget } from './device-target.js';
-import { backupPath, newJobName, removeLeftovers, temporaryPath } from './leftovers.js';
+import { backupPath, removeLeftovers, temporaryPath } from './leftovers.js';
 import { checkpointPath, openPartial, partialPath } from './partial.js';
 import type { OpenTargetWish, TargetFile } from './target.js';
 import { checkTarget, holdExisting, ifThere, type Place, syncFolder, targetExists } from './target-place.js';
@@ -25,7 +25,7 @@ export async function openTarget(path: string, wish: OpenTargetWish): Promise<Ta
   if (place.isDevice) return openDeviceTarget(path, place, wish);
   await removeLeftovers(place.path);
   if (!wish.resume) await tellOfPartial(place.path, wish);
-  const temporary = wish.resume ? partialPath(place.path) : temporaryPath(place.path, wish.job ?? newJobName());
+  const temporary = wish.resume ? partialPath(place.path) : temporaryPath(place.path);
   const file = wish.resume
     ? await openPartial(temporary)
     : await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
@@ -125,30 +125,13 @@ function targetBeside(
   };
 }
 
-/** Undoes a publication: the new file has its temporary name again, where a job that is to be resumed looks for it. */
-async function takeBack(place: string, temporary: string, hasBackup: boolean): Promise<void> {
+/** Undoes a publication: the new file has its temporary name again, where a job that is to be resumed looks for it. @param hasBackup of what it replaced */
+export async function takeBack(place: string, temporary: string, hasBackup: boolean): Promise<void> {
   if (!hasBackup) return rename(place, temporary);
   // The place is never empty. A killed run may have come as far as this.
   await unlink(temporary).catch(() => {});
   await link(place, temporary);
   await rename(backupPath(temporary), place);
-}
-
-/**
- * Undoes what a killed run left half done: the first of its two files in its place, the second one not. To be called by who holds the second
- * one's partial file, before the first one's is opened.
- *
- * @param place of the first of the two @param isIn whether the killed run's file is in that place
- * @throws {VolsealError} `ERR_IO`
- */
-export async function settleKilledPair(place: string, isIn: boolean): Promise<void> {
-  const temporary = partialPath(place);
-  const backup = backupPath(temporary);
-  const hasBackup = (await ifThere(backup, () => lstat(backup))) !== undefined;
-  await namingPath(place, async () => {
-    if (isIn) await takeBack(place, temporary, hasBackup);
-    else if (hasBackup) await unlink(backup);
-  });
 }
 
 /** Puts a file where nothing is. Unlike rename, link never replaces what has appeared in the meantime. */

@@ -7,8 +7,6 @@ export interface OpenTargetWish extends TargetWish {
   readonly fsync: boolean;
   /** Writes to a name that a later run finds, and goes on with what is there. */
   readonly resume?: boolean | undefined;
-  /** What the temporary names of this job's files share (`newJobName`); undefined for a job of one file. */
-  readonly job?: string | undefined;
   /** Told what deserves a look and stops nothing. */
   readonly onNote?: ((note: string) => void) | undefined;
 }

@@ -15,7 +15,7 @@ import { type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
 import { dataFileBytes, openDataFile } from './data-file.js';
-import { refuseHalfReplaced } from './half-replaced.js';
+import { refuseHalfReplaced } from './pair-mark.js';
 import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 /** With which rights KMS is asked, where they are not those of the credentials alone. */
@@ -74,7 +74,7 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
     if (options.lock !== 'none') await lockFile(data, path, options.lock === 'exclusive');
     if (options.header !== undefined) {
       header = await openDataFile(options.header, flags);
-      await refuseHalfReplaced({ header, data }, { headerPath, path });
+      await refuseHalfReplaced(header, headerPath, path);
     }
     const files: OpenFiles = { path, data, header, headerPath };
     return { ...files, ...(await readContents(files)), close };

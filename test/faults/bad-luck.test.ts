@@ -1,25 +1,14 @@
 /** What can go wrong with a disk, a source or a user: the old target stays, the message names file and offset, what was begun is ended or gone. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
-import { describe, type TestContext, test } from 'node:test';
+import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ended, failureOf, type Lab, lab, MAIN, type Outcome, rootRefused } from '../cli/program.js';
-import { requireTool } from '../interop/tools.js';
-import { skipInjection } from './injected.js';
+import { ended, failureOf, type Lab, lab, rootRefused } from '../cli/program.js';
+import { faulty, skipInjection } from './injected.js';
 import { interrupted, SLOW_IMAGE_BYTES, startSlowly } from './interrupted.js';
 
 const MIB = 1024 * 1024;
-
-/** Runs `volseal` with a fault in its calls, on the file `on` alone where that is given; Node's own file calls all in one thread. */
-function faulty(at: Lab, injection: string, args: string[], on?: string): Outcome {
-  const only = on === undefined ? [] : ['-P', at.path(on)];
-  const faults = [...only, '-e', `trace=${injection.split(':')[0]}`, '-e', `inject=${injection}`];
-  const command = ['-D', '-f', '-qq', '-y', '-o', at.path('trace'), ...faults, process.execPath, MAIN, ...args];
-  const env = { ...at.env, UV_THREADPOOL_SIZE: '1' };
-  const { status, stdout, stderr } = spawnSync(requireTool('strace'), command, { cwd: at.folder, env });
-  return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };
-}
 
 /** Runs `work` with a file system of this size in the lab's folder small. */
 function withSmallDisk(at: Lab, bytes: number, work: (remount: (options: string) => void) => void): void {
@@ -191,123 +180,6 @@ test('Ctrl-C twice: ends at once, the old target is as it was, the next run is n
   assert.ok(at.contents('a.vol').equals(old));
   at.ok(['encrypt', 'a.raw', 'a.vol', '--force']);
   at.ok(['verify', 'a.vol', '--against', 'a.raw']);
-});
-
-describe('a pair of volume and header that can be resumed', { skip: skipInjection() }, () => {
-  const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--resume'];
-
-  /** A pair is there, and a.raw is another image by now. */
-  function pair(t: TestContext): Lab {
-    const at = lab(t);
-    at.image('old.raw', 4 * MIB);
-    at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
-    at.image('a.raw', 4 * MIB);
-    return at;
-  }
-
-  const holds = (at: Lab, image: string): Outcome => at.ok(['verify', 'a.vol', '--header', 'a.header', '--against', image]);
-
-  // The checkpoint's rename, the header's, the volume's.
-  for (const when of [1, 2, 3]) {
-    test(`killed at its rename ${when}: the next run goes on, and replaces both`, (t) => {
-      const at = pair(t);
-      const { status } = faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, [...PAIR, '--force']);
-      assert.equal(status, null);
-      if (when < 3) {
-        holds(at, 'old.raw');
-      } else {
-        // The header is new and the volume old: together they would give noise.
-        const failure = failureOf(at.run(['decrypt', 'a.vol', 'b.raw', '--header', 'a.header', '--json']));
-        assert.equal(failure.code, 'ERR_STATE_INTERRUPTED');
-        assert.match(failure.hint ?? '', /run the same command again/);
-      }
-      at.ok([...PAIR, '--force']);
-      holds(at, 'a.raw');
-      assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
-    });
-  }
-
-  test('killed before what was replaced is let go: a later run begins anew, and does not bring it back', (t) => {
-    const at = pair(t);
-    // The unlink of the header's backup: the one before it is of a checkpoint that is being written.
-    const { status } = faulty(at, 'unlink,unlinkat:signal=KILL', [...PAIR, '--force'], '.a.header.resume.old');
-    assert.equal(status, null);
-    holds(at, 'a.raw');
-    assert.ok(at.names().includes('.a.header.resume.old'));
-    at.ok([...PAIR, '--force']);
-    holds(at, 'a.raw');
-    assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
-  });
-
-  test('whose volume cannot be put in its place: the header is taken back, and the next run goes on', (t) => {
-    const at = lab(t);
-    at.image('a.raw', 4 * MIB);
-    at.ok(['create', 'first.vol', '--size', '64K']);
-    const outcome = faulty(at, 'link,linkat:error=EIO:when=2', PAIR);
-    assert.match(outcome.stderr, /what was done is kept in .*\.a\.vol\.resume/);
-    assert.deepEqual(at.names(), ['.a.header.resume', '.a.vol.resume', '.a.vol.resume.json', 'a.raw', 'first.vol', 'trace']);
-    assert.match(at.ok(PAIR).stderr, /going on/);
-    holds(at, 'a.raw');
-    assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'first.vol', 'trace']);
-  });
-
-  test('a header that was replaced by another one meanwhile is not taken for its own', (t) => {
-    const at = pair(t);
-    faulty(at, 'rename,renameat,renameat2:signal=KILL:when=3', [...PAIR, '--force']);
-    at.ok(['encrypt', 'old.raw', 'other.vol', '--header', 'other.header']);
-    renameSync(at.path('other.vol'), at.path('a.vol'));
-    renameSync(at.path('other.header'), at.path('a.header'));
-    assert.equal(failureOf(at.run([...PAIR, '--force', '--json'])).code, 'ERR_RESUME');
-    holds(at, 'old.raw');
-  });
-});
-
-describe('a pair of volume and header, replaced by a run that is killed in between', { skip: skipInjection() }, () => {
-  const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--force'];
-  const DECRYPT = ['decrypt', 'a.vol', 'b.raw', '--header', 'a.header'];
-
-  /** Killed at the rename `when`; with a pair before, and a.raw another image. */
-  function killed(t: TestContext, when: number): Lab {
-    const at = lab(t);
-    at.image('old.raw', 4 * MIB);
-    at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
-    at.image('a.raw', 4 * MIB);
-    assert.equal(faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, PAIR).status, null);
-    return at;
-  }
-
-  test('before either: both are old', (t) => {
-    const at = killed(t, 1);
-    at.ok(DECRYPT);
-    assert.ok(at.contents('b.raw').equals(at.contents('old.raw')));
-  });
-
-  const ways: Record<string, [RegExp, string]> = {
-    'back to the old ones': [/old volume back: (mv .+?)\. To have/, 'old.raw'],
-    'on to the new ones': [/new one, which is whole: (mv .+)$/, 'a.raw'],
-  };
-  for (const [way, [command, image]] of Object.entries(ways)) {
-    test(`after the header: nothing reads the volume, and the hint's way leads ${way}`, (t) => {
-      const at = killed(t, 2);
-      for (const args of [DECRYPT, ['info', 'a.vol', '--header', 'a.header'], ['write', 'a.vol', '--header', 'a.header']]) {
-        const outcome = at.run([...args, '--json']);
-        assert.deepEqual([outcome.status, failureOf(outcome).code], [4, 'ERR_STATE_INTERRUPTED']);
-      }
-      const { hint } = failureOf(at.run([...DECRYPT, '--json']));
-      const found = command.exec(hint ?? '')?.[1];
-      assert.ok(found, `${hint}`);
-      assert.equal(at.shell(found).status, 0);
-      at.ok(DECRYPT);
-      assert.ok(at.contents('b.raw').equals(at.contents(image)));
-    });
-  }
-
-  test('after the header: the same command again replaces both', (t) => {
-    const at = killed(t, 2);
-    at.ok(PAIR);
-    at.ok(DECRYPT);
-    assert.ok(at.contents('b.raw').equals(at.contents('a.raw')));
-  });
 });
 
 test('a sparse partial file that was cut to its checkpoint is gone on with', { skip: skipInjection() }, async (t) => {

@@ -1,5 +1,6 @@
 /** Runs a program of ours with system calls that fail, lie or kill it (strace's fault injection). */
-import { spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type Lab, MAIN, type Outcome } from '../cli/program.js';
 import { requireTool, skipWithout } from '../interop/tools.js';
 
 export const skipInjection = (): string | false => skipWithout('strace');
@@ -19,3 +20,21 @@ export function runInjected(injection: string, script: string, args: string[], p
   // strace ends as its program did; some versions say so with a status instead.
   return { stdout: stdout.trim(), signal: signal ?? (status === 137 ? 'SIGKILL' : null) };
 }
+
+/** Runs `volseal` with a fault in its calls, on the file `on` alone where that is given; Node's own file calls all in one thread. */
+export function faulty(at: Lab, injection: string, args: string[], on?: string): Outcome {
+  const { status, stdout, stderr } = spawnSync(requireTool('strace'), faultyWords(at, injection, args, on), faultyOptions(at));
+  return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };
+}
+
+/** The same, without waiting for its end. */
+export const startFaulty = (at: Lab, injection: string, args: string[]): ChildProcess =>
+  spawn(requireTool('strace'), faultyWords(at, injection, args), faultyOptions(at));
+
+function faultyWords(at: Lab, injection: string, args: string[], on?: string): string[] {
+  const only = on === undefined ? [] : ['-P', at.path(on)];
+  const faults = [...only, '-e', `trace=${injection.split(':')[0]}`, '-e', `inject=${injection}`];
+  return ['-D', '-f', '-qq', '-y', '-o', at.path('trace'), ...faults, process.execPath, MAIN, ...args];
+}
+
+const faultyOptions = ({ folder, env }: Lab) => ({ cwd: folder, env: { ...env, UV_THREADPOOL_SIZE: '1' } });

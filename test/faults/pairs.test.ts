@@ -1,0 +1,215 @@
+/** A volume and its detached header, replaced by runs that are killed or fail between the two: old with old, new with new, or a refusal. */
+import assert from 'node:assert/strict';
+import { renameSync, symlinkSync } from 'node:fs';
+import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ended, failureOf, type Lab, lab, type Outcome } from '../cli/program.js';
+import { faulty, skipInjection, startFaulty } from './injected.js';
+import { untilThere } from './interrupted.js';
+
+const MIB = 1024 * 1024;
+const RENAMES = 'rename,renameat,renameat2';
+
+describe('a pair of volume and header that can be resumed', { skip: skipInjection() }, () => {
+  const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--resume'];
+
+  /** A pair is there, and a.raw is another image by now. */
+  function pair(t: TestContext): Lab {
+    const at = lab(t);
+    at.image('old.raw', 4 * MIB);
+    at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
+    at.image('a.raw', 4 * MIB);
+    return at;
+  }
+
+  const holds = (at: Lab, image: string): Outcome => at.ok(['verify', 'a.vol', '--header', 'a.header', '--against', image]);
+
+  // The checkpoint's rename, the header's, the volume's.
+  for (const when of [1, 2, 3]) {
+    test(`killed at its rename ${when}: the next run goes on, and replaces both`, (t) => {
+      const at = pair(t);
+      const { status } = faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, [...PAIR, '--force']);
+      assert.equal(status, null);
+      if (when < 3) {
+        holds(at, 'old.raw');
+      } else {
+        // The header is new and the volume old: together they would give noise.
+        const failure = failureOf(at.run(['decrypt', 'a.vol', 'b.raw', '--header', 'a.header', '--json']));
+        assert.equal(failure.code, 'ERR_STATE_INTERRUPTED');
+        assert.match(failure.hint ?? '', /run the same command again/);
+      }
+      at.ok([...PAIR, '--force']);
+      holds(at, 'a.raw');
+      assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
+    });
+  }
+
+  test('killed before what was replaced is let go: a later run begins anew, and does not bring it back', (t) => {
+    const at = pair(t);
+    // The unlink of the header's backup: the one before it is of a checkpoint that is being written.
+    const { status } = faulty(at, 'unlink,unlinkat:signal=KILL', [...PAIR, '--force'], '.a.header.resume.old');
+    assert.equal(status, null);
+    holds(at, 'a.raw');
+    assert.ok(at.names().includes('.a.header.resume.old'));
+    at.ok([...PAIR, '--force']);
+    holds(at, 'a.raw');
+    assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
+  });
+
+  test('whose volume cannot be put in its place: the header is taken back, and the next run goes on', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    at.ok(['create', 'first.vol', '--size', '64K']);
+    const outcome = faulty(at, 'link,linkat:error=EIO:when=2', PAIR);
+    assert.match(outcome.stderr, /what was done is kept in .*\.a\.vol\.resume/);
+    assert.deepEqual(at.names(), ['.a.header.resume', '.a.vol.resume', '.a.vol.resume.json', 'a.raw', 'first.vol', 'trace']);
+    assert.match(at.ok(PAIR).stderr, /going on/);
+    holds(at, 'a.raw');
+    assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'first.vol', 'trace']);
+  });
+
+  test('a header that was replaced by another one meanwhile is not taken for its own', (t) => {
+    const at = pair(t);
+    faulty(at, 'rename,renameat,renameat2:signal=KILL:when=3', [...PAIR, '--force']);
+    at.ok(['encrypt', 'old.raw', 'other.vol', '--header', 'other.header']);
+    renameSync(at.path('other.vol'), at.path('a.vol'));
+    renameSync(at.path('other.header'), at.path('a.header'));
+    assert.equal(failureOf(at.run([...PAIR, '--force', '--json'])).code, 'ERR_RESUME');
+    holds(at, 'old.raw');
+  });
+});
+
+describe('a pair of volume and header, replaced by a run that is killed in between', { skip: skipInjection() }, () => {
+  const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--force'];
+  const DECRYPT = ['decrypt', 'a.vol', 'b.raw', '--header', 'a.header', '--force'];
+  const gives = (at: Lab, image: string): void => {
+    at.ok(DECRYPT);
+    assert.ok(at.contents('b.raw').equals(at.contents(image)));
+  };
+  const isRefused = (at: Lab, args = DECRYPT): ReturnType<typeof failureOf> => {
+    const outcome = at.run([...args, '--json']);
+    const failure = failureOf(outcome);
+    assert.deepEqual([outcome.status, failure.code], [4, 'ERR_STATE_INTERRUPTED'], outcome.stderr);
+    return failure;
+  };
+  /** Does what the line of the hint that begins with `what` says. */
+  const follow = (at: Lab, { hint }: { hint: string | null }, what: string): void => {
+    const command = hint
+      ?.split('\n')
+      .find((line) => line.trim().startsWith(what))
+      ?.split(': ')[1];
+    assert.ok(command, `${hint}`);
+    assert.equal(at.shell(command).status, 0, command);
+  };
+
+  /** Killed at the rename `when`: a pair is there, or what `before` makes, and a.raw is another image. */
+  function killed(t: TestContext, when: number, before?: (at: Lab) => void): Lab {
+    const at = lab(t);
+    at.image('old.raw', 4 * MIB);
+    at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
+    before?.(at);
+    at.image('a.raw', 4 * MIB);
+    assert.equal(faulty(at, `${RENAMES}:signal=KILL:when=${when}`, PAIR).status, null);
+    return at;
+  }
+
+  test('before either: both are old', (t) => gives(killed(t, 1), 'old.raw'));
+
+  for (const [what, image] of [
+    ['To have back what was there', 'old.raw'],
+    ['To have the new volume', 'a.raw'],
+  ] as const) {
+    test(`after the header: nothing reads the volume. ${what}: as the hint says`, (t) => {
+      const at = killed(t, 2);
+      for (const command of ['info', 'write', 'verify']) isRefused(at, [command, 'a.vol', '--header', 'a.header']);
+      follow(at, isRefused(at), what);
+      gives(at, image);
+    });
+  }
+
+  test('by way of links: what the hint says leaves them links', (t) => {
+    const at = killed(t, 2, ({ path }) => {
+      for (const name of ['a.vol', 'a.header']) {
+        renameSync(path(name), path(`real ${name}`));
+        symlinkSync(`real ${name}`, path(name));
+      }
+    });
+    follow(at, isRefused(at), 'To have back what was there');
+    gives(at, 'old.raw');
+    at.ok(['verify', 'real a.vol', '--header', 'real a.header', '--against', 'old.raw']);
+  });
+
+  test('after the header: the same command again replaces both', (t) => {
+    const at = killed(t, 2);
+    at.ok(PAIR);
+    gives(at, 'a.raw');
+  });
+
+  test('after the header, and the next run fails: the old ones are back', (t) => {
+    const at = killed(t, 2);
+    assert.equal(at.run([...PAIR, '--key', 'alias/none']).status, 6);
+    gives(at, 'old.raw');
+  });
+
+  test('a header where none was, beside a volume that has its own', (t) => {
+    const at = lab(t);
+    at.image('old.raw', 4 * MIB);
+    at.ok(['encrypt', 'old.raw', 'a.vol']);
+    at.image('a.raw', 4 * MIB);
+    assert.equal(faulty(at, `${RENAMES}:signal=KILL:when=2`, PAIR).status, null);
+    follow(at, isRefused(at), 'To have back what was there');
+    assert.ok(!at.names().includes('a.header'));
+    at.ok(['verify', 'a.vol', '--against', 'old.raw']);
+  });
+
+  test('a new pair: the next run makes it, without --force', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    assert.equal(faulty(at, 'link,linkat:signal=KILL:when=2', PAIR.slice(0, -1)).status, null);
+    assert.ok(at.names().includes('a.header'));
+    at.ok(PAIR.slice(0, -1));
+    gives(at, 'a.raw');
+  });
+
+  test('after both: the pair is read, and so is a copy of its volume', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    at.ok(PAIR);
+    assert.equal(faulty(at, 'unlink,unlinkat:signal=KILL', PAIR, '.a.header.pair').status, null);
+    assert.ok(at.names().includes('.a.header.pair'));
+    gives(at, 'a.raw');
+    assert.equal(at.shell('cp a.vol c.vol').status, 0);
+    at.ok(['verify', 'c.vol', '--header', 'a.header', '--against', 'a.raw']);
+    at.ok(PAIR);
+    assert.ok(!at.names().includes('.a.header.pair'));
+  });
+
+  test('while the run is at work: busy, and then new', async (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    at.ok(PAIR);
+    at.image('a.raw', 4 * MIB);
+    const child = startFaulty(at, `${RENAMES}:delay_enter=3000000:when=2`, PAIR);
+    t.after(() => child.kill('SIGKILL'));
+    const end = ended(child);
+    await untilThere(child, at.path('.a.header.pair'));
+    await sleep(1000);
+    const outcome = at.run([...DECRYPT, '--json']);
+    assert.deepEqual([outcome.status, failureOf(outcome).code], [5, 'ERR_STATE_BUSY'], outcome.stderr);
+    assert.equal(at.run(PAIR).status, 5);
+    assert.equal((await end).status, 0);
+    gives(at, 'a.raw');
+  });
+
+  test('a mark that somebody else left, or that says nothing, stops nobody', (t) => {
+    const at = lab(t);
+    at.image('a.raw', 4 * MIB);
+    at.ok(PAIR);
+    for (const text of ['', '{', '{"header":{},"volume":{}}']) {
+      assert.equal(at.shell(`umask 077; printf '%s' '${text}' > .a.header.pair`).status, 0);
+      gives(at, 'a.raw');
+    }
+    at.ok(PAIR);
+    gives(at, 'a.raw');
+  });
+});

@@ -10,6 +10,9 @@ const TARGET = 'dist/program';
 
 rmSync(TARGET, { recursive: true, force: true });
 
+/** How lmdb makes a URL of its file, which fails where a folder's name holds a # or a %; and the right way. */
+const URL_OF_FILE = ["new (require('u' + 'rl').URL)('file:' + __filename).href", "require('node:url').pathToFileURL(__filename).href"];
+
 const common = {
   outdir: TARGET,
   bundle: true,
@@ -46,10 +49,13 @@ function keepPlaces({ onLoad, onResolve }) {
   onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
   // A thread marks what it moves with symbols of the piscina that runs it, which is the package's own.
   onResolve({ filter: /^piscina$/ }, ({ importer }) => (importer.endsWith('/workers/tasks.js') ? { external: true } : undefined));
+  // A native library that makes MessagePack faster; the stores' records are JSON.
+  onResolve({ filter: /^msgpackr-extract$/ }, ({ path }) => ({ path, namespace: 'left out' }));
+  onLoad({ filter: /.*/, namespace: 'left out' }, () => ({ contents: 'module.exports = undefined;' }));
   onLoad({ filter: /node_modules\/(lmdb\/dist\/index\.cjs|piscina\/dist\/index\.js)$/ }, ({ path }) => {
     const [, name] = /node_modules\/(\w+)/.exec(path);
     const place = `const __filename = fileOf(${JSON.stringify(name)}), __dirname = require('node:path').dirname(__filename);`;
-    return { contents: `${place}${readFileSync(path, 'utf8')}`, loader: 'js' };
+    return { contents: `${place}${readFileSync(path, 'utf8').replaceAll(...URL_OF_FILE)}`, loader: 'js' };
   });
 }
 

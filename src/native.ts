@@ -2,9 +2,9 @@
  * The only loader of the native addon. What the addon throws leaves here as a `VolsealError`.
  */
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import type * as Binding from '../binding.js';
 import { type ErrorCode, VolsealError } from './errors.js';
+import { ADDON_FILE } from './places.js';
 
 export type {
   DeviceExtent,
@@ -37,9 +37,7 @@ function convert(error: unknown): unknown {
 }
 
 function load(): typeof Binding {
-  // dist/src/native.js -> the package's root, where cmake-js builds.
-  const file = fileURLToPath(new URL('../../build/Release/volseal.node', import.meta.url));
-  const addon = createRequire(import.meta.url)(file) as Record<string, (...args: unknown[]) => unknown>;
+  const addon = createRequire(import.meta.url)(ADDON_FILE) as Record<string, (...args: unknown[]) => unknown>;
   const converting = Object.entries(addon).map(([name, call]) => [
     name,
     (...args: unknown[]): unknown => {

@@ -6,6 +6,9 @@ import { fileURLToPath } from 'node:url';
 
 const placeOf = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
+/** The native addon, where cmake-js builds it (src/native.ts loads it). */
+export const ADDON_FILE = placeOf('../../build/Release/volseal.node');
+
 /** The package's own package.json. */
 export const PACKAGE_FILE = placeOf('../../package.json');
 

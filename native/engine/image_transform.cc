@@ -128,8 +128,9 @@ Result<bool> ImageTransform::Run(size_t lanes, std::chrono::milliseconds time) {
 }
 
 Status ImageTransform::RunLane(Clock::time_point end) {
-  AlignedBuffer page = BorrowBuffer();
-  if (!page) return SystemFailure(ENOMEM, "aligned_alloc");
+  static_assert(kHugePageBytes == 2 * kBufferBytes);
+  HugePage page = BorrowPage();
+  if (!page) return SystemFailure(ENOMEM, "mmap");
   const MutableBytes buffer = {page.get(), kBufferBytes};
   const MutableBytes other = {page.get() + kBufferBytes, kBufferBytes};
   Status status;
@@ -268,17 +269,17 @@ Status ImageTransform::TakeTurn(const Piece& piece, Bytes plaintext, Bytes to_st
   return Ok();
 }
 
-AlignedBuffer ImageTransform::BorrowBuffer() {
+HugePage ImageTransform::BorrowPage() {
   const std::lock_guard guard(mutex_);
-  if (free_buffers_.empty()) return NewBuffer();
-  AlignedBuffer buffer = std::move(free_buffers_.back());
-  free_buffers_.pop_back();
-  return buffer;
+  if (free_pages_.empty()) return NewHugePage();
+  HugePage page = std::move(free_pages_.back());
+  free_pages_.pop_back();
+  return page;
 }
 
-void ImageTransform::GiveBack(AlignedBuffer buffer) {
+void ImageTransform::GiveBack(HugePage page) {
   const std::lock_guard guard(mutex_);
-  free_buffers_.push_back(std::move(buffer));
+  free_pages_.push_back(std::move(page));
 }
 
 Result<ImageTransform::Digest> ImageTransform::TakeDigest() {

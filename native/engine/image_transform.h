@@ -2,7 +2,7 @@
 // passes through JavaScript.
 //
 // Threads ("lanes") take pieces of 1 MiB in order and carry each the whole way, so that reading, cipher and writing of
-// different pieces overlap. Memory is a buffer or two a lane, whatever the image's size.
+// different pieces overlap. Memory is a page of 2 MiB a lane, whatever the image's size.
 #pragma once
 
 #include <array>
@@ -17,6 +17,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "engine/aligned_buffer.h"
+#include "engine/huge_page.h"
 #include "engine/image_file.h"
 #include "engine/image_stream.h"
 #include "engine/piece_queue.h"
@@ -49,8 +50,8 @@ class ImageTransform {
   using Digest = std::array<uint8_t, Sha256::kBytes>;
 
   static Result<std::shared_ptr<ImageTransform>> Open(const ImageTransformOptions& options);
-  // Works with `lanes` threads until `time` is over or nothing is left to take; several calls share the work. Whether
-  // there is more to do.
+  // Works with `lanes` threads until `time` is over or nothing is left to take; several calls may share the work.
+  // Whether there is more to do.
   Result<bool> Run(size_t lanes, std::chrono::milliseconds time);
   // Of what is under way in other threads too; each ends within one piece or one wait for a stream.
   void Stop() { queue_.Stop(); }
@@ -83,8 +84,8 @@ class ImageTransform {
   // Hashes the piece and writes it to a stream, when it is its turn.
   Status TakeTurn(const Piece& piece, Bytes plaintext, Bytes to_stream);
 
-  AlignedBuffer BorrowBuffer();
-  void GiveBack(AlignedBuffer buffer);
+  HugePage BorrowPage();
+  void GiveBack(HugePage page);
 
   const ImageTransformOptions options_;
   const bool encrypts_;
@@ -97,7 +98,7 @@ class ImageTransform {
   std::mutex in_mutex_;  // who holds it takes a piece and reads it from in_
   Sha256 sha256_;        // of whose turn it is
   mutable std::mutex mutex_;
-  std::vector<AlignedBuffer> free_buffers_;
+  std::vector<HugePage> free_pages_;
   std::optional<uint64_t> difference_;
   std::shared_mutex lifetime_;
   bool closed_ = false;

@@ -15,8 +15,7 @@ std::atomic<const Kernel*> forced_kernel = nullptr;
 // `against` is why the kernel cannot run, or "".
 Candidate Judge(const Kernel& kernel, const std::string& against, const char* merit) {
   if (!against.empty()) return {kernel.name, kernel.vector_bits, nullptr, against};
-  const std::string form = kernel.form.empty() ? "" : ", " + std::string(kernel.form);
-  return {kernel.name, kernel.vector_bits, &kernel, merit + form};
+  return {kernel.name, kernel.vector_bits, &kernel, merit};
 }
 
 #if defined(__x86_64__)
@@ -29,6 +28,9 @@ std::vector<Candidate> VectorKernels() {
   if (Prefers256(cpu)) {
     if (vaes512.kernel) vaes512.reason += ", for which this processor lowers its clock";
     std::swap(vaes512, vaes256);
+  }
+  for (Candidate* const candidate : {&vaes512, &vaes256}) {
+    if (candidate->kernel) candidate->reason += "; " + std::string(candidate->kernel->form);
   }
   return {std::move(vaes512),
           std::move(vaes256),

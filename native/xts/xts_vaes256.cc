@@ -9,8 +9,8 @@
 //
 // Two forms, which differ in the tweak arithmetic alone: Vaes256 is AMD's, whose shifts do not compete with vaesenc.
 // In Vaes256Intel carry-less multiplications and shuffles stand for shifts, which go through the two ports of vaesenc
-// (Golden Cove: 0.84 of the limit for 0.78). What is left to lose there is the xors, a third of which go through them
-// too.
+// (Golden Cove: 0.84 of the limit for 0.78). What is left to lose there is whatever else there is: vaesenc takes two of
+// three ports. Intel's efficiency cores run this form too; nobody has measured them.
 #include <immintrin.h>
 
 #include "xts/kernels.h"

@@ -8,12 +8,13 @@
 // reach 80 % of the register-only limit, 16 over 90 %.
 //
 // Two forms, which differ in the tweak arithmetic alone: it must not compete with vaesenc, and what competes differs.
-//  - Vaes512 is AMD's. Free beside Zen 5's two AES pipes: variable shifts, vpshufd, vpternlog, loads, and one
-//  carry-less
-//    multiplication a vector. vpshldvq would cost 10 %, vpslldq or vpshufb 3 %.
-//  - Vaes512Intel. 512-bit vaesenc goes through port 0 alone, once a cycle, and so does every shift, which takes the
-//    place of a vaesenc. Carry-less multiplications and shuffles go through port 5, which has nothing else to do. On
-//    Emerald Rapids shifts leave 0.78 of the limit, products 0.97.
+//
+// Vaes512 is AMD's. Free beside Zen 5's two AES pipes: variable shifts, vpshufd, vpternlog, loads, and one carry-less
+// multiplication a vector. vpshldvq would cost 10 %, vpslldq or vpshufb 3 %.
+//
+// Vaes512Intel. 512-bit vaesenc goes through port 0 alone, once a cycle, and so does every shift, which takes the place
+// of a vaesenc. Carry-less multiplications and shuffles go through port 5, which has nothing else to do. On Emerald
+// Rapids shifts leave 0.78 of the limit, products 0.97.
 #include <immintrin.h>
 
 #include "xts/kernels.h"

@@ -12,7 +12,7 @@ import { native } from '../native.js';
 import { openVolumeFile } from '../volume/volume-file.js';
 import runTask, { type Task, type TaskResult, type TaskValue } from '../workers/tasks.js';
 
-const IMAGE_BYTES = 1024 * 1024;
+const IMAGE_BYTES = 64 * 1024;
 
 /** @throws {Error} where a command fails here: no room, no memory to lock */
 export async function rehearse(): Promise<void> {
@@ -31,7 +31,8 @@ export async function rehearse(): Promise<void> {
 }
 
 async function command(...words: string[]): Promise<void> {
-  await runCommand(words, SILENT, { signal: new AbortController().signal, status: () => undefined });
+  const status = await runCommand(words, SILENT, { signal: new AbortController().signal, status: () => undefined });
+  if (status !== 0) throw new Error(`volseal ${words[0]} ended with ${status}`);
 }
 
 const SILENT: Output = {

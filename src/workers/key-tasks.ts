@@ -2,12 +2,14 @@
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
 import { type Kms, kmsOver, openKms, type RewrapRequest, type UnwrapRequest } from '../kms/client.js';
-import { type Connection, loadConnection, openConnection } from '../kms/connection.js';
+import { type Connection, openConnection } from '../kms/connection.js';
 import type { EncryptionContext } from '../kms/encryption-context.js';
 import type { KmsEndpoint } from '../kms/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import { type KeyHandle, native } from '../native.js';
+
+export { loadConnection } from '../kms/connection.js';
 
 /** A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to wipe. */
 export interface NewKeyTask {
@@ -48,9 +50,6 @@ export interface RewrapTask {
 
 /** What a `RewrapTask` gives. */
 export type RewrappedKey = Omit<NewKey, 'key'>;
-
-/** What calls to such a KMS need. */
-export const loadKms = (kind: KmsEndpoint['kind']): Promise<undefined> => loadConnection(kind);
 
 /** @param signal ends the calls to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED` */
 export function newKey({ kms: endpoint, keyId, context, grantTokens = [] }: NewKeyTask, signal: AbortSignal | undefined): Promise<NewKey> {

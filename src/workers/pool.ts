@@ -21,7 +21,7 @@ export interface PoolLease {
    * @throws {VolsealError} what the task threw; `ERR_ABORTED`
    */
   run<T extends Task>(task: T, signal?: AbortSignal): Promise<TaskValue<T>>;
-  /** Makes a thread ready for calls to such a KMS, which then wait for it: for who has other things to load meanwhile. */
+  /** Makes a thread ready for calls to such a KMS; all calls to KMS wait for that. For who has other things to load meanwhile. */
   expectKms(kind: KmsEndpoint['kind']): void;
   /** Gives the share back; the last one ends the pool's threads. Once its own tasks are done; a second call does nothing. */
   release(): Promise<void>;

@@ -129,7 +129,7 @@ async function perform(
   switch (task.kind) {
     // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
     case 'loadKms':
-      return (await import('./key-tasks.js')).loadKms(task.of);
+      return (await import('./key-tasks.js')).loadConnection(task.of);
     case 'newKey':
       return (await import('./key-tasks.js')).newKey(task, signal);
     case 'unlock':

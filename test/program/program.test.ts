@@ -1,19 +1,22 @@
 /** The bundle that people run: it is whole, and it runs with a code cache, without one, and with one that V8 does not take. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
+import { cacheHead } from '../../src/program/load.js';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const PROGRAM = join(ROOT, 'dist/program');
+/** Before V8's part of the code cache: checksums (src/program/load.ts). */
+const HEAD_BYTES = 8;
 
 /** An installation of its own, whose program may be damaged. */
 function installation(t: TestContext): { file(name: string): string; run(...words: string[]): string } {
-  const root = mkdtempSync(join(tmpdir(), 'volseal program '));
+  const root = mkdtempSync(join(tmpdir(), 'volseal 100%20#program '));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   mkdirSync(join(root, 'dist'));
   cpSync(PROGRAM, join(root, 'dist/program'), { recursive: true });
@@ -38,10 +41,18 @@ function worksIn({ file, run }: ReturnType<typeof installation>): void {
   assert.deepEqual(readFileSync(file('copy')), readFileSync(file('image')));
 }
 
+const withByteChanged = (bytes: Buffer, at: number): Buffer => {
+  const changed = Buffer.from(bytes);
+  changed[Math.floor(at)]! ^= 0x55;
+  return changed;
+};
+
+const withHead = (cache: Buffer): Buffer => Buffer.concat([cacheHead(readFileSync(join(PROGRAM, 'bundle.js')), cache), cache]);
+
 describe('the code cache', () => {
   test('is taken by the Node that made it', () => {
     const script = new Script(readFileSync(join(PROGRAM, 'bundle.js'), 'latin1'), {
-      cachedData: readFileSync(join(PROGRAM, 'bundle.cache')),
+      cachedData: readFileSync(join(PROGRAM, 'bundle.cache')).subarray(HEAD_BYTES),
     });
     assert.equal(script.cachedDataRejected, false);
   });
@@ -61,7 +72,8 @@ describe('the code cache', () => {
   const damages: Record<string, (cache: Buffer) => Buffer> = {
     'cut off': (cache) => cache.subarray(0, cache.length / 2),
     empty: (cache) => cache.subarray(0, 0),
-    'of another V8': (cache) => Buffer.concat([cache.subarray(0, 4), Buffer.alloc(4, 0xa5), cache.subarray(8)]),
+    'of another V8': (cache) => withHead(withByteChanged(cache.subarray(HEAD_BYTES), 4)),
+    'wrong in one byte, which V8 does not look at': (cache) => withByteChanged(cache, cache.length / 2),
   };
   for (const [name, damage] of Object.entries(damages)) {
     test(`may be ${name}`, (t) => {
@@ -70,6 +82,36 @@ describe('the code cache', () => {
       worksIn(own);
     });
   }
+
+  test('of another bundle is not taken for its own', (t) => {
+    const own = installation(t);
+    const other = readFileSync(own.file('bundle.js'), 'latin1').replace('encrypted disk images: LUKS2', 'ENCRYPTED DISK IMAGES: LUKS2');
+    writeFileSync(own.file('bundle.js'), other, 'latin1');
+    assert.match(own.run('--help'), /ENCRYPTED DISK IMAGES/);
+  });
+
+  test('is for everybody, whatever the umask of who makes it', (t) => {
+    const own = installation(t);
+    rmSync(own.file('bundle.cache'));
+    const { status } = spawnSync('sh', ['-c', 'umask 077; exec "$1" "$2"', 'sh', process.execPath, own.file('code-cache.js')]);
+    assert.equal(status, 0);
+    assert.equal(statSync(own.file('bundle.cache')).mode & 0o777, 0o644);
+  });
+
+  test('that cannot be written is missed with a warning, and nothing is left of it', (t) => {
+    const own = installation(t);
+    rmSync(own.file('bundle.cache'));
+    // Room for the rehearsal's files, not for the cache.
+    const limited = ['-c', 'ulimit -f 1600; exec "$1" "$2"', 'sh', process.execPath, own.file('code-cache.js')];
+    const { status, stderr } = spawnSync('bash', limited, { encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /volseal will start more slowly: its code cache is not whole: .*EFBIG/);
+    assert.deepEqual(
+      readdirSync(own.file('.')).filter((name) => name.includes('cache')),
+      ['code-cache.js'],
+    );
+    worksIn(own);
+  });
 
   test('is made anew where it is missing', (t) => {
     const own = installation(t);
@@ -88,4 +130,12 @@ test('the licence of every package in the bundle goes with it', () => {
   }
   const sections = licences.split(`\n\n${'-'.repeat(80)}\n\n`);
   for (const section of sections) assert.match(section, /^\S+ \d\S+: \S/, section.slice(0, 100));
+});
+
+test('packages whose code in the bundle works with files outside of it are pinned', () => {
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { dependencies: Record<string, string> };
+  for (const name of ['lmdb', 'piscina']) {
+    const { version } = JSON.parse(readFileSync(join(ROOT, 'node_modules', name, 'package.json'), 'utf8')) as { version: string };
+    assert.equal(dependencies[name], version);
+  }
 });

@@ -85,8 +85,8 @@ export function kmsSidesMixed(files: SourceFile[]): string[] {
   return complaints;
 }
 
-/** `src/native.ts` loads the addon, `src/program/load.ts` the bundle. */
-const LOADERS = ['src/native.ts', 'src/program/load.ts'];
+/** `src/places.ts` says where the addon is and `src/native.ts` loads it; `src/program/load.ts` loads the bundle. */
+const LOADERS = ['src/places.ts', 'src/native.ts', 'src/program/load.ts'];
 
 /** Only src/native.ts loads the addon; others take its types and functions from there. */
 export function otherLoaders(files: SourceFile[]): string[] {

@@ -10,7 +10,7 @@ import { openKms } from '../../src/kms/client.js';
 import { serveKms } from '../../src/kms/embedded/http.js';
 import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
 import { native } from '../../src/native.js';
-import { poolIsRunning } from '../../src/workers/pool.js';
+import { leasePool, poolIsRunning } from '../../src/workers/pool.js';
 import { serveFake } from '../kms/fake-server.js';
 import { signAs } from '../kms/harness.js';
 import { sandbox } from './sandbox.js';
@@ -171,4 +171,19 @@ test('at any moment of an attach: a volume or none, and no key too many', async 
   }
   assert.deepEqual([...outcomes].sort(), ['ERR_ABORTED', 'attached']);
   assert.equal((await holder.read(0, 1)).length, 1);
+});
+
+test('a call to KMS that waits for its thread to get ready ends at the signal', async (t) => {
+  const box = sandbox(t);
+  await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
+  const pool = leasePool();
+  pool.expectKms('embedded');
+  const controller = new AbortController();
+  const attaching = attach(box.path('a.vol'), { kms: box.kms, signal: controller.signal });
+  controller.abort();
+  await assert.rejects(attaching, { code: 'ERR_ABORTED' });
+  // And what was made ready serves the next one.
+  await (await attach(box.path('a.vol'), { kms: box.kms })).detach();
+  await pool.release();
+  assert.deepEqual([native.vaultInfo().liveKeys, poolIsRunning()], [0, false]);
 });

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { attach, createVolume, decryptImage, encryptImage, VolsealError } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { poolIsRunning } from '../../src/workers/pool.js';
+import { runTool, skipWithout } from '../interop/tools.js';
 import { sandbox } from './sandbox.js';
 
 describe('reading and writing', () => {
@@ -205,4 +206,17 @@ describe('attach and detach', () => {
     assert.equal(failure.details.path, box.path('a.vol'));
     assert.equal(poolIsRunning(), false);
   });
+});
+
+test('a pipe that stalls keeps no attached volume waiting, on one processor either', {
+  skip: skipWithout('taskset', 'mkfifo'),
+}, async (t) => {
+  const box = sandbox(t);
+  box.image('a.raw', 4096);
+  const image = readFileSync(box.path('a.raw'));
+  await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+  const script = fileURLToPath(new URL('./beside-a-stalled-pipe.js', import.meta.url));
+  runTool('mkfifo', [box.path('pipe')]);
+  const words = ['-c', '0', process.execPath, script, box.path('a.vol'), box.kms, box.path('b.vol'), box.path('pipe')];
+  assert.equal(runTool('taskset', words), `${image[0]}\nERR_ABORTED\n`);
 });

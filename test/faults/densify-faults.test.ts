@@ -36,9 +36,6 @@ describe('faults while densifying', { skip: skipInjection() }, () => {
         await volume.zero(0, 4 * MIB);
         await volume.zero(8 * MIB, 4 * MIB);
       }
-      // One thread for Node's own file calls: then the header's are counted one after the other.
-      process.env.UV_THREADPOOL_SIZE = '1';
-      t.after(() => delete process.env.UV_THREADPOOL_SIZE);
       const run = runInjected(injection, DENSIFY, [box.path('a.vol'), box.kms], box.path('a.vol'));
       assert.equal(run.signal ?? run.stdout, said);
       const reads = async (): Promise<Buffer> => {

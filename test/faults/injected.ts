@@ -3,6 +3,9 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { type Lab, MAIN, type Outcome } from '../cli/program.js';
 import { requireTool, skipWithout } from '../interop/tools.js';
 
+/** Node's own file calls are all counted in one thread. */
+const ONE_FILE_THREAD = { UV_THREADPOOL_SIZE: '1' };
+
 export const skipInjection = (): string | false => skipWithout('strace');
 
 export interface InjectedRun {
@@ -16,12 +19,16 @@ export function runInjected(injection: string, script: string, args: string[], p
   const [syscalls] = injection.split(':') as [string];
   const only = path === undefined ? [] : ['-P', path];
   const faults = ['-f', '-qq', '-o', '/dev/null', ...only, '-e', `trace=${syscalls}`, '-e', `inject=${injection}`];
-  const { stdout, signal, status } = spawnSync(requireTool('strace'), [...faults, process.execPath, script, ...args], { encoding: 'utf8' });
+  const env = { ...process.env, ...ONE_FILE_THREAD };
+  const { stdout, signal, status } = spawnSync(requireTool('strace'), [...faults, process.execPath, script, ...args], {
+    encoding: 'utf8',
+    env,
+  });
   // strace ends as its program did; some versions say so with a status instead.
   return { stdout: stdout.trim(), signal: signal ?? (status === 137 ? 'SIGKILL' : null) };
 }
 
-/** Runs `volseal` with a fault in its calls, on the file `on` alone where that is given; Node's own file calls all in one thread. */
+/** Runs `volseal` with a fault in its calls, on the file `on` alone where that is given. */
 export function faulty(at: Lab, injection: string, args: string[], on?: string): Outcome {
   const { status, stdout, stderr } = spawnSync(requireTool('strace'), faultyWords(at, injection, args, on), faultyOptions(at));
   return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };
@@ -37,4 +44,4 @@ function faultyWords(at: Lab, injection: string, args: string[], on?: string): s
   return ['-D', '-f', '-qq', '-y', '-o', at.path('trace'), ...faults, process.execPath, MAIN, ...args];
 }
 
-const faultyOptions = ({ folder, env }: Lab) => ({ cwd: folder, env: { ...env, UV_THREADPOOL_SIZE: '1' } });
+const faultyOptions = ({ folder, env }: Lab) => ({ cwd: folder, env: { ...env, ...ONE_FILE_THREAD } });

@@ -1,15 +1,12 @@
 #include "engine/image_file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <string>
-#include <vector>
 
 namespace volseal::engine {
 namespace {
@@ -39,14 +36,15 @@ Result<ImageFile> ImageFile::Open(int fd, uint64_t offset_bytes, Access access) 
   file.offset_bytes_ = offset_bytes;
   file.size_bytes_ = size.value() - std::min(size.value(), offset_bytes);
   file.is_regular_ = S_ISREG(info.st_mode);
-  file.may_ask_cache_ = MayAskCache(file.buffered_.get(), info);
+  if (file.direct_.valid() && MayAskCache(file.buffered_.get(), info))
+    file.cache_ = std::make_unique<PageCache>(file.buffered_.get(), size.value());
   return file;
 }
 
 Status ImageFile::Read(uint64_t position, MutableBytes target) const {
   const uint64_t offset = offset_bytes_ + position;
   size_t direct_bytes = 0;
-  if (direct_.valid() && offset % kDirectAlignment == 0 && !IsCached(offset, target.size())) {
+  if (direct_.valid() && offset % kDirectAlignment == 0 && !(cache_ && cache_->Holds(offset))) {
     direct_bytes = target.size() / kDirectAlignment * kDirectAlignment;
     Status status = ReadAt(direct_.get(), offset, target.first(direct_bytes));
     if (status.error_number == EINVAL) {
@@ -94,17 +92,6 @@ Status ImageFile::Extend(uint64_t length) const {
   if (!is_regular_ || size_bytes_ >= length) return Ok();
   const int failed = ftruncate(buffered_.get(), static_cast<off_t>(offset_bytes_ + length));
   return failed == 0 ? Ok() : SystemFailure(errno, "ftruncate", offset_bytes_ + length);
-}
-
-bool ImageFile::IsCached(uint64_t offset, size_t length) const {
-  if (!may_ask_cache_ || length == 0) return false;
-  void* const map = mmap(nullptr, length, PROT_READ, MAP_SHARED, buffered_.get(), static_cast<off_t>(offset));
-  if (map == MAP_FAILED) return false;
-  std::vector<unsigned char> pages((length + kDirectAlignment - 1) / kDirectAlignment);
-  const bool known = mincore(map, length, pages.data()) == 0;
-  munmap(map, length);
-  const auto cached = std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
-  return known && static_cast<size_t>(cached) * 2 > pages.size();
 }
 
 }  // namespace volseal::engine

@@ -6,11 +6,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "base/bytes.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
 #include "engine/file.h"
+#include "engine/page_cache.h"
 
 namespace volseal::engine {
 
@@ -39,15 +41,14 @@ class ImageFile {
   uint64_t size_bytes() const { return size_bytes_; }
 
  private:
-  bool IsCached(uint64_t offset, size_t length) const;
   Status WriteBuffered(uint64_t offset, Bytes source) const;
 
   UniqueFd buffered_;
-  UniqueFd direct_;  // not valid where O_DIRECT is not taken
+  UniqueFd direct_;                   // not valid where O_DIRECT is not taken
+  std::unique_ptr<PageCache> cache_;  // nothing: not asked, all is read direct
   uint64_t offset_bytes_ = 0;
   uint64_t size_bytes_ = 0;
   bool is_regular_ = false;
-  bool may_ask_cache_ = false;
 };
 
 }  // namespace volseal::engine

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { createVolume, decryptImage } from '../../src/index.js';
 import { MAIN } from '../cli/program.js';
+import { dropFromCache } from '../volume/page-cache.js';
 import { sandbox } from '../volume/sandbox.js';
 import { runInjected, skipInjection } from './injected.js';
 
@@ -141,13 +141,3 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     }
   });
 });
-
-/** The kernel drops what it likes to drop; it takes more than one request at times. */
-function dropFromCache(path: string): void {
-  for (let tries = 0; tries < 100; tries++) {
-    spawnSync('sync', [path]);
-    spawnSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0']);
-    if (spawnSync('fincore', ['--noheadings', '--output', 'PAGES', path], { encoding: 'utf8' }).stdout.trim() === '0') return;
-  }
-  assert.fail(`${path} stays in the page cache`);
-}

@@ -91,6 +91,17 @@ export function decodeHeader(area: Buffer, path: string): FoundHeader {
   return other === undefined ? found : { ...found, copies: { ...found.copies, primary: `overwritten by ${other}` }, stale: undefined };
 }
 
+/**
+ * The header in `area` where both copies lie there whole and say the same: then nothing behind `area` could change what `decodeHeader` finds.
+ * Undefined where not.
+ */
+export function decodeIntactHeader(area: Buffer): FoundHeader | undefined {
+  const primary = tryCopy(area, 0, 'primary');
+  if (primary.header === undefined) return undefined;
+  const found = choose(primary, findSecondary(area, primary.header));
+  return found.stale === undefined ? found : undefined;
+}
+
 interface Copy {
   present: boolean;
   state: string;

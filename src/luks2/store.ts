@@ -3,19 +3,29 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { asVolsealError, VolsealError } from '../errors.js';
+import { LUKS2_HEADER_SIZES } from '../limits.js';
 import type { CopyName } from './binary-header.js';
-import { decodeHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
+import { decodeHeader, decodeIntactHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
+
+/** Both copies of the smallest size, which is that of nearly all headers. */
+const FIRST_READ_BYTES = 2 * Math.min(...LUKS2_HEADER_SIZES);
 
 /**
- * Reads the header at the start of `file`: once, into memory, at most 8 MiB. What is checked later is what was read here. A
- * block device works like a file (its stat size is 0, so only the reads tell its length).
+ * Reads the header at the start of `file`: once, into memory, at most 8 MiB, and no more than 32 KiB where both copies lie in them and are
+ * good. What is checked later is what was read here. A block device works like a file (its stat size is 0, so only the reads tell its length).
  *
  * @param path the file, for messages
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED` (as `decodeHeader`), `ERR_IO`
  */
 export async function readHeader(file: FileHandle, path: string): Promise<FoundHeader> {
-  const area = Buffer.alloc(HEADER_BYTES_MAX);
-  let filledBytes = 0;
+  const first = await readOn(file, path, Buffer.alloc(0), FIRST_READ_BYTES);
+  return decodeIntactHeader(first) ?? decodeHeader(await readOn(file, path, first, HEADER_BYTES_MAX), path);
+}
+
+/** The file's first `bytes` bytes, or all it has, of which `known` were read before. */
+async function readOn(file: FileHandle, path: string, known: Buffer, bytes: number): Promise<Buffer> {
+  const area = Buffer.alloc(bytes);
+  let filledBytes = known.copy(area);
   while (filledBytes < area.length) {
     const { bytesRead } = await failingAs('reading the header', path, filledBytes, () =>
       file.read(area, filledBytes, area.length - filledBytes, filledBytes),
@@ -23,7 +33,7 @@ export async function readHeader(file: FileHandle, path: string): Promise<FoundH
     if (bytesRead === 0) break;
     filledBytes += bytesRead;
   }
-  return decodeHeader(area.subarray(0, filledBytes), path);
+  return area.subarray(0, filledBytes);
 }
 
 /**

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { VolsealError } from '../../src/errors.js';
 import { LUKS2_HEADER_SIZES } from '../../src/limits.js';
 import type { CopyName } from '../../src/luks2/binary-header.js';
-import { decodeHeader, encodeHeader, encodeHeaderCopy, HEADER_BYTES_MAX } from '../../src/luks2/header.js';
+import { decodeHeader, decodeIntactHeader, encodeHeader, encodeHeaderCopy, HEADER_BYTES_MAX } from '../../src/luks2/header.js';
 import { flipBit, sampleHeader, withChecksum } from './sample-headers.js';
 
 const COPY_BYTES = 16384;
@@ -119,6 +119,7 @@ describe('a bit flipped', () => {
         assert.deepEqual(found.header, header);
         assert.equal(found.stale, name);
         assert.notEqual(found.copies[name], 'good');
+        assert.equal(decodeIntactHeader(flipBit(area, at + (name === 'primary' ? 0 : copyBits))), undefined);
       }),
       { numRuns: 500 },
     );

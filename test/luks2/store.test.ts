@@ -3,6 +3,7 @@ import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { LUKS2_HEADER_SIZES } from '../../src/limits.js';
 import { encodeHeader, encodeHeaderCopy, type Luks2Header } from '../../src/luks2/header.js';
 import { readHeader, repairHeader, writeHeader } from '../../src/luks2/store.js';
 import { flipBit, sampleHeader } from './sample-headers.js';
@@ -82,6 +83,28 @@ describe('the header in its file', () => {
     const offsets = calls.map((call) => Number(call.slice('read '.length)));
     assert.deepEqual(offsets, [...new Set(offsets)], 'no byte is read twice');
   });
+
+  test('no more of the file is read than two good copies of the smallest size take', async () => {
+    const { file, calls } = recordingFile(Buffer.concat([encodeHeader(newer), Buffer.alloc(16 * 1024 * 1024, 0x5a)]));
+    assert.equal((await readHeader(file, 'a.img')).stale, undefined);
+    assert.deepEqual(calls, ['read 0']);
+  });
+
+  for (const copyBytes of LUKS2_HEADER_SIZES) {
+    test(`copies of ${copyBytes} bytes are found, each without the other too`, async () => {
+      const header = sampleHeader({ copyBytes });
+      const area = Buffer.concat([encodeHeader(header), Buffer.alloc(16 * 1024 * 1024 - 2 * copyBytes, 0x5a)]);
+      for (const [damagedAt, stale] of [
+        [undefined, undefined],
+        [0, 'primary'],
+        [copyBytes, 'secondary'],
+      ] as const) {
+        const content = damagedAt === undefined ? area : flipBit(area, (damagedAt + 5000) * 8);
+        const found = await readHeader(recordingFile(content, { stepBytes: 20_000 }).file, 'a.img');
+        assert.deepEqual([found.header, found.stale], [header, stale]);
+      }
+    });
+  }
 
   test('is written whatever the pieces that the system takes', async () => {
     const { file, data } = recordingFile(Buffer.alloc(2 * COPY_BYTES), { stepBytes: 777 });

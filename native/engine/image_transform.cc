@@ -157,7 +157,10 @@ Result<std::optional<Piece>> ImageTransform::NextPiece(MutableBytes buffer) {
   Status status = in_.Read(piece->start, buffer.first(available), stopped);
   const uint64_t read_to = piece->start + available;
   if (status.ok() && read_to == options_.source_bytes) status = in_.ExpectEnd(read_to, stopped);
-  if (!status.ok()) return status;
+  if (!status.ok()) {
+    queue_.Fail();  // before another lane reads on, and finds the same end at a later place
+    return status;
+  }
   return piece;
 }
 

@@ -45,7 +45,7 @@ class ImageFile {
 
   UniqueFd buffered_;
   UniqueFd direct_;                   // not valid where O_DIRECT is not taken
-  std::unique_ptr<PageCache> cache_;  // nothing: not asked, all is read direct
+  std::unique_ptr<PageCache> cache_;  // nothing: not asked; what can be is read direct
   uint64_t offset_bytes_ = 0;
   uint64_t size_bytes_ = 0;
   bool is_regular_ = false;

@@ -35,12 +35,14 @@ describe('the page cache', () => {
     assert.ok((await bytesFromDisk(encrypt)) >= SIZE_BYTES);
     assert.ok(cachedBytes(box.path('a.raw')) < SIZE_BYTES / 4);
 
-    // The header is read through the page cache, and so is the part in the middle.
-    dropFromCache(box.path('a.vol'));
-    readThere(box.path('a.vol'), 70 * MIB, 4 * MIB);
-    await decrypt();
-    const cached = cachedBytes(box.path('a.vol'));
-    assert.ok(cached >= 4 * MIB && cached < 64 * MIB, `${cached} bytes are cached`);
+    // How far the system fetches ahead of such a read, and when, differs from time to time.
+    for (let tries = 0; tries < 4; tries++) {
+      dropFromCache(box.path('a.vol'));
+      readThere(box.path('a.vol'), 0, 8 * MIB);
+      await decrypt();
+      const cached = cachedBytes(box.path('a.vol'));
+      assert.ok(cached >= 4 * MIB && cached < 64 * MIB, `${cached} bytes are cached`);
+    }
     assert.ok(box.contents('b.raw').equals(image));
   });
 });

@@ -81,11 +81,11 @@ async function newFile({ file, openPath, place }: TargetFile): Promise<NewFile> 
 
 /** Whether the new file is in its place. @throws {VolsealError} `ERR_IO` */
 async function stands(file: NewFile): Promise<boolean> {
-  const found = await ifThere(file.place, () => stat(file.place));
+  const found = await ifThere(file.place, () => stat(file.place, { bigint: true }));
   return found !== undefined && isSame(found, file);
 }
 
-const isSame = ({ dev, ino }: { dev: number; ino: number }, file: NewFile): boolean => `${dev}` === file.dev && `${ino}` === file.ino;
+const isSame = ({ dev, ino }: { dev: bigint; ino: bigint }, file: NewFile): boolean => `${dev}` === file.dev && `${ino}` === file.ino;
 
 /**
  * Refuses a volume with the header of its successor.
@@ -97,7 +97,7 @@ export async function refuseHalfReplaced(header: FileHandle, headerPath: string,
   if ((await ifThere(mark, () => lstat(mark))) === undefined) return;
   await using file = await namingPath(mark, () => open(mark, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
   const record = await readRecord(file, mark, place);
-  if (record === undefined || !isSame(await header.stat(), record.header) || (await stands(record.volume))) return;
+  if (record === undefined || !isSame(await header.stat({ bigint: true }), record.header) || (await stands(record.volume))) return;
   try {
     native.fileLock(file.fd, false);
   } catch (error) {

@@ -3,7 +3,7 @@
  *
  * Where the target is a symbolic link, its place is where the link leads: the link stays, and what it leads to is replaced.
  */
-import { constants, type Stats } from 'node:fs';
+import { type BigIntStats, constants, type Stats } from 'node:fs';
 import { type FileHandle, lstat, open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { namingPath, VolsealError, withPath } from '../errors.js';
@@ -139,7 +139,7 @@ const deviceBusy = (path: string, why: string, cause: Error): VolsealError =>
   new VolsealError('ERR_STATE_BUSY', `${path}: ${why}; nothing was written to it`, { cause, details: { path } });
 
 /** What `look` sees, or undefined where nothing is. @throws {VolsealError} `ERR_IO` */
-export async function ifThere(path: string, look: () => Promise<Stats>): Promise<Stats | undefined> {
+export async function ifThere<S extends Stats | BigIntStats>(path: string, look: () => Promise<S>): Promise<S | undefined> {
   return namingPath(path, look).catch((error) => {
     if (error instanceof VolsealError && (error.details.errno === 'ENOENT' || error.details.errno === 'ENOTDIR')) return undefined;
     throw error;

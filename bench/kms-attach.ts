@@ -2,7 +2,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attach, createVolume } from '../src/index.js';
-import { openKms } from '../src/kms/client.js';
+import { openKms } from '../src/kms/client/calls.js';
 import { verifyHeader } from '../src/luks2/header-mac.js';
 import { readHeader } from '../src/luks2/store.js';
 import { findToken } from '../src/luks2/token.js';

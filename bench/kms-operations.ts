@@ -2,12 +2,12 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { DecryptCommand, KMSClient } from '@aws-sdk/client-kms';
+import { embeddedHandler } from '../src/kms/client/in-process.js';
 import { administerKms } from '../src/kms/embedded/administration.js';
-import { serveKms } from '../src/kms/embedded/http.js';
+import { serveKms } from '../src/kms/embedded/http/server.js';
 import { EmbeddedKms } from '../src/kms/embedded/service.js';
-import { openStore } from '../src/kms/embedded/store.js';
-import { embeddedHandler } from '../src/kms/in-process.js';
-import { takeRequest } from '../src/kms/wire.js';
+import { openStore } from '../src/kms/embedded/store/store.js';
+import { takeRequest } from '../src/kms/shared/wire.js';
 import { native } from '../src/native.js';
 import { type OperationMeasurement, spreadOf } from './kms-report.js';
 

@@ -1,11 +1,11 @@
-// Makes dist/program from what tsc has put into dist/src: the bundle (src/program/bundle.ts), and the small files that load it.
+// Makes dist/program: the bundle (src/program/bundle.ts), and the small files that load it.
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
 const require = createRequire(import.meta.url);
-const SOURCE = 'dist/src/program';
+const SOURCE = 'src/program';
 const TARGET = 'dist/program';
 
 rmSync(TARGET, { recursive: true, force: true });
@@ -26,10 +26,10 @@ const common = {
 };
 const URL_LINE = "const __url = require('node:url').pathToFileURL(__filename).href;";
 
-await build({ ...common, entryPoints: ['main', 'tasks', 'code-cache'].map((name) => `${SOURCE}/${name}.js`), banner: { js: URL_LINE } });
+await build({ ...common, entryPoints: ['main', 'tasks', 'code-cache'].map((name) => `${SOURCE}/${name}.ts`), banner: { js: URL_LINE } });
 const { metafile } = await build({
   ...common,
-  entryPoints: [`${SOURCE}/bundle.js`],
+  entryPoints: [`${SOURCE}/bundle.ts`],
   // A function of what a CommonJS module is given (load.ts).
   banner: { js: `(function (require, __filename) { const module = { exports: {} }; const fileOf = require.resolve; ${URL_LINE}` },
   footer: { js: 'return module.exports; })' },
@@ -48,7 +48,7 @@ writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
 function keepPlaces({ onLoad, onResolve }) {
   onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
   // A thread marks what it moves with symbols of the piscina that runs it, which is the package's own.
-  onResolve({ filter: /^piscina$/ }, ({ importer }) => (importer.endsWith('/workers/tasks.js') ? { external: true } : undefined));
+  onResolve({ filter: /^piscina$/ }, ({ importer }) => (importer.endsWith('/workers/tasks.ts') ? { external: true } : undefined));
   // A native library that makes MessagePack faster; the stores' records are JSON.
   onResolve({ filter: /^msgpackr-extract$/ }, ({ path }) => ({ path, namespace: 'left out' }));
   onLoad({ filter: /.*/, namespace: 'left out' }, () => ({ contents: 'module.exports = undefined;' }));

@@ -1,25 +1,25 @@
 /** volseal as a library: encrypted volumes whose data keys KMS wraps. */
 export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
-export { kernels, useKernel } from './kernels.js';
-export { type EncryptionContext, workspaceContext } from './kms/encryption-context.js';
-export type { Allocation } from './luks2/token.js';
-export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
-export { type AttachOptions, attach } from './volume/attach.js';
-export type { EncryptedImage } from './volume/build-volume.js';
+export type { EncryptedImage } from './jobs/build-volume.js';
+export { type DecryptedImage, type DecryptOptions, decryptImage } from './jobs/decrypt.js';
+export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './jobs/densify.js';
 export {
   type CreateOptions,
   createVolume,
   type EncryptOptions,
   encryptImage,
   type NewVolumeOptions,
-} from './volume/create.js';
-export { type DecryptedImage, type DecryptOptions, decryptImage } from './volume/decrypt.js';
-export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './volume/densify.js';
-export type { SourceStream, TargetStream } from './volume/image-stream.js';
+} from './jobs/encrypt.js';
+export type { SourceStream, TargetStream } from './jobs/image-stream.js';
+export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
+export type { JobOptions, Progress } from './jobs/transform.js';
+export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './jobs/verify.js';
+export { kernels, useKernel } from './kernels.js';
+export { type EncryptionContext, workspaceContext } from './kms/shared/encryption-context.js';
+export type { Allocation } from './luks2/token.js';
+export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
+export { type AttachOptions, attach } from './volume/attach.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
-export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './volume/rewrap.js';
-export type { JobOptions, Progress } from './volume/transform-image.js';
-export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './volume/verify.js';
 export { Volume } from './volume/volume.js';
 export type { KmsAccess } from './volume/volume-file.js';
 export {

@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module';
 import type * as Binding from '../binding.js';
 import { type ErrorCode, VolsealError } from './errors.js';
-import { ADDON_FILE } from './places.js';
+import { ADDON_FILE } from './package-files.js';
 
 export type {
   DeviceExtent,

@@ -4,7 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { VolsealError } from '../errors.js';
 import { useKernel } from '../kernels.js';
 import { type KernelName, native } from '../native.js';
-import { PACKAGE_FILE } from '../places.js';
+import { PACKAGE_FILE } from '../package-files.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';

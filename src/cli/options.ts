@@ -1,7 +1,7 @@
 /** The options that commands share, how they are read, and what they stand for in the library. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { VolsealError } from '../errors.js';
-import type { EncryptionContext } from '../kms/encryption-context.js';
+import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { SECTOR_SIZES } from '../limits.js';
 import type { Output } from './output.js';
 import { parseSize } from './sizes.js';

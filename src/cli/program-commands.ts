@@ -41,7 +41,7 @@ export function loadCommands(word: string | undefined, session: Session): Promis
  */
 export async function startThreads(command: Command): Promise<void> {
   if (!COMMANDS[command.name()]?.usesPool) return;
-  const [{ leasePool }, { parseKmsUri }] = await Promise.all([import('../workers/pool.js'), import('../kms/endpoint.js')]);
+  const [{ leasePool }, { parseKmsUri }] = await Promise.all([import('../workers/pool.js'), import('../kms/shared/endpoint.js')]);
   const { kms } = kmsChoice(command.opts<KmsFlags>());
   // A header may name another KMS: then that one is loaded once the header is read.
   leasePool().expectKms(kms === undefined ? 'embedded' : parseKmsUri(kms).kind);

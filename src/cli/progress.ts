@@ -1,6 +1,6 @@
 /** How far a long command has come: a bar on a terminal, JSON lines for programs, silence elsewhere. All on standard error. */
 import cliProgress from 'cli-progress';
-import type { Progress } from '../volume/transform-image.js';
+import type { Progress } from '../jobs/transform.js';
 import { humanSize } from './sizes.js';
 
 /** About five JSON lines a second. */

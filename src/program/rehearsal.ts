@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runCommand } from '../cli/main.js';
 import type { Output } from '../cli/output.js';
-import type { KmsEndpoint } from '../kms/endpoint.js';
+import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { native } from '../native.js';
 import { openVolumeFile } from '../volume/volume-file.js';
 import runTask, { type Task, type TaskResult, type TaskValue } from '../workers/tasks.js';

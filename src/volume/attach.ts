@@ -1,10 +1,10 @@
 /** Attaching: from a file to a `Volume`. */
 import { withPath } from '../errors.js';
-import type { EncryptionContext } from '../kms/encryption-context.js';
+import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { repairHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
+import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { throwIfAborted } from './transform-image.js';
 import { Volume } from './volume.js';
 import { type KmsAccess, openVolumeFile, unlockVolume } from './volume-file.js';
 

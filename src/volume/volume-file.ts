@@ -5,17 +5,17 @@
 import { constants } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
 import { namingPath, VolsealError, withPath } from '../errors.js';
-import { describeContext, type EncryptionContext } from '../kms/encryption-context.js';
-import { asCaller, type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
+import { describeContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
+import { asCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
 import { readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
+import { dataFileBytes, openDataFile } from '../output/data-file.js';
+import { refuseHalfReplaced } from '../output/pair-journal.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
-import { dataFileBytes, openDataFile } from './data-file.js';
-import { refuseHalfReplaced } from './pair-mark.js';
 import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 /** With which rights KMS is asked, where they are not those of the credentials alone. */

@@ -1,15 +1,15 @@
 /**
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
-import { type Kms, kmsOver, openKms, type RewrapRequest, type UnwrapRequest } from '../kms/client.js';
-import { type Connection, openConnection } from '../kms/connection.js';
-import type { EncryptionContext } from '../kms/encryption-context.js';
-import type { KmsEndpoint } from '../kms/endpoint.js';
+import { type Kms, kmsOver, openKms, type RewrapRequest, type UnwrapRequest } from '../kms/client/calls.js';
+import { type Connection, openConnection } from '../kms/client/connection.js';
+import type { EncryptionContext } from '../kms/shared/encryption-context.js';
+import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import { type KeyHandle, native } from '../native.js';
 
-export { loadConnection } from '../kms/connection.js';
+export { loadConnection } from '../kms/client/connection.js';
 
 /** A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to wipe. */
 export interface NewKeyTask {

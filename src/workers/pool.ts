@@ -5,9 +5,9 @@
 import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
 import { VolsealError } from '../errors.js';
-import type { KmsEndpoint } from '../kms/endpoint.js';
+import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
-import { TASKS_FILE } from '../places.js';
+import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort-port.js';
 import type { Order, Task, TaskResult, TaskValue, WriteTask } from './tasks.js';
 

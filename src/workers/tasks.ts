@@ -6,7 +6,7 @@
  */
 import type { MessagePort } from 'node:worker_threads';
 import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
-import type { KmsEndpoint } from '../kms/endpoint.js';
+import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort-port.js';
 import type { NewKey, NewKeyTask, RewrappedKey, RewrapTask, UnlockTask } from './key-tasks.js';

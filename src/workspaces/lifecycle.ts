@@ -3,7 +3,7 @@
  * came of it: whatever ends the process between two of them, the same call again goes on there, and `terminateWorkspace` undoes it.
  */
 import { VolsealError } from '../errors.js';
-import type { JobOptions } from '../volume/transform-image.js';
+import type { JobOptions } from '../jobs/transform.js';
 import type { Volume } from '../volume/volume.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { type CreateWorkspaceOptions, checkUser, planned, resumable, type WorkspaceHome } from './plan.js';

@@ -2,10 +2,10 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
-import { parseKmsUri } from '../kms/endpoint.js';
-import { SERVICE_PRINCIPALS } from '../kms/service-principals.js';
+import type { JobOptions } from '../jobs/transform.js';
+import { parseKmsUri } from '../kms/shared/endpoint.js';
+import { SERVICE_PRINCIPALS } from '../kms/shared/service-principals.js';
 import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
-import type { JobOptions } from '../volume/transform-image.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
 import { askerFor } from './services.js';

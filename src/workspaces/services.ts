@@ -6,11 +6,11 @@
  * volume of that user: its grant is a child of the other one, and holds for contexts that name the volume too.
  */
 import { VolsealError } from '../errors.js';
-import { type Kms, openKms } from '../kms/client.js';
-import { workspaceContext } from '../kms/encryption-context.js';
-import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/endpoint.js';
-import type { GrantEntry, NewGrant } from '../kms/grants.js';
-import { VIA_WORKSPACES } from '../kms/service-principals.js';
+import { type Kms, openKms } from '../kms/client/calls.js';
+import type { GrantEntry, NewGrant } from '../kms/client/grants.js';
+import { workspaceContext } from '../kms/shared/encryption-context.js';
+import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
+import { VIA_WORKSPACES } from '../kms/shared/service-principals.js';
 import { VOLUME_ID_CONTEXT_KEY } from '../volume/volume-id.js';
 import type { WorkspaceGrant, WorkspaceRecord, WorkspaceVolume } from './record.js';
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { asVolsealError, VolsealError } from '../errors.js';
-import { defaultHome } from '../kms/endpoint.js';
+import { defaultHome } from '../kms/shared/endpoint.js';
 import { WORKSPACE_STORE_BYTES_MAX } from '../limits.js';
 import { openRecords } from '../lmdb/records.js';
 import { native } from '../native.js';

@@ -2,12 +2,12 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
+import { createVolume, encryptImage, type NewVolumeOptions } from '../jobs/encrypt.js';
 import { native } from '../native.js';
+import { syncFolder } from '../output/resolve-target.js';
+import { leftoversOf } from '../output/temporary-files.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
-import { createVolume, encryptImage, type NewVolumeOptions } from '../volume/create.js';
 import { describeVolume } from '../volume/info.js';
-import { leftoversOf } from '../volume/leftovers.js';
-import { syncFolder } from '../volume/target-place.js';
 import type { Volume } from '../volume/volume.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
 import { tokensOf, userContext } from './services.js';

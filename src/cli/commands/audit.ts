@@ -68,7 +68,7 @@ function verifyCommand({ output }: Session): Command {
 }
 
 async function home(): Promise<string> {
-  const { defaultHome } = await import('../../kms/endpoint.js');
+  const { defaultHome } = await import('../../kms/shared/endpoint.js');
   return resolve(embeddedHome() ?? defaultHome());
 }
 

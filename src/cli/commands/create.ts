@@ -21,7 +21,7 @@ export function createCommand({ output, signal }: Session): Command {
     .addOption(new Option('--full', 'write every sector at once, so that nobody sees which ones are in use').conflicts('sparse'));
   withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
   return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
-    const { createVolume } = await import('../../volume/create.js');
+    const { createVolume } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress, onNote: output.note };
     const info = await createVolume(volume, options).finally(progress.end);

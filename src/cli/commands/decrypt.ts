@@ -2,7 +2,7 @@
 import { isatty } from 'node:tty';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { TargetStream } from '../../volume/image-stream.js';
+import type { TargetStream } from '../../jobs/image-stream.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -34,7 +34,7 @@ export function decryptCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal decrypt disk.vol copy.raw', 'volseal decrypt disk.vol - | zstd > disk.raw.zst']);
   return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & DecryptFlags) => {
     const target = targetOf(image);
-    const { decryptImage } = await import('../../volume/decrypt.js');
+    const { decryptImage } = await import('../../jobs/decrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse } = flags;
     const reports = { onProgress: progress.onProgress, onNote: output.note };

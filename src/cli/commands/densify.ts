@@ -13,7 +13,7 @@ export function densifyCommand({ output, signal }: Session): Command {
   withProgress(withExistingVolume(command));
   withExamples(command, ['volseal densify disk.vol']);
   return command.action(async (volume: string, flags: ExistingVolumeFlags & { progress?: boolean }) => {
-    const { densifyVolume } = await import('../../volume/densify.js');
+    const { densifyVolume } = await import('../../jobs/densify.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const options = { ...existingVolumeOptions(flags), signal, onProgress: progress.onProgress };
     const full = await densifyVolume(volume, options).finally(progress.end);

@@ -1,7 +1,7 @@
 /** `volseal encrypt`: a raw image into a new volume. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { SourceStream } from '../../volume/image-stream.js';
+import type { SourceStream } from '../../jobs/image-stream.js';
 import {
   type NewVolumeFlags,
   newVolumeOptions,
@@ -36,7 +36,7 @@ export function encryptCommand({ output, signal }: Session): Command {
   ]);
   return command.action(async (image: string, volume: string, flags: NewVolumeFlags & EncryptFlags) => {
     const source = sourceOf(image, flags.size);
-    const { encryptImage } = await import('../../volume/create.js');
+    const { encryptImage } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { pad, sha256, resume } = flags;
     const reports = { onProgress: progress.onProgress, onNote: output.note };

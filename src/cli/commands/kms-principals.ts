@@ -84,7 +84,7 @@ function deleteAccessKeyCommand({ output }: Session): Command {
 async function administered<Result>(use: (kms: KmsAdministration) => Result): Promise<Result> {
   const [{ administerKms }, { defaultHome }] = await Promise.all([
     import('../../kms/embedded/administration.js'),
-    import('../../kms/endpoint.js'),
+    import('../../kms/shared/endpoint.js'),
   ]);
   const kms = administerKms(resolve(embeddedHome() ?? defaultHome()));
   try {

@@ -23,7 +23,10 @@ export function serveCommand({ output, signal }: Session): Command {
     'aws kms list-keys --endpoint-url http://127.0.0.1:4599 --region us-east-1',
   ]);
   return command.action(async ({ listen, allowRemote = false }: ServeFlags) => {
-    const [{ serveKms }, { defaultHome }] = await Promise.all([import('../../kms/embedded/http.js'), import('../../kms/endpoint.js')]);
+    const [{ serveKms }, { defaultHome }] = await Promise.all([
+      import('../../kms/embedded/http/server.js'),
+      import('../../kms/shared/endpoint.js'),
+    ]);
     const home = resolve(embeddedHome() ?? defaultHome());
     const server = await serveKms({ home, ...listen, allowRemote });
     const { url } = server;

@@ -60,6 +60,6 @@ export function backupCommand({ output }: Session): Command {
 }
 
 async function homeFolder(): Promise<string> {
-  const { defaultHome } = await import('../../kms/endpoint.js');
+  const { defaultHome } = await import('../../kms/shared/endpoint.js');
   return resolve(embeddedHome() ?? defaultHome());
 }

@@ -1,6 +1,6 @@
 /** `volseal kms`: keys and aliases of a KMS; the embedded one as a server, and its principals. */
 import { Command } from 'commander';
-import type { Kms } from '../../kms/client.js';
+import type { Kms } from '../../kms/client/calls.js';
 import { type KmsFlags, kmsChoice, type Session, withJson, withKms } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
 import { principalCommands } from './kms-principals.js';
@@ -76,7 +76,7 @@ function listAliasesCommand({ output, signal }: Session): Command {
 }
 
 async function withKmsOf<Result>(flags: KmsFlags, signal: AbortSignal, use: (kms: Kms) => Promise<Result>): Promise<Result> {
-  const [{ openKms }, { parseKmsUri }] = await Promise.all([import('../../kms/client.js'), import('../../kms/endpoint.js')]);
+  const [{ openKms }, { parseKmsUri }] = await Promise.all([import('../../kms/client/calls.js'), import('../../kms/shared/endpoint.js')]);
   const { kms: uri = 'embedded', embeddedHome } = kmsChoice(flags);
   const kms = openKms(parseKmsUri(uri, embeddedHome), signal);
   try {

@@ -1,8 +1,8 @@
 /** `volseal policy`: the permissions that a key needs, and whether somebody has them. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { EncryptionContext } from '../../kms/encryption-context.js';
-import type { PermissionCheck } from '../../kms/permissions.js';
+import type { PermissionCheck } from '../../kms/client/permissions.js';
+import type { EncryptionContext } from '../../kms/shared/encryption-context.js';
 import { type KmsFlags, kmsChoice, type Session, withContext, withJson, withKms } from '../options.js';
 import { withExamples } from '../output.js';
 
@@ -23,7 +23,7 @@ function administratorCommand({ output }: Session): Command {
   withJson(command);
   withExamples(command, ['volseal policy administrator --key "$(volseal kms create-key)"']);
   return command.action(async ({ key, as, console: withConsole = false }: { key: string; as?: string; console?: boolean }) => {
-    const { administratorPolicies } = await import('../../kms/policy-documents.js');
+    const { administratorPolicies } = await import('../../kms/client/policy-documents.js');
     const policies = administratorPolicies(key, as, withConsole);
     const text = (value: unknown) => JSON.stringify(value, undefined, 2).split('\n');
     output.result(policies, [
@@ -49,8 +49,8 @@ function checkCommand({ output, signal }: Session): Command {
   return command.action(
     async ({ as, key, context = {}, ...flags }: KmsFlags & { as: string; key: string; context?: EncryptionContext }) => {
       const [{ checkPermissions }, { parseKmsUri }] = await Promise.all([
-        import('../../kms/permissions.js'),
-        import('../../kms/endpoint.js'),
+        import('../../kms/client/permissions.js'),
+        import('../../kms/shared/endpoint.js'),
       ]);
       const { kms = 'embedded', embeddedHome } = kmsChoice(flags);
       const endpoint = parseKmsUri(kms, embeddedHome);

@@ -1,7 +1,7 @@
 /** `volseal rewrap`: volumes under another KMS key. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { RewrappedVolume } from '../../volume/rewrap.js';
+import type { RewrappedVolume } from '../../jobs/rewrap.js';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume } from '../options.js';
 import { withExamples } from '../output.js';
 
@@ -34,7 +34,7 @@ export function rewrapCommand({ output, signal }: Session): Command {
     if (flags.header !== undefined && paths.length > 1) {
       throw new VolsealError('ERR_ARGUMENT', '--header names the header of one volume; rewrap those with detached headers one by one');
     }
-    const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../volume/rewrap.js'), import('p-limit')]);
+    const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../jobs/rewrap.js'), import('p-limit')]);
     const options = { ...existingVolumeOptions(flags), key, dryRun, signal };
     const limit = pLimit(VOLUMES_AT_ONCE);
     const outcomes = await limit.map(paths, (path) => rewrapVolume(path, options).catch((error: unknown) => refused(path, error)));

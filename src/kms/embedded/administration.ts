@@ -1,11 +1,11 @@
 /** The embedded KMS as its administrator sees it: principals and access keys, which no request of the KMS API can make. */
 import { join } from 'node:path';
 import type { Authenticate } from '../../audit/files.js';
-import { auditKey } from './audit-event.js';
-import { backUp, type KmsBackup } from './backup.js';
-import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './principals.js';
-import { chooseRootKey, type RootKeyChoice } from './root-key-source.js';
-import { openStore } from './store.js';
+import { auditKey } from './audit/audit-event.js';
+import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './policy/principals.js';
+import { backUp, type KmsBackup } from './store/backup.js';
+import { chooseRootKey, type RootKeyChoice } from './store/root-key-source.js';
+import { openStore } from './store/store.js';
 
 /** A principal as people list it. */
 export interface PrincipalEntry {

@@ -7,15 +7,15 @@ import { randomUUID } from 'node:crypto';
 import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
 import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
-import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest } from '../wire.js';
-import { auditEvent, auditKey, type RecordedCall } from './audit-event.js';
-import { ACCOUNT_ROOT, type Caller } from './caller.js';
+import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest } from '../shared/wire.js';
+import { auditEvent, auditKey, type RecordedCall } from './audit/audit-event.js';
 import { KmsFault } from './faults.js';
-import type { OperationFacts, OperationReply } from './operation.js';
-import { operationNamed } from './operations.js';
-import { secretOf } from './principals.js';
-import type { SignedRequest } from './signature.js';
-import { type KmsStore, openStore } from './store.js';
+import type { SignedRequest } from './http/signature.js';
+import type { OperationFacts, OperationReply } from './operations/operation.js';
+import { operationNamed } from './operations/table.js';
+import { ACCOUNT_ROOT, type Caller } from './policy/caller.js';
+import { secretOf } from './policy/principals.js';
+import { type KmsStore, openStore } from './store/store.js';
 
 export class EmbeddedKms {
   /** Undefined once closed: LMDB must not be touched after that. */
@@ -49,7 +49,7 @@ export class EmbeddedKms {
    */
   async authenticate(request: SignedRequest): Promise<Caller> {
     // What nobody in process needs: most of a start is loading.
-    const { accessKeyIdOf, checkSignature } = await import('./signature.js');
+    const { accessKeyIdOf, checkSignature } = await import('./http/signature.js');
     const store = this.#opened();
     store.refresh();
     const key = store.accessKey(accessKeyIdOf(request));

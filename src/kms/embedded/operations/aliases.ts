@@ -1,13 +1,13 @@
 /** Operations on aliases. Each needs permission on the alias and on the key. (AWS KMS API Reference; Developer Guide, "Controlling access to aliases".) */
 import { KMS_ALIASES_PER_KEY } from '../../../limits.js';
-import { authorise } from '../authorisation.js';
 import { aliasNotFound, KmsFault, limitExceeded, validation } from '../faults.js';
-import { admit, keyWithId, livingKey } from '../keys.js';
-import { aliasArn, keyArn, RESERVED_ALIAS_PREFIX } from '../names.js';
-import { changing, type OperationCall, reading } from '../operation.js';
-import { paged, pageOf } from '../paging.js';
-import type { AliasRecord } from '../records.js';
-import * as requests from '../requests.js';
+import { admit, keyWithId, livingKey } from '../keys/keys.js';
+import { aliasArn, keyArn, RESERVED_ALIAS_PREFIX } from '../keys/names.js';
+import { authorise } from '../policy/authorization.js';
+import type { AliasRecord } from '../store/records.js';
+import { changing, type OperationCall, reading } from './operation.js';
+import { paged, pageOf } from './paging.js';
+import * as requests from './requests.js';
 
 const createAlias = changing(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
   const { store } = call;

@@ -1,10 +1,8 @@
 /** The operations that keys are for. Keys and plaintexts are handles of the vault throughout. (AWS KMS API Reference.) */
 import type * as z from 'zod';
 import { type KeyHandle, native } from '../../../native.js';
-import type { EncryptionContext } from '../../encryption-context.js';
-import { redactedBase64 } from '../../wire.js';
-import { authorise } from '../authorisation.js';
-import { openCiphertext, parseCiphertext, sealCiphertext } from '../ciphertext.js';
+import type { EncryptionContext } from '../../shared/encryption-context.js';
+import { redactedBase64 } from '../../shared/wire.js';
 import {
   constraintsBroken,
   dryRunSucceeded,
@@ -15,11 +13,13 @@ import {
   unsupported,
   validation,
 } from '../faults.js';
-import { admit, currentMaterial, type KeyUse, keyForSealing, keyNamed, livingKey, withMasterKey } from '../keys.js';
-import { keyArn } from '../names.js';
-import { type OperationCall, type OperationReply, reading } from '../operation.js';
-import type { KeyRecord } from '../records.js';
-import * as requests from '../requests.js';
+import { openCiphertext, parseCiphertext, sealCiphertext } from '../keys/ciphertext.js';
+import { admit, currentMaterial, type KeyUse, keyForSealing, keyNamed, livingKey, withMasterKey } from '../keys/keys.js';
+import { keyArn } from '../keys/names.js';
+import { authorise } from '../policy/authorization.js';
+import type { KeyRecord } from '../store/records.js';
+import { type OperationCall, type OperationReply, reading } from './operation.js';
+import * as requests from './requests.js';
 
 type DataKeyRequest = z.infer<typeof requests.generateDataKeyWithoutPlaintextRequest>;
 

@@ -2,18 +2,18 @@
 import { randomBytes } from 'node:crypto';
 import type * as z from 'zod';
 import { KMS_CONSTRAINT_PAIRS_MAX, KMS_CONSTRAINT_VALUE_CHARS_MAX, KMS_GRANTS_PER_KEY } from '../../../limits.js';
-import type { EncryptionContext } from '../../encryption-context.js';
-import { authorise, authoriseRetiring } from '../authorisation.js';
-import { isPrincipal } from '../caller.js';
+import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { dryRunSucceeded, KmsFault, keyNotFound, limitExceeded, validation } from '../faults.js';
-import { contextOf, type GrantRequest } from '../grant-store.js';
-import { grantsOfTokens, grantTokenOf, invalidGrantToken } from '../grants.js';
-import { keyWithId, livingKey } from '../keys.js';
-import { ACCOUNT, keyArn, parseKeyName } from '../names.js';
-import { changing, type OperationCall, reading } from '../operation.js';
-import { paged, pageOf } from '../paging.js';
-import type { GrantConstraint, GrantRecord, KeyRecord } from '../records.js';
-import * as requests from '../requests.js';
+import { contextOf, type GrantRequest } from '../grants/grant-store.js';
+import { grantsOfTokens, grantTokenOf, invalidGrantToken } from '../grants/grants.js';
+import { keyWithId, livingKey } from '../keys/keys.js';
+import { ACCOUNT, keyArn, parseKeyName } from '../keys/names.js';
+import { authorise, authoriseRetiring } from '../policy/authorization.js';
+import { isPrincipal } from '../policy/caller.js';
+import type { GrantConstraint, GrantRecord, KeyRecord } from '../store/records.js';
+import { changing, type OperationCall, reading } from './operation.js';
+import { paged, pageOf } from './paging.js';
+import * as requests from './requests.js';
 
 const createGrant = changing(requests.createGrantRequest, (call, request) => {
   const { store, facts } = call;

@@ -1,14 +1,14 @@
 /** Operations on keys themselves: make, describe, list, enable, disable, delete. (AWS KMS API Reference.) */
 import { randomUUID } from 'node:crypto';
-import { authorise } from '../authorisation.js';
 import { unsupported } from '../faults.js';
-import { checkKeyPolicy } from '../key-policy.js';
-import { currentMaterial, isLiving, keyNamed, keyWithId, makeKey, removeExpiredKeys } from '../keys.js';
-import { ACCOUNT, keyArn } from '../names.js';
-import { changing, type Operation, reading } from '../operation.js';
-import { paged, pageOf } from '../paging.js';
-import type { KeyRecord } from '../records.js';
-import * as requests from '../requests.js';
+import { currentMaterial, isLiving, keyNamed, keyWithId, makeKey, removeExpiredKeys } from '../keys/keys.js';
+import { ACCOUNT, keyArn } from '../keys/names.js';
+import { authorise } from '../policy/authorization.js';
+import { checkKeyPolicy } from '../policy/key-policy.js';
+import type { KeyRecord } from '../store/records.js';
+import { changing, type Operation, reading } from './operation.js';
+import { paged, pageOf } from './paging.js';
+import * as requests from './requests.js';
 import { checkTags } from './tags.js';
 
 const DAY_SECONDS = 24 * 60 * 60;

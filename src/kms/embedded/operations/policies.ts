@@ -1,10 +1,10 @@
 /** Operations on key policies. A key has one, named `default`. (AWS KMS API Reference.) */
 import { KmsFault } from '../faults.js';
-import { checkKeyPolicy, keyPolicyOf } from '../key-policy.js';
-import { keyWithId } from '../keys.js';
-import { changing, reading } from '../operation.js';
-import { pageOf } from '../paging.js';
-import * as requests from '../requests.js';
+import { keyWithId } from '../keys/keys.js';
+import { checkKeyPolicy, keyPolicyOf } from '../policy/key-policy.js';
+import { changing, reading } from './operation.js';
+import { pageOf } from './paging.js';
+import * as requests from './requests.js';
 
 const POLICY_NAME = 'default';
 

@@ -1,12 +1,12 @@
 /** Operations on the rotation of key material. Ciphertexts of older material go on opening. (AWS KMS API Reference; Developer Guide, "Rotate AWS KMS keys".) */
 import { KMS_ROTATIONS_ON_DEMAND_MAX } from '../../../limits.js';
 import { limitExceeded } from '../faults.js';
-import { currentMaterial, keyForSealing, keyWithId, nextRotation, rotated } from '../keys.js';
-import { keyArn } from '../names.js';
-import { changing, reading } from '../operation.js';
-import { paged, pageOf } from '../paging.js';
-import type { KeyRecord, MaterialRecord } from '../records.js';
-import * as requests from '../requests.js';
+import { currentMaterial, keyForSealing, keyWithId, nextRotation, rotated } from '../keys/keys.js';
+import { keyArn } from '../keys/names.js';
+import type { KeyRecord, MaterialRecord } from '../store/records.js';
+import { changing, reading } from './operation.js';
+import { paged, pageOf } from './paging.js';
+import * as requests from './requests.js';
 
 const PERIOD_DAYS = 365;
 

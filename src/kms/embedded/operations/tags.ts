@@ -1,11 +1,11 @@
 /** Operations on the tags of keys. (AWS KMS API Reference; the texts of TagException are AWS's.) */
 import { KMS_TAGS_MAX } from '../../../limits.js';
 import { KmsFault } from '../faults.js';
-import { keyWithId } from '../keys.js';
-import { changing, reading } from '../operation.js';
-import { paged, pageOf } from '../paging.js';
-import type { KeyRecord } from '../records.js';
-import * as requests from '../requests.js';
+import { keyWithId } from '../keys/keys.js';
+import type { KeyRecord } from '../store/records.js';
+import { changing, reading } from './operation.js';
+import { paged, pageOf } from './paging.js';
+import * as requests from './requests.js';
 
 type Tags = NonNullable<KeyRecord['tags']>;
 

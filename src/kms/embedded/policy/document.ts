@@ -5,9 +5,9 @@
  * operators, policy variables).
  */
 import * as z from 'zod';
-import { isPrincipal } from '../caller.js';
 import { KmsFault } from '../faults.js';
-import { ACCOUNT } from '../names.js';
+import { ACCOUNT } from '../keys/names.js';
+import { isPrincipal } from './caller.js';
 import { type Condition, readCondition } from './conditions.js';
 
 export interface PolicyStatement {

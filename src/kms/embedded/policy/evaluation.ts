@@ -1,5 +1,5 @@
 /** What one policy document says about one request. (IAM User Guide, "Policy evaluation logic".) */
-import { ACCOUNT_ROOT, accountOf, identitiesOf } from '../caller.js';
+import { ACCOUNT_ROOT, accountOf, identitiesOf } from './caller.js';
 import type { ConditionValues } from './conditions.js';
 import type { Patterns, PolicyDocument, PolicyStatement } from './document.js';
 import { matches } from './patterns.js';

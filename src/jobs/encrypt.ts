@@ -1,0 +1,171 @@
+/**
+ * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). What callers may wish, checked; build-volume.ts does the work.
+ */
+import { constants } from 'node:fs';
+import { VolsealError } from '../errors.js';
+import type { EncryptionContext } from '../kms/shared/encryption-context.js';
+import { parseKmsUri } from '../kms/shared/endpoint.js';
+import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes, VOLUME_BYTES_MAX } from '../limits.js';
+import type { Allocation } from '../luks2/token.js';
+import { dataFileBytes, openDataFile } from '../output/data-file.js';
+import type { VolumeInfo } from '../volume/info.js';
+import { type KmsAccess, withAccess } from '../volume/volume-file.js';
+import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
+import { chooseAllocation } from './allocation.js';
+import { buildVolume, type EncryptedImage, type VolumePlan, type VolumeSource } from './build-volume.js';
+import { type SourceStream, STREAM_OFFSET } from './image-stream.js';
+import type { JobOptions } from './transform.js';
+
+/** The AWS managed key that EBS uses where its user names none. */
+const DEFAULT_KEY = 'alias/aws/ebs';
+
+export interface NewVolumeOptions extends JobOptions {
+  /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. */
+  kms?: string | undefined;
+  /** Where the embedded KMS lies if `kms` does not say. Default: the user's data folder. */
+  embeddedHome?: string | undefined;
+  /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
+  key?: string | undefined;
+  /** With which rights KMS is asked, where they are not those of the credentials alone. */
+  kmsAccess?: KmsAccess | undefined;
+  /** Where somebody has to know it beforehand, for a grant that names it: `vol-` and 17 hexadecimal digits. Default: a new one. */
+  volumeId?: string | undefined;
+  /** Pairs beside `aws:ebs:id`, for instance the volume's user. */
+  encryptionContext?: EncryptionContext | undefined;
+  /** 512 (default), 1024, 2048 or 4096. */
+  sectorBytes?: number | undefined;
+  /**
+   * `full`: every sector is written, so that nobody sees which ones are in use. `sparse`: zeros of the image stay holes, and the volume grows as it is
+   * written. Default: `full` for `encryptImage`, `sparse` for `createVolume` (`full` on a block device).
+   */
+  allocation?: Allocation | undefined;
+  /** Puts the header into a file of its own instead of the volume's first MiB. */
+  header?: string | undefined;
+  /** Replaces existing targets, once their successors are whole. A block device is overwritten where it is. */
+  force?: boolean | undefined;
+  /** Default true: what is reported as done is on the disk. Without, a power cut may leave anything in the targets' places. */
+  fsync?: boolean | undefined;
+  /** Told, in a sentence, what deserves a look and stops nothing. */
+  onNote?: ((note: string) => void) | undefined;
+}
+
+export interface EncryptOptions extends NewVolumeOptions {
+  /** Fills an image up to whole sectors; `decryptImage` gives back its exact length. */
+  pad?: boolean | undefined;
+  /** Hashes the image on the way: `sha256` of the result. As fast as one processor hashes. */
+  sha256?: boolean | undefined;
+  /**
+   * A run that is interrupted leaves what it has done beside its target; the same call again goes on there. Not for streams and block
+   * devices as targets, not with `sha256`, not without `fsync`.
+   */
+  resume?: boolean | undefined;
+}
+
+export interface CreateOptions extends NewVolumeOptions {
+  /** Size of the volume, a multiple of `sectorBytes`. */
+  sizeBytes: number;
+}
+
+/**
+ * Encrypts a raw image (a regular file, a block device or a stream) into a new volume. The image is only read.
+ *
+ * @param image a path, or an open stream
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO` (of a stream also
+ * `ENODATA`: it ends early, and `EFBIG`: it goes on), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`, `ERR_RESUME`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`,
+ * `ERR_SELF_TEST`. Whatever fails, target files are as they were; a block device is not, and the message says so.
+ */
+export async function encryptImage(
+  image: string | SourceStream,
+  volumePath: string,
+  options: EncryptOptions = {},
+): Promise<EncryptedImage> {
+  const sectorBytes = checkSectorBytes(options.sectorBytes);
+  const pad = options.pad === true;
+  if (typeof image !== 'string') {
+    const { fd, name, sizeBytes } = image;
+    checkImageSize(sizeBytes, name, sectorBytes, pad);
+    return await makeVolume({ path: name, fd, offsetBytes: STREAM_OFFSET, imageBytes: sizeBytes }, volumePath, sectorBytes, options);
+  }
+  await using file = await openDataFile(image, constants.O_RDONLY);
+  const imageBytes = dataFileBytes(file, image);
+  checkImageSize(imageBytes, image, sectorBytes, pad);
+  return await makeVolume({ path: image, fd: file.fd, offsetBytes: 0, imageBytes, file }, volumePath, sectorBytes, options);
+}
+
+/**
+ * Makes a new volume that reads as zeros.
+ *
+ * @throws {VolsealError} as `encryptImage`
+ */
+export async function createVolume(volumePath: string, options: CreateOptions): Promise<VolumeInfo> {
+  const sectorBytes = checkSectorBytes(options.sectorBytes);
+  const { sizeBytes } = options;
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes > VOLUME_BYTES_MAX || sizeBytes % sectorBytes !== 0) {
+    throw new VolsealError(
+      'ERR_IMAGE_SIZE',
+      `${volumePath}: a size of ${sizeBytes} bytes is not a whole number of ${sectorBytes}-byte sectors`,
+      {
+        details: { path: volumePath, sizeBytes, sectorBytes },
+      },
+    );
+  }
+  const nothing: VolumeSource = { path: volumePath, fd: -1, offsetBytes: 0, imageBytes: sizeBytes };
+  const { dataSeconds: _, ...info } = await makeVolume(nothing, volumePath, sectorBytes, options);
+  return info;
+}
+
+async function makeVolume(
+  source: VolumeSource,
+  volumePath: string,
+  sectorBytes: SectorBytes,
+  options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
+): Promise<EncryptedImage> {
+  const { header, onNote, signal, onProgress } = options;
+  const force = options.force === true;
+  const fsync = options.fsync !== false;
+  const resume = options.resume === true;
+  if (resume) checkResumable(source, fsync, options.sha256 === true);
+  const allocation = await chooseAllocation(options.allocation, source.fd === -1 ? 'sparse' : 'full', volumePath);
+  const plan: VolumePlan = {
+    source,
+    volumePath,
+    header,
+    sectorBytes,
+    allocation,
+    endpoint: withAccess(parseKmsUri(options.kms ?? 'embedded', options.embeddedHome), options.kmsAccess),
+    kmsAccess: options.kmsAccess,
+    volumeId: checkVolumeId(options.volumeId ?? newVolumeId()),
+    keyId: options.key ?? DEFAULT_KEY,
+    contextPairs: options.encryptionContext ?? {},
+    sha256: options.sha256 === true,
+    wish: { force, fsync, resume, onNote },
+  };
+  return buildVolume(plan, { signal, onProgress });
+}
+
+function checkResumable(source: VolumeSource, fsync: boolean, sha256: boolean): void {
+  const refuse = (why: string): never => {
+    throw new VolsealError('ERR_ARGUMENT', `${source.path}: cannot be encrypted so that it can be resumed: ${why}`);
+  };
+  if (source.file === undefined) refuse('a stream comes only once');
+  if (sha256) refuse('a SHA-256 cannot begin in the middle of an image');
+  if (!fsync) refuse('without fsync nobody knows what is on the disk');
+}
+
+function checkVolumeId(volumeId: string): string {
+  if (isVolumeId(volumeId)) return volumeId;
+  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(volumeId)} is no volume id: expected vol- and 17 hexadecimal digits`);
+}
+
+function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorBytes {
+  const known = SECTOR_SIZES.find((size) => size === sectorBytes);
+  if (known === undefined) throw new VolsealError('ERR_ARGUMENT', `a sector size of ${sectorBytes} is none of ${SECTOR_SIZES.join(', ')}`);
+  return known;
+}
+
+function checkImageSize(sizeBytes: number, path: string, sectorBytes: number, pad: boolean): void {
+  const inRange = Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= VOLUME_BYTES_MAX;
+  if (inRange && (sizeBytes % sectorBytes === 0 || pad)) return;
+  const problem = sizeBytes === 0 ? 'the image is empty' : `${sizeBytes} bytes are not a whole number of ${sectorBytes}-byte sectors`;
+  throw new VolsealError('ERR_IMAGE_SIZE', `${path}: ${problem}`, { details: { path, sizeBytes, sectorBytes } });
+}

@@ -1,0 +1,194 @@
+/**
+ * Jobs that go on where an interrupted run stood. A checkpoint says how far that was; before it is believed, source, partial target and options
+ * must be the ones it was written for, its MAC must hold, and the last part that it calls done must be what the source gives.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { namingPath } from '../errors.js';
+import { CHECKPOINT_INTERVAL_MS, RESUME_UNIT_BYTES } from '../limits.js';
+import type { TransformOptions } from '../native.js';
+import { cannotResume, checkpointPath } from '../output/partial-file.js';
+import type { TargetFile } from '../output/target.js';
+import type { PoolLease } from '../workers/pool.js';
+import {
+  type CheckpointRecord,
+  proveCheckpoint,
+  readCheckpoint,
+  removeCheckpoint,
+  type StoredCheckpoint,
+  writeCheckpoint,
+} from './checkpoint.js';
+import { differenceOf, identifySource } from './source-watch.js';
+import { type Checkpoint, transformImage } from './transform.js';
+
+/** A job as a later run must find it again. */
+export interface ResumableJob {
+  readonly kind: CheckpointRecord['kind'];
+  readonly source: FileHandle;
+  readonly sourcePath: string;
+  /** Of the source's file or device. */
+  readonly sourceBytes: number;
+  /** What is written to. */
+  readonly target: TargetFile;
+  readonly sectorBytes: number;
+  /** What the caller chose and the result depends on, by the options' names. */
+  readonly choices: Readonly<Record<string, string>>;
+}
+
+/** Whose data moves. */
+export interface VolumeIdentity {
+  readonly volumeId: string;
+  readonly uuid: string;
+}
+
+/**
+ * What an interrupted run of this job has left, not proved yet.
+ * @returns undefined where the job begins at its beginning
+ * @throws {VolsealError} `ERR_RESUME` the checkpoint is another job's, or not readable; `ERR_IO`
+ */
+export async function findCheckpoint(job: ResumableJob): Promise<StoredCheckpoint | undefined> {
+  if (!job.target.hasBegun) return undefined;
+  const partial = job.target.openPath;
+  const stored = await readCheckpoint(checkpointPath(job.target.place.path), partial);
+  if (stored === undefined) return undefined;
+  const why = await differsFrom(stored, job);
+  if (why !== undefined) throw cannotResume(partial, why);
+  return stored;
+}
+
+async function differsFrom(stored: StoredCheckpoint, job: ResumableJob): Promise<string | undefined> {
+  const { target, sourcePath } = job;
+  if (stored.kind !== job.kind) return `it is of a run of volseal ${stored.kind}`;
+  const partial = await partialIdentity(target);
+  if (stored.partial.dev !== partial.dev || stored.partial.ino !== partial.ino)
+    return 'it is not the file that the checkpoint was written for';
+  const source = differenceOf(stored.source, await identifySource(job.source, sourcePath, job.sourceBytes));
+  if (source !== undefined) return `the source ${sourcePath} is not as it was: ${source}`;
+  const names = new Set([...Object.keys(stored.choices), ...Object.keys(job.choices)]);
+  const other = [...names].find((name) => stored.choices[name] !== job.choices[name]);
+  if (other !== undefined) return `it was begun with ${other} ${stored.choices[other] ?? 'unset'}, not ${job.choices[other] ?? 'unset'}`;
+  return stored.sectorBytes === job.sectorBytes ? undefined : `it was begun with sectors of ${stored.sectorBytes} bytes`;
+}
+
+async function partialIdentity({ file, openPath }: TargetFile): Promise<CheckpointRecord['partial']> {
+  const { dev, ino } = await namingPath(openPath, () => file.stat({ bigint: true }));
+  return { dev: `${dev}`, ino: `${ino}` };
+}
+
+/** What a job runs with. */
+export interface Run {
+  readonly pool: PoolLease;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export type OnNote = ((note: string) => void) | undefined;
+
+/**
+ * Proves a checkpoint, and that the last part before it is in the partial target what the source gives; then sets `transform.startByte`.
+ *
+ * @param transform the job's whole transform
+ * @throws {VolsealError} `ERR_RESUME`, and as `transformImage`
+ */
+export async function goOn(
+  job: ResumableJob,
+  stored: StoredCheckpoint,
+  volume: VolumeIdentity,
+  transform: TransformOptions,
+  { pool, signal }: Run,
+  onNote: OnNote,
+): Promise<void> {
+  const { openPath: partial, file } = job.target;
+  // Once more: KMS may have taken its time to answer.
+  const why = await differsFrom(stored, job);
+  if (why !== undefined) throw cannotResume(partial, why);
+  proveCheckpoint(stored, transform.key, partial);
+  const { safeBytes } = stored;
+  if (stored.volumeId !== volume.volumeId || stored.uuid !== volume.uuid)
+    throw cannotResume(partial, `it is of the volume ${stored.volumeId}`);
+  if (safeBytes >= transform.targetBytes) throw cannotResume(partial, `its checkpoint stands at ${safeBytes}, behind the end`);
+  const paths = { source: job.sourcePath, target: partial };
+  const { differsAtByte } = await transformImage(pool, comparison(transform, safeBytes), paths, { signal });
+  if (differsAtByte !== undefined)
+    throw cannotResume(partial, `at byte ${differsAtByte} of the image it holds what ${job.sourcePath} does not give`);
+  // What lies behind was never flushed, and a sparse target is written only where there is something to write.
+  if (transform.sparseTarget) await namingPath(partial, () => file.truncate(transform.targetOffsetBytes + safeBytes));
+  transform.startByte = safeBytes;
+  onNote?.(`${partial}: going on at byte ${safeBytes} of ${transform.targetBytes}`);
+  if (stored.source.kind === 'device')
+    onNote?.(`${job.sourcePath}: is a block device, and does not tell whether it was written to since: begin anew if it may have been`);
+}
+
+/** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
+function comparison(transform: TransformOptions, safeBytes: number): TransformOptions {
+  const { mode, sourceFd, sourceOffsetBytes, targetFd, targetOffsetBytes, sparseTarget } = transform;
+  const turned = mode === 'encrypt';
+  return {
+    ...transform,
+    mode: 'compare',
+    sourceFd: turned ? targetFd : sourceFd,
+    sourceOffsetBytes: turned ? targetOffsetBytes : sourceOffsetBytes,
+    sourceBytes: safeBytes,
+    targetFd: turned ? sourceFd : targetFd,
+    targetOffsetBytes: turned ? sourceOffsetBytes : targetOffsetBytes,
+    targetBytes: safeBytes,
+    startByte: safeBytes - RESUME_UNIT_BYTES,
+    sparseSource: turned ? sparseTarget : transform.sparseSource,
+    sparseTarget: false,
+    digest: false,
+  };
+}
+
+/**
+ * Records the job's progress beside its target, from now to its end. The files stay for a later run once there is a record.
+ *
+ * @param others files that a later run needs beside the target: a detached header
+ */
+export async function recordProgress(
+  job: ResumableJob,
+  volume: VolumeIdentity,
+  { key, targetBytes }: TransformOptions,
+  others: readonly TargetFile[],
+): Promise<Checkpoint> {
+  const { kind, target, sectorBytes, choices } = job;
+  const source = await identifySource(job.source, job.sourcePath, job.sourceBytes);
+  const partial = await partialIdentity(target);
+  let lastBytes = 0;
+  return {
+    intervalMs: CHECKPOINT_INTERVAL_MS,
+    async save(doneBytes) {
+      // Never the end: there is always something left to do, and to prove.
+      const safeBytes = RESUME_UNIT_BYTES * Math.floor(Math.min(doneBytes, targetBytes - 1) / RESUME_UNIT_BYTES);
+      if (safeBytes <= lastBytes) return;
+      await target.flush();
+      const record = { version: 1 as const, kind, ...volume, source, partial, sectorBytes, safeBytes, choices: { ...choices } };
+      await writeCheckpoint(checkpointPath(target.place.path), record, key);
+      for (const file of [target, ...others]) file.keepForResume();
+      lastBytes = safeBytes;
+    },
+  };
+}
+
+/**
+ * Begins a job whose key is known anyway, or goes on where an interrupted run stood: sets `transform.startByte`, and gives what records the rest.
+ * @throws {VolsealError} as `findCheckpoint` and `proveProgress`
+ */
+export async function beginOrGoOn(
+  job: ResumableJob,
+  volume: VolumeIdentity,
+  transform: TransformOptions,
+  run: Run,
+  onNote: OnNote,
+): Promise<Checkpoint> {
+  const stored = await findCheckpoint(job);
+  if (stored === undefined) {
+    await job.target.begin();
+    await forgetProgress(job.target);
+  } else {
+    await goOn(job, stored, volume, transform, run, onNote);
+  }
+  return recordProgress(job, volume, transform, []);
+}
+
+/** Removes the record of a job that has ended, or is to begin anew. @throws {VolsealError} `ERR_IO` */
+export async function forgetProgress({ place }: TargetFile): Promise<void> {
+  await removeCheckpoint(checkpointPath(place.path));
+}

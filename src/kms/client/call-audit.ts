@@ -1,0 +1,101 @@
+/** Records the calls that go to a KMS outside this process in the audit log: AWS has its own, and it is not in the hands of who asks. */
+import { randomUUID } from 'node:crypto';
+import type { KMSClient } from '@aws-sdk/client-kms';
+import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
+import { type AuditEvent, shownParameters } from '../../audit/record.js';
+import { type KmsEndpoint, kmsUri } from '../shared/endpoint.js';
+
+/** Operations that change something; CloudTrail calls all others read-only. */
+const CHANGING: ReadonlySet<string> = new Set(['CreateAlias', 'CreateGrant', 'CreateKey', 'RetireGrant', 'RevokeGrant']);
+const KEY_ARN = /^arn:[^:]+:kms:[^:]+:(\d{12}):key\/.+$/;
+
+/** The members of requests and replies that records are made of; none is sure to be there. */
+interface Members {
+  readonly KeyId?: string;
+  readonly SourceKeyId?: string;
+  readonly KeyMaterialId?: string;
+  readonly GrantId?: string;
+  readonly KeyMetadata?: { readonly Arn?: string };
+}
+
+/**
+ * Makes `client` record each call once its answer is there, and before anybody sees it; a call that cannot be recorded fails.
+ * The log lies in `endpoint.auditHome`, beside the one of the embedded KMS.
+ * @throws {VolsealError} `ERR_AUDIT`
+ */
+export function auditCalls(client: KMSClient, endpoint: KmsEndpoint & { auditHome: string }): void {
+  const log = openAudit(auditFolder(endpoint.auditHome, 'calls'));
+  const destroy = client.destroy.bind(client);
+  client.destroy = () => {
+    destroy();
+    log.close();
+  };
+  client.middlewareStack.add(
+    (next, { commandName = '' }) =>
+      async (args) => {
+        const name = commandName.replace(/Command$/, '');
+        const input = args.input as Members;
+        try {
+          const result = await next(args);
+          const { $metadata, ...output } = result.output as Members & { $metadata: { requestId?: string } };
+          await record(log, client, endpoint, { name, input, output, requestId: $metadata.requestId });
+          return result;
+        } catch (error) {
+          const { name: code, message, $metadata } = error as { name?: string; message?: string; $metadata?: { requestId?: string } };
+          if (code !== 'VolsealError')
+            await record(log, client, endpoint, { name, input, error: { code, message }, requestId: $metadata?.requestId });
+          throw error;
+        }
+      },
+    { step: 'initialize', name: 'volsealAudit' },
+  );
+}
+
+interface Call {
+  readonly name: string;
+  readonly input: Members;
+  readonly output?: Members;
+  readonly error?: { readonly code: string | undefined; readonly message: string | undefined };
+  readonly requestId: string | undefined;
+}
+
+async function record(
+  log: AuditLog,
+  client: KMSClient,
+  endpoint: KmsEndpoint,
+  { name, input, output = {}, error, requestId }: Call,
+): Promise<void> {
+  const readOnly = !CHANGING.has(name);
+  const arns = [input.SourceKeyId, output.KeyId, input.KeyId, output.KeyMetadata?.Arn].filter(
+    (text) => text !== undefined && KEY_ARN.test(text),
+  );
+  const { accessKeyId } = await client.config.credentials().catch(() => ({ accessKeyId: undefined }));
+  const extra = {
+    ...(output.KeyMaterialId === undefined ? {} : { keyMaterialId: output.KeyMaterialId }),
+    ...(name === 'RetireGrant' ? { grantId: input.GrantId } : {}),
+  };
+  const shown = shownParameters(output);
+  const event: AuditEvent = {
+    userIdentity: {
+      type: endpoint.principal === undefined ? 'Unknown' : 'AssumedRole',
+      ...(endpoint.principal === undefined ? {} : { arn: endpoint.principal }),
+      ...(accessKeyId === undefined ? {} : { accessKeyId }),
+    },
+    eventTime: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+    eventName: name,
+    awsRegion: await client.config.region(),
+    sourceIPAddress: 'in process',
+    userAgent: 'volseal',
+    ...(error === undefined ? {} : { errorCode: error.code ?? 'Error', errorMessage: error.message ?? '' }),
+    requestParameters: name === 'RetireGrant' ? null : shownParameters(input),
+    responseElements: readOnly || error !== undefined || Object.keys(shown).length === 0 ? null : shown,
+    ...(Object.keys(extra).length === 0 ? {} : { additionalEventData: extra }),
+    requestID: requestId ?? '',
+    eventID: randomUUID(),
+    readOnly,
+    resources: [...new Set(arns as string[])].map((ARN) => ({ accountId: KEY_ARN.exec(ARN)![1]!, type: 'AWS::KMS::Key' as const, ARN })),
+    recipientAccountId: KEY_ARN.exec(arns[0] ?? '')?.[1] ?? '',
+    volseal: { endpoint: kmsUri(endpoint) },
+  };
+  log.append(event);
+}

@@ -1,0 +1,143 @@
+/**
+ * A connection to one KMS: the AWS SDK's client over the request handler that fits the endpoint, and the frame around every call:
+ * credentials, abort, deadline, errors that say what was asked.
+ */
+import { once } from 'node:events';
+import type { KMSClient } from '@aws-sdk/client-kms';
+import { VolsealError } from '../../errors.js';
+import { KMS_ATTEMPTS, KMS_DEADLINE_MS } from '../../limits.js';
+import type { KmsEndpoint } from '../shared/endpoint.js';
+import { abortedError, deadlineError, type KmsCall, kmsError } from './errors.js';
+
+/** The SDK, loaded with the first call (it takes about 0.1 s), and its client for one endpoint. */
+export interface Connected {
+  readonly sdk: typeof import('@aws-sdk/client-kms');
+  readonly client: KMSClient;
+}
+
+/** What a call is given: the SDK, the options for its `send`, and what errors call it. */
+export interface CallFrame extends Connected {
+  readonly sendOptions: { abortSignal: AbortSignal };
+  readonly named: KmsCall;
+  /** A page of several has come: the deadline begins anew. */
+  pageCame(): void;
+}
+
+/** What is known of a call before it is made. */
+export type CallFacts = Omit<KmsCall, 'endpoint'>;
+
+export interface Connection {
+  /**
+   * Makes a call, in the frame that all of them have. @param signal ends it with `ERR_ABORTED`
+   * @throws {VolsealError} as `Kms` (client.ts); `ERR_KMS_UNREACHABLE` also where it takes longer than `KMS_DEADLINE_MS`, whatever it waits for
+   */
+  call<Result>(facts: CallFacts, signal: AbortSignal | undefined, run: (frame: CallFrame) => Promise<Result>): Promise<Result>;
+  /** Ends connections and closes an embedded KMS. Calls under way fail. */
+  close(): void;
+}
+
+/** Makes ready to ask the KMS at `endpoint`; the first call connects. */
+export function openConnection(endpoint: KmsEndpoint): Connection {
+  let connecting: Promise<Connected> | undefined;
+  let closed = false;
+  return {
+    async call(facts, signal, run) {
+      const named: KmsCall = { ...facts, endpoint };
+      if (closed) throw new VolsealError('ERR_ARGUMENT', `${facts.operation}: this KMS client was closed`);
+      const deadline = new AbortController();
+      const timer = setTimeout(() => deadline.abort(), KMS_DEADLINE_MS);
+      const ended = signal === undefined ? deadline.signal : AbortSignal.any([signal, deadline.signal]);
+      try {
+        signal?.throwIfAborted();
+        connecting ??= connect(endpoint).catch((error: unknown) => {
+          // What kept it from opening may be mended by the next call.
+          connecting = undefined;
+          throw error;
+        });
+        const connected = await connecting;
+        signal?.throwIfAborted();
+        // The SDK looks at the signal only once it has credentials, and fetching those can take any time.
+        const { config } = connected.client;
+        // The region first, as the SDK does: without one nobody needs credentials.
+        await config.region();
+        await untilAborted(config.credentials(), ended);
+        return await run({ ...connected, sendOptions: { abortSignal: ended }, named, pageCame: () => timer.refresh() });
+      } catch (error) {
+        if (signal?.aborted) throw abortedError(error, named);
+        throw deadline.signal.aborted ? deadlineError(error, named) : kmsError(error, named);
+      } finally {
+        clearTimeout(timer);
+      }
+    },
+    close() {
+      closed = true;
+      // A connection that failed has already been reported by the call that needed it.
+      connecting?.then(({ client }) => client.destroy()).catch(() => {});
+    },
+  };
+}
+
+/** What `work` gives. @throws what `work` throws; the signal's reason as soon as it comes: `work` goes on alone */
+async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  const done = new AbortController();
+  const aborted = once(signal, 'abort', { signal: done.signal }).then(() => {
+    throw signal.reason;
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    done.abort();
+  }
+}
+
+/** Loads what a connection to such a KMS is made of, ahead of its first call. */
+export async function loadConnection(kind: KmsEndpoint['kind']): Promise<undefined> {
+  await Promise.all([import('@aws-sdk/client-kms'), kind === 'embedded' ? import('./in-process.js') : import('./key-intake.js')]);
+}
+
+async function connect(endpoint: KmsEndpoint): Promise<Connected> {
+  const sdk = await import('@aws-sdk/client-kms');
+  // Adaptive: after a throttled call the next ones of this client wait their turn, with jitter, and do not come as a storm.
+  const common = { maxAttempts: KMS_ATTEMPTS, retryMode: 'adaptive' };
+  switch (endpoint.kind) {
+    case 'aws': {
+      const { httpKeyIntake } = await import('./key-intake.js');
+      const region = endpoint.region === undefined ? {} : { region: endpoint.region };
+      const role = endpoint.principal === undefined ? {} : { credentials: await roleCredentials(endpoint.principal) };
+      return {
+        sdk,
+        client: await audited(new sdk.KMSClient({ ...common, ...region, ...role, requestHandler: httpKeyIntake() }), endpoint),
+      };
+    }
+    case 'url': {
+      const [{ httpKeyIntake }, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
+        import('./key-intake.js'),
+        import('./credentials.js'),
+        import('./placeholder.js'),
+      ]);
+      const place = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
+      return { sdk, client: await audited(new sdk.KMSClient({ ...common, ...place, requestHandler: httpKeyIntake() }), endpoint) };
+    }
+    case 'embedded': {
+      const [{ embeddedHandler }, { PLACEHOLDER, EMULATOR_REGION }] = await Promise.all([
+        import('./in-process.js'),
+        import('./placeholder.js'),
+      ]);
+      const place = { region: EMULATOR_REGION, credentials: PLACEHOLDER };
+      return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: embeddedHandler(endpoint.home, endpoint) }) };
+    }
+  }
+}
+
+/** The embedded KMS records the calls itself; those to others are recorded here. */
+async function audited(client: KMSClient, endpoint: Exclude<KmsEndpoint, { kind: 'embedded' }>): Promise<KMSClient> {
+  const { auditCalls } = await import('./call-audit.js');
+  auditCalls(client, endpoint);
+  return client;
+}
+
+/** Credentials of a role that the user's own may assume (AWS STS); renewed before they expire. */
+async function roleCredentials(roleArn: string) {
+  const { fromTemporaryCredentials } = await import('@aws-sdk/credential-providers');
+  return fromTemporaryCredentials({ params: { RoleArn: roleArn, RoleSessionName: 'volseal' } });
+}

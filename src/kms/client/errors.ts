@@ -1,0 +1,176 @@
+/**
+ * What can go wrong in a call to KMS, as a `VolsealError`: the one map from the SDK's and the network's errors to our codes.
+ */
+import { type ErrorCode, VolsealError } from '../../errors.js';
+import { KMS_DEADLINE_MS } from '../../limits.js';
+import { describeContext, type EncryptionContext } from '../shared/encryption-context.js';
+import { describeEndpoint, type KmsEndpoint } from '../shared/endpoint.js';
+
+/** Which call failed: what a message must name. */
+export interface KmsCall {
+  readonly operation: string;
+  readonly endpoint: KmsEndpoint;
+  /** The key's ARN, id or alias. */
+  readonly keyId?: string;
+  readonly context?: EncryptionContext | undefined;
+  readonly grantTokens?: readonly string[] | undefined;
+  readonly grantId?: string;
+}
+
+/** The members that SDK and network errors carry; none is sure to be there. */
+interface CallError {
+  readonly name?: string;
+  readonly message?: string;
+  readonly code?: string;
+  readonly $metadata?: { readonly httpStatusCode?: number };
+}
+
+interface Cause {
+  readonly code: ErrorCode;
+  /** What it means and what to do next. */
+  readonly advice: string;
+}
+
+const MISMATCH: Cause = {
+  code: 'ERR_CONTEXT_MISMATCH',
+  advice:
+    'the encrypted data key was not made under this key with exactly this encryption context, or it is damaged; give the context that the volume was created with',
+};
+const STATE: Cause = {
+  code: 'ERR_KMS_KEY_STATE',
+  advice: 'the KMS key is not in a state that allows this; enable the key (or cancel its deletion), then try again',
+};
+const DENIED: Cause = { code: 'ERR_KMS_DENIED', advice: 'check the credentials in use and that they may use the key' };
+const NOT_FOUND: Cause = {
+  code: 'ERR_KMS_NOT_FOUND',
+  advice: 'check the key id, ARN or alias, and that this KMS (and region) is where the key lives',
+};
+const UNREACHABLE: Cause = {
+  code: 'ERR_KMS_UNREACHABLE',
+  advice: 'no usable answer came; check the address and that the server runs, then try again',
+};
+const UNTRUSTED: Cause = {
+  code: 'ERR_KMS_REQUEST',
+  advice: "the server's certificate was not accepted; add its authority with NODE_EXTRA_CA_CERTS if it is yours",
+};
+const NO_REGION: Cause = { code: 'ERR_ARGUMENT', advice: 'name the region as aws:REGION, or set AWS_REGION' };
+const OTHER: Cause = { code: 'ERR_KMS_REQUEST', advice: 'KMS refused the request' };
+const GARBLED: Cause = { code: 'ERR_KMS_REPLY', advice: 'the answer does not read as one of KMS; check that the address is that of a KMS' };
+
+const BY_NAME: Readonly<Record<string, Cause>> = {
+  DryRunOperationException: { code: 'ERR_KMS_DRY_RUN', advice: 'nothing was done' },
+  InvalidGrantIdException: NOT_FOUND,
+  InvalidCiphertextException: MISMATCH,
+  IncorrectKeyException: MISMATCH,
+  DisabledException: STATE,
+  KMSInvalidStateException: STATE,
+  NotFoundException: NOT_FOUND,
+  AccessDenied: DENIED,
+  AccessDeniedException: DENIED,
+  CredentialsProviderError: DENIED,
+  ExpiredToken: DENIED,
+  ExpiredTokenException: DENIED,
+  IncompleteSignature: DENIED,
+  IncompleteSignatureException: DENIED,
+  InvalidClientTokenId: DENIED,
+  InvalidGrantTokenException: DENIED,
+  InvalidSignatureException: DENIED,
+  MissingAuthenticationToken: DENIED,
+  MissingAuthenticationTokenException: DENIED,
+  OptInRequired: DENIED,
+  SignatureDoesNotMatch: DENIED,
+  TokenProviderError: DENIED,
+  UnrecognizedClientException: DENIED,
+  DependencyTimeoutException: UNREACHABLE,
+  KeyUnavailableException: UNREACHABLE,
+  KMSInternalException: UNREACHABLE,
+  RequestLimitExceeded: UNREACHABLE,
+  RequestTimeout: UNREACHABLE,
+  Throttling: UNREACHABLE,
+  ThrottlingException: UNREACHABLE,
+  TimeoutError: UNREACHABLE,
+  TooManyRequestsException: UNREACHABLE,
+  SyntaxError: GARBLED,
+};
+
+const NETWORK_CODES = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EPIPE',
+  'ETIMEDOUT',
+]);
+const CERTIFICATE_CODE = /CERT|ERR_TLS|SELF_SIGNED|UNABLE_TO_VERIFY/;
+
+function causeOf(error: CallError): Cause {
+  const { name = '', code = '', message = '' } = error;
+  const status = error.$metadata?.httpStatusCode ?? 0;
+  if (Object.hasOwn(BY_NAME, name)) return BY_NAME[name]!;
+  if (NETWORK_CODES.has(code) || status >= 500) return UNREACHABLE;
+  if (CERTIFICATE_CODE.test(code)) return UNTRUSTED;
+  if (code.startsWith('HPE_')) return GARBLED;
+  if (message === 'Region is missing') return NO_REGION;
+  return OTHER;
+}
+
+/**
+ * `error`, thrown by the SDK in `call`, as a `VolsealError` whose message names the operation, the endpoint, the key and the
+ * encryption context. `details.name` is the SDK's own name for it.
+ */
+export function kmsError(error: unknown, call: KmsCall): VolsealError {
+  if (error instanceof VolsealError) return error;
+  const thrown = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as CallError;
+  const { code, advice } = causeOf(thrown);
+  const name = thrown.name ?? 'Error';
+  // The SDK turns an empty message into "UnknownError"; that would only repeat that nothing is known.
+  const said = [name === 'Error' ? '' : name, thrown.message === 'UnknownError' ? '' : (thrown.message ?? ''), thrown.code ?? '']
+    .filter((part, index, parts) => part !== '' && !parts.slice(0, index).some((earlier) => earlier.includes(part)))
+    .join(': ');
+  return new VolsealError(code, `${describeCall(call)} failed: ${said}; ${advice}`, { cause: error, details: callDetails(call, name) });
+}
+
+/** A call that the caller's signal ended, whatever `error` it ended with. */
+export function abortedError(error: unknown, call: KmsCall): VolsealError {
+  return new VolsealError('ERR_ABORTED', `${describeCall(call)}: stopped on request`, {
+    cause: error,
+    details: callDetails(call, 'Aborted'),
+  });
+}
+
+/** A call that took longer than any call may, whatever it was waiting for. */
+export function deadlineError(error: unknown, call: KmsCall): VolsealError {
+  const message = `${describeCall(call)} failed: no answer within ${KMS_DEADLINE_MS / 1000} s, all tries and the fetching of credentials together; ${UNREACHABLE.advice}`;
+  return new VolsealError(UNREACHABLE.code, message, { cause: error, details: callDetails(call, 'TimeoutError') });
+}
+
+/** An answer that KMS must not give. `problem` says what is wrong with it. */
+export function replyError(problem: string, call: KmsCall): VolsealError {
+  return new VolsealError('ERR_KMS_REPLY', `${describeCall(call)}: ${problem}`, { details: callDetails(call, 'Reply') });
+}
+
+function describeCall(call: KmsCall): string {
+  const key = call.keyId === undefined ? '' : ` under key ${call.keyId}`;
+  const context = call.context === undefined ? '' : ` with encryption context ${describeContext(call.context)}`;
+  const tokens = call.grantTokens?.length ?? 0;
+  const grant =
+    call.grantId === undefined
+      ? tokens === 0
+        ? ''
+        : ` with ${tokens} grant token${tokens === 1 ? '' : 's'}`
+      : ` of grant ${call.grantId}`;
+  return `${call.operation}${grant}${key}${context} at ${describeEndpoint(call.endpoint)}`;
+}
+
+function callDetails(call: KmsCall, name: string): VolsealError['details'] {
+  return {
+    name,
+    operation: call.operation,
+    ...(call.keyId === undefined ? {} : { keyId: call.keyId }),
+    ...(call.context === undefined ? {} : { encryptionContext: call.context }),
+    ...(call.grantId === undefined ? {} : { grantId: call.grantId }),
+    ...(call.endpoint.principal === undefined ? {} : { principal: call.endpoint.principal }),
+  };
+}

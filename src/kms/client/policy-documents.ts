@@ -1,0 +1,53 @@
+/**
+ * The permissions that who administers WorkSpaces needs on a key of the customer's: the two parts of "How Amazon WorkSpaces Uses AWS KMS"
+ * (Amazon WorkSpaces Administration Guide, "Prerequisites to use an AWS KMS key"). A key that AWS manages needs none of them.
+ */
+import { VolsealError } from '../../errors.js';
+
+const KEY_ARN = /^arn:([^:]+):kms:[^:]+:(\d{12}):key\/[^/]+$/;
+
+export interface AdministratorPolicies {
+  /** Part 1: statements for the key's policy, which make the administrator a key user. */
+  readonly keyPolicyStatements: readonly object[];
+  /** Part 2: a policy for the administrator's identity, a whole document. */
+  readonly identityPolicy: object;
+}
+
+/**
+ * @param keyArn ARN of a key: policies do not follow aliases
+ * @param principal ARN of the administrator; default: a role WorkSpacesAdministrator of the key's account
+ * @param console also what the console needs to offer a list of keys
+ * @throws {VolsealError} `ERR_ARGUMENT`
+ */
+export function administratorPolicies(keyArn: string, principal?: string, console = false): AdministratorPolicies {
+  const [, partition, account] = KEY_ARN.exec(keyArn) ?? [];
+  if (account === undefined)
+    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(keyArn)} is not the ARN of a key: policies name keys by ARN`);
+  const Principal = { AWS: principal ?? `arn:${partition}:iam::${account}:role/WorkSpacesAdministrator` };
+  return {
+    keyPolicyStatements: [
+      {
+        Sid: 'Allow use of the key',
+        Effect: 'Allow',
+        Principal,
+        Action: ['kms:Encrypt', 'kms:Decrypt', 'kms:ReEncrypt*', 'kms:GenerateDataKey*', 'kms:DescribeKey'],
+        Resource: '*',
+      },
+      {
+        Sid: 'Allow attachment of persistent resources',
+        Effect: 'Allow',
+        Principal,
+        Action: ['kms:CreateGrant', 'kms:ListGrants', 'kms:RevokeGrant'],
+        Resource: '*',
+        Condition: { Bool: { 'kms:GrantIsForAWSResource': 'true' } },
+      },
+    ],
+    identityPolicy: {
+      Version: '2012-10-17',
+      Statement: [
+        { Effect: 'Allow', Action: ['kms:CreateGrant'], Resource: [keyArn] },
+        ...(console ? [{ Effect: 'Allow', Action: ['kms:ListAliases', 'kms:ListKeys'], Resource: '*' }] : []),
+      ],
+    },
+  };
+}

@@ -1,0 +1,92 @@
+/** The record of a call to the embedded KMS, in CloudTrail's shape. */
+import { randomUUID } from 'node:crypto';
+import type { Authenticate } from '../../../audit/files.js';
+import { type AuditEvent, shownParameters } from '../../../audit/record.js';
+import { native } from '../../../native.js';
+import type { KmsFault } from '../faults.js';
+import { ACCOUNT, REGION } from '../keys/names.js';
+import type { OperationFacts, OperationReply } from '../operations/operation.js';
+import { isReadOnly } from '../operations/table.js';
+import { accountOf, type Caller, identitiesOf, isService } from '../policy/caller.js';
+import type { KmsStore } from '../store/store.js';
+
+/** What is known of a call when it ends. */
+export interface RecordedCall {
+  /** The API's name, as it was asked for. */
+  readonly name: string;
+  readonly requestId: string;
+  readonly caller: Caller;
+  /** JSON, or not. */
+  readonly body: Buffer;
+  readonly facts: OperationFacts;
+}
+
+type Outcome = { readonly reply: OperationReply } | { readonly error: KmsFault };
+
+const LABEL = Buffer.from('volseal audit log\0');
+/** Operations whose `requestParameters` CloudTrail leaves out. */
+const WITHOUT_PARAMETERS: ReadonlySet<string> = new Set(['RetireGrant']);
+
+/** The HMAC of the audit log that belongs to a store. */
+export const auditKey =
+  (store: KmsStore): Authenticate =>
+  (message) =>
+    native.keyHmac(store.rootKey, Buffer.concat([LABEL, message]));
+
+/** The record of `call`, which ended with `outcome`. */
+export function auditEvent(call: RecordedCall, outcome: Outcome): AuditEvent {
+  const { name, requestId, caller, facts } = call;
+  const extra = {
+    ...(facts.keyMaterialId === undefined ? {} : { keyMaterialId: facts.keyMaterialId }),
+    ...(name === 'RetireGrant' && facts.grantId !== undefined ? { grantId: facts.grantId } : {}),
+  };
+  const allowedBy = facts.allowingGrantId === undefined ? {} : { grantId: facts.allowingGrantId };
+  return {
+    userIdentity: identityOf(caller),
+    eventTime: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+    eventName: name,
+    awsRegion: REGION,
+    sourceIPAddress: caller.sourceIp ?? (isService(caller.principalArn) ? caller.principalArn : 'in process'),
+    userAgent: caller.userAgent ?? '',
+    ...('error' in outcome ? { errorCode: outcome.error.name, errorMessage: outcome.error.message } : {}),
+    requestParameters: WITHOUT_PARAMETERS.has(name) ? null : parametersOf(call.body),
+    responseElements: 'error' in outcome ? null : elementsOf(name, outcome.reply, facts),
+    ...(Object.keys(extra).length === 0 ? {} : { additionalEventData: extra }),
+    requestID: requestId,
+    eventID: randomUUID(),
+    readOnly: isReadOnly(name),
+    resources: [...facts.keyArns].map((ARN) => ({ accountId: ACCOUNT, type: 'AWS::KMS::Key' as const, ARN })),
+    recipientAccountId: ACCOUNT,
+    volseal: { endpoint: 'embedded', ...allowedBy },
+  };
+}
+
+function identityOf({ principalArn, accessKeyId, viaService }: Caller): AuditEvent['userIdentity'] {
+  if (isService(principalArn)) return { type: 'AWSService', invokedBy: principalArn };
+  const type = principalArn.endsWith(':root') ? 'Root' : principalArn.includes(':user/') ? 'IAMUser' : 'AssumedRole';
+  return {
+    type,
+    principalId: type === 'Root' ? ACCOUNT : (identitiesOf(principalArn).at(-1) ?? principalArn),
+    arn: principalArn,
+    accountId: accountOf(principalArn) ?? ACCOUNT,
+    ...(accessKeyId === undefined ? {} : { accessKeyId }),
+    ...(viaService === undefined ? {} : { invokedBy: viaService }),
+  };
+}
+
+function parametersOf(body: Buffer): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(body.toString('utf8'));
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? shownParameters(value) : null;
+  } catch {
+    // What is no JSON was refused, and says nothing.
+    return null;
+  }
+}
+
+/** CloudTrail shows what calls answer that change something. */
+function elementsOf(name: string, { body }: OperationReply, { keyArns }: OperationFacts): Record<string, unknown> | null {
+  const shown = shownParameters(body);
+  if (isReadOnly(name) || Object.keys(shown).length === 0) return null;
+  return name === 'CreateGrant' ? { ...shown, keyId: [...keyArns][0] } : shown;
+}

@@ -1,0 +1,167 @@
+/**
+ * Where the store keeps grants: the records, and the indices that make every question cost the same with one grant on a key and with
+ * 50,000.
+ *
+ * | record                               | value    | answers                                                     |
+ * |--------------------------------------|----------|-------------------------------------------------------------|
+ * | `grant/KEY/GRANT`                    | the grant| which grants are on a key                                   |
+ * | `grant-count/KEY`                    | number   | how many                                                    |
+ * | `grant-of/hash(KEY, GRANTEE)/GRANT`  | 1        | which of them a principal has                               |
+ * | `grant-by/hash(RETIRING)/KEY/GRANT`  | 1        | which a principal may retire                                |
+ * | `grant-as/hash(all members)`         | grant id | whether the same one, name included, was made before        |
+ * | `grant-use/hash(KEY, GRANTEE, OPERATION, bucket)/GRANT` | 1 | which of them may allow an operation in a context |
+ * | `grant-bucket/hash(KEY, GRANTEE, bucket)` | number | how full a bucket is                                       |
+ *
+ * A service has the same grants from thousands of users, told apart by their constraints alone. So each grant is filed in a bucket that
+ * a request's context leads to: unconstrained ones in one of their own, those that want an exact context under all of it, those that
+ * want some pairs under one of these pairs: the one under which the fewest are filed so far. A request looks into the bucket of each of its pairs.
+ */
+import { createHash } from 'node:crypto';
+import type { Records } from '../../../lmdb/records.js';
+import { canonicalBytes, type EncryptionContext } from '../../shared/encryption-context.js';
+import { type GrantConstraint, type GrantRecord, grantRecord } from '../store/records.js';
+
+/** Operations whose requests have no encryption context: a constraint does not bind them. (KMS Developer Guide, "Using grant constraints".) */
+const WITHOUT_CONTEXT: ReadonlySet<string> = new Set(['DescribeKey', 'RetireGrant']);
+const UNCONSTRAINED = 'any';
+
+const hash = (...parts: readonly string[]): string =>
+  createHash('sha256').update(JSON.stringify(parts)).digest().subarray(0, 16).toString('base64url');
+
+const pairBucket = (key: string, value: string): string => `pair ${hash(key, value)}`;
+const wholeBucket = (context: EncryptionContext): string =>
+  `whole ${createHash('sha256').update(canonicalBytes(context)).digest('base64url')}`;
+
+/** A constraint's pairs as a context. */
+export const contextOf = ({ pairs }: GrantConstraint): EncryptionContext => Object.fromEntries(pairs);
+
+export interface GrantStore {
+  grant(keyId: string, grantId: string): GrantRecord | undefined;
+  /** Files a new grant. */
+  addGrant(grant: Omit<GrantRecord, 'bucket'>): void;
+  removeGrant(grant: GrantRecord): void;
+  /** Up to `limit` grants of a key in the order of their ids, from the one after `afterGrantId`; those of one grantee, if it is named. */
+  grants(keyId: string, limit: number, afterGrantId?: string, granteePrincipal?: string): GrantRecord[];
+  grantCount(keyId: string): number;
+  /** Up to `limit` grants that name this retiring principal, ordered by key and grant, from the one after `after`, "KEY/GRANT". */
+  grantsRetirableBy(retiringPrincipal: string, limit: number, after?: string): GrantRecord[];
+  /** A grant with a name, made before with the same members throughout. */
+  grantSameAs(grant: GrantRequest): GrantRecord | undefined;
+  /** Grants of `granteePrincipal` that name `operation` and whose constraint may admit a request with this context: the caller looks closer. */
+  grantsFor(keyId: string, granteePrincipal: string, operation: string, context: EncryptionContext): Iterable<GrantRecord>;
+}
+
+/** What a grant says, before it has an id. */
+export type GrantRequest = Omit<GrantRecord, 'grantId' | 'createdAtSeconds' | 'bucket'>;
+
+/** The grants in `records`. Additions and removals are parts of the caller's transaction. */
+export function grantStore(records: Records): GrantStore {
+  const place = (keyId: string, grantId: string): string => `grant/${keyId}/${grantId}`;
+  const ofGrantee = (keyId: string, grantee: string): string => `grant-of/${hash(keyId, grantee)}/`;
+  const byRetiring = (retiring: string): string => `grant-by/${hash(retiring)}/`;
+  const sameAs = (grant: GrantRequest): string => `grant-as/${hash(...identityOf(grant))}`;
+  const useOf = (keyId: string, grantee: string, operation: string, bucket: string): string =>
+    `grant-use/${hash(keyId, grantee, operation, bucket)}/`;
+  const fill = ({ keyId, granteePrincipal }: Pick<GrantRecord, 'keyId' | 'granteePrincipal'>, bucket: string): string =>
+    `grant-bucket/${hash(keyId, granteePrincipal, bucket)}`;
+
+  const grant = (keyId: string, grantId: string): GrantRecord | undefined => records.read(place(keyId, grantId), grantRecord);
+  const promised = (keyId: string, grantId: string): GrantRecord => records.promised(place(keyId, grantId), grantRecord);
+  const number = (key: string): number => (records.get(key) as number | undefined) ?? 0;
+  const add = (key: string, change: number): void => {
+    const sum = number(key) + change;
+    if (sum === 0) records.remove(key);
+    else records.put(key, sum);
+  };
+  const usesOf = (record: GrantRecord): string[] =>
+    record.operations.map((operation) =>
+      useOf(record.keyId, record.granteePrincipal, operation, WITHOUT_CONTEXT.has(operation) ? UNCONSTRAINED : record.bucket),
+    );
+
+  function bucketFor(request: Omit<GrantRecord, 'bucket'>): string {
+    const { constraint } = request;
+    if (constraint === undefined || constraint.pairs.length === 0) return constraint?.kind === 'equals' ? wholeBucket({}) : UNCONSTRAINED;
+    if (constraint.kind === 'equals') return wholeBucket(contextOf(constraint));
+    const buckets = constraint.pairs.map(([key, value]) => pairBucket(key, value));
+    return buckets.reduce((best, bucket) => (number(fill(request, bucket)) < number(fill(request, best)) ? bucket : best));
+  }
+
+  return {
+    grant,
+    addGrant(request) {
+      const record: GrantRecord = { ...request, bucket: bucketFor(request) };
+      const { keyId, grantId, granteePrincipal, retiringPrincipal } = record;
+      records.put(place(keyId, grantId), record);
+      add(`grant-count/${keyId}`, 1);
+      add(fill(record, record.bucket), 1);
+      records.put(ofGrantee(keyId, granteePrincipal) + grantId, 1);
+      if (retiringPrincipal !== undefined) records.put(`${byRetiring(retiringPrincipal)}${keyId}/${grantId}`, 1);
+      if (record.name !== undefined) records.put(sameAs(record), grantId);
+      for (const use of usesOf(record)) records.put(use + grantId, 1);
+    },
+    removeGrant(record) {
+      const { keyId, grantId, granteePrincipal, retiringPrincipal } = record;
+      records.remove(place(keyId, grantId));
+      add(`grant-count/${keyId}`, -1);
+      add(fill(record, record.bucket), -1);
+      records.remove(ofGrantee(keyId, granteePrincipal) + grantId);
+      if (retiringPrincipal !== undefined) records.remove(`${byRetiring(retiringPrincipal)}${keyId}/${grantId}`);
+      if (record.name !== undefined) records.remove(sameAs(record));
+      for (const use of usesOf(record)) records.remove(use + grantId);
+    },
+    grants(keyId, limit, afterGrantId = '', granteePrincipal) {
+      if (granteePrincipal === undefined) {
+        const prefix = place(keyId, '');
+        return records.range(prefix, afterGrantId, limit).map((key) => promised(keyId, key.slice(prefix.length)));
+      }
+      const prefix = ofGrantee(keyId, granteePrincipal);
+      return records.range(prefix, afterGrantId, limit).map((key) => promised(keyId, key.slice(prefix.length)));
+    },
+    grantCount: (keyId) => number(`grant-count/${keyId}`),
+    grantsRetirableBy(retiringPrincipal, limit, after = '') {
+      const prefix = byRetiring(retiringPrincipal);
+      return records.range(prefix, after, limit).map((key) => {
+        const [keyId = '', grantId = ''] = key.slice(prefix.length).split('/');
+        return promised(keyId, grantId);
+      });
+    },
+    grantSameAs(request) {
+      if (request.name === undefined) return undefined;
+      const grantId = records.get(sameAs(request));
+      return typeof grantId === 'string' ? grant(request.keyId, grantId) : undefined;
+    },
+    *grantsFor(keyId, granteePrincipal, operation, context) {
+      const buckets = [UNCONSTRAINED];
+      if (!WITHOUT_CONTEXT.has(operation)) {
+        buckets.push(wholeBucket(context), ...Object.entries(context).map(([key, value]) => pairBucket(key, value)));
+      }
+      for (const bucket of buckets) {
+        const prefix = useOf(keyId, granteePrincipal, operation, bucket);
+        // In pieces: the first one mostly serves, and reading all of a bucket to find it would be the cost that the buckets avoid.
+        for (let after = '', found: string[]; ; after = found.at(-1)!.slice(prefix.length)) {
+          found = records.range(prefix, after, GRANTS_PER_LOOK);
+          for (const key of found) yield promised(keyId, key.slice(prefix.length));
+          if (found.length < GRANTS_PER_LOOK) break;
+        }
+      }
+    },
+  };
+}
+
+const GRANTS_PER_LOOK = 16;
+
+/** Everything by which one request for a grant differs from another, as texts. */
+function identityOf(grant: GrantRequest): string[] {
+  const { keyId, name = '', granteePrincipal, retiringPrincipal = '', issuingPrincipal, operations, constraint } = grant;
+  const context = constraint === undefined ? '' : canonicalBytes(contextOf(constraint)).toString('base64url');
+  return [
+    keyId,
+    name,
+    granteePrincipal,
+    retiringPrincipal,
+    issuingPrincipal,
+    [...operations].sort().join(),
+    constraint?.kind ?? '',
+    context,
+  ];
+}

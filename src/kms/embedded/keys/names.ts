@@ -1,0 +1,54 @@
+/**
+ * How keys and aliases of the embedded KMS are called: ids, ARNs, alias names. (AWS KMS Developer Guide, "Key identifiers".)
+ */
+import { invalidArn, invalidKeyId } from '../faults.js';
+
+/** The embedded KMS is a region and an account of its own: its ARNs cannot be taken for those of AWS. */
+export const REGION = 'local';
+export const ACCOUNT = '000000000000';
+
+const ARN_PREFIX = `arn:aws:kms:${REGION}:${ACCOUNT}:`;
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** The ARN of the key with this id (a UUID). */
+export const keyArn = (keyId: string): string => `${ARN_PREFIX}key/${keyId}`;
+/** @param aliasName With its prefix, `alias/`. */
+export const aliasArn = (aliasName: string): string => `${ARN_PREFIX}${aliasName}`;
+
+/** The aliases that AWS reserves for itself, and the ones of them that exist here: their key is made when first used. */
+export const RESERVED_ALIAS_PREFIX = 'alias/aws/';
+export const MANAGED_ALIASES: Readonly<Record<string, string>> = {
+  'alias/aws/ebs': 'Default key that protects my EBS volumes when no other key is defined',
+  'alias/aws/workspaces': 'Default key that protects my WorkSpaces volumes when no other key is defined',
+};
+
+/** What a request's `KeyId` names. */
+export type KeyName = { readonly keyId: string } | { readonly aliasName: string };
+
+/** @throws {KmsFault} NotFoundException, with AWS's texts for an ARN of another region and for what is no key identifier at all */
+export function parseKeyName(text: string): KeyName {
+  const resource = text.startsWith('arn:') ? resourceOf(text) : text;
+  if (resource.startsWith('alias/') && resource.length > 'alias/'.length) return { aliasName: resource };
+  const keyId = text.startsWith('arn:') ? resource.replace(/^key\//, '') : resource;
+  if (!UUID.test(keyId)) throw invalidKeyId(text);
+  return { keyId };
+}
+
+function resourceOf(arn: string): string {
+  const [, partition, service, region, account, ...rest] = arn.split(':');
+  if (partition !== 'aws' || service !== 'kms' || rest.length === 0) throw invalidKeyId(arn);
+  if (region !== REGION) throw invalidArn(region ?? '');
+  if (account !== ACCOUNT) throw invalidArn(account ?? '');
+  const resource = rest.join(':');
+  if (!resource.startsWith('key/') && !resource.startsWith('alias/')) throw invalidKeyId(arn);
+  return resource;
+}
+
+/** A key id as its 16 bytes. */
+export const keyIdBytes = (keyId: string): Buffer => Buffer.from(keyId.replaceAll('-', ''), 'hex');
+
+/** The inverse of `keyIdBytes`. */
+export function keyIdText(bytes: Uint8Array): string {
+  const hex = Buffer.from(bytes).toString('hex');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}

@@ -1,0 +1,57 @@
+/** The operations of the embedded KMS, by their API names. (AWS KMS API Reference, "Actions".) */
+import { KmsFault, unsupported } from '../faults.js';
+import { ALIAS_API } from './aliases.js';
+import { CRYPTOGRAPHIC_API } from './cryptography.js';
+import { GRANT_API } from './grants.js';
+import { KEY_API } from './keys.js';
+import type { Operation } from './operation.js';
+import { POLICY_API } from './policies.js';
+import { ROTATION_API } from './rotation.js';
+import { TAG_API } from './tags.js';
+
+const OPERATIONS: Readonly<Record<string, Operation>> = {
+  ...ALIAS_API,
+  ...CRYPTOGRAPHIC_API,
+  ...GRANT_API,
+  ...KEY_API,
+  ...POLICY_API,
+  ...ROTATION_API,
+  ...TAG_API,
+};
+
+/** What AWS KMS has besides: asymmetric and HMAC keys, imported material, other key stores, other Regions. */
+const AWS_ONLY: ReadonlySet<string> = new Set([
+  'ConnectCustomKeyStore',
+  'CreateCustomKeyStore',
+  'DeleteCustomKeyStore',
+  'DeleteImportedKeyMaterial',
+  'DeriveSharedSecret',
+  'DescribeCustomKeyStores',
+  'DisconnectCustomKeyStore',
+  'GenerateDataKeyPair',
+  'GenerateDataKeyPairWithoutPlaintext',
+  'GenerateMac',
+  'GetParametersForImport',
+  'GetPublicKey',
+  'ImportKeyMaterial',
+  'ReplicateKey',
+  'Sign',
+  'UpdateCustomKeyStore',
+  'UpdatePrimaryRegion',
+  'Verify',
+  'VerifyMac',
+]);
+
+/** The names of all operations that there are here, in their order. */
+export const operationNames = (): string[] => Object.keys(OPERATIONS).sort();
+
+/** Whether a call of this name changes nothing, as CloudTrail says it; what is unknown changes nothing. */
+export const isReadOnly = (name: string): boolean => !Object.hasOwn(OPERATIONS, name) || OPERATIONS[name]!.readOnly;
+
+/** The operation with this name. @throws {KmsFault} UnsupportedOperationException: AWS's alone; UnknownOperationException: nobody's */
+export function operationNamed(name: string): Operation {
+  const operation = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name] : undefined;
+  if (operation !== undefined) return operation;
+  if (AWS_ONLY.has(name)) throw unsupported(`the operation ${name}`);
+  throw new KmsFault('UnknownOperationException', `The embedded KMS has no operation ${JSON.stringify(name)}.`);
+}

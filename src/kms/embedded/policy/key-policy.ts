@@ -1,0 +1,73 @@
+/** Key policies: the ones that keys have from the start, and the check that a new one does not lock everybody out. */
+import { KMS_POLICY_BYTES_MAX } from '../../../limits.js';
+import { KmsFault } from '../faults.js';
+import { ACCOUNT, keyArn } from '../keys/names.js';
+import type { KeyRecord } from '../store/records.js';
+import { ACCOUNT_ROOT, type Caller } from './caller.js';
+import { parsePolicy } from './document.js';
+import { evaluatePolicy } from './evaluation.js';
+
+/** Leaves everything to the account: its root, and the identity policies of its users and roles. (Developer Guide, "Default key policy".) */
+const DEFAULT_POLICY = JSON.stringify(
+  {
+    Version: '2012-10-17',
+    Id: 'key-default-1',
+    Statement: [{ Sid: 'Enable IAM User Permissions', Effect: 'Allow', Principal: { AWS: ACCOUNT_ROOT }, Action: 'kms:*', Resource: '*' }],
+  },
+  undefined,
+  2,
+);
+
+/**
+ * Of the keys behind `alias/aws/...`: everybody in the account may use them, nobody may change them. AWS also demands that the request
+ * come through the service (kms:ViaService); volseal is that service here.
+ */
+const MANAGED_POLICY = JSON.stringify(
+  {
+    Version: '2012-10-17',
+    Id: 'auto-managed-1',
+    Statement: [
+      {
+        Sid: 'Allow use by all principals in the account',
+        Effect: 'Allow',
+        Principal: { AWS: '*' },
+        Action: ['kms:Encrypt', 'kms:Decrypt', 'kms:ReEncrypt*', 'kms:GenerateDataKey*', 'kms:CreateGrant', 'kms:DescribeKey'],
+        Resource: '*',
+        Condition: { StringEquals: { 'kms:CallerAccount': ACCOUNT } },
+      },
+      {
+        Sid: 'Allow direct access to key metadata to the account',
+        Effect: 'Allow',
+        Principal: { AWS: ACCOUNT_ROOT },
+        Action: ['kms:Describe*', 'kms:Get*', 'kms:List*', 'kms:RevokeGrant'],
+        Resource: '*',
+      },
+    ],
+  },
+  undefined,
+  2,
+);
+
+/** The JSON text of a key's policy. */
+export const keyPolicyOf = (key: KeyRecord): string => key.policy ?? (key.manager === 'AWS' ? MANAGED_POLICY : DEFAULT_POLICY);
+
+/**
+ * Checks a policy that somebody wants to give a key.
+ * @param caller Must keep kms:PutKeyPolicy under it; undefined: nobody needs to.
+ * @throws {KmsFault} MalformedPolicyDocumentException, LimitExceededException
+ */
+export function checkKeyPolicy(text: string, keyId: string, caller: Caller | undefined): void {
+  if (Buffer.byteLength(text) > KMS_POLICY_BYTES_MAX) {
+    throw new KmsFault('LimitExceededException', `A key policy has at most ${KMS_POLICY_BYTES_MAX} bytes.`);
+  }
+  const document = parsePolicy(text, 'key');
+  if (caller === undefined) return;
+  const { decision, delegated } = evaluatePolicy(document, {
+    principal: caller.principalArn,
+    action: 'kms:PutKeyPolicy',
+    resourceArn: keyArn(keyId),
+    conditions: new Map([['aws:principalarn', [caller.principalArn]]]),
+  });
+  if (decision === 'allow' || (decision === 'none' && delegated)) return;
+  throw new KmsFault('MalformedPolicyDocumentException', 'The new key policy will not allow you to update the key policy in the future.');
+}

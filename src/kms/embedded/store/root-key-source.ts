@@ -1,0 +1,216 @@
+/**
+ * Where the root key of an embedded KMS comes from: a file beside the store (the default), a passphrase, or a command that prints it.
+ * `root-key.json` beside the store says which; without it there is the file.
+ */
+import { spawnSync } from 'node:child_process';
+import { randomBytes, scryptSync } from 'node:crypto';
+import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { asVolsealError, VolsealError } from '../../../errors.js';
+import { makeFolder, syncFolder } from '../../../folders.js';
+import { type KeyHandle, native } from '../../../native.js';
+import { createRootKey, readRootKey } from './root-key.js';
+
+const ROOT_KEY_BYTES = 32;
+const COMMAND_TIMEOUT_MS = 30_000;
+const PASSPHRASE_BYTES_MAX = 4096;
+/** RFC 7914 with what OWASP asks for: 128 MiB and about 0.4 s for each opening of the store. */
+const SCRYPT = { N: 2 ** 17, r: 8, p: 1 } as const;
+const SCRYPT_MEMORY_BYTES = 256 * 1024 * 1024;
+/** More than is used, and a multiple of 3: an array of 64 bytes or fewer may lie on V8's heap, where nobody can wipe it. */
+const SCRYPT_OUTPUT_BYTES = 96;
+/** Of its base64 text: 48 bytes. The vault's HMAC takes keys of up to 64. */
+const SCRYPT_TEXT_CHARS = 64;
+const SEAL_LABEL = Buffer.from('volseal kms root key\0');
+
+const sourceRecord = z.discriminatedUnion('source', [
+  z.object({ source: z.literal('file') }),
+  z.object({ source: z.literal('command'), command: z.array(z.string()).min(1) }),
+  z.object({
+    source: z.literal('passphrase'),
+    /** Absolute. Its first line is the passphrase. */
+    passphraseFile: z.string().startsWith('/'),
+    /** Base64 of 32 random bytes. */
+    salt: z.base64(),
+    /** Only these: a forged file must not stall an opening, nor make one cheap. */
+    scrypt: z.object({ N: z.literal(SCRYPT.N), r: z.literal(SCRYPT.r), p: z.literal(SCRYPT.p) }),
+    /** The root key, sealed under the passphrase's key. */
+    sealed: z.base64(),
+  }),
+]);
+
+/** What an administrator chooses. */
+export type RootKeyChoice = { readonly passphraseFile: string } | { readonly command: readonly string[] };
+
+/**
+ * Writes down where the root key of a KMS to be comes from. The passphrase's file must be there; the command is run by the first opening.
+ * @param folder the one of the store @throws {VolsealError} `ERR_KMS_STORE`: there is a store already; `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ */
+export function chooseRootKey(folder: string, choice: RootKeyChoice): void {
+  for (const name of ['store.mdb', 'root.key', 'root-key.json']) {
+    if (existsSync(join(folder, name))) {
+      throw new VolsealError(
+        'ERR_KMS_STORE',
+        `${join(folder, name)} is there already: the root key of a store is chosen before it is made`,
+      );
+    }
+  }
+  const record = 'command' in choice ? { source: 'command', command: [...choice.command] } : sealedByPassphrase(choice.passphraseFile);
+  const path = join(folder, 'root-key.json');
+  try {
+    makeFolder(folder);
+    writeFileSync(path, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600, flag: 'wx', flush: true });
+    syncFolder(folder);
+  } catch (error) {
+    throw asVolsealError(error, path);
+  }
+}
+
+/**
+ * The root key of the store in `folder`, in the vault; the caller wipes it.
+ * @param isNew there is no store yet: a key file is made where there is none; every other source must give what it gives later
+ * @returns undefined where the key file is missing
+ * @throws {VolsealError} `ERR_KMS_STORE` where the source does not give a key, `ERR_IO`, `ERR_MEMORY_LOCK`
+ */
+export function openRootKey(folder: string, isNew: boolean): KeyHandle | undefined {
+  const source = readSource(join(folder, 'root-key.json'));
+  if (source.source === 'command') return keyFromCommand(source.command);
+  if (source.source === 'passphrase') return unseal(source);
+  const path = join(folder, 'root.key');
+  return readRootKey(path) ?? (isNew ? createRootKey(path) : undefined);
+}
+
+/** How messages name what gives the root key of the store in `folder`. */
+export function describeRootKey(folder: string): string {
+  const source = readSource(join(folder, 'root-key.json'));
+  if (source.source === 'command') return `the command ${source.command.join(' ')}`;
+  return source.source === 'passphrase' ? `the passphrase in ${source.passphraseFile}` : join(folder, 'root.key');
+}
+
+function readSource(path: string): z.infer<typeof sourceRecord> {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { source: 'file' };
+    throw asVolsealError(error, path);
+  }
+  try {
+    return sourceRecord.parse(JSON.parse(text));
+  } catch (error) {
+    throw new VolsealError('ERR_KMS_STORE', `${path} does not say where the root key comes from; restore it from a backup`, {
+      cause: error,
+    });
+  }
+}
+
+/** What the command prints: the key's 32 bytes in base64. It may ask on the terminal: what it says there is seen. */
+function keyFromCommand([program = '', ...args]: readonly string[]): KeyHandle {
+  const { stdout, status, error } = spawnSync(program, args, {
+    stdio: ['inherit', 'pipe', 'inherit'],
+    timeout: COMMAND_TIMEOUT_MS,
+    maxBuffer: 4096,
+  });
+  try {
+    if (error !== undefined) throw fromSource(`the command ${program} failed: ${error.message}`);
+    if (status !== 0) throw fromSource(`the command ${program} ended with ${status}`);
+    const end = stdout.at(-1) === 0x0a ? stdout.length - 1 : stdout.length;
+    return imported(stdout.subarray(0, end), ROOT_KEY_BYTES, `the command ${program} printed`);
+  } finally {
+    stdout?.fill(0);
+  }
+}
+
+function imported(text: Buffer, byteLength: number, what: string): KeyHandle {
+  const wrong = `${what} something else than ${byteLength} bytes in base64`;
+  let key: KeyHandle;
+  try {
+    key = native.keyImportBase64(text);
+  } catch (error) {
+    if (error instanceof VolsealError && error.code === 'ERR_ARGUMENT') throw fromSource(wrong);
+    throw error;
+  }
+  if (native.keyByteLength(key) === byteLength) return key;
+  native.keyWipe(key);
+  throw fromSource(wrong);
+}
+
+function sealedByPassphrase(passphraseFile: string): z.input<typeof sourceRecord> {
+  const salt = randomBytes(32);
+  const sealing = passphraseKey(passphraseFile, salt);
+  const rootKey = native.keyGenerate(ROOT_KEY_BYTES);
+  try {
+    const sealed = native.keySeal(sealing, rootKey, SEAL_LABEL).toString('base64');
+    return { source: 'passphrase', passphraseFile, salt: salt.toString('base64'), scrypt: SCRYPT, sealed };
+  } finally {
+    native.keyWipe(rootKey);
+    native.keyWipe(sealing);
+  }
+}
+
+function unseal({ passphraseFile, salt, sealed }: Extract<z.infer<typeof sourceRecord>, { source: 'passphrase' }>): KeyHandle {
+  const sealing = passphraseKey(passphraseFile, Buffer.from(salt, 'base64'));
+  try {
+    const rootKey = native.keyOpen(sealing, Buffer.from(sealed, 'base64'), SEAL_LABEL);
+    if (rootKey === undefined) throw fromSource(`the passphrase in ${passphraseFile} is not the one that the root key was sealed with`);
+    return rootKey;
+  } finally {
+    native.keyWipe(sealing);
+  }
+}
+
+/** The key that a passphrase gives, in the vault. */
+function passphraseKey(path: string, salt: Buffer): KeyHandle {
+  const bytes = Buffer.alloc(PASSPHRASE_BYTES_MAX + 1);
+  let derived: Buffer | undefined;
+  let text: Buffer | undefined;
+  try {
+    const passphrase = firstLine(path, bytes);
+    derived = scryptSync(passphrase, salt, SCRYPT_OUTPUT_BYTES, { ...SCRYPT, maxmem: SCRYPT_MEMORY_BYTES });
+    text = base64Of(derived);
+    const output = native.keyImportBase64(text.subarray(0, SCRYPT_TEXT_CHARS));
+    try {
+      return native.keyDerive(output, SEAL_LABEL);
+    } finally {
+      native.keyWipe(output);
+    }
+  } finally {
+    bytes.fill(0);
+    derived?.fill(0);
+    text?.fill(0);
+  }
+}
+
+function firstLine(path: string, target: Buffer): Buffer {
+  try {
+    const fd = openSync(path, 'r');
+    try {
+      const byteCount = readSync(fd, target);
+      const end = target.subarray(0, byteCount).indexOf('\n');
+      const length = end === -1 ? byteCount : end;
+      if (length === 0 || length > PASSPHRASE_BYTES_MAX)
+        throw fromSource(`${path} holds no passphrase of 1 to ${PASSPHRASE_BYTES_MAX} bytes`);
+      return target.subarray(0, length);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    throw asVolsealError(error, path);
+  }
+}
+
+const BASE64 = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/');
+
+/** Node's own gives a string, which nobody can wipe. @param bytes a multiple of 3 */
+function base64Of(bytes: Buffer): Buffer {
+  const text = Buffer.alloc((bytes.length / 3) * 4);
+  for (let index = 0; index < bytes.length; index += 3) {
+    const group = bytes.readUIntBE(index, 3);
+    for (let digit = 0; digit < 4; digit++) text[(index / 3) * 4 + digit] = BASE64[(group >> (18 - 6 * digit)) & 63]!;
+  }
+  return text;
+}
+
+const fromSource = (problem: string): VolsealError =>
+  new VolsealError('ERR_KMS_STORE', `the root key of the embedded KMS: ${problem}; no new one is made, for it would open nothing`);

@@ -1,0 +1,143 @@
+/**
+ * The embedded KMS's store: its records (./records.ts) in an LMDB file (../../lmdb/records.ts). Master keys are sealed under the root key.
+ */
+import { join } from 'node:path';
+import type * as z from 'zod';
+import { VolsealError } from '../../../errors.js';
+import { KMS_STORE_BYTES_MAX } from '../../../limits.js';
+import { openRecords, type Records } from '../../../lmdb/records.js';
+import { type KeyHandle, native } from '../../../native.js';
+import { type GrantStore, grantStore } from '../grants/grant-store.js';
+import {
+  type AccessKeyRecord,
+  type AliasRecord,
+  accessKeyRecord,
+  aliasRecord,
+  type KeyRecord,
+  keyRecord,
+  type PrincipalRecord,
+  principalRecord,
+  storeRecord,
+} from './records.js';
+import { describeRootKey, openRootKey } from './root-key-source.js';
+
+const STORE_KEY = 'store';
+const KEY_PREFIX = 'key/';
+const ALIAS_PREFIX = 'alias/';
+const PRINCIPAL_PREFIX = 'principal/';
+const ACCESS_KEY_PREFIX = 'access-key/';
+
+export interface KmsStore extends GrantStore {
+  /** Seals master keys. The store's own: wiped by `close`. */
+  readonly rootKey: KeyHandle;
+  key(keyId: string): KeyRecord | undefined;
+  putKey(record: KeyRecord): void;
+  removeKey(keyId: string): void;
+  /** @param aliasName With its prefix, `alias/`. */
+  alias(aliasName: string): AliasRecord | undefined;
+  putAlias(record: AliasRecord): void;
+  removeAlias(aliasName: string): void;
+  /** Up to `limit` keys in the order of their ids, from the one after `afterKeyId`. */
+  keys(limit: number, afterKeyId?: string): KeyRecord[];
+  /** All aliases in the order of their names. */
+  aliases(): AliasRecord[];
+  principal(principalArn: string): PrincipalRecord | undefined;
+  putPrincipal(record: PrincipalRecord): void;
+  removePrincipal(principalArn: string): void;
+  /** All principals in the order of their ARNs. */
+  principals(): PrincipalRecord[];
+  accessKey(accessKeyId: string): AccessKeyRecord | undefined;
+  putAccessKey(record: AccessKeyRecord): void;
+  removeAccessKey(accessKeyId: string): void;
+  /** All access keys in the order of their ids. */
+  accessKeys(): AccessKeyRecord[];
+  /**
+   * Runs `change` as one transaction, alone among all processes; what it throws undoes it. Durable when this returns.
+   * A transaction within a transaction is part of it.
+   */
+  transaction<Result>(change: () => Result): Result;
+  /** Makes later reads see what other threads and processes have committed by now. */
+  refresh(): void;
+  /** Writes a copy of the whole store, as it is at one moment, to a file that is not there yet. */
+  copyTo(path: string): Promise<void>;
+  /** Once, and nothing after it: LMDB frees its memory. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the store of `home`, in the folder `kms` there; makes it, with its root key, where there is none.
+ *
+ * @throws {VolsealError} `ERR_KMS_STORE` where the store is damaged or of another version, where its root key is missing, is not the
+ * one of this store or may be read by others; `ERR_IO`, `ERR_MEMORY_LOCK`
+ */
+export function openStore(home: string): KmsStore {
+  const folder = join(home, 'kms');
+  const path = join(folder, 'store.mdb');
+  const records = openRecords(path, { name: 'the store of the embedded KMS', code: 'ERR_KMS_STORE', bytesMax: KMS_STORE_BYTES_MAX });
+  try {
+    return storeOver(records, loadRootKey(records, path, folder));
+  } catch (error) {
+    void records.close();
+    throw error;
+  }
+}
+
+/** Reads the root key, or makes it with a new store; the transaction is what two processes that start at once queue at. */
+function loadRootKey(records: Records, path: string, folder: string): KeyHandle {
+  return records.transaction(() => {
+    const known = records.read(STORE_KEY, storeRecord);
+    // A key file without a store record: the process that made it was killed before it could write the record.
+    const rootKey = openRootKey(folder, known === undefined);
+    if (rootKey === undefined) {
+      throw new VolsealError(
+        'ERR_KMS_STORE',
+        `${join(folder, 'root.key')} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
+      );
+    }
+    try {
+      if (known === undefined) records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
+      else if (checkOf(rootKey) !== known.rootKeyCheck) {
+        const problem = `${describeRootKey(folder)} is not the root key that ${path} was made with; restore both from the same backup`;
+        throw new VolsealError('ERR_KMS_STORE', problem);
+      }
+      return rootKey;
+    } catch (error) {
+      native.keyWipe(rootKey);
+      throw error;
+    }
+  });
+}
+
+const checkOf = (rootKey: KeyHandle): string => native.keyHmac(rootKey, Buffer.from('volseal kms root key check')).toString('hex');
+
+function storeOver(records: Records, rootKey: KeyHandle): KmsStore {
+  const all = <Schema extends z.ZodType>(prefix: string, schema: Schema): z.infer<Schema>[] =>
+    records.range(prefix).map((key) => records.promised(key, schema));
+  return {
+    rootKey,
+    ...grantStore(records),
+    key: (keyId) => records.read(KEY_PREFIX + keyId, keyRecord),
+    putKey: (record) => records.put(KEY_PREFIX + record.keyId, record),
+    removeKey: (keyId) => records.remove(KEY_PREFIX + keyId),
+    keys: (limit, afterKeyId) => records.range(KEY_PREFIX, afterKeyId, limit).map((key) => records.promised(key, keyRecord)),
+    alias: (aliasName) => records.read(aliasName, aliasRecord),
+    putAlias: (record) => records.put(record.aliasName, record),
+    removeAlias: (aliasName) => records.remove(aliasName),
+    aliases: () => all(ALIAS_PREFIX, aliasRecord),
+    principal: (principalArn) => records.read(PRINCIPAL_PREFIX + principalArn, principalRecord),
+    putPrincipal: (record) => records.put(PRINCIPAL_PREFIX + record.principalArn, record),
+    removePrincipal: (principalArn) => records.remove(PRINCIPAL_PREFIX + principalArn),
+    principals: () => all(PRINCIPAL_PREFIX, principalRecord),
+    accessKey: (accessKeyId) => records.read(ACCESS_KEY_PREFIX + accessKeyId, accessKeyRecord),
+    putAccessKey: (record) => records.put(ACCESS_KEY_PREFIX + record.accessKeyId, record),
+    removeAccessKey: (accessKeyId) => records.remove(ACCESS_KEY_PREFIX + accessKeyId),
+    accessKeys: () => all(ACCESS_KEY_PREFIX, accessKeyRecord),
+    transaction: records.transaction,
+    refresh: records.refresh,
+    copyTo: records.copyTo,
+    async close() {
+      native.keyWipe(rootKey);
+      await records.close();
+    },
+  };
+}

@@ -1,0 +1,79 @@
+/**
+ * The KMS encryption context: what a wrapped data key is bound to.
+ *
+ * KMS authenticates the context together with the key, so the same pairs must be given to unwrap as were given to wrap.
+ * Order does not matter, case does. (AWS KMS Developer Guide, "Encryption context".)
+ */
+import { VolsealError } from '../../errors.js';
+import { ENCRYPTION_CONTEXT_BYTES_MAX } from '../../limits.js';
+
+export type EncryptionContext = Readonly<Record<string, string>>;
+
+/** The pair that names the user of a WorkSpace, as WorkSpaces writes it. Beside it stands `aws:ebs:id`, which every volume has. */
+export function workspaceContext(user: { sid: string; directoryId: string }): EncryptionContext {
+  return { 'aws:workspaces:sid-directoryid': `[${user.sid}]@[${user.directoryId}]` };
+}
+
+/**
+ * `value` as an encryption context: an object of string pairs, no key empty, no two keys that differ only in case, all of it
+ * encodable as UTF-8 (a lone surrogate would read as U+FFFD, and two contexts would be one), at most `bytesMax` bytes together.
+ *
+ * @throws {VolsealError} `ERR_ARGUMENT` that names the pair.
+ */
+export function checkContext(value: unknown, bytesMax: number = ENCRYPTION_CONTEXT_BYTES_MAX): EncryptionContext {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new VolsealError('ERR_ARGUMENT', 'an encryption context is an object of string pairs');
+  }
+  const seen = new Set<string>();
+  let byteCount = 0;
+  for (const [key, text] of Object.entries(value)) {
+    const named = `encryption context key ${JSON.stringify(key)}`;
+    const folded = key.toLowerCase();
+    if (key === '' || seen.has(folded)) throw new VolsealError('ERR_ARGUMENT', `${named} is empty or repeats another in other case`);
+    if (typeof text !== 'string') throw new VolsealError('ERR_ARGUMENT', `${named} has a value that is not a string`);
+    if (LONE_SURROGATE.test(key) || LONE_SURROGATE.test(text))
+      throw new VolsealError('ERR_ARGUMENT', `${named}: the pair is not well-formed Unicode`);
+    seen.add(folded);
+    byteCount += Buffer.byteLength(key) + Buffer.byteLength(text);
+  }
+  if (byteCount > bytesMax) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the encryption context has ${byteCount} bytes in its keys and values; at most ${bytesMax} are allowed`,
+    );
+  }
+  return value as EncryptionContext;
+}
+
+/** With the u flag a surrogate that belongs to a pair is part of a character, so this matches only those that stand alone. */
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/**
+ * The context as bytes, for use as additional authenticated data.
+ *
+ * Pairs are sorted by key (as UTF-8), and every string carries its length, so that two different contexts never share an
+ * encoding: {"a":"bc"} and {"ab":"c"} differ.
+ *
+ * @returns 4 bytes of pair count, then for each pair: 4-byte length, key, 4-byte length, value; big-endian.
+ * @throws {VolsealError} `ERR_ARGUMENT` as `checkContext`, whatever the size.
+ */
+export function canonicalBytes(context: EncryptionContext): Buffer {
+  const pairs = Object.entries(checkContext(context, Number.POSITIVE_INFINITY))
+    .map(([key, value]) => [Buffer.from(key), Buffer.from(value)] as const)
+    .sort(([a], [b]) => Buffer.compare(a, b));
+  return Buffer.concat([lengthOf(pairs.length), ...pairs.flatMap(([key, value]) => [framed(key), framed(value)])]);
+}
+
+/** The context as people read it in a message: JSON, pairs in the order of their keys. */
+export function describeContext(context: EncryptionContext): string {
+  const pairs = Object.entries(context).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `{${pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`;
+}
+
+const framed = (bytes: Buffer): Buffer => Buffer.concat([lengthOf(bytes.length), bytes]);
+
+function lengthOf(count: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(count);
+  return bytes;
+}

@@ -1,0 +1,103 @@
+/**
+ * Where KMS is: how a person writes it (`--kms`), how it travels between threads, and what a volume's header records of it.
+ */
+import { resolve } from 'node:path';
+import envPaths from 'env-paths';
+import { VolsealError } from '../../errors.js';
+
+/** A place to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in `auditHome`. */
+export type KmsEndpoint = KmsCaller &
+  (
+    | /** The KMS inside this process, with its store in `home`. */ { readonly kind: 'embedded'; readonly home: string }
+    /** AWS KMS; without a region the one that the AWS environment and configuration name. */
+    | { readonly kind: 'aws'; readonly region?: string; readonly auditHome: string }
+    /** Any server that speaks the KMS protocol; `url` has a scheme, a host and perhaps a port, nothing else. */
+    | { readonly kind: 'url'; readonly url: string; readonly auditHome: string }
+  );
+
+/** Who asks, where it is not whom the credentials name. */
+export interface KmsCaller {
+  /** Embedded: an ARN or the name of a service, which is believed; without it the account's root. AWS: the ARN of a role, which is assumed. */
+  readonly principal?: string;
+  /** Embedded: the service that asks on the principal's behalf, as `kms:ViaService` names it. */
+  readonly viaService?: string;
+}
+
+/** `endpoint`, asked as `caller`. @throws {VolsealError} `ERR_ARGUMENT` where a server at a URL should believe it: it goes by signatures */
+export function asCaller(endpoint: KmsEndpoint, caller: KmsCaller): KmsEndpoint {
+  if (endpoint.kind === 'url' && caller.principal !== undefined) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${endpoint.url}: who asks a server is whoever signs; give the credentials of ${caller.principal} instead of its name`,
+    );
+  }
+  return { ...endpoint, ...caller };
+}
+
+/** The user's data folder for volseal: `$XDG_DATA_HOME/volseal` or `~/.local/share/volseal`. */
+export function defaultHome(): string {
+  return envPaths('volseal', { suffix: '' }).data;
+}
+
+const FORMS = 'expected embedded, embedded:/PATH, aws, aws:REGION, http://HOST:PORT or https://HOST';
+
+/**
+ * Reads `embedded`, `embedded:/path/to/home`, `aws`, `aws:REGION`, `http://HOST:PORT` or `https://HOST[:PORT]`.
+ *
+ * @param home Where the embedded KMS lives if `text` does not say, and where calls to other KMSs are recorded.
+ * @throws {VolsealError} `ERR_ARGUMENT`, also for a URL with a user, a password, a path or a query.
+ */
+export function parseKmsUri(text: string, home: string = defaultHome()): KmsEndpoint {
+  if (text === 'embedded') return { kind: 'embedded', home: resolve(home) };
+  if (text.startsWith('embedded:') && text.length > 'embedded:'.length)
+    return { kind: 'embedded', home: resolve(text.slice('embedded:'.length)) };
+  const auditHome = resolve(home);
+  if (text === 'aws') return { kind: 'aws', auditHome };
+  const region = /^aws:([a-z]{2,}(?:-[a-z]+)+-\d+)$/.exec(text)?.[1];
+  if (region !== undefined) return { kind: 'aws', region, auditHome };
+  if (/^https?:\/\//i.test(text)) return { kind: 'url', url: serverUrl(text), auditHome };
+  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} names no KMS: ${FORMS}`);
+}
+
+function serverUrl(text: string): string {
+  if (!URL.canParse(text)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} is not a URL: ${FORMS}`);
+  const url = new URL(text);
+  // The text is not repeated here: it may hold a password.
+  if (url.username !== '' || url.password !== '') {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the KMS URL for ${url.host} carries a user or a password; give credentials in the AWS environment variables or configuration`,
+    );
+  }
+  if (url.pathname !== '/' || url.search !== '' || url.hash !== '') {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the KMS URL ${JSON.stringify(text)} has a path, a query or a fragment: KMS is asked at the root of a server`,
+    );
+  }
+  return url.origin;
+}
+
+/** Partition and region of a key or alias ARN; undefined for a name that is none. */
+export function kmsRegionOf(name: string): string | undefined {
+  const [arn, partition, service, region] = name.split(':');
+  return arn === 'arn' && service === 'kms' ? `${partition}:${region}` : undefined;
+}
+
+/** What a volume records of the endpoint: never a path of this machine, never credentials. `parseKmsUri` reads it back. */
+export function kmsUri(endpoint: KmsEndpoint): string {
+  switch (endpoint.kind) {
+    case 'embedded':
+      return 'embedded';
+    case 'aws':
+      return endpoint.region === undefined ? 'aws' : `aws:${endpoint.region}`;
+    case 'url':
+      return endpoint.url;
+  }
+}
+
+/** The endpoint as messages name it: the embedded KMS with its folder, as its user looks for it there. */
+export function describeEndpoint(endpoint: KmsEndpoint): string {
+  const place = endpoint.kind === 'embedded' ? `the embedded KMS in ${endpoint.home}` : `KMS ${kmsUri(endpoint)}`;
+  return endpoint.principal === undefined ? place : `${place} as ${endpoint.principal}`;
+}

@@ -1,0 +1,48 @@
+/**
+ * The KMS wire protocol between a client and a KMS of this process: AWS JSON 1.1 bodies, with the one member that must not be a
+ * JavaScript value, `Plaintext`, taken out and carried beside the body as a vault handle.
+ */
+import { type KeyHandle, native } from '../../native.js';
+
+export const KMS_CONTENT_TYPE = 'application/x-amz-json-1.1';
+/** What precedes the operation's name in the header `X-Amz-Target`. */
+export const KMS_TARGET_PREFIX = 'TrentService.';
+
+export interface WireRequest {
+  /** `TrentService.Decrypt` and the like. */
+  readonly target: string;
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** JSON; where `plaintext` is set, its member `Plaintext` reads "AAAA...". */
+  readonly body: Buffer;
+  /** What Encrypt encrypts. Whoever takes the request owns the handle and wipes it. */
+  readonly plaintext?: KeyHandle | undefined;
+}
+
+export interface WireReply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** JSON; where `plaintext` is set, its member `Plaintext` is as long as the key's base64 text and reads "AAAA...". */
+  readonly body: Buffer;
+  /** The key that Decrypt or GenerateDataKey answers with. Whoever receives the reply owns the handle and wipes it. */
+  readonly plaintext?: KeyHandle | undefined;
+}
+
+/** A request's bytes with the plaintext of Encrypt taken into the vault; `chunks` are zeroed then. @throws as `keyImportJson` */
+export function takeRequest(target: string, headers: WireRequest['headers'], chunks: readonly Buffer[]): WireRequest {
+  if (target !== `${KMS_TARGET_PREFIX}Encrypt`) return { target, headers, body: Buffer.concat(chunks) };
+  const { key, body } = native.keyImportJson(chunks, 'Plaintext');
+  return { target, headers, body, plaintext: key };
+}
+
+const KEY_REPLIES: ReadonlySet<string> = new Set(['Decrypt', 'GenerateDataKey', 'GenerateRandom'].map((name) => KMS_TARGET_PREFIX + name));
+
+/** Whether a reply to this operation carries a key in `Plaintext`. */
+export function repliesWithKey(target: string | undefined): boolean {
+  return KEY_REPLIES.has(target ?? '');
+}
+
+/** As long as the base64 text of `byteLength` bytes, and says nothing. */
+export function redactedBase64(byteLength: number): string {
+  return 'A'.repeat(4 * Math.ceil(byteLength / 3));
+}

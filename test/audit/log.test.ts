@@ -4,28 +4,29 @@ import { once } from 'node:events';
 import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
+import { describe, onTestFinished, test } from 'vitest';
 import { openAudit } from '../../src/audit/log.js';
 import { type AuditQuestion, readAudit } from '../../src/audit/read.js';
 import type { AuditRecord } from '../../src/audit/record.js';
 import { verifyAudit } from '../../src/audit/verify.js';
 import { VolsealError } from '../../src/errors.js';
+import { built } from '../built.js';
 import { runInjected, skipInjection } from '../faults/injected.js';
+import { testUnless } from '../requirements.js';
 import { authenticate, event } from './events.js';
 
-const WRITER = fileURLToPath(new URL('./writer.js', import.meta.url));
+const WRITER = built('test/audit/writer.ts');
 
-function folderOf(t: TestContext): string {
+function folderOf(): string {
   const folder = mkdtempSync(join(tmpdir(), 'volseal audit '));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
 /** A log of `count` records. */
-function written(t: TestContext, count: number): { folder: string; path: string; head: string } {
-  const folder = folderOf(t);
+function written(count: number): { folder: string; path: string; head: string } {
+  const folder = folderOf();
   const log = openAudit(folder, authenticate);
   for (let index = 0; index < count; index++) log.append(event({ requestID: String(index) }));
   log.close();
@@ -42,8 +43,8 @@ const auditFault = (pattern: RegExp) => (error: unknown) =>
   error instanceof VolsealError && error.code === 'ERR_AUDIT' && pattern.test(error.message);
 
 describe('an audit log', () => {
-  test('holds what was written, in order and chained, for its user alone', async (t) => {
-    const { folder, path, head } = written(t, 3);
+  test('holds what was written, in order and chained, for its user alone', async () => {
+    const { folder, path, head } = written(3);
     const found = await records(folder);
     assert.deepEqual(
       found.map(({ requestID, volseal }) => [requestID, volseal.sequence]),
@@ -59,14 +60,14 @@ describe('an audit log', () => {
     assert.deepEqual(await verifyAudit(folder, authenticate), { records: 3, tornLines: 0, authenticated: true });
   });
 
-  test('that is not there is empty', async (t) => {
-    const folder = join(folderOf(t), 'none');
+  test('that is not there is empty', async () => {
+    const folder = join(folderOf(), 'none');
     assert.deepEqual(await records(folder), []);
     assert.deepEqual(await verifyAudit(folder), { records: 0, tornLines: 0, authenticated: false });
   });
 
-  test('answers questions', async (t) => {
-    const folder = folderOf(t);
+  test('answers questions', async () => {
+    const folder = folderOf();
     const log = openAudit(folder);
     log.append(event());
     log.append(
@@ -84,11 +85,11 @@ describe('an audit log', () => {
     assert.equal(await count({ sinceMs: Date.parse('2026-11-25T00:00:00Z') }), 1);
   });
 
-  test('is followed as it grows, together with another, until the signal', async (t) => {
-    const [one, two] = [folderOf(t), folderOf(t)];
+  test('is followed as it grows, together with another, until the signal', async () => {
+    const [one, two] = [folderOf(), folderOf()];
     const controller = new AbortController();
     const logs = [openAudit(one), openAudit(two)];
-    t.after(() => {
+    onTestFinished(() => {
       for (const log of logs) log.close();
     });
     logs[0]!.append(event({ requestID: 'b', eventTime: '2026-11-24T08:00:00Z' }));
@@ -107,8 +108,8 @@ describe('an audit log', () => {
 });
 
 describe('a change shows', () => {
-  test('of any byte of any line', async (t) => {
-    const { folder, path } = written(t, 3);
+  test('of any byte of any line', async () => {
+    const { folder, path } = written(3);
     const good = readFileSync(path);
     await fc.assert(
       fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
@@ -162,8 +163,8 @@ describe('a change shows', () => {
     ['an empty line', (path) => put(path, ['', ...lines(path)]), 1, /no JSON/],
   ];
   for (const [what, change, line, problem] of cases) {
-    test(`as ${what}; and nothing is appended to what was cut`, async (t) => {
-      const { folder, path } = written(t, 4);
+    test(`as ${what}; and nothing is appended to what was cut`, async () => {
+      const { folder, path } = written(4);
       const length = statSync(path).size;
       change(path);
       const { broken } = await verifyAudit(folder, authenticate);
@@ -176,9 +177,9 @@ describe('a change shows', () => {
     });
   }
 
-  test('as lines that somebody added, or a whole log of his own: he does not have the key', async (t) => {
-    const { folder, path, head } = written(t, 2);
-    const forged = folderOf(t);
+  test('as lines that somebody added, or a whole log of his own: he does not have the key', async () => {
+    const { folder, path, head } = written(2);
+    const forged = folderOf();
     const log = openAudit(forged, () => Buffer.alloc(32));
     for (let index = 0; index < 5; index++) log.append(event());
     log.close();
@@ -198,8 +199,8 @@ describe('a change shows', () => {
 });
 
 describe('writers', () => {
-  test('four processes at once leave one chain with everything in it', { timeout: 60_000 }, async (t) => {
-    const folder = folderOf(t);
+  test('four processes at once leave one chain with everything in it', { timeout: 60_000 }, async () => {
+    const folder = folderOf();
     const said: string[] = [];
     await Promise.all(
       Array.from({ length: 4 }, async () => {
@@ -213,8 +214,8 @@ describe('writers', () => {
     assert.deepEqual(await verifyAudit(folder, authenticate), { records: 200, tornLines: 0, authenticated: true });
   });
 
-  test('killed at any moment, again and again, lose nothing that they said was written', { timeout: 120_000 }, async (t) => {
-    const folder = folderOf(t);
+  test('killed at any moment, again and again, lose nothing that they said was written', { timeout: 120_000 }, async () => {
+    const folder = folderOf();
     const said = new Set<string>();
     for (let round = 0; round < 12; round++) {
       const child = spawn(process.execPath, [WRITER, folder, '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -236,8 +237,8 @@ describe('writers', () => {
     for (const id of said) assert.ok(found.has(id), id);
   });
 
-  test('half a line that a killed one left is set aside, and said', async (t) => {
-    const { folder, path } = written(t, 2);
+  test('half a line that a killed one left is set aside, and said', async () => {
+    const { folder, path } = written(2);
     appendFileSync(path, '{"eventVersion":"1.11","userIde');
     const log = openAudit(folder, authenticate);
     log.append(event());
@@ -250,10 +251,10 @@ describe('writers', () => {
     ['write', 'ENOSPC'],
     ['fdatasync', 'EIO'],
   ] as const) {
-    test(`${errno} at ${syscall}: the call fails, no half line stays`, { skip: skipInjection() }, async (t) => {
-      const { folder, path } = written(t, 2);
+    testUnless(skipInjection())(`${errno} at ${syscall}: the call fails, no half line stays`, async () => {
+      const { folder, path } = written(2);
       const before = readFileSync(path);
-      const script = fileURLToPath(new URL('./append-once.js', import.meta.url));
+      const script = built('test/audit/append-once.ts');
       const { stdout } = runInjected(`${syscall}:error=${errno}`, script, [folder], path);
       assert.match(stdout, /^ERR_AUDIT .*audit\.jsonl: the audit log cannot be written/);
       assert.ok(readFileSync(path).equals(before));

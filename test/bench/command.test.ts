@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { describe, test } from 'vitest';
 import { ended, lab, parsed } from '../cli/program.js';
 import { assertConsistent, countOf, reportShape } from './report-shape.js';
 
 describe('volseal bench', () => {
-  test('--json prints the measurements and nothing else', (t) => {
-    const { text, stderr } = lab(t).ok(['bench', '--json']);
+  test('--json prints the measurements and nothing else', () => {
+    const { text, stderr } = lab().ok(['bench', '--json']);
     const report = reportShape.parse(parsed(text));
     assertConsistent(report);
     assert.equal(stderr, '');
@@ -19,8 +19,8 @@ describe('volseal bench', () => {
     assert.equal(countOf(report, { name: 'call', kernel: inUse as never }), 7);
   });
 
-  test('Ctrl-C ends it in the middle', async (t) => {
-    const child = lab(t).start(['bench', '--json']);
+  test('Ctrl-C ends it in the middle', async () => {
+    const child = lab().start(['bench', '--json']);
     const end = ended(child);
     await delay(1500);
     child.kill('SIGINT');

@@ -3,14 +3,15 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
 import * as z from 'zod';
 import { imagePicture } from '../../bench/image-picture.js';
 import { CACHED_DD, COPY, DIRECT_DD, FIO_WRITE, LIMITS, PARALLEL_DD, QEMU } from '../../bench/image-report.js';
 import { imageLines } from '../../bench/image-tables.js';
 import { imageTargetLines } from '../../bench/image-targets.js';
+import { built } from '../built.js';
 import { skipWithout } from '../interop/tools.js';
+import { testUnless } from '../requirements.js';
 import { machineShape } from './report-shape.js';
 import { assertWellFormed } from './svg.js';
 
@@ -52,11 +53,11 @@ const reportShape = z.strictObject({
 
 const tools = ['dd', 'fio', 'qemu-img', 'cryptsetup', 'time'];
 
-test('the benchmark of whole images runs, small: tables, JSON and picture', { skip: skipWithout(...tools) }, (t) => {
+testUnless(skipWithout(...tools))('the benchmark of whole images runs, small: tables, JSON and picture', () => {
   const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
-  t.after(() => rmSync(folder, { recursive: true }));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
   const [json, picture] = [join(folder, 'image.json'), join(folder, 'image.svg')];
-  const main = fileURLToPath(new URL('../../bench/main.js', import.meta.url));
+  const main = built('bench/main.ts');
   const words = [main, 'image', '--small', '--folder', folder, '--json', json, '--picture', picture];
   const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
   assert.equal(status, 0, stderr);

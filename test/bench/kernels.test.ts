@@ -3,8 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { describe, onTestFinished, test } from 'vitest';
 import * as z from 'zod';
 import { parseCryptsetup, parseOpensslSpeed } from '../../bench/peers.js';
 import { kernelPicture } from '../../bench/picture.js';
@@ -13,6 +12,7 @@ import { judgeBytes } from '../../src/bench/contenders.js';
 import { measureKernels } from '../../src/bench/kernels.js';
 import { reportLines } from '../../src/bench/tables.js';
 import { native } from '../../src/native.js';
+import { built } from '../built.js';
 import { assertConsistent, countOf, reportShape } from './report-shape.js';
 import { assertWellFormed } from './svg.js';
 
@@ -22,11 +22,11 @@ const KIB = 1024;
 const SMALL_LARGE_BYTES = 32 * KIB * KIB;
 
 describe('the benchmark of the kernels', () => {
-  test('runs, small: tables, JSON and picture', (t) => {
+  test('runs, small: tables, JSON and picture', () => {
     const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
-    t.after(() => rmSync(folder, { recursive: true }));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
     const [json, picture] = [join(folder, 'kernels.json'), join(folder, 'kernels.svg')];
-    const main = fileURLToPath(new URL('../../bench/main.js', import.meta.url));
+    const main = built('bench/main.ts');
     const words = [main, 'kernels', '--small', '--json', json, '--picture', picture];
     const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
     assert.equal(status, 0, stderr);

@@ -3,9 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { onTestFinished, test } from 'vitest';
 import * as z from 'zod';
+import { built } from '../built.js';
 import { machineShape } from './report-shape.js';
 
 const spread = z.strictObject({ median: z.number().positive(), min: z.number().positive(), max: z.number().positive() });
@@ -28,11 +28,11 @@ const reportShape = z.strictObject({
   attach: z.array(z.strictObject({ part: z.string().min(1), seconds: spread })),
 });
 
-test('the benchmark of the embedded KMS runs, small: tables and JSON', { timeout: 120_000 }, (t) => {
+test('the benchmark of the embedded KMS runs, small: tables and JSON', { timeout: 120_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
-  t.after(() => rmSync(folder, { recursive: true }));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
   const json = join(folder, 'kms.json');
-  const main = fileURLToPath(new URL('../../bench/main.js', import.meta.url));
+  const main = built('bench/main.ts');
   const { status, stdout, stderr } = spawnSync(process.execPath, [main, 'kms', '--small', '--json', json], { encoding: 'utf8' });
   assert.equal(status, 0, stderr);
   const report = reportShape.parse(JSON.parse(readFileSync(json, 'utf8')));

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import type { Subject } from '../../src/bench/measurement.js';
 import { type Contender, inThread, median, spread, takeTurns } from '../../src/bench/sampling.js';
 import { VolsealError } from '../../src/errors.js';

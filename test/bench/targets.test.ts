@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { test } from 'vitest';
 import { targetLines } from '../../bench/targets.js';
 import type { KernelReport, Measurement } from '../../src/bench/measurement.js';
 

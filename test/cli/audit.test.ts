@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { appendFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { ended, firstLine, lab } from './program.js';
 
 describe('volseal audit', () => {
-  test('lists, answers questions, and proves the log', (t) => {
-    const { ok, image } = lab(t);
+  test('lists, answers questions, and proves the log', () => {
+    const { ok, image } = lab();
     image('a.raw', 4096);
     const { volumeId } = JSON.parse(ok(['encrypt', 'a.raw', 'a.vol', '--json']).text);
     ok(['encrypt', 'a.raw', 'b.vol']);
@@ -24,15 +24,15 @@ describe('volseal audit', () => {
     assert.match(ok(['audit', 'verify']).text, /4 records in order, authenticated by the root key/);
   });
 
-  test('a home without a log has nothing to tell, and looking makes none', (t) => {
-    const { ok, names } = lab(t);
+  test('a home without a log has nothing to tell, and looking makes none', () => {
+    const { ok, names } = lab();
     assert.equal(ok(['audit']).text, '');
     assert.match(ok(['audit', 'verify']).text, /0 records/);
     assert.deepEqual(names(), []);
   });
 
-  test('a change is a failure that names the line: status 4', (t) => {
-    const { ok, run, path } = lab(t);
+  test('a change is a failure that names the line: status 4', () => {
+    const { ok, run, path } = lab();
     ok(['kms', 'create-key']);
     appendFileSync(path('home/audit/embedded/audit.jsonl'), '{}\n');
     const { status, stderr } = run(['audit', 'verify']);
@@ -41,8 +41,8 @@ describe('volseal audit', () => {
     assert.equal(run(['kms', 'create-key']).status, 4);
   });
 
-  test('--follow goes on until Ctrl-C: status 130', async (t) => {
-    const { ok, start } = lab(t);
+  test('--follow goes on until Ctrl-C: status 130', async () => {
+    const { ok, start } = lab();
     ok(['kms', 'create-key']);
     const following = start(['audit', '--follow', '--json']);
     const end = ended(following);
@@ -53,8 +53,8 @@ describe('volseal audit', () => {
     assert.doesNotMatch(stderr, /bug/);
   });
 
-  test('a time that is none: status 1', (t) => {
-    const { status, stderr } = lab(t).run(['audit', '--since', 'yesterday']);
+  test('a time that is none: status 1', () => {
+    const { status, stderr } = lab().run(['audit', '--since', 'yesterday']);
     assert.equal(status, 1);
     assert.match(stderr, /2026-11-24/);
   });

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DisableKeyCommand, EnableKeyCommand, KMSClient } from '@aws-sdk/client-kms';
+import { describe, onTestFinished, test } from 'vitest';
+import { testUnless } from '../requirements.js';
 import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, rootRefused, unprivileged } from './program.js';
 
 /** Runs a command that must fail, with and without --json, and compares both. */
@@ -35,8 +36,8 @@ function fails(
 }
 
 /** A lab with a.raw and a.vol. */
-function labWithVolume(t: Parameters<typeof lab>[0], ...flags: string[]): Lab {
-  const at = lab(t);
+function labWithVolume(...flags: string[]): Lab {
+  const at = lab();
   at.image('a.raw', 8192);
   at.ok(['encrypt', 'a.raw', 'a.vol', ...flags]);
   return at;
@@ -67,15 +68,15 @@ describe('bad command lines: status 1', () => {
     [['kms', 'serve', '--listen', '0.0.0.0:0'], /is not loopback/],
     [['kms', 'serve', '--listen', 'example.com:80'], /neither an IP address nor localhost/],
   ] as const) {
-    test(args.join(' '), (t) => {
-      fails(lab(t), [...args], { status: 1, code: 'ERR_ARGUMENT', message, hint: /volseal .*--help/ });
+    test(args.join(' '), () => {
+      fails(lab(), [...args], { status: 1, code: 'ERR_ARGUMENT', message, hint: /volseal .*--help/ });
     });
   }
 });
 
 describe('bad images', () => {
-  test('a length of no whole sectors', (t) => {
-    const at = lab(t);
+  test('a length of no whole sectors', () => {
+    const at = lab();
     at.image('a.raw', 1000);
     fails(at, ['encrypt', 'a.raw', 'a.vol'], {
       status: 1,
@@ -85,8 +86,8 @@ describe('bad images', () => {
     });
   });
 
-  test('an empty one, padded or not; a volume of no bytes or of half a sector', (t) => {
-    const at = lab(t);
+  test('an empty one, padded or not; a volume of no bytes or of half a sector', () => {
+    const at = lab();
     at.image('a.raw', 0);
     const empty = { status: 1, code: 'ERR_IMAGE_SIZE', message: /a\.raw: the image is empty/, hint: /volseal create/ };
     fails(at, ['encrypt', 'a.raw', 'a.vol'], empty);
@@ -95,8 +96,8 @@ describe('bad images', () => {
     for (const bytes of ['0', '2K']) fails(at, ['create', 'a.vol', '--size', bytes, '--sector-size', '4096'], size);
   });
 
-  test('a folder, a pipe, a device', (t) => {
-    const at = lab(t);
+  test('a folder, a pipe, a device', () => {
+    const at = lab();
     mkdirSync(at.path('folder'));
     spawnSync('mkfifo', [at.path('fifo')]);
     const refused = { status: 1, code: 'ERR_ARGUMENT' };
@@ -111,8 +112,8 @@ describe('bad images', () => {
     });
   });
 
-  test('a target that is a link to nothing', (t) => {
-    const at = lab(t);
+  test('a target that is a link to nothing', () => {
+    const at = lab();
     at.image('a.raw', 512);
     symlinkSync('nowhere.vol', at.path('a.vol'));
     const expected = {
@@ -125,8 +126,8 @@ describe('bad images', () => {
     fails(at, ['encrypt', 'a.raw', 'a.vol', '--force'], expected);
   });
 
-  test('missing, or in a folder that is missing', (t) => {
-    const at = lab(t);
+  test('missing, or in a folder that is missing', () => {
+    const at = lab();
     const missing = { status: 4, code: 'ERR_IO', hint: /Check the path/ };
     fails(at, ['encrypt', 'no such.raw', 'a.vol'], { ...missing, message: /no such\.raw: open failed: ENOENT/ });
     at.image('a.raw', 512);
@@ -135,8 +136,8 @@ describe('bad images', () => {
     for (const command of ['info', 'read', 'write']) fails(at, [command, 'no.vol'], { ...missing, message: /no\.vol: open failed/ });
   });
 
-  test('no permission', (t) => {
-    const at = lab(t);
+  test('no permission', () => {
+    const at = lab();
     at.image('a.raw', 512);
     chmodSync(at.path('a.raw'), 0);
     const expected = { status: 4, code: 'ERR_IO', message: /a\.raw: open failed: EACCES/, hint: /ls -ld a\.raw and its folder/ };
@@ -153,8 +154,8 @@ describe('bad images', () => {
     );
   });
 
-  test('a disk that is full', { skip: rootRefused() }, (t) => {
-    const at = lab(t);
+  testUnless(rootRefused())('a disk that is full', () => {
+    const at = lab();
     at.image('a.raw', 4 * 1024 * 1024);
     mkdirSync(at.path('small'));
     const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', at.path('small')]);
@@ -174,8 +175,8 @@ describe('bad images', () => {
 });
 
 describe('bad volumes', () => {
-  test('not a volume: status 4', (t) => {
-    const at = lab(t);
+  test('not a volume: status 4', () => {
+    const at = lab();
     at.image('a.raw', 2 * 1024 * 1024);
     const expected = { status: 4, code: 'ERR_NOT_A_VOLUME', message: /a\.raw/, hint: /volseal encrypt a\.raw VOLUME/ };
     for (const args of [
@@ -187,15 +188,15 @@ describe('bad volumes', () => {
       fails(at, args, expected);
   });
 
-  test('a detached header that is not named, or missing', (t) => {
-    const at = labWithVolume(t, '--header', 'a.header');
+  test('a detached header that is not named, or missing', () => {
+    const at = labWithVolume('--header', 'a.header');
     fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_NOT_A_VOLUME', message: /a\.vol/, hint: /--header FILE/ });
     fails(at, ['info', 'a.vol', '--header', 'b.header'], { status: 4, code: 'ERR_IO', message: /b\.header/, hint: /Check the path/ });
     fails(at, ['info', 'a.header'], { status: 1, code: 'ERR_ARGUMENT', message: /is a detached header/, hint: /--help/ });
   });
 
-  test('both header copies damaged, and a volume cut short: status 4', (t) => {
-    const at = labWithVolume(t);
+  test('both header copies damaged, and a volume cut short: status 4', () => {
+    const at = labWithVolume();
     const whole = at.contents('a.vol');
     for (const offset of [300, 16384 + 300]) whole[offset]! ^= 1;
     writeFileSync(at.path('damaged.vol'), whole);
@@ -209,8 +210,8 @@ describe('bad volumes', () => {
     });
   });
 
-  test("another volume's context: status 2, before KMS is asked", (t) => {
-    const at = labWithVolume(t, '--context', 'user=alice');
+  test("another volume's context: status 2, before KMS is asked", () => {
+    const at = labWithVolume('--context', 'user=alice');
     const expected = {
       status: 2,
       code: 'ERR_CONTEXT_MISMATCH',
@@ -227,8 +228,8 @@ describe('bad volumes', () => {
     at.ok(['decrypt', 'a.vol', 'b.raw', '--context', 'user=alice']);
   });
 
-  test('attached by another process: status 5, and free once that has ended', async (t) => {
-    const at = labWithVolume(t);
+  test('attached by another process: status 5, and free once that has ended', async () => {
+    const at = labWithVolume();
     const writer = at.start(['write', 'a.vol']);
     const end = ended(writer);
     // Asking the kernel, not by taking the lock oneself: that could be what keeps the writer out.
@@ -254,8 +255,8 @@ describe('bad volumes', () => {
 });
 
 describe('KMS', () => {
-  test('unreachable: status 7', async (t) => {
-    const at = lab(t);
+  test('unreachable: status 7', async () => {
+    const at = lab();
     at.image('a.raw', 512);
     const port = await freePort();
     const expected = { status: 7, code: 'ERR_KMS_UNREACHABLE', message: /ECONNREFUSED/, hint: /kms serve/ };
@@ -263,8 +264,8 @@ describe('KMS', () => {
     fails(at, ['kms', 'list-keys'], expected, { env: { VOLSEAL_KMS: `http://127.0.0.1:${port}` } });
   });
 
-  test('no such key or alias, a name that is taken or reserved: status 6', (t) => {
-    const at = lab(t);
+  test('no such key or alias, a name that is taken or reserved: status 6', () => {
+    const at = lab();
     at.image('a.raw', 512);
     const unknown = {
       status: 6,
@@ -282,15 +283,15 @@ describe('KMS', () => {
     fails(at, ['kms', 'create-alias', 'alias/aws/mine', keyId], { ...taken, message: /reserved/, hint: /belong to AWS/ });
   });
 
-  test("a volume whose key is in another KMS's store: refused, named", (t) => {
-    const at = labWithVolume(t);
+  test("a volume whose key is in another KMS's store: refused, named", () => {
+    const at = labWithVolume();
     const failure = failureOf(at.run(['read', 'a.vol', '--json'], { env: { VOLSEAL_HOME: at.path('empty home') } }));
     assert.match(failure.code, /^ERR_KMS_(DENIED|NOT_FOUND)$/);
     assert.match(failure.message, /arn:aws:kms:local:000000000000:key\//);
   });
 
-  test('over HTTP: a volume, its recorded URL, and a disabled key: status 6', async (t) => {
-    const at = lab(t);
+  test('over HTTP: a volume, its recorded URL, and a disabled key: status 6', async () => {
+    const at = lab();
     at.image('a.raw', 4096);
     const server = at.start(['kms', 'serve', '--listen', '127.0.0.1:0', '--json']);
     const end = ended(server);
@@ -304,7 +305,7 @@ describe('KMS', () => {
     at.ok(['encrypt', 'a.raw', 'a.vol', '--kms', url, '--key', keyArn]);
     fails(at, ['decrypt', 'a.vol', 'b.raw'], { status: 1, code: 'ERR_ARGUMENT', message: /name that KMS yourself/, hint: /--kms http:/ });
     const client = new KMSClient({ endpoint: url, region: 'us-east-1', credentials: key });
-    t.after(() => client.destroy());
+    onTestFinished(() => client.destroy());
     await client.send(new DisableKeyCommand({ KeyId: keyArn }));
     const disabled = { status: 6, code: 'ERR_KMS_KEY_STATE', message: /is disabled/, hint: /aws kms enable-key/ };
     fails(at, ['decrypt', 'a.vol', 'b.raw', '--kms', url], disabled);
@@ -318,17 +319,17 @@ describe('KMS', () => {
     assert.equal(stderr, '');
   });
 
-  test('a port that is taken: status 4', async (t) => {
+  test('a port that is taken: status 4', async () => {
     const holder = createServer().listen(0, '127.0.0.1');
-    t.after(() => holder.close());
+    onTestFinished(() => void holder.close());
     await new Promise((resolve) => holder.once('listening', resolve));
     const { port } = holder.address() as { port: number };
     const expected = { status: 4, code: 'ERR_IO', message: /EADDRINUSE/, hint: /port 0/ };
-    fails(lab(t), ['kms', 'serve', '--listen', `127.0.0.1:${port}`], expected);
+    fails(lab(), ['kms', 'serve', '--listen', `127.0.0.1:${port}`], expected);
   });
 
-  test('a store that is damaged: status 4', (t) => {
-    const at = lab(t);
+  test('a store that is damaged: status 4', () => {
+    const at = lab();
     at.ok(['kms', 'create-key']);
     writeFileSync(at.path('home/kms/root.key'), Buffer.alloc(32, 1));
     fails(at, ['kms', 'list-keys'], { status: 4, code: 'ERR_KMS_STORE', message: /root\.key is not the root key/, hint: /\$VOLSEAL_HOME/ });
@@ -336,8 +337,8 @@ describe('KMS', () => {
 });
 
 describe('memory', () => {
-  test('that must not be locked: status 8, and no key anywhere else', (t) => {
-    const at = lab(t);
+  test('that must not be locked: status 8, and no key anywhere else', () => {
+    const at = lab();
     const through = [...unprivileged, 'sh', '-c', 'ulimit -l 0; exec "$@"', 'sh'];
     const expected = { status: 8, code: 'ERR_MEMORY_LOCK', message: /lock/, hint: /ulimit -l/ };
     fails(at, ['create', 'a.vol', '--size', '1M'], expected, { through });

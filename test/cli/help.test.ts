@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
 const COMMANDS = [
@@ -73,14 +73,14 @@ function withFiles(lab: Lab): Lab {
 }
 
 describe('help', () => {
-  test('lists exactly the commands there are', (t) => {
-    const { ok } = lab(t);
+  test('lists exactly the commands there are', () => {
+    const { ok } = lab();
     assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'help']);
     assert.deepEqual(listed(ok(['kms', '--help']).text), [...KMS_COMMANDS, 'help']);
   });
 
-  test('the examples of the program itself work in their order', (t) => {
-    const { ok, shell, contents } = withFiles(lab(t));
+  test('the examples of the program itself work in their order', () => {
+    const { ok, shell, contents } = withFiles(lab());
     for (const example of examplesIn(ok(['--help']).text)) {
       const outcome = shell(example);
       assert.equal(outcome.status, 0, `${example}\n${outcome.stderr}`);
@@ -97,8 +97,8 @@ describe('help', () => {
     ['policy', 'check'],
     ['audit', 'verify'],
   ]) {
-    test(`the example of ${command.join(' ')} works`, (t) => {
-      const { ok, shell } = withFiles(lab(t));
+    test(`the example of ${command.join(' ')} works`, () => {
+      const { ok, shell } = withFiles(lab());
       if (!['encrypt', 'kernels', 'bench', 'kms'].includes(command[0]!)) ok(['encrypt', 'disk.raw', 'disk.vol']);
       ok(['kms', 'create-principal', 'user/anna']);
       const { accessKeyId } = JSON.parse(ok(['kms', 'create-access-key', 'user/anna', '--json']).text);
@@ -116,8 +116,8 @@ describe('help', () => {
     });
   }
 
-  test('the examples of kms init work, each in a home of its own', (t) => {
-    const { path, env, run, text: help } = { ...lab(t), text: lab(t).ok(['kms', 'init', '--help']).text };
+  test('the examples of kms init work, each in a home of its own', () => {
+    const { path, env, run, text: help } = { ...lab(), text: lab().ok(['kms', 'init', '--help']).text };
     writeFileSync(path('key.base64'), `${Buffer.alloc(32, 1).toString('base64')}\n`);
     writeFileSync(path('.volseal-passphrase'), 'a long one\n');
     for (const [index, example] of examplesIn(help).entries()) {
@@ -131,8 +131,8 @@ describe('help', () => {
     }
   });
 
-  test('the example of kms serve works, on a port that is free', async (t) => {
-    const { ok, start } = lab(t);
+  test('the example of kms serve works, on a port that is free', async () => {
+    const { ok, start } = lab();
     const [, example = '', client = ''] = examplesIn(ok(['kms', 'serve', '--help']).text);
     const address = '127.0.0.1:4599';
     assert.ok(example.endsWith(` --listen ${address}`) && client.startsWith('aws kms ') && client.includes(`http://${address} `));
@@ -143,8 +143,8 @@ describe('help', () => {
     assert.equal((await end).status, 0);
   });
 
-  test('without a command there is help and status 1', (t) => {
-    const { run } = lab(t);
+  test('without a command there is help and status 1', () => {
+    const { run } = lab();
     for (const args of [[], ['kms']]) {
       const outcome = run(args);
       assert.equal(outcome.status, 1);

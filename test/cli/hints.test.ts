@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { hintFor } from '../../src/cli/hints.js';
 import { STANDARD_OUTPUT } from '../../src/cli/standard-streams.js';
 

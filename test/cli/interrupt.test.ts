@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { describe, test } from 'vitest';
 import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
-import { serveFake } from '../kms/fake-server.js';
+import { serveFake } from '../kms/client/fake-server.js';
 import { ended, firstLine, type Lab, lab, parsed } from './program.js';
 
 /** Long enough that a signal after its first progress line comes in the middle. */
@@ -31,8 +31,8 @@ describe('interrupted', () => {
     ['SIGTERM', 143],
     ['SIGHUP', 129],
   ] as const) {
-    test(`encrypt by ${signal} leaves nothing, and status ${status}`, async (t) => {
-      const at = lab(t);
+    test(`encrypt by ${signal} leaves nothing, and status ${status}`, async () => {
+      const at = lab();
       largeImage(at);
       const child = at.start(['encrypt', 'large.raw', 'a.vol', '--header', 'a.header', '--json', '--progress']);
       const end = ended(child);
@@ -46,8 +46,8 @@ describe('interrupted', () => {
     });
   }
 
-  test('decrypt and a replacing encrypt leave the targets that were there', async (t) => {
-    const at = lab(t);
+  test('decrypt and a replacing encrypt leave the targets that were there', async () => {
+    const at = lab();
     at.ok(['create', 'a.vol', '--size', '512M', '--full']);
     const old = at.image('old.raw', 1000);
     const volume = at.contents('a.vol');
@@ -67,8 +67,8 @@ describe('interrupted', () => {
     assert.deepEqual(at.names(), ['a.vol', 'large.raw', 'old.raw']);
   });
 
-  test('kill -9 in the middle of encrypt: no target', async (t) => {
-    const at = lab(t);
+  test('kill -9 in the middle of encrypt: no target', async () => {
+    const at = lab();
     largeImage(at);
     const child = at.start(['encrypt', 'large.raw', 'a.vol', '--json', '--progress']);
     const end = ended(child);
@@ -82,8 +82,8 @@ describe('interrupted', () => {
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, Buffer.alloc(4096));
   });
 
-  test('read, while nobody takes its output', { timeout: 30_000 }, async (t) => {
-    const at = lab(t);
+  test('read, while nobody takes its output', { timeout: 30_000 }, async () => {
+    const at = lab();
     at.ok(['create', 'a.vol', '--size', '32M']);
     const child = at.start(['read', 'a.vol']);
     const end = ended(child);
@@ -100,8 +100,8 @@ describe('interrupted', () => {
     assert.match(stderr, /a\.vol: stopped on request/);
   });
 
-  test('while credentials are being fetched: at once, with nothing left', { timeout: 50_000 }, async (t) => {
-    const at = lab(t);
+  test('while credentials are being fetched: at once, with nothing left', { timeout: 50_000 }, async () => {
+    const at = lab();
     at.image('a.raw', 4096);
     at.ok(['encrypt', 'a.raw', 'a.vol']);
     // It tells that it was asked, and never answers.
@@ -133,13 +133,13 @@ describe('interrupted', () => {
     }
   });
 
-  test('while KMS is asked, and does not answer: at once, with nothing left', async (t) => {
-    const at = lab(t);
+  test('while KMS is asked, and does not answer: at once, with nothing left', async () => {
+    const at = lab();
     at.image('a.raw', 4096);
     at.ok(['encrypt', 'a.raw', 'a.vol']);
     const before = at.names();
     let tell = (): void => {};
-    const kms = await serveFake(t, () => tell());
+    const kms = await serveFake(() => tell());
     for (const args of [
       ['encrypt', 'a.raw', 'b.vol'],
       ['create', 'b.vol', '--size', '1M'],
@@ -164,8 +164,8 @@ describe('interrupted', () => {
     }
   });
 
-  test('write says how much it wrote, and that much is there', async (t) => {
-    const at = lab(t);
+  test('write says how much it wrote, and that much is there', async () => {
+    const at = lab();
     at.ok(['create', 'a.vol', '--size', '8M']);
     const child = at.start(['write', 'a.vol']);
     const end = ended(child);

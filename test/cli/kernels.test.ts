@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { type KernelInfo, kernels } from '../../src/index.js';
 import { failureOf, lab, parsed } from './program.js';
 
@@ -16,8 +16,8 @@ const impossible = kernels().filter((kernel) => !kernel.usable);
 const [fastest] = usable;
 
 describe('volseal kernels', () => {
-  test('a line for each, the one in use marked, and why', (t) => {
-    const lines = lab(t).ok(['kernels']).text.split('\n');
+  test('a line for each, the one in use marked, and why', () => {
+    const lines = lab().ok(['kernels']).text.split('\n');
     const listed = lines.slice(0, kernels().length);
     for (const [index, { name, vectorBits, reason, usable }] of kernels().entries()) {
       const mark = name === fastest!.name ? '*' : ' ';
@@ -27,8 +27,8 @@ describe('volseal kernels', () => {
     assert.deepEqual(lines.slice(listed.length), ['', '* in use: the fastest that this machine can run', '']);
   });
 
-  test('as JSON: every kernel, the first usable one in use', (t) => {
-    const report = reportOf(lab(t).ok(['kernels', '--json']).text);
+  test('as JSON: every kernel, the first usable one in use', () => {
+    const report = reportOf(lab().ok(['kernels', '--json']).text);
     assert.deepEqual(Object.keys(report), ['inUse', 'fastest', 'kernels']);
     assert.deepEqual(report.kernels, kernels());
     assert.equal(report.inUse, report.kernels.find((kernel) => kernel.usable)!.name);
@@ -40,8 +40,8 @@ describe('volseal kernels', () => {
     assert.deepEqual(report.kernels.map(({ name }) => name).sort(), ['aesni', 'armv8', 'portable', 'vaes256', 'vaes512']);
   });
 
-  test('info speaks of it, for who looks there', (t) => {
-    const { ok, run } = lab(t);
+  test('info speaks of it, for who looks there', () => {
+    const { ok, run } = lab();
     assert.match(ok(['info', '--help']).text, /kernel.* volseal kernels\n/);
     assert.match(run(['info', '--cpu']).stderr, /unknown option '--cpu'.*\nhint: volseal info --help/);
   });
@@ -49,8 +49,8 @@ describe('volseal kernels', () => {
 
 describe('VOLSEAL_KERNEL', () => {
   for (const { name } of usable) {
-    test(`${name} does the work, and gives the same volume and image`, (t) => {
-      const { ok, image, contents } = lab(t);
+    test(`${name} does the work, and gives the same volume and image`, () => {
+      const { ok, image, contents } = lab();
       const env = { VOLSEAL_KERNEL: name };
       const report = reportOf(ok(['kernels', '--json'], { env }).text);
       assert.equal(report.inUse, name);
@@ -69,13 +69,13 @@ describe('VOLSEAL_KERNEL', () => {
     });
   }
 
-  test('an empty one is none', (t) => {
-    const { ok } = lab(t);
+  test('an empty one is none', () => {
+    const { ok } = lab();
     assert.equal(reportOf(ok(['kernels', '--json'], { env: { VOLSEAL_KERNEL: '' } }).text).inUse, fastest!.name);
   });
 
-  test('one that does not exist, or that this machine cannot run: status 1 from every command, help excepted', (t) => {
-    const { run, ok, names } = lab(t);
+  test('one that does not exist, or that this machine cannot run: status 1 from every command, help excepted', () => {
+    const { run, ok, names } = lab();
     const wrong: (readonly [name: string, message: string])[] = [
       ['vaes1024', 'VOLSEAL_KERNEL: there is no kernel "vaes1024", only '],
       ['AESNI', 'VOLSEAL_KERNEL: there is no kernel "AESNI"'],
@@ -99,14 +99,14 @@ describe('VOLSEAL_KERNEL', () => {
     assert.deepEqual(names(), []);
   });
 
-  test('the hint works as it stands', (t) => {
-    const { run, shell } = lab(t);
+  test('the hint works as it stands', () => {
+    const { run, shell } = lab();
     const { stderr } = run(['kernels'], { env: { VOLSEAL_KERNEL: 'none' } });
     const command = /hint: (VOLSEAL_KERNEL= volseal kernels) /.exec(stderr)![1];
     assert.equal(shell(`export VOLSEAL_KERNEL=none; ${command}`).status, 0);
   });
 
-  test('help names it', (t) => {
-    assert.match(lab(t).ok(['--help']).text, /Environment:\n(.*\n)* {2}VOLSEAL_KERNEL +\S/);
+  test('help names it', () => {
+    assert.match(lab().ok(['--help']).text, /Environment:\n(.*\n)* {2}VOLSEAL_KERNEL +\S/);
   });
 });

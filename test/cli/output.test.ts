@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { alignedRows, printable } from '../../src/cli/output.js';
 
 describe('output', () => {

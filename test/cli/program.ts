@@ -4,11 +4,8 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
-
-/** The compiled program. */
-export const MAIN = fileURLToPath(new URL('../../program/main.js', import.meta.url));
+import { onTestFinished } from 'vitest';
+import { MAIN } from '../built.js';
 
 /** Runs a program without root's powers over files and locked memory, where we are root. */
 export const unprivileged: readonly string[] =
@@ -49,10 +46,10 @@ export interface Lab {
 }
 
 /** A folder whose name holds a space; removed when the test ends. */
-export function lab(test: Pick<TestContext, 'after'>): Lab {
+export function lab(): Lab {
   const folder = mkdtempSync(join(tmpdir(), 'volseal cli '));
   const children: ChildProcess[] = [];
-  test.after(() => {
+  onTestFinished(() => {
     for (const child of children) child.kill('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   });

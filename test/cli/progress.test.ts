@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { truncateSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { type Lab, lab, parsed } from './program.js';
 
 const IMAGE_BYTES = 256 * 1024 * 1024;
 
-function labWithImage(t: Parameters<typeof lab>[0]): Lab {
-  const at = lab(t);
+function labWithImage(): Lab {
+  const at = lab();
   writeFileSync(at.path('a.raw'), '');
   truncateSync(at.path('a.raw'), IMAGE_BYTES);
   return at;
 }
 
 describe('progress', () => {
-  test('a terminal gets a bar with percentage, rate and time left', (t) => {
-    const at = labWithImage(t);
+  test('a terminal gets a bar with percentage, rate and time left', () => {
+    const at = labWithImage();
     // script(1) gives the program a terminal, and its output to us.
     const { status, text } = at.shell('script -qec "volseal encrypt a.raw a.vol" /dev/null < /dev/null');
     assert.equal(status, 0, text);
@@ -24,16 +24,16 @@ describe('progress', () => {
     assert.match(text, /encrypted a\.raw into a\.vol in [0-9.]+ s, [0-9.]+ [kMG]B\/s\r\n/);
   });
 
-  test('nothing is drawn elsewhere', (t) => {
-    const at = labWithImage(t);
+  test('nothing is drawn elsewhere', () => {
+    const at = labWithImage();
     assert.equal(at.ok(['encrypt', 'a.raw', 'a.vol']).stderr, '');
     assert.equal(at.ok(['encrypt', 'a.raw', 'b.vol', '--json']).stderr, '');
     const json = at.shell('script -qec "volseal decrypt a.vol b.raw --json 2>&1" /dev/null < /dev/null');
     assert.equal(parsed(json.text).imageBytes, IMAGE_BYTES);
   });
 
-  test('with --json --progress it is lines of JSON up to the end, and the result stands alone', (t) => {
-    const at = labWithImage(t);
+  test('with --json --progress it is lines of JSON up to the end, and the result stands alone', () => {
+    const at = labWithImage();
     at.ok(['encrypt', 'a.raw', 'a.vol']);
     for (const args of [
       ['encrypt', 'a.raw', 'b.vol'],

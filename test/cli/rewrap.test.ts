@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { type Lab, lab } from './program.js';
 
 describe('volseal rewrap', () => {
@@ -10,8 +10,8 @@ describe('volseal rewrap', () => {
   };
   const keyOf = (at: Lab, name: string): string => JSON.parse(at.ok(['info', name, '--json']).text).keyId;
 
-  test('many volumes at once; a dry run changes none', (t) => {
-    const at = lab(t);
+  test('many volumes at once; a dry run changes none', () => {
+    const at = lab();
     const keyArn = prepared(at);
     const before = keyOf(at, 'a.vol');
     const dry = JSON.parse(at.ok(['rewrap', 'a.vol', 'b.vol', '--key', keyArn, '--dry-run', '--json']).text);
@@ -24,8 +24,8 @@ describe('volseal rewrap', () => {
     assert.deepEqual(at.contents('b.raw'), at.contents('a.raw'));
   });
 
-  test('one that cannot be rewrapped does not keep the others from it, and is said', (t) => {
-    const at = lab(t);
+  test('one that cannot be rewrapped does not keep the others from it, and is said', () => {
+    const at = lab();
     const keyArn = prepared(at);
     const { status, stderr, text } = at.run(['rewrap', 'a.vol', 'none.vol', 'b.vol', '--key', keyArn, '--json']);
     assert.equal(status, 4);
@@ -38,8 +38,8 @@ describe('volseal rewrap', () => {
     for (const name of ['a.vol', 'b.vol']) assert.equal(keyOf(at, name), keyArn);
   });
 
-  test('--header is of one volume: status 1', (t) => {
-    const at = lab(t);
+  test('--header is of one volume: status 1', () => {
+    const at = lab();
     assert.equal(at.run(['rewrap', 'a.vol', 'b.vol', '--key', 'alias/aws/ebs', '--header', 'h']).status, 1);
   });
 });

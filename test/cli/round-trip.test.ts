@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, readFileSync, statSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { type Lab, lab, parsed } from './program.js';
 
 const INFO_MEMBERS = [
@@ -18,8 +18,8 @@ const INFO_MEMBERS = [
 ];
 
 describe('the whole way', () => {
-  test('encrypt, info, decrypt, with spaces in every path', (t) => {
-    const { image, contents, ok, names } = lab(t);
+  test('encrypt, info, decrypt, with spaces in every path', () => {
+    const { image, contents, ok, names } = lab();
     const raw = image('my disk.raw', 3 * 1024 * 1024 + 512);
     const made = ok(['encrypt', 'my disk.raw', 'my disk.vol', '--context', 'user=alice', '--context', 'note=a=b c']);
     assert.match(made.text, /^encrypted my disk\.raw into my disk\.vol in [0-9.]+ s, [0-9.]+ [kMG]B\/s\nvolume id +vol-0[0-9a-f]{16}\n/);
@@ -38,8 +38,8 @@ describe('the whole way', () => {
     assert.deepEqual(names(), ['my copy.raw', 'my disk.raw', 'my disk.vol']);
   });
 
-  test('every command says one JSON object', (t) => {
-    const { image, ok, run } = lab(t);
+  test('every command says one JSON object', () => {
+    const { image, ok, run } = lab();
     image('a.raw', 65536);
     const json = (...args: string[]): Record<string, unknown> => {
       const outcome = ok([...args, '--json']);
@@ -79,8 +79,8 @@ describe('the whole way', () => {
     assert.equal(json('create', 'd.vol', '--size', '64K', '--key', 'alias/disks').keyId, key.keyArn);
   });
 
-  test('an image that is no whole number of sectors comes back with its exact length', (t) => {
-    const { image, contents, ok } = lab(t);
+  test('an image that is no whole number of sectors comes back with its exact length', () => {
+    const { image, contents, ok } = lab();
     const raw = image('odd.raw', 100_001);
     const made = parsed(ok(['encrypt', 'odd.raw', 'odd.vol', '--pad', '--sector-size', '4096', '--json']).text);
     assert.equal(made.imageBytes, 100_001);
@@ -89,8 +89,8 @@ describe('the whole way', () => {
     assert.deepEqual(contents('copy.raw'), raw);
   });
 
-  test('a detached header leaves the data its exact size', (t) => {
-    const { image, contents, ok, path } = lab(t);
+  test('a detached header leaves the data its exact size', () => {
+    const { image, contents, ok, path } = lab();
     const raw = image('a.raw', 8192);
     ok(['encrypt', 'a.raw', 'a.vol', '--header', 'a.header']);
     assert.equal(statSync(path('a.vol')).size, 8192);
@@ -99,8 +99,8 @@ describe('the whole way', () => {
     assert.deepEqual(contents('b.raw'), raw);
   });
 
-  test('VOLSEAL_KMS stands in for --kms, and an empty one for nothing', (t) => {
-    const { image, ok, path } = lab(t);
+  test('VOLSEAL_KMS stands in for --kms, and an empty one for nothing', () => {
+    const { image, ok, path } = lab();
     image('a.raw', 512);
     const elsewhere = `embedded:${path('other home')}`;
     ok(['encrypt', 'a.raw', 'a.vol'], { env: { VOLSEAL_KMS: elsewhere } });
@@ -113,8 +113,8 @@ describe('the whole way', () => {
 });
 
 describe('read and write', () => {
-  test('what is written at any offset is read back, and its neighbours stay', (t) => {
-    const { image, ok } = lab(t);
+  test('what is written at any offset is read back, and its neighbours stay', () => {
+    const { image, ok } = lab();
     const expected = image('a.raw', 10 * 1024 * 1024);
     ok(['encrypt', 'a.raw', 'a.vol']);
     for (const [offsetBytes, lengthBytes] of [
@@ -137,8 +137,8 @@ describe('read and write', () => {
     assert.deepEqual(ok(['read', 'a.vol', '--offset', '9M']).stdout, expected.subarray(9 * 1024 * 1024));
   });
 
-  test('a pipe into write and out of read', (t) => {
-    const { image, ok, shell, contents } = lab(t);
+  test('a pipe into write and out of read', () => {
+    const { image, ok, shell, contents } = lab();
     const bytes = image('in.bin', 6_000_000);
     ok(['create', 'a.vol', '--size', '8M', '--sector-size', '4096']);
     const outcome = shell(
@@ -149,8 +149,8 @@ describe('read and write', () => {
     assert.deepEqual(ok(['read', 'a.vol', '--length', '1000']).stdout, Buffer.alloc(1000));
   });
 
-  test('what goes beyond the end is refused, with what was written before named and kept', (t) => {
-    const { ok, run } = lab(t);
+  test('what goes beyond the end is refused, with what was written before named and kept', () => {
+    const { ok, run } = lab();
     ok(['create', 'a.vol', '--size', '5M']);
     const input = randomBytes(6 * 1024 * 1024);
     const outcome = run(['write', 'a.vol'], { input });
@@ -163,8 +163,8 @@ describe('read and write', () => {
     assert.deepEqual(ok(['read', 'a.vol', '--offset', '4M']).stdout, Buffer.alloc(1024 * 1024));
   });
 
-  test('a read beyond the end gives no byte at all', (t) => {
-    const { ok, run } = lab(t);
+  test('a read beyond the end gives no byte at all', () => {
+    const { ok, run } = lab();
     ok(['create', 'a.vol', '--size', '5M']);
     for (const range of [
       ['--offset', '4M', '--length', '2M'],
@@ -179,8 +179,8 @@ describe('read and write', () => {
     assert.equal(ok(['read', 'a.vol', '--offset', '5M']).stdout.length, 0);
   });
 
-  test('a reader that leaves early ends read quietly', (t) => {
-    const { ok, shell } = lab(t);
+  test('a reader that leaves early ends read quietly', () => {
+    const { ok, shell } = lab();
     ok(['create', 'a.vol', '--size', '32M']);
     const outcome = shell('{ volseal read a.vol; echo $? > status; } | head -c 10 | wc -c; cat status');
     assert.equal(outcome.text.replace(/\s+/g, ' '), '10 141 ');
@@ -189,8 +189,8 @@ describe('read and write', () => {
 });
 
 describe('targets', () => {
-  test('what exists is left alone without --force and replaced whole with it', (t) => {
-    const { image, contents, run, ok, names } = lab(t);
+  test('what exists is left alone without --force and replaced whole with it', () => {
+    const { image, contents, run, ok, names } = lab();
     image('a.raw', 4096);
     const old = image('a.vol', 100);
     const refused = run(['encrypt', 'a.raw', 'a.vol']);
@@ -206,8 +206,8 @@ describe('targets', () => {
     assert.deepEqual(names(), ['a.raw', 'a.vol', 'b.raw']);
   });
 
-  test('volumes and images are for their owner alone', (t) => {
-    const { path, ok } = lab(t);
+  test('volumes and images are for their owner alone', () => {
+    const { path, ok } = lab();
     const sparse = openSync(path('a.raw'), 'w');
     ftruncateSync(sparse, 4096);
     closeSync(sparse);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { exactSize, humanSize, parseSize } from '../../src/cli/sizes.js';
 
 const UNITS = { '': 0n, K: 10n, M: 20n, G: 30n, T: 40n } as const;

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { statSync, truncateSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { ended, failureOf, firstLine, lab, parsed } from './program.js';
 
 const MIB = 1024 * 1024;
 
 describe('sparse volumes', () => {
-  test('create makes one, --full does not; info says which, and what it takes on the disk', (t) => {
-    const { ok, path } = lab(t);
+  test('create makes one, --full does not; info says which, and what it takes on the disk', () => {
+    const { ok, path } = lab();
     assert.match(ok(['create', 'a.vol', '--size', '100G']).text, /\nallocation +sparse: only sectors in use are written; .* on disk\n/);
     assert.match(ok(['create', 'b.vol', '--size', '1M', '--full']).text, /\nallocation +full: every sector is written; .* on disk\n/);
     for (const [name, allocation] of [
@@ -21,8 +21,8 @@ describe('sparse volumes', () => {
     assert.ok(statSync(path('a.vol')).blocks * 512 < MIB);
   });
 
-  test('encrypt --sparse leaves zeros out, decrypt brings them back as holes, --sparse does so for a full volume too', (t) => {
-    const { ok, path, image, contents } = lab(t);
+  test('encrypt --sparse leaves zeros out, decrypt brings them back as holes, --sparse does so for a full volume too', () => {
+    const { ok, path, image, contents } = lab();
     const bytes = image('a.raw', 1000 * 512);
     truncateSync(path('a.raw'), 64 * MIB);
     assert.equal(parsed(ok(['encrypt', 'a.raw', 'a.vol', '--sparse', '--json']).text).allocation, 'sparse');
@@ -37,8 +37,8 @@ describe('sparse volumes', () => {
     }
   });
 
-  test('densify fills one in place; again it has nothing to do', (t) => {
-    const { ok, path } = lab(t);
+  test('densify fills one in place; again it has nothing to do', () => {
+    const { ok, path } = lab();
     ok(['create', 'a.vol', '--size', '8M']);
     ok(['write', 'a.vol', '--offset', '1M'], { input: 'hello' });
     assert.match(ok(['densify', 'a.vol']).text, /^a\.vol \(vol-[0-9a-f]{17}\) is full now: every sector is written, 8388608 bytes/);
@@ -48,8 +48,8 @@ describe('sparse volumes', () => {
     assert.equal(parsed(ok(['densify', 'a.vol', '--json']).text).wasSparse, false);
   });
 
-  test('Ctrl-C in densify leaves a sparse volume, and the next run goes on', async (t) => {
-    const { ok, start } = lab(t);
+  test('Ctrl-C in densify leaves a sparse volume, and the next run goes on', async () => {
+    const { ok, start } = lab();
     ok(['create', 'a.vol', '--size', '2G']);
     ok(['write', 'a.vol'], { input: 'hello' });
     const child = start(['densify', 'a.vol', '--json', '--progress']);
@@ -65,8 +65,8 @@ describe('sparse volumes', () => {
     assert.equal(ok(['read', 'a.vol', '--length', '6']).text, 'hello\0');
   });
 
-  test('--full and --sparse together are refused', (t) => {
-    const { run } = lab(t);
+  test('--full and --sparse together are refused', () => {
+    const { run } = lab();
     const outcome = run(['create', 'a.vol', '--size', '1M', '--full', '--sparse', '--json']);
     assert.equal(outcome.status, 1);
     assert.match(failureOf(outcome).message, /--full.*cannot be used with.*--sparse/);

@@ -2,14 +2,15 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
+import { testUnless } from '../requirements.js';
 import { type Lab, lab, type Outcome, parsed, rootRefused } from './program.js';
 
 const MIB = 1024 * 1024;
 
 /** A lab with a.vol, made of a.raw. */
-function labWithVolume(t: Parameters<typeof lab>[0], bytes: number): { at: Lab; image: Buffer } {
-  const at = lab(t);
+function labWithVolume(bytes: number): { at: Lab; image: Buffer } {
+  const at = lab();
   const image = at.image('a.raw', bytes);
   at.ok(['encrypt', 'a.raw', 'a.vol']);
   return { at, image };
@@ -49,8 +50,8 @@ function withLoopDevice(at: Lab, bytes: number, work: (device: string) => void):
 }
 
 describe('standard output', () => {
-  test('that takes nothing: status 4, from every kind of output', (t) => {
-    const { at } = labWithVolume(t, 64 * 1024);
+  test('that takes nothing: status 4, from every kind of output', () => {
+    const { at } = labWithVolume(64 * 1024);
     for (const command of [
       'info a.vol',
       'info a.vol --json 2>json',
@@ -72,8 +73,8 @@ describe('standard output', () => {
     assert.deepEqual(error.details, { errno: 'ENOSPC', syscall: 'write', path: 'standard output' });
   });
 
-  test('that takes nothing: read of any length, and no summary that claims it', (t) => {
-    const { at } = labWithVolume(t, 64 * 1024);
+  test('that takes nothing: read of any length, and no summary that claims it', () => {
+    const { at } = labWithVolume(64 * 1024);
     // A stream holds back up to 16 KiB: whatever ends within them fails only once everything was handed over.
     for (const length of [1, 700, 4096, 16_383, 16_384, 16_385]) {
       saysThatOutputIsFull(at.shell(`volseal read a.vol --length ${length} > /dev/full`));
@@ -85,21 +86,21 @@ describe('standard output', () => {
     }
   });
 
-  test('what was done before its result could not be said stays done', (t) => {
-    const { at, image } = labWithVolume(t, 4096);
+  test('what was done before its result could not be said stays done', () => {
+    const { at, image } = labWithVolume(4096);
     saysThatOutputIsFull(at.shell('volseal encrypt a.raw b.vol > /dev/full'));
     assert.deepEqual(at.ok(['read', 'b.vol']).stdout, image);
   });
 
-  test('that becomes the target: the volume is made, and what the shell had opened gets the result', (t) => {
-    const { at, image } = labWithVolume(t, 4096);
+  test('that becomes the target: the volume is made, and what the shell had opened gets the result', () => {
+    const { at, image } = labWithVolume(4096);
     const { status, stderr } = at.shell('volseal encrypt a.raw /proc/self/fd/1 --force > junk');
     assert.equal(status, 0, stderr);
     assert.deepEqual(at.ok(['read', 'junk']).stdout, image);
   });
 
-  test('a file on a disk that fills up in the middle of a write: status 4, not a short file and status 0', { skip: rootRefused() }, (t) => {
-    const { at } = labWithVolume(t, 4 * MIB);
+  testUnless(rootRefused())('a file on a disk that fills up in the middle of a write: status 4, not a short file and status 0', () => {
+    const { at } = labWithVolume(4 * MIB);
     withSmallDisk(at, 3 * MIB, () => {
       saysThatOutputIsFull(at.shell('volseal read a.vol > small/whole.raw'));
       assert.equal(statSync(at.path('small/whole.raw')).size, 3 * MIB);
@@ -107,8 +108,8 @@ describe('standard output', () => {
     });
   });
 
-  test('a file on a disk that fills up with the last piece, however short that is', { skip: rootRefused() }, (t) => {
-    const { at } = labWithVolume(t, 5 * MIB);
+  testUnless(rootRefused())('a file on a disk that fills up with the last piece, however short that is', () => {
+    const { at } = labWithVolume(5 * MIB);
     withSmallDisk(at, 4 * MIB, () => {
       for (const beyond of [1, 700, 4096, 16_383, 16_385]) {
         saysThatOutputIsFull(at.shell(`volseal read a.vol --length ${4 * MIB + beyond} > small/whole.raw`));
@@ -117,28 +118,28 @@ describe('standard output', () => {
     });
   });
 
-  test('a block device gets what is read, and one that is too small says so', { skip: rootRefused() }, (t) => {
-    const { at, image } = labWithVolume(t, 2 * MIB);
+  testUnless(rootRefused())('a block device gets what is read, and one that is too small says so', () => {
+    const { at, image } = labWithVolume(2 * MIB);
     withLoopDevice(at, 2 * MIB, (device) => assert.equal(at.shell(`volseal read a.vol > ${device}`).status, 0));
     assert.ok(at.contents('disk').equals(image));
     withLoopDevice(at, MIB, (device) => saysThatOutputIsFull(at.shell(`volseal read a.vol > ${device}`)));
   });
 
-  test('a file that is appended to', (t) => {
-    const { at, image } = labWithVolume(t, 64 * 1024);
+  test('a file that is appended to', () => {
+    const { at, image } = labWithVolume(64 * 1024);
     const outcome = at.shell('volseal read a.vol --length 700 >> out && volseal read a.vol --offset 700 >> out');
     assert.equal(outcome.status, 0, outcome.stderr);
     assert.ok(at.contents('out').equals(image));
   });
 
-  test('what cannot be said of a failure changes no status', (t) => {
-    const { at } = labWithVolume(t, 4096);
+  test('what cannot be said of a failure changes no status', () => {
+    const { at } = labWithVolume(4096);
     assert.equal(at.shell('volseal info nowhere.vol 2> /dev/full').status, 4);
     assert.equal(at.shell('volseal info --colour 2> /dev/full').status, 1);
   });
 
-  test('progress that nobody hears ends no job: its reader has left, or its disk is full', (t) => {
-    const { at } = labWithVolume(t, 4096);
+  test('progress that nobody hears ends no job: its reader has left, or its disk is full', () => {
+    const { at } = labWithVolume(4096);
     writeFileSync(at.path('large.raw'), '');
     truncateSync(at.path('large.raw'), 256 * MIB);
     const job = 'volseal encrypt large.raw b.vol --force --progress --json';
@@ -157,8 +158,8 @@ describe('standard output', () => {
 });
 
 describe('standard input', () => {
-  test('a folder: status 1, and the volume is as it was', (t) => {
-    const { at, image } = labWithVolume(t, 64 * 1024);
+  test('a folder: status 1, and the volume is as it was', () => {
+    const { at, image } = labWithVolume(64 * 1024);
     const before = at.contents('a.vol');
     mkdirSync(at.path('folder'));
     const outcome = at.shell('volseal write a.vol < folder');
@@ -169,16 +170,16 @@ describe('standard input', () => {
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, image);
   });
 
-  test('a block device is read whole', { skip: rootRefused() }, (t) => {
-    const { at } = labWithVolume(t, 2 * MIB);
+  testUnless(rootRefused())('a block device is read whole', () => {
+    const { at } = labWithVolume(2 * MIB);
     withLoopDevice(at, 2 * MIB, (device) => {
       assert.match(at.shell(`volseal write a.vol < ${device}`).text, /^wrote 2097152 bytes/);
     });
     assert.ok(at.ok(['read', 'a.vol']).stdout.equals(at.contents('disk')));
   });
 
-  test('nothing at all, and a file', (t) => {
-    const { at, image } = labWithVolume(t, 64 * 1024);
+  test('nothing at all, and a file', () => {
+    const { at, image } = labWithVolume(64 * 1024);
     assert.match(at.shell('volseal write a.vol < /dev/null').text, /^wrote 0 bytes/);
     assert.match(at.shell('volseal write a.vol < a.raw').text, /^wrote 65536 bytes/);
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, image);

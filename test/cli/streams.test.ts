@@ -3,15 +3,16 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { openSync, statSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ended, failureOf, type Lab, lab, MAIN, parsed } from './program.js';
+import { describe, test } from 'vitest';
+import { MAIN } from '../built.js';
+import { ended, failureOf, type Lab, lab, parsed } from './program.js';
 
 const BYTES = 5 * 1024 * 1024 + 512;
 
 /** A lab with an image and the volume that was made of it through a pipe. */
-function streamed(t: Parameters<typeof lab>[0], ...flags: string[]): { at: Lab; raw: Buffer; said: string } {
-  const at = lab(t);
+function streamed(...flags: string[]): { at: Lab; raw: Buffer; said: string } {
+  const at = lab();
   const raw = at.image('a.raw', BYTES);
   const { status, text, stderr } = at.shell(`cat a.raw | volseal encrypt - 'a vol' --size ${BYTES} --json ${flags.join(' ')}`);
   assert.equal(status, 0, stderr);
@@ -20,8 +21,8 @@ function streamed(t: Parameters<typeof lab>[0], ...flags: string[]): { at: Lab; 
 
 describe('images through pipes', () => {
   for (const sectorBytes of [512, 4096]) {
-    test(`${sectorBytes}-byte sectors: in and out again, with a hash`, (t) => {
-      const { at, raw, said } = streamed(t, '--sha256', '--pad', '--sector-size', String(sectorBytes));
+    test(`${sectorBytes}-byte sectors: in and out again, with a hash`, () => {
+      const { at, raw, said } = streamed('--sha256', '--pad', '--sector-size', String(sectorBytes));
       const sha256 = createHash('sha256').update(raw).digest('hex');
       assert.equal(parsed(said).sha256, sha256);
       at.ok(['decrypt', 'a vol', 'b.raw', '--sha256']);
@@ -32,8 +33,8 @@ describe('images through pipes', () => {
     });
   }
 
-  test('a file as standard input counts from where it stands, and one as standard output from its end', (t) => {
-    const at = lab(t);
+  test('a file as standard input counts from where it stands, and one as standard output from its end', () => {
+    const at = lab();
     const raw = at.image('a.raw', BYTES);
     const done = at.shell(`(dd bs=512 count=1 of=first status=none; volseal encrypt - a.vol --size ${BYTES - 512}) < a.raw`);
     assert.equal(done.status, 0, done.stderr);
@@ -41,8 +42,8 @@ describe('images through pipes', () => {
     assert.deepEqual(at.contents('first'), raw);
   });
 
-  test('sockets do as well: Node gives them to its children', async (t) => {
-    const { at, raw } = streamed(t);
+  test('sockets do as well: Node gives them to its children', async () => {
+    const { at, raw } = streamed();
     const reader = at.start(['decrypt', 'a vol', '-']);
     const received: Buffer[] = [];
     reader.stdout!.on('data', (chunk: Buffer) => received.push(chunk));
@@ -54,8 +55,8 @@ describe('images through pipes', () => {
     at.ok(['verify', 'b.vol', '--against', 'a.raw']);
   });
 
-  test('a stream that ends early or goes on: what is wrong, where, and no volume', (t) => {
-    const at = lab(t);
+  test('a stream that ends early or goes on: what is wrong, where, and no volume', () => {
+    const at = lab();
     at.image('a.raw', BYTES);
     for (const [sizeBytes, errno, offsetBytes] of [
       [BYTES + 512, 'ENODATA', BYTES],
@@ -71,8 +72,8 @@ describe('images through pipes', () => {
     assert.deepEqual(at.names(), ['a.raw']);
   });
 
-  test('no size, a size for a file, a size of no whole sectors', (t) => {
-    const at = lab(t);
+  test('no size, a size for a file, a size of no whole sectors', () => {
+    const at = lab();
     at.image('a.raw', 4096);
     const refusal = (...args: string[]): string => {
       const outcome = at.run(['encrypt', ...args, '--json']);
@@ -85,21 +86,21 @@ describe('images through pipes', () => {
     assert.deepEqual(at.names(), ['a.raw']);
   });
 
-  test('a reader that has gone is no failure of the disk', (t) => {
-    const { at } = streamed(t);
+  test('a reader that has gone is no failure of the disk', () => {
+    const { at } = streamed();
     const { text, stderr } = at.shell("(volseal decrypt 'a vol' -; echo $? >&2) | head -c 1000 | wc -c");
     assert.deepEqual([text.trim(), stderr.trim()], ['1000', '141']);
   });
 
-  test('a full device as standard output', (t) => {
-    const { at } = streamed(t);
+  test('a full device as standard output', () => {
+    const { at } = streamed();
     const outcome = at.shell("volseal decrypt 'a vol' - --json > /dev/full");
     assert.equal(outcome.status, 4);
     assert.equal(failureOf(outcome).details.errno, 'ENOSPC');
   });
 
-  test('a terminal as standard output is refused', (t) => {
-    const { at } = streamed(t);
+  test('a terminal as standard output is refused', () => {
+    const { at } = streamed();
     const { text } = at.shell(`script -qec "volseal decrypt 'a vol' -" /dev/null`);
     assert.match(text, /standard output is a terminal/);
   });
@@ -108,8 +109,8 @@ describe('images through pipes', () => {
     ['nothing comes', ['encrypt', '-', 'b.vol', '--size', '1M'], 'stdin'],
     ['nobody reads', ['decrypt', 'a vol', '-'], 'stdout'],
   ] as const) {
-    test(`Ctrl-C while ${what}`, async (t) => {
-      const { at } = streamed(t);
+    test(`Ctrl-C while ${what}`, async () => {
+      const { at } = streamed();
       const child = at.start([...flags]);
       if (stdio === 'stdout') child.stdout!.pause();
       const end = ended(child);
@@ -123,8 +124,8 @@ describe('images through pipes', () => {
     });
   }
 
-  test('a folder as standard input', (t) => {
-    const at = lab(t);
+  test('a folder as standard input', () => {
+    const at = lab();
     const child = spawn(process.execPath, [MAIN, 'encrypt', '-', 'a.vol', '--size', '1M', '--json'], {
       cwd: at.folder,
       env: at.env,
@@ -146,16 +147,16 @@ async function untilPartial(at: Lab): Promise<void> {
 }
 
 describe('verify', () => {
-  test('a volume that is whole, with and without its image; and nothing is changed', (t) => {
-    const { at } = streamed(t);
+  test('a volume that is whole, with and without its image; and nothing is changed', () => {
+    const { at } = streamed();
     const before = at.contents('a vol');
     assert.match(at.ok(['verify', 'a vol']).text, /digest and MAC hold\nthe data was not looked at/);
     assert.match(at.ok(['verify', 'a vol', '--against', 'a.raw']).text, new RegExp(`all ${BYTES} bytes`));
     assert.deepEqual(at.contents('a vol'), before);
   });
 
-  test('the first difference, by byte and sector', (t) => {
-    const { at, raw } = streamed(t, '--sector-size', '512');
+  test('the first difference, by byte and sector', () => {
+    const { at, raw } = streamed('--sector-size', '512');
     for (const offsetBytes of [0, 3_000_001, BYTES - 1]) {
       const other = Buffer.from(raw);
       other[offsetBytes]! ^= 0x80;
@@ -168,8 +169,8 @@ describe('verify', () => {
     }
   });
 
-  test('an image of another length differs', (t) => {
-    const { at, raw } = streamed(t);
+  test('an image of another length differs', () => {
+    const { at, raw } = streamed();
     for (const other of [raw.subarray(512), Buffer.concat([raw, raw.subarray(0, 512)])]) {
       writeFileSync(at.path('b.raw'), other);
       const outcome = at.run(['verify', 'a vol', '--against', 'b.raw', '--json']);
@@ -177,8 +178,8 @@ describe('verify', () => {
     }
   });
 
-  test('one damaged copy, which attaching for writing repairs', (t) => {
-    const { at } = streamed(t);
+  test('one damaged copy, which attaching for writing repairs', () => {
+    const { at } = streamed();
     const volume = at.contents('a vol');
     volume[20_000]! ^= 1;
     writeFileSync(at.path('a vol'), volume);
@@ -192,8 +193,8 @@ describe('verify', () => {
     at.ok(['verify', 'a vol', '--against', 'a.raw']);
   });
 
-  test('the wrong context, another KMS, and a volume that is cut off', (t) => {
-    const { at } = streamed(t);
+  test('the wrong context, another KMS, and a volume that is cut off', () => {
+    const { at } = streamed();
     assert.equal(at.run(['verify', 'a vol', '--context', 'user=bob']).status, 2);
     assert.equal(at.run(['verify', 'a vol', '--kms', 'embedded:/nonexistent/home']).status === 0, false);
     writeFileSync(at.path('short.vol'), at.contents('a vol').subarray(0, statSync(at.path('a vol')).size - 512));

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { fstatSync, writeSync } from 'node:fs';
-import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, onTestFinished, test } from 'vitest';
 import { type DeviceHandle, native } from '../../src/native.js';
 import { referenceTransform } from '../xts/reference.js';
 import { FOLDERS, MIB, type Workbench, workbench } from './transforms.js';
@@ -31,12 +31,12 @@ interface BenchOptions {
 }
 
 /** A device on a file that is one hole, or holds `contents` as ciphertext. */
-function bench(test: TestContext, options: BenchOptions): Bench {
+function bench(options: BenchOptions): Bench {
   const { parent = FOLDERS[0]!, sizeBytes, sectorBytes, dataOffsetBytes = 0, sparse = true, writable = true, contents } = options;
-  const work = workbench(test, parent);
+  const work = workbench(parent);
   const fd = work.file('data', contents ?? dataOffsetBytes + sizeBytes);
   const device = native.deviceOpen({ fd, key: work.key, dataOffsetBytes, sizeBytes, sectorBytes, writable, sparse });
-  test.after(() => native.deviceClose(device));
+  onTestFinished(() => void native.deviceClose(device));
   const ciphertext = (): Buffer => work.contents('data').subarray(dataOffsetBytes);
   return {
     ...work,
@@ -83,9 +83,9 @@ function assertExtents(at: Bench, plaintext: Buffer, offsetBytes: number, length
 describe('a sparse device', () => {
   for (const parent of FOLDERS) {
     for (const sectorBytes of SECTOR_SIZES) {
-      test(`is an array of bytes under reads, writes, zeroing and trimming: ${sectorBytes}-byte sectors in ${parent}`, (t) => {
+      test(`is an array of bytes under reads, writes, zeroing and trimming: ${sectorBytes}-byte sectors in ${parent}`, () => {
         const sizeBytes = 16 * BLOCK_BYTES;
-        const at = bench(t, { parent, sizeBytes, sectorBytes, dataOffsetBytes: MIB });
+        const at = bench({ parent, sizeBytes, sectorBytes, dataOffsetBytes: MIB });
         const plaintext = Buffer.alloc(sizeBytes);
         const range = fc
           .tuple(fc.nat(sizeBytes), fc.oneof(fc.nat(3), fc.nat(4 * BLOCK_BYTES), fc.constantFrom(sectorBytes, BLOCK_BYTES)), fc.boolean())
@@ -122,8 +122,8 @@ describe('a sparse device', () => {
   }
 
   for (const sectorBytes of SECTOR_SIZES) {
-    test(`a part of a sector is written into a hole, and the rest reads as zeros: ${sectorBytes}-byte sectors`, (t) => {
-      const at = bench(t, { sizeBytes: MIB, sectorBytes });
+    test(`a part of a sector is written into a hole, and the rest reads as zeros: ${sectorBytes}-byte sectors`, () => {
+      const at = bench({ sizeBytes: MIB, sectorBytes });
       assert.equal(at.allocatedBytes('data'), 0);
       assert.ok(isZeros(at.read(0, MIB)));
       native.deviceWrite(at.device, 3 * sectorBytes + 7, Buffer.from('here'));
@@ -137,8 +137,8 @@ describe('a sparse device', () => {
       assert.ok(at.allocatedBytes('data') <= 2 * BLOCK_BYTES);
     });
 
-    test(`zeroing and trimming give room back, part sectors at the ends by their own rules: ${sectorBytes}-byte sectors`, (t) => {
-      const at = bench(t, { sizeBytes: 2 * MIB, sectorBytes });
+    test(`zeroing and trimming give room back, part sectors at the ends by their own rules: ${sectorBytes}-byte sectors`, () => {
+      const at = bench({ sizeBytes: 2 * MIB, sectorBytes });
       const part = sectorBytes / 2;
       for (const [kind, first] of [
         ['zero', 0],
@@ -157,8 +157,8 @@ describe('a sparse device', () => {
     });
   }
 
-  test('a sector of which nothing is left becomes a hole, and one that was a hole stays one', (t) => {
-    const at = bench(t, { sizeBytes: MIB, sectorBytes: 4096 });
+  test('a sector of which nothing is left becomes a hole, and one that was a hole stays one', () => {
+    const at = bench({ sizeBytes: MIB, sectorBytes: 4096 });
     native.deviceWrite(at.device, 4096, Buffer.alloc(4096, 1));
     native.deviceZero(at.device, 4096, 4000);
     assert.ok(at.allocatedBytes('data') > 0);
@@ -166,8 +166,8 @@ describe('a sparse device', () => {
     assert.equal(at.allocatedBytes('data'), 0);
   });
 
-  test('block status: holes by whole sectors, clipped to the range, a few pieces at a time', (t) => {
-    const at = bench(t, { sizeBytes: 64 * MIB, sectorBytes: 4096 });
+  test('block status: holes by whole sectors, clipped to the range, a few pieces at a time', () => {
+    const at = bench({ sizeBytes: 64 * MIB, sectorBytes: 4096 });
     native.deviceWrite(at.device, 8 * MIB, Buffer.alloc(MIB, 1));
     native.deviceWrite(at.device, 40 * MIB + 5, Buffer.alloc(10, 1));
     const pieces = [
@@ -189,10 +189,10 @@ describe('a sparse device', () => {
 
   for (const parent of FOLDERS) {
     for (const sectorBytes of SECTOR_SIZES) {
-      test(`filled, every sector is ciphertext and reads the same: ${sectorBytes}-byte sectors in ${parent}`, (t) => {
+      test(`filled, every sector is ciphertext and reads the same: ${sectorBytes}-byte sectors in ${parent}`, () => {
         const sizeBytes = 3 * MIB + 5 * sectorBytes;
         for (const dataOffsetBytes of [0, 512, MIB]) {
-          const at = bench(t, { parent, sizeBytes, sectorBytes, dataOffsetBytes });
+          const at = bench({ parent, sizeBytes, sectorBytes, dataOffsetBytes });
           const plaintext = Buffer.alloc(sizeBytes);
           for (const [start, end] of [
             [sectorBytes, 2 * sectorBytes],
@@ -219,8 +219,8 @@ describe('a sparse device', () => {
     }
   }
 
-  test('fills what it is told to, and nothing beside it', (t) => {
-    const at = bench(t, { sizeBytes: 4 * MIB, sectorBytes: 1024 });
+  test('fills what it is told to, and nothing beside it', () => {
+    const at = bench({ sizeBytes: 4 * MIB, sectorBytes: 1024 });
     native.deviceFill(at.device, MIB, 3072);
     const ciphertext = at.ciphertext();
     assert.ok(isZeros(ciphertext.subarray(0, MIB)) && isZeros(ciphertext.subarray(MIB + 3072)));
@@ -235,9 +235,9 @@ describe('a sparse device', () => {
 
 describe('a device that is not sparse', () => {
   for (const sectorBytes of SECTOR_SIZES) {
-    test(`reads a sector of zeros as the ciphertext it is, encrypts zeros, keeps what is trimmed: ${sectorBytes}-byte sectors`, (t) => {
+    test(`reads a sector of zeros as the ciphertext it is, encrypts zeros, keeps what is trimmed: ${sectorBytes}-byte sectors`, () => {
       const sizeBytes = 3 * MIB;
-      const at = bench(t, { sizeBytes, sectorBytes, sparse: false });
+      const at = bench({ sizeBytes, sectorBytes, sparse: false });
       assert.ok(at.read(0, sizeBytes).equals(at.stockView()));
       assert.ok(!isZeros(at.read(0, sectorBytes)));
       native.deviceWrite(at.device, 0, randomBytes(sizeBytes));
@@ -261,8 +261,8 @@ describe('what is refused', () => {
     extents: (device: DeviceHandle, offset: number, length: number) => native.deviceExtents(device, offset, length, 10),
   };
   for (const [name, call] of Object.entries(calls)) {
-    test(`${name} outside the device, with arguments that are no numbers, after closing`, (t) => {
-      const at = bench(t, { sizeBytes: 8192, sectorBytes: 4096 });
+    test(`${name} outside the device, with arguments that are no numbers, after closing`, () => {
+      const at = bench({ sizeBytes: 8192, sectorBytes: 4096 });
       call(at.device, 8192, 0);
       for (const [offset, length] of [
         [8192, 4096],
@@ -279,15 +279,15 @@ describe('what is refused', () => {
     });
   }
 
-  test('changes of a device that is open for reading', (t) => {
-    const at = bench(t, { sizeBytes: 8192, sectorBytes: 512, writable: false });
+  test('changes of a device that is open for reading', () => {
+    const at = bench({ sizeBytes: 8192, sectorBytes: 512, writable: false });
     for (const call of [native.deviceZero, native.deviceTrim, native.deviceFill])
       assert.throws(() => call(at.device, 0, 512), { code: 'ERR_STATE_READ_ONLY' });
     assert.equal(native.deviceExtents(at.device, 0, 8192, 1)[0]?.zero, true);
   });
 
-  test('a key that is gone, and too many pieces', (t) => {
-    const at = bench(t, { sizeBytes: 8192, sectorBytes: 512 });
+  test('a key that is gone, and too many pieces', () => {
+    const at = bench({ sizeBytes: 8192, sectorBytes: 512 });
     for (const countMax of [0, 65537, 1.5])
       assert.throws(() => native.deviceExtents(at.device, 0, 512, countMax), { code: 'ERR_ARGUMENT' });
     const before = fstatSync(at.fd).mtimeMs;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { ftruncateSync, writeSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { native, type TransformOptions } from '../../src/native.js';
 import { referenceTransform } from '../xts/reference.js';
 import { FOLDERS, MIB, PLAIN, runTransform, workbench } from './transforms.js';
@@ -11,8 +11,8 @@ const SECTOR_SIZES = [512, 1024, 2048, 4096];
 for (const folder of FOLDERS) {
   describe(`whole images on ${folder}`, () => {
     for (const sectorBytes of SECTOR_SIZES) {
-      test(`${sectorBytes}-byte sectors: what node:crypto gives, at every odd end, with a hash, and back`, (t) => {
-        const bench = workbench(t, folder);
+      test(`${sectorBytes}-byte sectors: what node:crypto gives, at every odd end, with a hash, and back`, () => {
+        const bench = workbench(folder);
         for (const imageBytes of [1, 511, sectorBytes, MIB - 1, MIB, MIB + 1, 3 * MIB + 4096 + 513]) {
           const image = randomBytes(imageBytes);
           const volumeBytes = Math.ceil(imageBytes / sectorBytes) * sectorBytes;
@@ -47,8 +47,8 @@ for (const folder of FOLDERS) {
       });
     }
 
-    test('a transform that begins in the middle leaves what lies before as it is', (t) => {
-      const bench = workbench(t, folder);
+    test('a transform that begins in the middle leaves what lies before as it is', () => {
+      const bench = workbench(folder);
       const image = randomBytes(4 * MIB);
       const sides = {
         sourceFd: bench.file('image', image),
@@ -61,8 +61,8 @@ for (const folder of FOLDERS) {
       assert.deepEqual(bench.contents('volume'), Buffer.concat([Buffer.alloc(2 * MIB), expected.subarray(2 * MIB)]));
     });
 
-    test('several threads of lanes side by side do each piece once', async (t) => {
-      const bench = workbench(t, folder);
+    test('several threads of lanes side by side do each piece once', async () => {
+      const bench = workbench(folder);
       const image = randomBytes(9 * MIB);
       const sides = {
         sourceFd: bench.file('image', image),
@@ -82,8 +82,8 @@ for (const folder of FOLDERS) {
 
   describe(`sparse images on ${folder}`, () => {
     for (const sectorBytes of SECTOR_SIZES) {
-      test(`${sectorBytes}-byte sectors: zeros and holes stay holes, and data between them is what it was`, (t) => {
-        const bench = workbench(t, folder);
+      test(`${sectorBytes}-byte sectors: zeros and holes stay holes, and data between them is what it was`, () => {
+        const bench = workbench(folder);
         const image = Buffer.alloc(40 * MIB + 512 * 8);
         for (const [at, length] of [
           [0, 4096],
@@ -145,8 +145,8 @@ for (const folder of FOLDERS) {
       });
     }
 
-    test('a sparse hash covers the holes', (t) => {
-      const bench = workbench(t, folder);
+    test('a sparse hash covers the holes', () => {
+      const bench = workbench(folder);
       const sizes = { sourceBytes: 5 * MIB + 512, targetBytes: 5 * MIB + 512 };
       const options: TransformOptions = {
         ...PLAIN,
@@ -164,8 +164,8 @@ for (const folder of FOLDERS) {
       assert.equal(bench.allocatedBytes('volume'), 0);
     });
 
-    test('a new sparse volume of zeros takes no room, whatever its size', (t) => {
-      const bench = workbench(t, folder);
+    test('a new sparse volume of zeros takes no room, whatever its size', () => {
+      const bench = workbench(folder);
       const sizes = { sourceBytes: 2 ** 40, targetBytes: 2 ** 40 };
       runTransform(
         {
@@ -186,8 +186,8 @@ for (const folder of FOLDERS) {
 }
 
 describe('comparing', () => {
-  test('finds the first difference, wherever others lie', (t) => {
-    const bench = workbench(t, FOLDERS[0]!);
+  test('finds the first difference, wherever others lie', () => {
+    const bench = workbench(FOLDERS[0]!);
     const image = randomBytes(12 * MIB);
     const volume = bench.file('volume', referenceTransform(bench.keyBytes, true, image, 512, 0));
     const sides = { sourceFd: volume, sourceBytes: image.length, targetBytes: image.length };
@@ -223,8 +223,8 @@ describe('what is refused', () => {
     ['an image of nothing', { sourceBytes: 0, targetBytes: 0 }],
   ];
   for (const [what, change] of refusals) {
-    test(what, (t) => {
-      const bench = workbench(t, FOLDERS[0]!);
+    test(what, () => {
+      const bench = workbench(FOLDERS[0]!);
       const options: TransformOptions = {
         ...{ ...PLAIN, key: bench.key, mode: 'encrypt', sectorBytes: 512 },
         ...{ sourceFd: bench.file('image', MIB), sourceBytes: MIB, targetFd: bench.file('volume', MIB), targetBytes: MIB },
@@ -234,8 +234,8 @@ describe('what is refused', () => {
     });
   }
 
-  test('a digest that is not complete, and one that was not asked for', (t) => {
-    const bench = workbench(t, FOLDERS[0]!);
+  test('a digest that is not complete, and one that was not asked for', () => {
+    const bench = workbench(FOLDERS[0]!);
     const sides = { sourceFd: -1, sourceBytes: MIB, targetFd: bench.file('volume', 0), targetBytes: MIB };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512, digest: true });
     assert.throws(() => native.transformDigest(transform), { code: 'ERR_ARGUMENT' });
@@ -246,8 +246,8 @@ describe('what is refused', () => {
     });
   });
 
-  test('a source that has become shorter: where it ends, and no further', (t) => {
-    const bench = workbench(t, FOLDERS[0]!);
+  test('a source that has become shorter: where it ends, and no further', () => {
+    const bench = workbench(FOLDERS[0]!);
     const image = bench.file('image', randomBytes(3 * MIB));
     const sides = { sourceFd: image, sourceBytes: 3 * MIB, targetFd: bench.file('volume', 0), targetBytes: 3 * MIB };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512 });

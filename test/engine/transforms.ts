@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
+import { onTestFinished } from 'vitest';
 import { type KeyHandle, native, type TransformHandle, type TransformOptions } from '../../src/native.js';
 
 export const MIB = 1024 * 1024;
@@ -23,13 +23,13 @@ export interface Workbench {
 }
 
 /** Removed when the test ends. */
-export function workbench(test: Pick<TestContext, 'after'>, parent: string): Workbench {
+export function workbench(parent: string): Workbench {
   const folder = mkdtempSync(join(parent, 'volseal transform '));
   const keyBytes = randomBytes(64);
   const key = native.keyImportBase64(Buffer.from(keyBytes.toString('base64')));
   native.xtsPrepare(key);
   const files: number[] = [];
-  test.after(() => {
+  onTestFinished(() => {
     native.keyWipe(key);
     for (const fd of files) closeSync(fd);
     rmSync(folder, { recursive: true });

@@ -3,12 +3,12 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { describe, test } from 'vitest';
+import { built } from '../built.js';
 
 /** Runs an example; its standard output. */
 function runExample(name: string, ...args: string[]): string {
-  const script = fileURLToPath(new URL(`../../examples/${name}.js`, import.meta.url));
+  const script = built(`examples/${name}.ts`);
   const { status, stdout, stderr } = spawnSync(process.execPath, [script, ...args], { encoding: 'utf8' });
   assert.equal(status, 0, stderr);
   return stdout;

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, test } from 'vitest';
 import { ended, failureOf, type Lab, lab, rootRefused } from '../cli/program.js';
+import { describeUnless, testUnless } from '../requirements.js';
 import { faulty, skipInjection } from './injected.js';
 import { interrupted, SLOW_IMAGE_BYTES, startSlowly } from './interrupted.js';
 
@@ -25,15 +26,15 @@ function withSmallDisk(at: Lab, bytes: number, work: (remount: (options: string)
   }
 }
 
-describe('faults of the disk', { skip: skipInjection() }, () => {
+describeUnless(skipInjection())('faults of the disk', () => {
   for (const [syscall, args, named, on] of [
     ['pread64', ['encrypt', 'a.raw', 'old', '--force'], 'a.raw', 'a.raw'],
     ['pwrite64', ['encrypt', 'a.raw', 'old', '--force'], 'old', undefined],
     ['pread64', ['decrypt', 'a.vol', 'old', '--force'], 'a.vol', 'a.vol'],
     ['pwrite64', ['decrypt', 'a.vol', 'old', '--force'], 'old', undefined],
   ] as const) {
-    test(`${args[0]}, EIO of ${syscall}: names file and offset, and the old target stays`, (t) => {
-      const at = lab(t);
+    test(`${args[0]}, EIO of ${syscall}: names file and offset, and the old target stays`, () => {
+      const at = lab();
       at.image('a.raw', 32 * MIB);
       at.ok(['encrypt', 'a.raw', 'a.vol']);
       const old = at.image('old', 1000);
@@ -53,8 +54,8 @@ describe('faults of the disk', { skip: skipInjection() }, () => {
     ['pread64', 512],
     ['pread64', 100],
   ] as const) {
-    test(`${syscall} that takes ${bytes} bytes: the rest follows from there`, (t) => {
-      const at = lab(t);
+    test(`${syscall} that takes ${bytes} bytes: the rest follows from there`, () => {
+      const at = lab();
       at.image('a.raw', 16 * MIB);
       at.ok(['create', 'first.vol', '--size', '64K']);
       const on = syscall === 'pread64' ? 'a.raw' : undefined;
@@ -71,8 +72,8 @@ describe('faults of the disk', { skip: skipInjection() }, () => {
     });
   }
 
-  test('a write that takes nothing is an error, not a loop', (t) => {
-    const at = lab(t);
+  test('a write that takes nothing is an error, not a loop', () => {
+    const at = lab();
     at.image('a.raw', 16 * MIB);
     at.ok(['create', 'first.vol', '--size', '64K']);
     const outcome = faulty(at, 'pwrite64:retval=0:when=2', ['encrypt', 'a.raw', 'a.vol', '--json']);
@@ -80,8 +81,8 @@ describe('faults of the disk', { skip: skipInjection() }, () => {
     assert.deepEqual(at.names(), ['a.raw', 'first.vol', 'trace']);
   });
 
-  test('a comparison that cannot read names both files', (t) => {
-    const at = lab(t);
+  test('a comparison that cannot read names both files', () => {
+    const at = lab();
     at.image('a.raw', 4 * MIB);
     at.ok(['encrypt', 'a.raw', 'a.vol']);
     const failure = failureOf(faulty(at, 'pread64:error=EIO:when=1', ['verify', 'a.vol', '--against', 'a.raw', '--json'], 'a.raw'));
@@ -90,8 +91,8 @@ describe('faults of the disk', { skip: skipInjection() }, () => {
     assert.deepEqual(failure.details.paths, ['a.vol', 'a.raw']);
   });
 
-  test('a second name that cannot be removed is a remark: the volume is in its place', (t) => {
-    const at = lab(t);
+  test('a second name that cannot be removed is a remark: the volume is in its place', () => {
+    const at = lab();
     at.image('a.raw', 4096);
     at.ok(['create', 'first.vol', '--size', '64K']);
     const outcome = faulty(at, 'unlink,unlinkat:error=EIO:when=1', ['encrypt', 'a.raw', 'a.vol']);
@@ -102,8 +103,8 @@ describe('faults of the disk', { skip: skipInjection() }, () => {
 });
 
 describe('a disk that is too small', () => {
-  test('a limit on the size of files: says so, and leaves nothing', (t) => {
-    const at = lab(t);
+  test('a limit on the size of files: says so, and leaves nothing', () => {
+    const at = lab();
     at.image('a.raw', 8 * MIB);
     at.ok(['encrypt', 'a.raw', 'a.vol']);
     for (const args of [
@@ -121,8 +122,8 @@ describe('a disk that is too small', () => {
     }
   });
 
-  test('it fills up in the middle of a job that can be resumed: named, and the old target stays', { skip: rootRefused() }, (t) => {
-    const at = lab(t);
+  testUnless(rootRefused())('it fills up in the middle of a job that can be resumed: named, and the old target stays', () => {
+    const at = lab();
     at.image('a.raw', 24 * MIB);
     withSmallDisk(at, 12 * MIB, (remount) => {
       const old = at.image('small/a.vol', 1000);
@@ -137,8 +138,8 @@ describe('a disk that is too small', () => {
     });
   });
 
-  test('densify is told what can help it: room', { skip: rootRefused() }, (t) => {
-    const at = lab(t);
+  testUnless(rootRefused())('densify is told what can help it: room', () => {
+    const at = lab();
     withSmallDisk(at, 4 * MIB, () => {
       at.ok(['create', 'small/a.vol', '--size', '16M']);
       const { details, hint } = failureOf(at.run(['densify', 'small/a.vol', '--json']));
@@ -149,8 +150,8 @@ describe('a disk that is too small', () => {
   });
 });
 
-test('a source on a read-only file system: encrypted, decrypted, compared', { skip: rootRefused() }, (t) => {
-  const at = lab(t);
+testUnless(rootRefused())('a source on a read-only file system: encrypted, decrypted, compared', () => {
+  const at = lab();
   const image = at.image('a.raw', MIB);
   at.ok(['encrypt', 'a.raw', 'a.vol']);
   withSmallDisk(at, 8 * MIB, (remount) => {
@@ -166,11 +167,11 @@ test('a source on a read-only file system: encrypted, decrypted, compared', { sk
   });
 });
 
-test('Ctrl-C twice: ends at once, the old target is as it was, the next run is not disturbed', { skip: skipInjection() }, async (t) => {
-  const at = lab(t);
+testUnless(skipInjection())('Ctrl-C twice: ends at once, the old target is as it was, the next run is not disturbed', async () => {
+  const at = lab();
   at.image('a.raw', SLOW_IMAGE_BYTES);
   const old = at.image('a.vol', 1000);
-  const child = startSlowly(t, at, ['encrypt', 'a.raw', 'a.vol', '--force']);
+  const child = startSlowly(at, ['encrypt', 'a.raw', 'a.vol', '--force']);
   const end = ended(child);
   while (!at.names().some((name) => name.endsWith('.partial'))) await sleep(20);
   child.kill('SIGINT');
@@ -182,11 +183,11 @@ test('Ctrl-C twice: ends at once, the old target is as it was, the next run is n
   at.ok(['verify', 'a.vol', '--against', 'a.raw']);
 });
 
-test('a sparse partial file that was cut to its checkpoint is gone on with', { skip: skipInjection() }, async (t) => {
-  const at = lab(t);
+testUnless(skipInjection())('a sparse partial file that was cut to its checkpoint is gone on with', async () => {
+  const at = lab();
   at.image('a.raw', SLOW_IMAGE_BYTES);
   const encrypt = ['encrypt', 'a.raw', 'a.vol', '--sparse', '--resume'];
-  await interrupted(t, at, encrypt, '.a.vol.resume.json');
+  await interrupted(at, encrypt, '.a.vol.resume.json');
   const { safeBytes } = JSON.parse(at.contents('.a.vol.resume.json').toString()) as { safeBytes: number };
   // As a run leaves it that is killed between cutting the file and giving it its length again.
   truncateSync(at.path('.a.vol.resume'), MIB + safeBytes);

@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'vitest';
 import { attach, createVolume, decryptImage, densifyVolume, describeVolume } from '../../src/index.js';
+import { built } from '../built.js';
+import { describeUnless } from '../requirements.js';
 import { sandbox } from '../volume/sandbox.js';
 import { runInjected, skipInjection } from './injected.js';
 
-const DENSIFY = fileURLToPath(new URL('../volume/densify-once.js', import.meta.url));
-const ZERO = fileURLToPath(new URL('./zero-once.js', import.meta.url));
+const DENSIFY = built('test/jobs/densify-once.ts');
+const ZERO = built('test/faults/zero-once.ts');
 const MIB = 1024 * 1024;
 const SIZE_BYTES = 12 * MIB;
 
-describe('faults while densifying', { skip: skipInjection() }, () => {
+describeUnless(skipInjection())('faults while densifying', () => {
   // Each thread counts its own calls. The copies of the header are written last, with an fsync behind each.
   for (const [injection, said] of [
     ['pwrite64:signal=KILL:when=1', 'SIGKILL'],
@@ -25,8 +26,8 @@ describe('faults while densifying', { skip: skipInjection() }, () => {
     ['fsync:error=EIO:when=1', 'ERR_IO EIO'],
     ['lseek:error=EINVAL', 'full'],
   ] as const) {
-    test(`${injection}: the volume reads the same, and the next run ends what this one began`, async (t) => {
-      const box = sandbox(t);
+    test(`${injection}: the volume reads the same, and the next run ends what this one began`, async () => {
+      const box = sandbox();
       await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
       const plaintext = Buffer.alloc(SIZE_BYTES);
       {
@@ -51,16 +52,16 @@ describe('faults while densifying', { skip: skipInjection() }, () => {
   }
 
   for (const errno of ['EOPNOTSUPP', 'EINVAL', 'ENOSYS']) {
-    test(`a file system without holes (${errno}): zeros are written in their place, and read as such`, async (t) => {
-      const box = sandbox(t);
+    test(`a file system without holes (${errno}): zeros are written in their place, and read as such`, async () => {
+      const box = sandbox();
       await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
       const run = runInjected(`fallocate:error=${errno}`, ZERO, [box.path('a.vol'), box.kms], box.path('a.vol'));
       assert.equal(run.stdout, 'zeros');
     });
   }
 
-  test('a hole that cannot be made for another reason is an error', async (t) => {
-    const box = sandbox(t);
+  test('a hole that cannot be made for another reason is an error', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
     const run = runInjected('fallocate:error=EIO', ZERO, [box.path('a.vol'), box.kms], box.path('a.vol'));
     assert.equal(run.stdout, 'ERR_IO EIO');

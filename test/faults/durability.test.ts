@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
-import { failureOf, type Lab, lab, MAIN, type Outcome } from '../cli/program.js';
+import { test } from 'vitest';
+import { MAIN } from '../built.js';
+import { failureOf, type Lab, lab, type Outcome } from '../cli/program.js';
 import { requireTool } from '../interop/tools.js';
-import { loopDevice, skipWithoutLoop } from '../volume/loop-device.js';
+import { loopDevice, skipWithoutLoop } from '../output/loop-device.js';
+import { describeUnless } from '../requirements.js';
 import { skipInjection } from './injected.js';
 
 /** Runs `volseal` under strace, all of Node's own file calls in one thread. */
@@ -21,9 +23,9 @@ function straced(at: Lab, options: string[], args: string[]): Outcome {
 const withoutFlush = (at: Lab, path: string, args: string[]): Outcome =>
   straced(at, ['-o', '/dev/null', '-P', path, '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO'], args);
 
-describe('a folder that cannot be flushed', { skip: skipInjection() }, () => {
-  test('after the rename: the failure says that the new file is in its place', (t) => {
-    const at = lab(t);
+describeUnless(skipInjection())('a folder that cannot be flushed', () => {
+  test('after the rename: the failure says that the new file is in its place', () => {
+    const at = lab();
     const image = at.image('a.raw', 100_000 * 512);
     mkdirSync(at.path('to'));
     const failure = failureOf(withoutFlush(at, at.path('to'), ['encrypt', 'a.raw', 'to/a.vol', '--json']));
@@ -38,8 +40,8 @@ describe('a folder that cannot be flushed', { skip: skipInjection() }, () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test("a pair: the volume's folder fails: both are new; the header's: both are old", (t) => {
-    const at = lab(t);
+  test("a pair: the volume's folder fails: both are new; the header's: both are old", () => {
+    const at = lab();
     const first = at.image('a.raw', 512 * 1000);
     const second = at.image('b.raw', 512 * 1000);
     for (const name of ['data', 'headers']) mkdirSync(at.path(name));
@@ -67,9 +69,9 @@ describe('a folder that cannot be flushed', { skip: skipInjection() }, () => {
   });
 });
 
-describe('--no-fsync', { skip: skipInjection() }, () => {
-  test('nothing of the targets or their folders is flushed; without it everything is', (t) => {
-    const at = lab(t);
+describeUnless(skipInjection())('--no-fsync', () => {
+  test('nothing of the targets or their folders is flushed; without it everything is', () => {
+    const at = lab();
     const image = at.image('a.raw', 512 * 1000);
     mkdirSync(at.path('to'));
     at.ok(['create', 'first.vol', '--size', '64K']);
@@ -91,12 +93,12 @@ describe('--no-fsync', { skip: skipInjection() }, () => {
   });
 });
 
-describe('a device whose run is killed', { skip: skipInjection() || skipWithoutLoop() }, () => {
-  test('at any step: no header is valid, unless all of the data is there', (t) => {
-    const at = lab(t);
+describeUnless(skipInjection() || skipWithoutLoop())('a device whose run is killed', () => {
+  test('at any step: no header is valid, unless all of the data is there', () => {
+    const at = lab();
     const image = at.image('a.raw', 8 * 1024 * 1024);
     at.ok(['create', 'first.vol', '--size', '64K']);
-    const device = loopDevice(t, at.path('disk'), 16 * 1024 * 1024);
+    const device = loopDevice(at.path('disk'), 16 * 1024 * 1024);
     let killed = 0;
     for (const step of [
       'pwrite64:signal=KILL:when=1',

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'vitest';
 import { createVolume, decryptImage } from '../../src/index.js';
-import { MAIN } from '../cli/program.js';
-import { dropFromCache } from '../volume/page-cache.js';
+import { built, MAIN } from '../built.js';
+import { dropFromCache } from '../engine/page-cache.js';
+import { describeUnless } from '../requirements.js';
 import { sandbox } from '../volume/sandbox.js';
 import { runInjected, skipInjection } from './injected.js';
 
-const ENCRYPT = fileURLToPath(new URL('../volume/encrypt-once.js', import.meta.url));
+const ENCRYPT = built('test/jobs/encrypt-once.ts');
 const REPLACE = 'force';
 
 const MIB = 1024 * 1024;
@@ -16,7 +16,7 @@ const MIB = 1024 * 1024;
 /** Some lane comes to its second piece of 1 MiB, whatever their number: strace counts the calls of each thread. */
 const IMAGE_BYTES = 40 * MIB;
 
-describe('faults while encrypting', { skip: skipInjection() }, () => {
+describeUnless(skipInjection())('faults while encrypting', () => {
   for (const [injection, said] of [
     ['pwrite64:error=EIO:when=1', 'ERR_IO EIO'],
     ['pwrite64:error=ENOSPC:when=2', 'ERR_IO ENOSPC'],
@@ -24,8 +24,8 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     ['fsync:error=EIO:when=1', 'ERR_IO EIO'],
     ['link,linkat:error=EIO:when=1', 'ERR_IO EIO'],
   ] as const) {
-    test(`${injection}: a typed error, no target, no part of it`, async (t) => {
-      const box = sandbox(t);
+    test(`${injection}: a typed error, no target, no part of it`, async () => {
+      const box = sandbox();
       await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
       box.image('disk.raw', IMAGE_BYTES);
       const run = runInjected(injection, ENCRYPT, [box.path('disk.raw'), box.path('disk.vol'), box.kms]);
@@ -34,8 +34,8 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     });
   }
 
-  test('an image that cannot be read to its end: a typed error, no target, no part of it', async (t) => {
-    const box = sandbox(t);
+  test('an image that cannot be read to its end: a typed error, no target, no part of it', async () => {
+    const box = sandbox();
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
     box.image('disk.raw', IMAGE_BYTES);
     const run = runInjected(
@@ -48,8 +48,8 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'first.vol', 'home']);
   });
 
-  test('what a file system or a kernel does not have is done without', async (t) => {
-    const box = sandbox(t);
+  test('what a file system or a kernel does not have is done without', async () => {
+    const box = sandbox();
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
     const image = box.image('disk.raw', IMAGE_BYTES);
     for (const injection of [
@@ -68,8 +68,8 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     }
   });
 
-  test('a file system that refuses O_DIRECT requests one by one gets buffered ones', async (t) => {
-    const box = sandbox(t);
+  test('a file system that refuses O_DIRECT requests one by one gets buffered ones', async () => {
+    const box = sandbox();
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
     // One piece, so that its thread's first call is the direct one, and no other lane's read finds what the second left in the page cache.
     const image = box.image('disk.raw', MIB);
@@ -94,8 +94,8 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     assert.ok(box.contents('back.raw').equals(image));
   });
 
-  test('a file system without hard links gets the volume too', async (t) => {
-    const box = sandbox(t);
+  test('a file system without hard links gets the volume too', async () => {
+    const box = sandbox();
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
     const image = box.image('disk.raw', MIB);
     const run = runInjected('link,linkat:error=EPERM:when=1', ENCRYPT, [box.path('disk.raw'), box.path('disk.vol'), box.kms]);
@@ -105,8 +105,8 @@ describe('faults while encrypting', { skip: skipInjection() }, () => {
     assert.ok(box.contents('back.raw').equals(image));
   });
 
-  test('kill -9 at any step: no target or a whole one; an old one or a new one', async (t) => {
-    const box = sandbox(t);
+  test('kill -9 at any step: no target or a whole one; an old one or a new one', async () => {
+    const box = sandbox();
     await createVolume(box.path('old.vol'), { sizeBytes: 512, kms: box.kms });
     const old = box.contents('old.vol');
     const image = box.image('disk.raw', 26 * MIB);

@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'vitest';
 import { createVolume } from '../../src/index.js';
+import { built } from '../built.js';
+import { describeUnless } from '../requirements.js';
 import { sandbox } from '../volume/sandbox.js';
 import { runInjected, skipInjection } from './injected.js';
 
-const FLUSH_TWICE = fileURLToPath(new URL('flush-twice.js', import.meta.url));
+const FLUSH_TWICE = built('test/faults/flush-twice.ts');
 
-describe('a flush that fails', { skip: skipInjection() }, () => {
-  test('is final: no later write or flush succeeds, reading goes on, detach says so and detaches', async (t) => {
-    const box = sandbox(t);
+describeUnless(skipInjection())('a flush that fails', () => {
+  test('is final: no later write or flush succeeds, reading goes on, detach says so and detaches', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     const { stdout } = runInjected('fdatasync:error=EIO:when=1', FLUSH_TWICE, [box.path('a.vol'), box.kms]);
     assert.deepEqual(JSON.parse(stdout), {

@@ -1,6 +1,7 @@
 /** Runs a program of ours with system calls that fail, lie or kill it (strace's fault injection). */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { type Lab, MAIN, type Outcome } from '../cli/program.js';
+import { MAIN } from '../built.js';
+import type { Lab, Outcome } from '../cli/program.js';
 import { requireTool, skipWithout } from '../interop/tools.js';
 
 /** Node's own file calls are all counted in one thread. */

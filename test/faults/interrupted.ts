@@ -1,9 +1,10 @@
 /** Runs of `volseal` that are stopped in the middle: strace makes every write slow, so that there is a middle. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ended, type Lab, MAIN } from '../cli/program.js';
+import { onTestFinished } from 'vitest';
+import { MAIN } from '../built.js';
+import { ended, type Lab } from '../cli/program.js';
 import { requireTool } from '../interop/tools.js';
 
 /** At most 8 MiB, a write of each lane, in this time: an image of 96 MiB takes longer than the first checkpoint. */
@@ -11,10 +12,10 @@ const WRITE_DELAY_US = 400_000;
 export const SLOW_IMAGE_BYTES = 96 * 1024 * 1024;
 
 /** Starts the program with slow writes; killed when the test ends. The process is the program's own, not strace's. */
-export function startSlowly(t: Pick<TestContext, 'after'>, at: Lab, args: string[]): ChildProcess {
+export function startSlowly(at: Lab, args: string[]): ChildProcess {
   const slow = ['-D', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=pwrite64', '-e', `inject=pwrite64:delay_enter=${WRITE_DELAY_US}`];
   const child = spawn(requireTool('strace'), [...slow, process.execPath, MAIN, ...args], { cwd: at.folder, env: at.env });
-  t.after(() => child.kill('SIGKILL'));
+  onTestFinished(() => void child.kill('SIGKILL'));
   return child;
 }
 
@@ -28,13 +29,12 @@ export async function untilThere(child: ChildProcess, path: string): Promise<voi
 
 /** Runs the program until it has made the file `checkpoint`, then sends these signals. @returns its end */
 export async function interrupted(
-  t: Pick<TestContext, 'after'>,
   at: Lab,
   args: string[],
   checkpoint: string,
   signals: readonly NodeJS.Signals[] = ['SIGKILL'],
 ): Promise<{ status: number | null; signal: NodeJS.Signals | null; stderr: string }> {
-  const child = startSlowly(t, at, args);
+  const child = startSlowly(at, args);
   const end = ended(child);
   await untilThere(child, at.path(checkpoint));
   for (const signal of signals) {

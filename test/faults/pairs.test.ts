@@ -1,21 +1,22 @@
 /** A volume and its detached header, replaced by runs that are killed or fail between the two: old with old, new with new, or a refusal. */
 import assert from 'node:assert/strict';
 import { renameSync, symlinkSync } from 'node:fs';
-import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { onTestFinished, test } from 'vitest';
 import { ended, failureOf, type Lab, lab, type Outcome } from '../cli/program.js';
+import { describeUnless } from '../requirements.js';
 import { faulty, skipInjection, startFaulty } from './injected.js';
 import { untilThere } from './interrupted.js';
 
 const MIB = 1024 * 1024;
 const RENAMES = 'rename,renameat,renameat2';
 
-describe('a pair of volume and header that can be resumed', { skip: skipInjection() }, () => {
+describeUnless(skipInjection())('a pair of volume and header that can be resumed', () => {
   const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--resume'];
 
   /** A pair is there, and a.raw is another image by now. */
-  function pair(t: TestContext): Lab {
-    const at = lab(t);
+  function pair(): Lab {
+    const at = lab();
     at.image('old.raw', 4 * MIB);
     at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
     at.image('a.raw', 4 * MIB);
@@ -26,8 +27,8 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
 
   // The checkpoint's rename, the header's, the volume's.
   for (const when of [1, 2, 3]) {
-    test(`killed at its rename ${when}: the next run goes on, and replaces both`, (t) => {
-      const at = pair(t);
+    test(`killed at its rename ${when}: the next run goes on, and replaces both`, () => {
+      const at = pair();
       const { status } = faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, [...PAIR, '--force']);
       assert.equal(status, null);
       if (when < 3) {
@@ -44,8 +45,8 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
     });
   }
 
-  test('killed before what was replaced is let go: a later run begins anew, and does not bring it back', (t) => {
-    const at = pair(t);
+  test('killed before what was replaced is let go: a later run begins anew, and does not bring it back', () => {
+    const at = pair();
     // The unlink of the header's backup: the one before it is of a checkpoint that is being written.
     const { status } = faulty(at, 'unlink,unlinkat:signal=KILL', [...PAIR, '--force'], '.a.header.resume.old');
     assert.equal(status, null);
@@ -56,8 +57,8 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
     assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
   });
 
-  test('whose volume cannot be put in its place: the header is taken back, and the next run goes on', (t) => {
-    const at = lab(t);
+  test('whose volume cannot be put in its place: the header is taken back, and the next run goes on', () => {
+    const at = lab();
     at.image('a.raw', 4 * MIB);
     at.ok(['create', 'first.vol', '--size', '64K']);
     const outcome = faulty(at, 'link,linkat:error=EIO:when=2', PAIR);
@@ -68,8 +69,8 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
     assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'first.vol', 'trace']);
   });
 
-  test('a header that was replaced by another one meanwhile is not taken for its own', (t) => {
-    const at = pair(t);
+  test('a header that was replaced by another one meanwhile is not taken for its own', () => {
+    const at = pair();
     faulty(at, 'rename,renameat,renameat2:signal=KILL:when=3', [...PAIR, '--force']);
     at.ok(['encrypt', 'old.raw', 'other.vol', '--header', 'other.header']);
     renameSync(at.path('other.vol'), at.path('a.vol'));
@@ -79,7 +80,7 @@ describe('a pair of volume and header that can be resumed', { skip: skipInjectio
   });
 });
 
-describe('a pair of volume and header, replaced by a run that is killed in between', { skip: skipInjection() }, () => {
+describeUnless(skipInjection())('a pair of volume and header, replaced by a run that is killed in between', () => {
   const PAIR = ['encrypt', 'a.raw', 'a.vol', '--header', 'a.header', '--force'];
   const DECRYPT = ['decrypt', 'a.vol', 'b.raw', '--header', 'a.header', '--force'];
   const gives = (at: Lab, image: string): void => {
@@ -103,8 +104,8 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
   };
 
   /** Killed at the rename `when`: a pair is there, or what `before` makes, and a.raw is another image. */
-  function killed(t: TestContext, when: number, before?: (at: Lab) => void): Lab {
-    const at = lab(t);
+  function killed(when: number, before?: (at: Lab) => void): Lab {
+    const at = lab();
     at.image('old.raw', 4 * MIB);
     at.ok(['encrypt', 'old.raw', 'a.vol', '--header', 'a.header']);
     before?.(at);
@@ -113,22 +114,22 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
     return at;
   }
 
-  test('before either: both are old', (t) => gives(killed(t, 1), 'old.raw'));
+  test('before either: both are old', () => gives(killed(1), 'old.raw'));
 
   for (const [what, image] of [
     ['To have back what was there', 'old.raw'],
     ['To have the new volume', 'a.raw'],
   ] as const) {
-    test(`after the header: nothing reads the volume. ${what}: as the hint says`, (t) => {
-      const at = killed(t, 2);
+    test(`after the header: nothing reads the volume. ${what}: as the hint says`, () => {
+      const at = killed(2);
       for (const command of ['info', 'write', 'verify']) isRefused(at, [command, 'a.vol', '--header', 'a.header']);
       follow(at, isRefused(at), what);
       gives(at, image);
     });
   }
 
-  test('by way of links: what the hint says leaves them links', (t) => {
-    const at = killed(t, 2, ({ path }) => {
+  test('by way of links: what the hint says leaves them links', () => {
+    const at = killed(2, ({ path }) => {
       for (const name of ['a.vol', 'a.header']) {
         renameSync(path(name), path(`real ${name}`));
         symlinkSync(`real ${name}`, path(name));
@@ -139,20 +140,20 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
     at.ok(['verify', 'real a.vol', '--header', 'real a.header', '--against', 'old.raw']);
   });
 
-  test('after the header: the same command again replaces both', (t) => {
-    const at = killed(t, 2);
+  test('after the header: the same command again replaces both', () => {
+    const at = killed(2);
     at.ok(PAIR);
     gives(at, 'a.raw');
   });
 
-  test('after the header, and the next run fails: the old ones are back', (t) => {
-    const at = killed(t, 2);
+  test('after the header, and the next run fails: the old ones are back', () => {
+    const at = killed(2);
     assert.equal(at.run([...PAIR, '--key', 'alias/none']).status, 6);
     gives(at, 'old.raw');
   });
 
-  test('a header where none was, beside a volume that has its own', (t) => {
-    const at = lab(t);
+  test('a header where none was, beside a volume that has its own', () => {
+    const at = lab();
     at.image('old.raw', 4 * MIB);
     at.ok(['encrypt', 'old.raw', 'a.vol']);
     at.image('a.raw', 4 * MIB);
@@ -162,8 +163,8 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
     at.ok(['verify', 'a.vol', '--against', 'old.raw']);
   });
 
-  test('a new pair: the next run makes it, without --force', (t) => {
-    const at = lab(t);
+  test('a new pair: the next run makes it, without --force', () => {
+    const at = lab();
     at.image('a.raw', 4 * MIB);
     assert.equal(faulty(at, 'link,linkat:signal=KILL:when=2', PAIR.slice(0, -1)).status, null);
     assert.ok(at.names().includes('a.header'));
@@ -171,8 +172,8 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
     gives(at, 'a.raw');
   });
 
-  test('after both: the pair is read, and so is a copy of its volume', (t) => {
-    const at = lab(t);
+  test('after both: the pair is read, and so is a copy of its volume', () => {
+    const at = lab();
     at.image('a.raw', 4 * MIB);
     at.ok(PAIR);
     assert.equal(faulty(at, 'unlink,unlinkat:signal=KILL', PAIR, '.a.header.pair').status, null);
@@ -184,13 +185,13 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
     assert.ok(!at.names().includes('.a.header.pair'));
   });
 
-  test('while the run is at work: busy, and then new', async (t) => {
-    const at = lab(t);
+  test('while the run is at work: busy, and then new', async () => {
+    const at = lab();
     at.image('a.raw', 4 * MIB);
     at.ok(PAIR);
     at.image('a.raw', 4 * MIB);
     const child = startFaulty(at, `${RENAMES}:delay_enter=3000000:when=2`, PAIR);
-    t.after(() => child.kill('SIGKILL'));
+    onTestFinished(() => void child.kill('SIGKILL'));
     const end = ended(child);
     await untilThere(child, at.path('.a.header.pair'));
     await sleep(1000);
@@ -201,8 +202,8 @@ describe('a pair of volume and header, replaced by a run that is killed in betwe
     gives(at, 'a.raw');
   });
 
-  test('a mark that somebody else left, or that says nothing, stops nobody', (t) => {
-    const at = lab(t);
+  test('a mark that somebody else left, or that says nothing, stops nobody', () => {
+    const at = lab();
     at.image('a.raw', 4 * MIB);
     at.ok(PAIR);
     for (const text of ['', '{', '{"header":{},"volume":{}}']) {

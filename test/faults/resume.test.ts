@@ -12,9 +12,10 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { test } from 'vitest';
 import { ended, failureOf, type Lab, lab } from '../cli/program.js';
+import { describeUnless } from '../requirements.js';
 import { skipInjection } from './injected.js';
 import { interrupted, SLOW_IMAGE_BYTES, startSlowly, untilThere } from './interrupted.js';
 
@@ -29,10 +30,10 @@ interface Interrupted {
 }
 
 /** An encryption that was killed behind its first checkpoint. */
-async function killedEncryption(t: TestContext, more: string[] = []): Promise<Interrupted> {
-  const at = lab(t);
+async function killedEncryption(more: string[] = []): Promise<Interrupted> {
+  const at = lab();
   const image = at.image('a.raw', SLOW_IMAGE_BYTES);
-  const { signal } = await interrupted(t, at, [...ENCRYPT, ...more], ENCRYPT_CHECKPOINT);
+  const { signal } = await interrupted(at, [...ENCRYPT, ...more], ENCRYPT_CHECKPOINT);
   assert.equal(signal, 'SIGKILL');
   return { at, image, safeBytes: safeBytesOf(at, ENCRYPT_CHECKPOINT) };
 }
@@ -50,9 +51,9 @@ function scribble(path: string, offset: number): void {
   closeSync(fd);
 }
 
-describe('--resume', { skip: skipInjection() }, () => {
-  test('encrypt, killed: goes on with the same key, and makes the whole volume', async (t) => {
-    const { at, image, safeBytes } = await killedEncryption(t);
+describeUnless(skipInjection())('--resume', () => {
+  test('encrypt, killed: goes on with the same key, and makes the whole volume', async () => {
+    const { at, image, safeBytes } = await killedEncryption();
     const begun = statSync(at.path(ENCRYPT_PARTIAL)).ino;
     // A run without --resume tells of it, and leaves it alone.
     const other = at.ok(['encrypt', 'a.raw', 'a.vol']);
@@ -66,18 +67,18 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test('encrypt with a detached header and larger sectors, stopped by Ctrl-C, then killed, then done', async (t) => {
-    const at = lab(t);
+  test('encrypt with a detached header and larger sectors, stopped by Ctrl-C, then killed, then done', async () => {
+    const at = lab();
     const image = at.image('a.raw', SLOW_IMAGE_BYTES);
     const args = [...ENCRYPT, '--header', 'a.header', '--sector-size', '4096', '--context', 'user=alice'];
-    const first = await interrupted(t, at, args, ENCRYPT_CHECKPOINT, ['SIGINT']);
+    const first = await interrupted(at, args, ENCRYPT_CHECKPOINT, ['SIGINT']);
     assert.equal(first.status, 130, first.stderr);
     assert.match(first.stderr, /stopped on request; what was done is kept in .*\.a\.vol\.resume/);
     assert.match(first.stderr, /hint: To go on from there, run the same command again\./);
     assert.deepEqual(at.names(), ['.a.header.resume', ENCRYPT_PARTIAL, ENCRYPT_CHECKPOINT, 'a.raw']);
     const before = safeBytesOf(at, ENCRYPT_CHECKPOINT);
     // A second Ctrl-C does not wait for anything: as a kill.
-    const child = startSlowly(t, at, args);
+    const child = startSlowly(at, args);
     const end = ended(child);
     await sleep(1500);
     child.kill('SIGINT');
@@ -91,34 +92,34 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test('a sparse volume of an image with holes', async (t) => {
-    const at = lab(t);
+  test('a sparse volume of an image with holes', async () => {
+    const at = lab();
     const image = at.image('a.raw', SLOW_IMAGE_BYTES);
     image.fill(0, 1024 * 1024, 3 * 1024 * 1024);
     image.fill(0, SLOW_IMAGE_BYTES - 3 * 1024 * 1024);
     writeFileSync(at.path('a.raw'), image);
-    await interrupted(t, at, [...ENCRYPT, '--sparse'], ENCRYPT_CHECKPOINT);
+    await interrupted(at, [...ENCRYPT, '--sparse'], ENCRYPT_CHECKPOINT);
     assert.match(at.ok([...ENCRYPT, '--sparse']).stderr, /going on/);
     at.ok(['decrypt', 'a.vol', 'b.raw']);
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test('decrypt, killed: goes on, and replaces the old image only at its end', async (t) => {
-    const at = lab(t);
+  test('decrypt, killed: goes on, and replaces the old image only at its end', async () => {
+    const at = lab();
     const image = at.image('a.raw', SLOW_IMAGE_BYTES - 100);
     at.ok(['encrypt', 'a.raw', 'a.vol', '--pad']);
     at.image('b.raw', 100);
     const old = at.contents('b.raw');
     const args = ['decrypt', 'a.vol', 'b.raw', '--force', '--resume'];
-    await interrupted(t, at, args, '.b.raw.resume.json');
+    await interrupted(at, args, '.b.raw.resume.json');
     assert.ok(at.contents('b.raw').equals(old));
     assert.match(at.ok(args).stderr, /\.b\.raw\.resume: going on at byte/);
     assert.ok(at.contents('b.raw').equals(image));
     assert.deepEqual(at.names(), ['a.raw', 'a.vol', 'b.raw']);
   });
 
-  test('what does not belong together is refused, and stays', async (t) => {
-    const { at, image, safeBytes } = await killedEncryption(t);
+  test('what does not belong together is refused, and stays', async () => {
+    const { at, image, safeBytes } = await killedEncryption();
     const names = at.names();
     const refused = (message: RegExp, args: string[] = ENCRYPT): void => {
       const outcome = at.run([...args, '--json']);
@@ -181,8 +182,8 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test('a source that was written to since is refused', async (t) => {
-    const { at } = await killedEncryption(t);
+  test('a source that was written to since is refused', async () => {
+    const { at } = await killedEncryption();
     scribble(at.path('a.raw'), 0);
     const failure = failureOf(at.run([...ENCRYPT, '--json']));
     assert.equal(failure.code, 'ERR_RESUME');
@@ -191,10 +192,10 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.match(failureOf(at.run([...ENCRYPT, '--json'])).message, /it had 100663296 bytes and has 100663808/);
   });
 
-  test('a second run at once is refused, and disturbs nothing', async (t) => {
-    const at = lab(t);
+  test('a second run at once is refused, and disturbs nothing', async () => {
+    const at = lab();
     const image = at.image('a.raw', SLOW_IMAGE_BYTES);
-    const child = startSlowly(t, at, ENCRYPT);
+    const child = startSlowly(at, ENCRYPT);
     const end = ended(child);
     await untilThere(child, at.path(ENCRYPT_CHECKPOINT));
     const outcome = at.run([...ENCRYPT, '--json']);
@@ -205,8 +206,8 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test('killed before there was a checkpoint: begins anew', async (t) => {
-    const at = lab(t);
+  test('killed before there was a checkpoint: begins anew', async () => {
+    const at = lab();
     const image = at.image('a.raw', 1024 * 1024);
     writeFileSync(at.path(ENCRYPT_PARTIAL), Buffer.alloc(5_000_000, 1), { mode: 0o600 });
     at.ok(ENCRYPT);
@@ -216,8 +217,8 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.deepEqual(at.names(), ['a.raw', 'a.vol', 'b.raw']);
   });
 
-  test('a file that others may read is not written to', (t) => {
-    const at = lab(t);
+  test('a file that others may read is not written to', () => {
+    const at = lab();
     at.image('a.raw', 1024 * 1024);
     writeFileSync(at.path(ENCRYPT_PARTIAL), 'planted', { mode: 0o644 });
     const failure = failureOf(at.run([...ENCRYPT, '--json']));
@@ -226,16 +227,16 @@ describe('--resume', { skip: skipInjection() }, () => {
     assert.equal(at.contents(ENCRYPT_PARTIAL).toString(), 'planted');
   });
 
-  test('a failure before the first checkpoint leaves nothing', (t) => {
-    const at = lab(t);
+  test('a failure before the first checkpoint leaves nothing', () => {
+    const at = lab();
     at.image('a.raw', 1024 * 1024);
     const outcome = at.run([...ENCRYPT, '--key', 'alias/none', '--json']);
     assert.equal(failureOf(outcome).code, 'ERR_KMS_NOT_FOUND');
     assert.deepEqual(at.names(), ['a.raw']);
   });
 
-  test('not with a stream, a digest, or without fsync', (t) => {
-    const at = lab(t);
+  test('not with a stream, a digest, or without fsync', () => {
+    const at = lab();
     at.image('a.raw', 4096);
     at.ok(['encrypt', 'a.raw', 'a.vol']);
     for (const args of [

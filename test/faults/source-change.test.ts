@@ -1,7 +1,7 @@
 /** A source that somebody changes while it is read: the target stays as it was, and the message says why. */
 import assert from 'node:assert/strict';
 import { appendFileSync, closeSync, openSync, readdirSync, truncateSync, writeSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { decryptImage, encryptImage } from '../../src/index.js';
 import { sandbox } from '../volume/sandbox.js';
 
@@ -19,8 +19,8 @@ describe('a source that changes', () => {
     ['grows', (path: string) => appendFileSync(path, Buffer.alloc(512)), /it had \d+ bytes and has \d+/],
     ['shrinks', (path: string) => truncateSync(path, 1024), /it had \d+ bytes and has 1024/],
   ] as const) {
-    test(`${what} while it is encrypted, or decrypted`, async (t) => {
-      const box = sandbox(t);
+    test(`${what} while it is encrypted, or decrypted`, async () => {
+      const box = sandbox();
       box.image('a.raw', IMAGE_BYTES);
       await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
       const old = box.contents('a.vol');

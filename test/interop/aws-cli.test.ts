@@ -4,30 +4,29 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { onTestFinished, test } from 'vitest';
 import { encryptImage } from '../../src/index.js';
+import { MAIN } from '../built.js';
 import { signAs } from '../kms/harness.js';
+import { describeUnless } from '../requirements.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { runTool, skipWithout, tryTool } from './tools.js';
 
-const MAIN = fileURLToPath(new URL('../../program/main.js', import.meta.url));
-
-describe('aws kms against volseal kms serve', { skip: skipWithout('aws', 'cryptsetup') }, () => {
-  test('decrypt gives the key that opens the volume; with another context it refuses', async (t) => {
-    const box = sandbox(t);
+describeUnless(skipWithout('aws', 'cryptsetup'))('aws kms against volseal kms serve', () => {
+  test('decrypt gives the key that opens the volume; with another context it refuses', async () => {
+    const box = sandbox();
     box.image('disk.raw', 1024 * 1024);
     const volume = box.path('disk.vol');
     await encryptImage(box.path('disk.raw'), volume, { kms: box.kms, encryptionContext: { user: 'alice, with = and ,' } });
     const token = JSON.parse(runTool('cryptsetup', ['token', 'export', '--token-id', '0', volume]));
 
-    const key = await signAs(t, box.path('home'));
+    const key = await signAs(box.path('home'));
     const env = { ...process.env, VOLSEAL_HOME: box.path('home') };
     const server = spawn(process.execPath, [MAIN, 'kms', 'serve', '--listen', '127.0.0.1:0', '--json'], {
       env,
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    t.after(() => server.kill());
+    onTestFinished(() => void server.kill());
     const [line] = (await once(createInterface({ input: server.stdout }), 'line')) as [string];
     const { url } = JSON.parse(line) as { url: string };
 

@@ -2,21 +2,22 @@
 import assert from 'node:assert/strict';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { describe, test } from 'node:test';
+import { test } from 'vitest';
 import { encryptImage } from '../../src/index.js';
 import { assertSupported } from '../../src/luks2/metadata.js';
 import { readHeader } from '../../src/luks2/store.js';
 import { native } from '../../src/native.js';
+import { describeUnless } from '../requirements.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { runTool, skipWithout } from './tools.js';
 
 const MIB = 1024 * 1024;
 const QUICK_PBKDF = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
 
-describe('cryptsetup', { skip: skipWithout('cryptsetup') }, () => {
+describeUnless(skipWithout('cryptsetup'))('cryptsetup', () => {
   for (const sectorBytes of [512, 4096]) {
-    test(`decrypts our volume offline to the original image, ${sectorBytes}-byte sectors`, async (t) => {
-      const box = sandbox(t);
+    test(`decrypts our volume offline to the original image, ${sectorBytes}-byte sectors`, async () => {
+      const box = sandbox();
       const image = box.image('disk.raw', 24 * MIB + 4096 * 3);
       const volume = box.path('disk.vol');
       await encryptImage(box.path('disk.raw'), volume, { kms: box.kms, sectorBytes });
@@ -40,8 +41,8 @@ describe('cryptsetup', { skip: skipWithout('cryptsetup') }, () => {
       assert.ok(box.contents('disk.vol').subarray(0, image.length).equals(image));
     });
 
-    test(`a volume that it encrypted opens in our reader, ${sectorBytes}-byte sectors`, async (t) => {
-      const box = sandbox(t);
+    test(`a volume that it encrypted opens in our reader, ${sectorBytes}-byte sectors`, async () => {
+      const box = sandbox();
       const image = box.image('disk.raw', 24 * MIB);
       const volume = box.path('disk.raw');
       truncateSync(volume, 24 * MIB + 32 * MIB);

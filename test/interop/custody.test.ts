@@ -9,19 +9,20 @@ import { readFileSync } from 'node:fs';
 import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
-import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
-import { fileURLToPath } from 'node:url';
+import { describe, onTestFinished, test } from 'vitest';
 import { createVolume } from '../../src/index.js';
-import { serveKms } from '../../src/kms/embedded/http.js';
-import { selfSigned } from '../kms/fake-server.js';
+import { serveKms } from '../../src/kms/embedded/http/server.js';
+import { built } from '../built.js';
+import { selfSigned } from '../kms/client/fake-server.js';
 import { signAs } from '../kms/harness.js';
+import { testUnless } from '../requirements.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
 import { requireTool, skipWithout } from './tools.js';
 
-const ATTACHED = fileURLToPath(new URL('attached-process.js', import.meta.url));
+const ATTACHED = built('test/interop/attached-process.ts');
 const WITHOUT_SECRET_MEMORY = ['-f', '-qq', '-o', '/dev/null', '-e', 'trace=memfd_secret', '-e', 'inject=memfd_secret:error=ENOSYS'];
 
 async function lineOf(lines: Interface): Promise<string> {
@@ -36,14 +37,14 @@ interface AttachedProcess {
 }
 
 /** Starts a process that works on the volume; `wrapper` goes before node. */
-async function startAttached(t: TestContext, volume: string, kms: string, wrapper: string[] = []): Promise<AttachedProcess> {
+async function startAttached(volume: string, kms: string, wrapper: string[] = []): Promise<AttachedProcess> {
   const [program, ...args] = [...wrapper, process.execPath, ATTACHED, volume, kms];
   const child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  t.after(() => child.kill('SIGKILL'));
+  onTestFinished(() => void child.kill('SIGKILL'));
   const lines = createInterface({ input: child.stdout! });
   const pid = Number(await lineOf(lines));
   assert.ok(pid > 1);
-  t.after(() => {
+  onTestFinished(() => {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
@@ -71,28 +72,29 @@ async function checkCustody({ pid, child, lines }: AttachedProcess, keys: Buffer
 }
 
 describe('a process with an attached volume', () => {
-  test('embedded KMS in the same process: no copy of the data key, nor of the root key, outside the vault', async (t) => {
-    const box = sandbox(t);
+  test('embedded KMS in the same process: no copy of the data key, nor of the root key, outside the vault', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
     const keys = [await dataKeyOf(box.path('a.vol'), box.kms), readFileSync(join(box.path('home'), 'kms', 'root.key'))];
-    await checkCustody(await startAttached(t, box.path('a.vol'), box.kms), keys, false);
+    await checkCustody(await startAttached(box.path('a.vol'), box.kms), keys, false);
   });
 
-  test('the same without memfd_secret: the copies are in locked memory only, and gone after detach', {
-    skip: skipWithout('strace'),
-  }, async (t) => {
-    const box = sandbox(t);
-    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
-    const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
-    const wrapper = [requireTool('strace'), ...WITHOUT_SECRET_MEMORY];
-    await checkCustody(await startAttached(t, box.path('a.vol'), box.kms, wrapper), keys, true);
-  });
+  testUnless(skipWithout('strace'))(
+    'the same without memfd_secret: the copies are in locked memory only, and gone after detach',
+    async () => {
+      const box = sandbox();
+      await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
+      const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
+      const wrapper = [requireTool('strace'), ...WITHOUT_SECRET_MEMORY];
+      await checkCustody(await startAttached(box.path('a.vol'), box.kms, wrapper), keys, true);
+    },
+  );
 
-  test('KMS over TLS: no copy of the data key from its reply', { skip: skipWithout('openssl') }, async (t) => {
-    const box = sandbox(t);
+  testUnless(skipWithout('openssl'))('KMS over TLS: no copy of the data key from its reply', async () => {
+    const box = sandbox();
     const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
-    t.after(() => server.close());
-    await signAs(t, box.path('home'));
+    onTestFinished(() => void server.close());
+    await signAs(box.path('home'));
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
     const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
     const { certPath, ...certificate } = selfSigned(box.folder);
@@ -102,19 +104,19 @@ describe('a process with an attached volume', () => {
       for (const socket of [client, back]) socket.on('error', () => back.destroy());
     });
     await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
-    t.after(() => front.close());
+    onTestFinished(() => void front.close());
     const url = `https://127.0.0.1:${(front.address() as AddressInfo).port}`;
     const trusting = ['env', `NODE_EXTRA_CA_CERTS=${certPath}`];
-    await checkCustody(await startAttached(t, box.path('a.vol'), url, trusting), keys, false);
+    await checkCustody(await startAttached(box.path('a.vol'), url, trusting), keys, false);
   });
 
-  test('KMS over HTTP: no copy of the data key from its reply', async (t) => {
-    const box = sandbox(t);
+  test('KMS over HTTP: no copy of the data key from its reply', async () => {
+    const box = sandbox();
     const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0, allowRemote: false });
-    t.after(() => server.close());
-    await signAs(t, box.path('home'));
+    onTestFinished(() => void server.close());
+    await signAs(box.path('home'));
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: server.url, embeddedHome: box.path('home') });
     const keys = [await dataKeyOf(box.path('a.vol'), server.url)];
-    await checkCustody(await startAttached(t, box.path('a.vol'), server.url), keys, false);
+    await checkCustody(await startAttached(box.path('a.vol'), server.url), keys, false);
   });
 });

@@ -2,15 +2,16 @@ import assert from 'node:assert/strict';
 import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { afterAll, beforeAll, test } from 'vitest';
+import { describeUnless } from '../requirements.js';
 import { runGuest, skipGuest } from './guest.js';
 
-describe('the Linux guest', { skip: skipGuest() }, () => {
+describeUnless(skipGuest())('the Linux guest', () => {
   let folder: string;
-  before(async () => {
+  beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'volseal guest, test '));
   });
-  after(() => rm(folder, { recursive: true }));
+  afterAll(() => rm(folder, { recursive: true }));
 
   test('runs a script on a disk of ours, with dm-crypt, and what it writes we read', async () => {
     const disk = join(folder, 'disk.img');

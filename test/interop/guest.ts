@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { ROOT } from '../built.js';
 import { skipWithout } from './tools.js';
 
-const LINUX_GUEST = fileURLToPath(new URL('../../../test/interop/linux-guest', import.meta.url));
+const LINUX_GUEST = join(ROOT, 'test/interop/linux-guest');
 
 /** A test's `skip` option: what a guest run needs. */
 export const skipGuest = (): string | false =>

@@ -2,18 +2,19 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { test } from 'vitest';
 import { attach, decryptImage, encryptImage } from '../../src/index.js';
+import { describeUnless } from '../requirements.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { runGuest, skipGuest } from './guest.js';
 import { runTool } from './tools.js';
 
 const sha256 = (bytes: Buffer | string): string => createHash('sha256').update(bytes).digest('hex');
 
-describe('dm-crypt in a real kernel', { skip: skipGuest() }, () => {
+describeUnless(skipGuest())('dm-crypt in a real kernel', () => {
   for (const sectorBytes of [512, 4096]) {
-    test(`mounts our volume, writes a file, and we read it, ${sectorBytes}-byte sectors`, async (t) => {
-      const box = sandbox(t);
+    test(`mounts our volume, writes a file, and we read it, ${sectorBytes}-byte sectors`, async () => {
+      const box = sandbox();
       mkdirSync(box.path('tree'));
       const before = randomBytes(3_000_000);
       writeFileSync(box.path('tree/before'), before);

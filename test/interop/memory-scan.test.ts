@@ -5,13 +5,14 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { describe, test } from 'vitest';
+import { built } from '../built.js';
+import { testUnless } from '../requirements.js';
 import { keyForms, roundKeys } from './key-forms.js';
 import { describeCopies, type MemoryScan, parseSmaps, scanMemory } from './memory-scan.js';
 import { requireTool, skipWithout } from './tools.js';
 
-const PLANT = fileURLToPath(new URL('plant-key.js', import.meta.url));
+const PLANT = built('test/interop/plant-key.ts');
 
 /** Runs a command that starts plant-key.js, scans that process, and ends it. */
 async function scanPlanted(form: string, key: Buffer, command: string[] = [], file = ''): Promise<MemoryScan> {
@@ -77,7 +78,7 @@ describe('the memory scan', () => {
     });
   }
 
-  test('finds a key of the vault in locked memory only, where the kernel lacks memfd_secret', { skip: skipWithout('strace') }, async () => {
+  testUnless(skipWithout('strace'))('finds a key of the vault in locked memory only, where the kernel lacks memfd_secret', async () => {
     const faults = ['-e', 'trace=memfd_secret', '-e', 'inject=memfd_secret:error=ENOSYS'];
     const scan = await scanVault([requireTool('strace'), '-f', '-qq', '-o', '/dev/null', ...faults]);
     assert.equal(describeCopies(scan.outside), '');

@@ -1,10 +1,10 @@
 /** The library's choice of kernel: the whole process's, with errors that name what is wrong. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { afterEach, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { afterEach, describe, test } from 'vitest';
 import { attach, createVolume, type KernelName, kernels, useKernel, VolsealError } from '../../src/index.js';
+import { built } from '../built.js';
 import { sandbox } from '../volume/sandbox.js';
 
 const inUse = (): KernelName[] =>
@@ -15,7 +15,7 @@ const usable = kernels().flatMap(({ name, usable }) => (usable ? [name] : []));
 
 /** What another thread of this process sees. */
 async function inUseElsewhere(): Promise<KernelName> {
-  const worker = new Worker(fileURLToPath(new URL('./report-kernel.js', import.meta.url)));
+  const worker = new Worker(built('test/kernels/report-kernel.ts'));
   const [name] = (await once(worker, 'message')) as [KernelName];
   await worker.terminate();
   return name;
@@ -58,8 +58,8 @@ describe('useKernel', () => {
     assert.throws(() => useKernel(5 as unknown as KernelName), { code: 'ERR_ARGUMENT' });
   });
 
-  test('a volume that is attached goes on under another kernel', async (t) => {
-    const box = sandbox(t);
+  test('a volume that is attached goes on under another kernel', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 64 * 1024, kms: box.kms });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });
     for (const [index, name] of usable.entries()) {

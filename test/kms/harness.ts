@@ -3,22 +3,22 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
+import { onTestFinished } from 'vitest';
 import { administerKms } from '../../src/kms/embedded/administration.js';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';
-import { takeRequest, type WireReply } from '../../src/kms/wire.js';
+import { takeRequest, type WireReply } from '../../src/kms/shared/wire.js';
 import { type KeyHandle, native } from '../../src/native.js';
 
 /** A folder of its own for a test. */
-export function temporaryHome(t: Pick<TestContext, 'after'>): string {
+export function temporaryHome(): string {
   const home = mkdtempSync(join(tmpdir(), 'volseal-kms-'));
-  t.after(() => rmSync(home, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(home, { recursive: true, force: true }));
   return home;
 }
 
-export function openEmbedded(t: Pick<TestContext, 'after'>, home: string = temporaryHome(t)): EmbeddedKms {
+export function openEmbedded(home: string = temporaryHome()): EmbeddedKms {
   const kms = EmbeddedKms.open(home);
-  t.after(() => kms.close());
+  onTestFinished(() => kms.close());
   return kms;
 }
 
@@ -82,7 +82,7 @@ export async function withoutLeak(work: () => unknown): Promise<void> {
 }
 
 /** Makes an access key in the embedded KMS of `home` and lets this process sign with it until the test ends. */
-export async function signAs(t: Pick<TestContext, 'after'>, home: string, name = 'root') {
+export async function signAs(home: string, name = 'root') {
   const kms = administerKms(home);
   if (name !== 'root') kms.putPrincipal(name, []);
   const key = kms.createAccessKey(name);
@@ -91,7 +91,7 @@ export async function signAs(t: Pick<TestContext, 'after'>, home: string, name =
   for (const [variable, value] of Object.entries(wanted)) {
     const before = process.env[variable];
     process.env[variable] = value;
-    t.after(() => {
+    onTestFinished(() => {
       if (before === undefined) delete process.env[variable];
       else process.env[variable] = before;
     });

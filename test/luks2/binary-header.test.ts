@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { type BinaryHeader, carriesMagic, decodeCopy, encodeCopy } from '../../src/luks2/binary-header.js';
 import { withChecksum } from './sample-headers.js';
 

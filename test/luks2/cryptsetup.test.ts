@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdtemp, open, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { afterAll, beforeAll, describe, test } from 'vitest';
 import { SECTOR_SIZES } from '../../src/limits.js';
 import { encodeHeader, encodeHeaderCopy, type Luks2Header } from '../../src/luks2/header.js';
 import { sealHeader, verifyHeader } from '../../src/luks2/header-mac.js';
@@ -25,7 +25,7 @@ let keyFile: string;
 let wrongKeyFile: string;
 let passFile: string;
 
-before(async () => {
+beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'volseal-cryptsetup-'));
   volumeKey = native.keyImportBase64(Buffer.from(rawKey.toString('base64')));
   keyFile = join(folder, 'vk');
@@ -35,7 +35,7 @@ before(async () => {
   await writeFile(wrongKeyFile, randomBytes(64));
   await writeFile(passFile, 'correct horse');
 });
-after(async () => {
+afterAll(async () => {
   native.keyWipe(volumeKey);
   await rm(folder, { recursive: true, force: true });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
-import { after, before, describe, test } from 'node:test';
+import { afterAll, beforeAll, describe, test } from 'vitest';
 import { decodeHeader, encodeHeader, type Luks2Header } from '../../src/luks2/header.js';
 import { headerMacInput, sealHeader, verifyHeader } from '../../src/luks2/header-mac.js';
 import type { Luks2Metadata } from '../../src/luks2/metadata.js';
@@ -14,12 +14,12 @@ let volumeKey: KeyHandle;
 let otherKey: KeyHandle;
 let sealed: Luks2Header;
 
-before(() => {
+beforeAll(() => {
   volumeKey = native.keyImportBase64(Buffer.from(rawKey.toString('base64')));
   otherKey = native.keyGenerate(64);
   sealed = newHeader({ volumeKey, token: sampleToken(), sectorBytes: 4096, placement: 'embedded' }, 'new.img');
 });
-after(() => {
+afterAll(() => {
   native.keyWipe(volumeKey);
   native.keyWipe(otherKey);
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { VolsealError } from '../../src/errors.js';
 import { LUKS2_HEADER_SIZES } from '../../src/limits.js';
 import type { CopyName } from '../../src/luks2/binary-header.js';

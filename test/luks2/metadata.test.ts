@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { assertSupported, decodeBase64, headerAreaBytes, type Luks2Metadata, parseMetadata } from '../../src/luks2/metadata.js';
 import { sampleHeader } from './sample-headers.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { afterAll, beforeAll, describe, test } from 'vitest';
 import { LUKS2_HEADER_SIZES } from '../../src/limits.js';
 import { encodeHeader, encodeHeaderCopy, type Luks2Header } from '../../src/luks2/header.js';
 import { readHeader, repairHeader, writeHeader } from '../../src/luks2/store.js';
@@ -11,10 +11,10 @@ import { flipBit, sampleHeader } from './sample-headers.js';
 const COPY_BYTES = 16384;
 
 let folder: string;
-before(async () => {
+beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'volseal-store-'));
 });
-after(() => rm(folder, { recursive: true, force: true }));
+afterAll(() => rm(folder, { recursive: true, force: true }));
 
 async function withFile<T>(name: string, content: Buffer, use: (file: FileHandle, path: string) => Promise<T>): Promise<T> {
   const path = join(folder, name);

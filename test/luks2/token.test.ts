@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { encodeToken, findToken, type UnsealedToken, withToken } from '../../src/luks2/token.js';
 import { KEY_ARN, sampleHeader, sampleToken } from './sample-headers.js';
 

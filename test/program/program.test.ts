@@ -4,20 +4,19 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
+import { describe, onTestFinished, test } from 'vitest';
 import { cacheHead } from '../../src/program/load.js';
+import { ROOT } from '../built.js';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const PROGRAM = join(ROOT, 'dist/program');
 /** Before V8's part of the code cache: checksums (src/program/load.ts). */
 const HEAD_BYTES = 8;
 
 /** An installation of its own, whose program may be damaged. */
-function installation(t: TestContext): { file(name: string): string; run(...words: string[]): string } {
+function installation(): { file(name: string): string; run(...words: string[]): string } {
   const root = mkdtempSync(join(tmpdir(), 'volseal 100%20#program '));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(root, { recursive: true, force: true }));
   mkdirSync(join(root, 'dist'));
   cpSync(PROGRAM, join(root, 'dist/program'), { recursive: true });
   for (const shared of ['build', 'node_modules', 'package.json']) symlinkSync(join(ROOT, shared), join(root, shared));
@@ -63,8 +62,8 @@ describe('the code cache', () => {
     assert.ok(statSync(join(PROGRAM, 'bundle.cache')).size > 2 * unused.length);
   });
 
-  test('may be missing', (t) => {
-    const own = installation(t);
+  test('may be missing', () => {
+    const own = installation();
     rmSync(own.file('bundle.cache'));
     worksIn(own);
   });
@@ -76,30 +75,30 @@ describe('the code cache', () => {
     'wrong in one byte, which V8 does not look at': (cache) => withByteChanged(cache, cache.length / 2),
   };
   for (const [name, damage] of Object.entries(damages)) {
-    test(`may be ${name}`, (t) => {
-      const own = installation(t);
+    test(`may be ${name}`, () => {
+      const own = installation();
       writeFileSync(own.file('bundle.cache'), damage(readFileSync(own.file('bundle.cache'))));
       worksIn(own);
     });
   }
 
-  test('of another bundle is not taken for its own', (t) => {
-    const own = installation(t);
+  test('of another bundle is not taken for its own', () => {
+    const own = installation();
     const other = readFileSync(own.file('bundle.js'), 'latin1').replace('encrypted disk images: LUKS2', 'ENCRYPTED DISK IMAGES: LUKS2');
     writeFileSync(own.file('bundle.js'), other, 'latin1');
     assert.match(own.run('--help'), /ENCRYPTED DISK IMAGES/);
   });
 
-  test('is for everybody, whatever the umask of who makes it', (t) => {
-    const own = installation(t);
+  test('is for everybody, whatever the umask of who makes it', () => {
+    const own = installation();
     rmSync(own.file('bundle.cache'));
     const { status } = spawnSync('sh', ['-c', 'umask 077; exec "$1" "$2"', 'sh', process.execPath, own.file('code-cache.js')]);
     assert.equal(status, 0);
     assert.equal(statSync(own.file('bundle.cache')).mode & 0o777, 0o644);
   });
 
-  test('that cannot be written is missed with a warning, and nothing is left of it', (t) => {
-    const own = installation(t);
+  test('that cannot be written is missed with a warning, and nothing is left of it', () => {
+    const own = installation();
     rmSync(own.file('bundle.cache'));
     // Room for the rehearsal's files, not for the cache.
     const limited = ['-c', 'ulimit -f 1600; exec "$1" "$2"', 'sh', process.execPath, own.file('code-cache.js')];
@@ -113,8 +112,8 @@ describe('the code cache', () => {
     worksIn(own);
   });
 
-  test('is made anew where it is missing', (t) => {
-    const own = installation(t);
+  test('is made anew where it is missing', () => {
+    const own = installation();
     rmSync(own.file('bundle.cache'));
     const { status, stderr } = spawnSync(process.execPath, [own.file('code-cache.js')], { encoding: 'utf8' });
     assert.deepEqual([status, stderr], [0, '']);

@@ -4,19 +4,21 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 
 /** Each layer may import itself and the layers above its line; layers of one line do not know each other. */
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
-  ['errors', 'limits', 'places'],
+  ['errors', 'limits', 'package-files'],
   ['native', 'folders'],
   ['audit', 'lmdb'],
   ['bench', 'kernels', 'kms', 'luks2'],
   ['workers'],
+  ['output'],
   ['volume'],
-  ['nbd', 'workspaces'],
+  ['jobs'],
+  ['workspaces'],
   ['index'],
   ['cli'],
   ['program'],
 ];
 
-const NATIVE_LAYERS = ['base', 'xts', 'vault', 'engine', 'nbd', 'addon'];
+const NATIVE_LAYERS = ['base', 'xts', 'vault', 'engine', 'addon'];
 
 interface Import {
   from: string;
@@ -67,26 +69,26 @@ export function importCycles(files: SourceFile[]): string[] {
   return cycles;
 }
 
-/** What both sides of the KMS wire may share. */
-const KMS_COMMON = ['src/kms/wire.ts', 'src/kms/encryption-context.ts', 'src/kms/socket-wipe.ts'];
-/** The doors of the embedded KMS. */
-const KMS_DOORS = ['administration', 'http', 'service'].map((name) => `src/kms/embedded/${name}.ts`);
+/** What code outside the embedded KMS may import of it. */
+const EMBEDDED_KMS_ENTRIES = ['administration', 'http/server', 'service'].map((name) => `src/kms/embedded/${name}.ts`);
 
-/** The KMS client and the embedded KMS meet in the wire protocol and nowhere else. */
+/** The KMS client and the embedded KMS share `src/kms/shared`, which imports neither, and nothing else. */
 export function kmsSidesMixed(files: SourceFile[]): string[] {
-  const embedded = (path: string): boolean => path.startsWith('src/kms/embedded/');
-  const complaints = files.filter(isSource).flatMap((file) =>
+  const sideOf = (path: string): string | undefined => /^src\/kms\/(client|shared|embedded)\//.exec(path)?.[1];
+  return files.filter(isSource).flatMap((file) =>
     importsOf(file).flatMap(({ from, to }) => {
-      if (embedded(to) && !embedded(from) && !KMS_DOORS.includes(to)) return [`${from}: enters the embedded KMS beside its doors: ${to}`];
-      const clientSide = to.startsWith('src/kms/') && !embedded(to) && !KMS_COMMON.includes(to);
-      return embedded(from) && clientSide ? [`${from}: the embedded KMS must not know the client: ${to}`] : [];
+      const [side, other] = [sideOf(from), sideOf(to)];
+      if (other === 'embedded' && side !== 'embedded' && !EMBEDDED_KMS_ENTRIES.includes(to)) {
+        return [`${from}: imports an inner file of the embedded KMS: ${to}`];
+      }
+      if (other === 'client' && side === 'embedded') return [`${from}: the embedded KMS must not import the client: ${to}`];
+      return side === 'shared' && other !== 'shared' && other !== undefined ? [`${from}: shared code must not import a side: ${to}`] : [];
     }),
   );
-  return complaints;
 }
 
-/** `src/places.ts` says where the addon is and `src/native.ts` loads it; `src/program/load.ts` loads the bundle. */
-const LOADERS = ['src/places.ts', 'src/native.ts', 'src/program/load.ts'];
+/** `src/package-files.ts` says where the addon is and `src/native.ts` loads it; `src/program/load.ts` loads the bundle. */
+const LOADERS = ['src/package-files.ts', 'src/native.ts', 'src/program/load.ts'];
 
 /** Only src/native.ts loads the addon; others take its types and functions from there. */
 export function otherLoaders(files: SourceFile[]): string[] {

@@ -2,15 +2,13 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { ROOT } from '../built.js';
 
 export interface SourceFile {
   /** Relative to the project's root, with forward slashes. */
   path: string;
   text: string;
 }
-
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** Every text file that git knows or would add, so that build output and dependencies are left out. */
 export function projectFiles(): SourceFile[] {

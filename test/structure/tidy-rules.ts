@@ -56,7 +56,8 @@ const isOverloadTail = (lines: string[], index: number, name: string): boolean =
 export function badNames(files: SourceFile[]): string[] {
   return files.flatMap(({ path }) => {
     const name = path.split('/').at(-1)!;
-    if (/\.(ts|mjs)$/.test(name) && !/^[a-z0-9]+(-[a-z0-9]+)*(\.test|\.d)?\.(ts|mjs)$/.test(name)) return [`${path}: not kebab-case`];
+    if (/\.(ts|mjs)$/.test(name) && !/^[a-z0-9]+(-[a-z0-9]+)*(\.test|\.d|\.config)?\.(ts|mjs)$/.test(name))
+      return [`${path}: not kebab-case`];
     if (/\.(cc|h)$/.test(name) && !/^[a-z0-9]+(_[a-z0-9]+)*\.(cc|h)$/.test(name)) return [`${path}: not snake_case`];
     return [];
   });

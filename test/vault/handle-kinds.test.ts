@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { test } from 'vitest';
 import { type DeviceHandle, type KeyHandle, native, type TransformHandle } from '../../src/native.js';
 
 test('no number is a handle of two kinds', () => {

@@ -6,9 +6,9 @@ import { constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { describe, test } from 'vitest';
 import { native } from '../../src/native.js';
+import { built } from '../built.js';
 import { withVolumeKey, wrong } from './test-keys.js';
 
 const argument = { code: 'ERR_ARGUMENT' };
@@ -75,7 +75,7 @@ describe('hostile arguments', () => {
   }
 
   test('a process that exits while its threads are in failing calls ends with its own status', () => {
-    const { status, stderr } = spawnSync(process.execPath, [fileURLToPath(new URL('exit-in-calls.js', import.meta.url))], {
+    const { status, stderr } = spawnSync(process.execPath, [built('test/vault/exit-in-calls.ts')], {
       encoding: 'utf8',
     });
     assert.equal(status, 3, stderr);

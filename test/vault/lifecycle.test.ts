@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { afterAll, beforeAll, describe, test } from 'vitest';
 import { type KeyHandle, native } from '../../src/native.js';
 import { importKey, revealKey, withKey, withVolumeKey, wrong } from './test-keys.js';
 
@@ -135,10 +135,10 @@ describe('keyRevealBase64', () => {
 
 describe('keys in files', () => {
   let folder: string;
-  before(() => {
+  beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'volseal-key-file-'));
   });
-  after(() => rmSync(folder, { recursive: true }));
+  afterAll(() => rmSync(folder, { recursive: true }));
 
   function withFile<T>(name: string, flags: string, use: (fd: number) => T): T {
     const fd = openSync(join(folder, name), flags, 0o600);

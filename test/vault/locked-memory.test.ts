@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'vitest';
+import { built } from '../built.js';
 import type { Mapping } from '../interop/memory-scan.js';
 import { runTool, skipWithout } from '../interop/tools.js';
+import { describeUnless } from '../requirements.js';
 
-const PROBE = fileURLToPath(new URL('vault-probe.js', import.meta.url));
+const PROBE = built('test/vault/vault-probe.ts');
 
 interface ProbeResult {
   backend?: string;
@@ -28,7 +29,7 @@ function probeWith(...injections: string[]): ProbeResult {
   ) as ProbeResult;
 }
 
-describe('locked memory', { skip: skipWithout('strace') }, () => {
+describeUnless(skipWithout('strace'))('locked memory', () => {
   test('without memfd_secret: locked pages, out of dumps and of forks, and everything works', () => {
     const result = probeWith('memfd_secret:error=ENOSYS');
     assert.equal(result.code, undefined, result.message);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
-import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { native } from '../../src/native.js';
 import { importKey, revealKey, withKey, withVolumeKey, wrong } from './test-keys.js';
 

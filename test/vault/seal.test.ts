@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { type KeyHandle, native } from '../../src/native.js';
 import { importKey, revealKey, withKey, withVolumeKey } from './test-keys.js';
 

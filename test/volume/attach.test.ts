@@ -2,19 +2,20 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
-import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
+import { describe, test } from 'vitest';
 import { attach, createVolume, decryptImage, encryptImage, VolsealError } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { poolIsRunning } from '../../src/workers/pool.js';
+import { built } from '../built.js';
 import { runTool, skipWithout } from '../interop/tools.js';
+import { testUnless } from '../requirements.js';
 import { sandbox } from './sandbox.js';
 
 describe('reading and writing', () => {
   for (const sectorBytes of [512, 4096]) {
-    test(`any offset, any length, ${sectorBytes}-byte sectors: the volume behaves as an array of bytes`, async (t) => {
-      const box = sandbox(t);
+    test(`any offset, any length, ${sectorBytes}-byte sectors: the volume behaves as an array of bytes`, async () => {
+      const box = sandbox();
       const sizeBytes = 64 * 1024;
       await createVolume(box.path('a.vol'), { sizeBytes, sectorBytes, allocation: 'full', kms: box.kms });
       const model = Buffer.alloc(sizeBytes);
@@ -37,8 +38,8 @@ describe('reading and writing', () => {
     });
   }
 
-  test('writes side by side that share sectors lose no byte', async (t) => {
-    const box = sandbox(t);
+  test('writes side by side that share sectors lose no byte', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 64 * 1024, sectorBytes: 4096, kms: box.kms });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });
     for (let round = 0; round < 20; round++) {
@@ -50,8 +51,8 @@ describe('reading and writing', () => {
     }
   });
 
-  test('requests larger than one task, and the caller may reuse its buffer at once', async (t) => {
-    const box = sandbox(t);
+  test('requests larger than one task, and the caller may reuse its buffer at once', async () => {
+    const box = sandbox();
     const sizeBytes = 40 * 1024 * 1024;
     await createVolume(box.path('a.vol'), { sizeBytes, kms: box.kms });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });
@@ -64,8 +65,8 @@ describe('reading and writing', () => {
     assert.ok(back.subarray(0, 777).equals(Buffer.alloc(777)));
   });
 
-  test('outside the volume is refused, the edge is not', async (t) => {
-    const box = sandbox(t);
+  test('outside the volume is refused, the edge is not', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });
     assert.equal((await volume.read(4096, 0)).length, 0);
@@ -86,8 +87,8 @@ describe('reading and writing', () => {
     for (const name of ['trim', 'zero', 'extents'] as const) await assert.rejects(volume[name](4000, 97), { code: 'ERR_ARGUMENT' });
   });
 
-  test('trim of a full volume changes nothing and frees nothing: nobody sees which sectors are in use', async (t) => {
-    const box = sandbox(t);
+  test('trim of a full volume changes nothing and frees nothing: nobody sees which sectors are in use', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 1024 * 1024, kms: box.kms, allocation: 'full' });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });
     await volume.write(0, Buffer.from('still here'));
@@ -100,8 +101,8 @@ describe('reading and writing', () => {
 });
 
 describe('attach and detach', () => {
-  test('the facts of a volume; several volumes share one pool; the last detach ends it and leaves no key', async (t) => {
-    const box = sandbox(t);
+  test('the facts of a volume; several volumes share one pool; the last detach ends it and leaves no key', async () => {
+    const box = sandbox();
     const image = box.image('a.raw', 8192);
     const info = await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, sectorBytes: 4096 });
     await createVolume(box.path('b.vol'), { sizeBytes: 512, kms: box.kms });
@@ -120,8 +121,8 @@ describe('attach and detach', () => {
     await again.detach();
   });
 
-  test('after detach every call says so, and detach itself may be called again', async (t) => {
-    const box = sandbox(t);
+  test('after detach every call says so, and detach itself may be called again', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     const volume = await attach(box.path('a.vol'), { kms: box.kms });
     const early = volume.read(0, 4096);
@@ -141,8 +142,8 @@ describe('attach and detach', () => {
     await volume.detach();
   });
 
-  test('await using detaches', async (t) => {
-    const box = sandbox(t);
+  test('await using detaches', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     {
       await using volume = await attach(box.path('a.vol'), { kms: box.kms });
@@ -151,17 +152,12 @@ describe('attach and detach', () => {
     assert.equal(native.vaultInfo().liveKeys, 0);
   });
 
-  test('one writer or many readers, in this process and among processes', async (t) => {
-    const box = sandbox(t);
+  test('one writer or many readers, in this process and among processes', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     const busy = { code: 'ERR_STATE_BUSY', details: { path: box.path('a.vol') } };
     const tryElsewhere = async (readOnly: boolean): Promise<string> => {
-      const child = spawn(process.execPath, [
-        fileURLToPath(new URL('./attach-once.js', import.meta.url)),
-        box.path('a.vol'),
-        box.kms,
-        String(readOnly),
-      ]);
+      const child = spawn(process.execPath, [built('test/volume/attach-once.ts'), box.path('a.vol'), box.kms, String(readOnly)]);
       let output = '';
       child.stdout.on('data', (chunk) => {
         output += chunk;
@@ -188,8 +184,8 @@ describe('attach and detach', () => {
     assert.equal(await tryElsewhere(false), 'attached');
   });
 
-  test('a reader cannot write', async (t) => {
-    const box = sandbox(t);
+  test('a reader cannot write', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms, readOnly: true });
     for (const call of [() => volume.write(0, Buffer.alloc(1)), () => volume.flush(), () => volume.trim(0, 1)]) {
@@ -197,8 +193,8 @@ describe('attach and detach', () => {
     }
   });
 
-  test('errors are VolsealErrors with their file, also when they come from another thread', async (t) => {
-    const box = sandbox(t);
+  test('errors are VolsealErrors with their file, also when they come from another thread', async () => {
+    const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
     const failure = await attach(box.path('a.vol'), { kms: `embedded:${box.path('another home')}` }).catch((error) => error);
     assert.ok(failure instanceof VolsealError);
@@ -208,15 +204,16 @@ describe('attach and detach', () => {
   });
 });
 
-test('a pipe that stalls keeps no attached volume waiting, on one processor either', {
-  skip: skipWithout('taskset', 'mkfifo', 'timeout'),
-}, async (t) => {
-  const box = sandbox(t);
-  box.image('a.raw', 4096);
-  const image = readFileSync(box.path('a.raw'));
-  await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
-  const script = fileURLToPath(new URL('./beside-a-stalled-pipe.js', import.meta.url));
-  runTool('mkfifo', [box.path('pipe')]);
-  const words = [process.execPath, script, box.path('a.vol'), box.kms, box.path('b.vol'), box.path('pipe')];
-  assert.equal(runTool('timeout', ['60', 'taskset', '-c', '0', ...words]), `${image[0]}\nERR_ABORTED\n`);
-});
+testUnless(skipWithout('taskset', 'mkfifo', 'timeout'))(
+  'a pipe that stalls keeps no attached volume waiting, on one processor either',
+  async () => {
+    const box = sandbox();
+    box.image('a.raw', 4096);
+    const image = readFileSync(box.path('a.raw'));
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+    const script = built('test/volume/beside-a-stalled-pipe.ts');
+    runTool('mkfifo', [box.path('pipe')]);
+    const words = [process.execPath, script, box.path('a.vol'), box.kms, box.path('b.vol'), box.path('pipe')];
+    assert.equal(runTool('timeout', ['60', 'taskset', '-c', '0', ...words]), `${image[0]}\nERR_ABORTED\n`);
+  },
+);

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { createServer, request as httpRequest } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { type TestContext, test } from 'node:test';
+import { onTestFinished, test } from 'vitest';
 import { attach, createVolume } from '../../src/index.js';
-import { serveKms } from '../../src/kms/embedded/http.js';
+import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { POOL_THREADS_MAX } from '../../src/limits.js';
 import { signAs } from '../kms/harness.js';
 import { sandbox } from './sandbox.js';
@@ -12,7 +12,7 @@ import { sandbox } from './sandbox.js';
 const VOLUMES = 24;
 
 /** A server in front of a KMS: counts what comes, and throttles some of it. */
-async function counted(t: TestContext, target: string, isThrottled: (index: number) => boolean) {
+async function counted(target: string, isThrottled: (index: number) => boolean) {
   const seen = { connections: 0, requests: 0, atOnce: 0, mostAtOnce: 0 };
   const { hostname, port } = new URL(target);
   const server = createServer((request, response) => {
@@ -38,23 +38,23 @@ async function counted(t: TestContext, target: string, isThrottled: (index: numb
     seen.connections += 1;
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => server.close());
+  onTestFinished(() => void server.close());
   return { seen, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
 
-test('attaches at once share their connections, and a throttled one succeeds later', { timeout: 120_000 }, async (t) => {
-  const box = sandbox(t);
+test('attaches at once share their connections, and a throttled one succeeds later', { timeout: 120_000 }, async () => {
+  const box = sandbox();
   const home = box.path('home');
   const kms = await serveKms({ home, host: '127.0.0.1', port: 0 });
-  t.after(() => kms.close());
-  await signAs(t, home);
+  onTestFinished(() => kms.close());
+  await signAs(home);
   for (let index = 0; index < VOLUMES; index++) await createVolume(box.path(`${index}.vol`), { sizeBytes: 4096, kms: box.kms });
-  const { seen, url } = await counted(t, kms.url, (index) => index % 6 === 1);
+  const { seen, url } = await counted(kms.url, (index) => index % 6 === 1);
   const volumes = await Promise.all(
     Array.from({ length: VOLUMES }, (_, index) => attach(box.path(`${index}.vol`), { kms: url, embeddedHome: home })),
   );
   await Promise.all(volumes.map((volume) => volume.detach()));
-  t.diagnostic(JSON.stringify(seen));
+  console.info(JSON.stringify(seen));
   assert.ok(seen.requests > VOLUMES, 'some were throttled and tried again');
   assert.ok(seen.mostAtOnce <= POOL_THREADS_MAX, `${seen.mostAtOnce} at once`);
   assert.ok(seen.connections <= POOL_THREADS_MAX, `${seen.connections} connections`);

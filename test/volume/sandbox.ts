@@ -3,10 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
+import { onTestFinished } from 'vitest';
 import { describeVolume } from '../../src/index.js';
-import { openKms } from '../../src/kms/client.js';
-import { parseKmsUri } from '../../src/kms/endpoint.js';
+import { openKms } from '../../src/kms/client/calls.js';
+import { parseKmsUri } from '../../src/kms/shared/endpoint.js';
 import { native } from '../../src/native.js';
 
 export interface Sandbox {
@@ -21,9 +21,9 @@ export interface Sandbox {
 }
 
 /** Removed when the test ends. `parent` chooses the file system: a disk for O_DIRECT, tmpfs without. */
-export function sandbox(test: Pick<TestContext, 'after'>, parent: string = tmpdir()): Sandbox {
+export function sandbox(parent: string = tmpdir()): Sandbox {
   const folder = mkdtempSync(join(parent, 'volseal test '));
-  test.after(() => rmSync(folder, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const path = (name: string): string => join(folder, name);
   return {
     folder,

@@ -1,20 +1,21 @@
 /** kill -9 in the middle of what is done to a WorkSpace: the same call again finishes it, or terminating undoes it, and nothing is left. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import { describe, type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { test } from 'vitest';
 import { attachWorkspace, createWorkspace, listWorkspaces, rebuildWorkspace, terminateWorkspace } from '../../src/index.js';
+import { built } from '../built.js';
 import { runInjected, skipInjection } from '../faults/injected.js';
+import { describeUnless } from '../requirements.js';
 import { office } from './office.js';
 
-const ONCE = fileURLToPath(new URL('./once.js', import.meta.url));
+const ONCE = built('test/workspaces/once.ts');
 /** What makes something last: commits of the stores and of the audit log, new names, names that go. `when` counts in each thread. */
 const STEPS = ['fdatasync', 'fsync', '/^(rename|link|unlink)'] as const;
 
-describe('kill -9 at every durable step', { skip: skipInjection() }, () => {
+describeUnless(skipInjection())('kill -9 at every durable step', () => {
   for (const step of STEPS) {
-    test(`of create, at ${step}`, { timeout: 300_000 }, async (t) => {
-      const { options, home, nothingLeft, image } = await office(t);
+    test(`of create, at ${step}`, { timeout: 300_000 }, async () => {
+      const { options, home, nothingLeft, image } = await office();
       for (let when = 1, killed = true; killed; when++) {
         const { signal, stdout } = runInjected(`${step}:signal=KILL:when=${when}`, ONCE, ['create', JSON.stringify(options)]);
         killed = signal === 'SIGKILL';
@@ -30,12 +31,12 @@ describe('kill -9 at every durable step', { skip: skipInjection() }, () => {
         }
         for (const { workspaceId } of await listWorkspaces({ home })) await terminateWorkspace(workspaceId, { home });
         await nothingLeft();
-        if (!killed) countKills(t, 'create', when - 1);
+        if (!killed) countKills('create', when - 1);
       }
     });
 
-    test(`of rebuild and terminate, at ${step}`, { timeout: 300_000 }, async (t) => {
-      const { options, home, nothingLeft, ask, keyArn, image } = await office(t);
+    test(`of rebuild and terminate, at ${step}`, { timeout: 300_000 }, async () => {
+      const { options, home, nothingLeft, ask, keyArn, image } = await office();
       for (const operation of ['rebuild', 'terminate']) {
         for (let when = 1, killed = true; killed; when++) {
           const { workspaceId } = (await listWorkspaces({ home }))[0] ?? (await createWorkspace(options));
@@ -53,7 +54,7 @@ describe('kill -9 at every durable step', { skip: skipInjection() }, () => {
             if (left !== undefined) await terminateWorkspace(workspaceId, { home });
             await nothingLeft();
           }
-          if (!killed) countKills(t, operation, when - 1);
+          if (!killed) countKills(operation, when - 1);
         }
       }
       for (const { workspaceId } of await listWorkspaces({ home })) await terminateWorkspace(workspaceId, { home });
@@ -63,7 +64,7 @@ describe('kill -9 at every durable step', { skip: skipInjection() }, () => {
 });
 
 /** Says how many points there were: none would prove nothing. */
-function countKills(t: TestContext, operation: string, kills: number): void {
-  t.diagnostic(`${operation}: killed at ${kills} points`);
+function countKills(operation: string, kills: number): void {
+  console.info(`${operation}: killed at ${kills} points`);
   assert.ok(kills > 0);
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, linkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import type { AuditRecord } from '../../src/audit/record.js';
 import {
   attachWorkspace,
@@ -40,8 +40,8 @@ const failsWith = (code: string, message: RegExp) => (error: unknown) => {
   return true;
 };
 
-test('the nine steps, and what the audit log says of each', async (t) => {
-  const { keyArn, home, options, records, nothingLeft, image, ask } = await office(t);
+test('the nine steps, and what the audit log says of each', async () => {
+  const { keyArn, home, options, records, nothingLeft, image, ask } = await office();
   const resources = [{ accountId: '000000000000', type: 'AWS::KMS::Key', ARN: keyArn }];
   await records();
   const made = await createWorkspace(options);
@@ -174,8 +174,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     ['4: EBS may not have them unwrapped', deny({ Service: EBS }, 'kms:Decrypt'), /Decrypt .*as ebs/],
   ];
   for (const [name, statement, message] of cases) {
-    test(name, async (t) => {
-      const { options, putPolicy, nothingLeft, keyArn } = await office(t);
+    test(name, async () => {
+      const { options, putPolicy, nothingLeft, keyArn } = await office();
       putPolicy(statement);
       await assert.rejects(createWorkspace(options), (error) => {
         failsWith('ERR_KMS_DENIED', message)(error);
@@ -191,8 +191,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     });
   }
 
-  test('1: a grant that is no AWS resource’s, where the policies allow only those', async (t) => {
-    const { options, putPolicy, nothingLeft } = await office(t);
+  test('1: a grant that is no AWS resource’s, where the policies allow only those', async () => {
+    const { options, putPolicy, nothingLeft } = await office();
     putPolicy({
       Effect: 'Deny',
       Principal: { AWS: ADMINISTRATOR },
@@ -204,8 +204,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     await nothingLeft();
   });
 
-  test('5: EBS may not unwrap any more: the attach fails, and works again when it may', async (t) => {
-    const { options, home, putPolicy } = await office(t);
+  test('5: EBS may not unwrap any more: the attach fails, and works again when it may', async () => {
+    const { options, home, putPolicy } = await office();
     const { workspaceId } = await createWorkspace(options);
     putPolicy(deny({ Service: EBS }, 'kms:Decrypt'));
     await assert.rejects(attachWorkspace(workspaceId, { home }), failsWith('ERR_KMS_DENIED', /Decrypt with 1 grant token .*as ebs/));
@@ -213,8 +213,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     await (await attachWorkspace(workspaceId, { home })).detach();
   });
 
-  test('8: a rebuild that is refused leaves the old root volume', async (t) => {
-    const { options, home, putPolicy, image, ask, keyArn } = await office(t);
+  test('8: a rebuild that is refused leaves the old root volume', async () => {
+    const { options, home, putPolicy, image, ask, keyArn } = await office();
     const { workspaceId, rootVolume } = await createWorkspace(options);
     putPolicy(deny({ Service: EBS }, 'kms:GenerateDataKeyWithoutPlaintext'));
     await assert.rejects(rebuildWorkspace(workspaceId, { home }), failsWith('ERR_KMS_DENIED', /GenerateDataKeyWithoutPlaintext/));
@@ -225,8 +225,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     await attached.detach();
   });
 
-  test('9: WorkSpaces may not retire: terminating fails, keeps what it has to know, and is finished later', async (t) => {
-    const { options, home, putPolicy, nothingLeft } = await office(t);
+  test('9: WorkSpaces may not retire: terminating fails, keeps what it has to know, and is finished later', async () => {
+    const { options, home, putPolicy, nothingLeft } = await office();
     const { workspaceId } = await createWorkspace(options);
     putPolicy(deny({ Service: WORKSPACES }, 'kms:RetireGrant'));
     await assert.rejects(terminateWorkspace(workspaceId, { home }), failsWith('ERR_KMS_DENIED', /RetireGrant of grant [0-9a-f]{64}/));
@@ -240,8 +240,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
     await nothingLeft();
   });
 
-  test('one grant revoked by the administrator: that volume attaches no more, and terminating does not mind', async (t) => {
-    const { options, home, ask, keyArn, nothingLeft } = await office(t);
+  test('one grant revoked by the administrator: that volume attaches no more, and terminating does not mind', async () => {
+    const { options, home, ask, keyArn, nothingLeft } = await office();
     const { workspaceId, grantIds, userVolume } = await createWorkspace(options);
     ask('RevokeGrant', { KeyId: keyArn, GrantId: grantIds[2] });
     await assert.rejects(attachWorkspace(workspaceId, { home }), (error) => {
@@ -253,8 +253,8 @@ describe('each permission taken away: the step that needs it fails, and nothing 
   });
 });
 
-test('what a process left that was killed while a volume took its place goes with the volume', async (t) => {
-  const { options, home, nothingLeft } = await office(t);
+test('what a process left that was killed while a volume took its place goes with the volume', async () => {
+  const { options, home, nothingLeft } = await office();
   const { workspaceId, userVolume, rootVolume } = await createWorkspace(options);
   const partialOf = (path: string): string => join(dirname(path), `.${basename(path)}.0123456789ab.partial`);
   // Its other name, of the moment between link and unlink; and one that was never finished.
@@ -265,8 +265,8 @@ test('what a process left that was killed while a volume took its place goes wit
 });
 
 describe('what is refused before anything is made', () => {
-  test('users, directories, images, sizes, keys, KMSs that are none', async (t) => {
-    const { options, nothingLeft, box } = await office(t);
+  test('users, directories, images, sizes, keys, KMSs that are none', async () => {
+    const { options, nothingLeft, box } = await office();
     const cases: [object, string, RegExp][] = [
       [{ sid: 'anna' }, 'ERR_ARGUMENT', /security identifier/],
       [{ directoryId: 'd-1' }, 'ERR_ARGUMENT', /directory id/],
@@ -282,8 +282,8 @@ describe('what is refused before anything is made', () => {
     await nothingLeft();
   });
 
-  test('a second WorkSpace of the same user; the default key needs no administrator', async (t) => {
-    const { options, home, nothingLeft } = await office(t);
+  test('a second WorkSpace of the same user; the default key needs no administrator', async () => {
+    const { options, home, nothingLeft } = await office();
     const { administrator: _, key: __, ...plain } = options;
     const { workspaceId, keyArn } = await createWorkspace(plain);
     assert.match(keyArn, /^arn:aws:kms:local:/);
@@ -297,8 +297,8 @@ describe('what is refused before anything is made', () => {
     await nothingLeft();
   });
 
-  test('stopped on request: nothing is left', async (t) => {
-    const { options, nothingLeft } = await office(t);
+  test('stopped on request: nothing is left', async () => {
+    const { options, nothingLeft } = await office();
     const controller = new AbortController();
     controller.abort();
     await assert.rejects(createWorkspace({ ...options, signal: controller.signal }), failsWith('ERR_ABORTED', /stopped|stop/));

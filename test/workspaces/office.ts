@@ -1,7 +1,7 @@
 /** What the tests of WorkSpaces share: an embedded KMS with an administrator and a key of its own, and a look at what is left behind. */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
-import type { TestContext } from 'node:test';
+import { onTestFinished } from 'vitest';
 import { auditFolder } from '../../src/audit/log.js';
 import { readAudit } from '../../src/audit/read.js';
 import type { AuditRecord } from '../../src/audit/record.js';
@@ -71,12 +71,12 @@ export interface Office {
 }
 
 /** Everything in place for a WorkSpace whose root volume comes from an image. */
-export async function office(t: TestContext): Promise<Office> {
-  const box = sandbox(t);
+export async function office(): Promise<Office> {
+  const box = sandbox();
   const home = box.path('home');
   const image = box.image('root.raw', 256 * 1024);
   const kms = EmbeddedKms.open(home);
-  t.after(() => kms.close());
+  onTestFinished(() => kms.close());
   const ask: Office['ask'] = (operation, request = {}) => done(kms, operation, request);
   const keyArn: string = ask('CreateKey', { Policy: keyPolicy() }).KeyMetadata.Arn;
   const administration = administerKms(home);

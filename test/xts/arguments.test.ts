@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { afterAll, beforeAll, describe, test } from 'vitest';
 import { type KeyHandle, native } from '../../src/native.js';
 import { importKey, withKey, withVolumeKey, wrong } from '../vault/test-keys.js';
 
@@ -17,11 +17,11 @@ function detached(): Uint8Array {
 
 describe('xtsTransform refuses', () => {
   let key: KeyHandle;
-  before(() => {
+  beforeAll(() => {
     key = importKey(randomBytes(64));
     native.xtsPrepare(key);
   });
-  after(() => {
+  afterAll(() => {
     native.keyWipe(key);
   });
 

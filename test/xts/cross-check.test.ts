@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { SECTOR_SIZES } from '../../src/limits.js';
 import { type KeyHandle, native } from '../../src/native.js';
 import { withVolumeKey } from '../vault/test-keys.js';
@@ -47,8 +47,8 @@ for (const keyBytes of [64, 32]) {
   for (const sectorBytes of SECTOR_SIZES) {
     describe(`AES-${keyBytes * 4}-XTS, ${sectorBytes}-byte sectors, against OpenSSL`, () => {
       for (const encrypt of [true, false]) {
-        test(encrypt ? 'encrypt' : 'decrypt', (t) => {
-          t.diagnostic(`seed ${SEED}`);
+        test(encrypt ? 'encrypt' : 'decrypt', () => {
+          console.info(`seed ${SEED}`);
           const random = seededBytes(SEED + keyBytes + sectorBytes + Number(encrypt));
           const key = random(keyBytes);
           withVolumeKey(key, (handle) => {

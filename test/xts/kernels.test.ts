@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { afterEach, describe, test } from 'vitest';
 import { native } from '../../src/native.js';
+import { built } from '../built.js';
+import { testUnless } from '../requirements.js';
 import { withVolumeKey, wrong } from '../vault/test-keys.js';
 import { usableKernels } from './kernels.js';
 
@@ -26,7 +29,7 @@ describe('xtsKernels', () => {
     }
   });
 
-  test('agrees with what Linux says about the processor', { skip: process.arch !== 'x64' && 'not an x86-64 machine' }, () => {
+  testUnless(process.arch !== 'x64' && 'not an x86-64 machine')('agrees with what Linux says about the processor', () => {
     const flags = new Set(/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1]?.split(' '));
     const has = (...names: string[]): boolean => names.every((name) => flags.has(name));
     const usable = new Set<string>(usableKernels());
@@ -65,7 +68,7 @@ describe('xtsUseKernel', () => {
     const program = `
       const { parentPort, workerData } = require('node:worker_threads');
       import(workerData).then(({ native }) => parentPort.postMessage(native.xtsKernels().find(({ inUse }) => inUse).name));`;
-    const worker = new Worker(program, { eval: true, workerData: new URL('../../src/native.js', import.meta.url).href });
+    const worker = new Worker(program, { eval: true, workerData: pathToFileURL(built('src/native.ts')).href });
     const name = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     await worker.terminate();
     assert.equal(name, 'portable');

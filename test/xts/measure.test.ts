@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import { native } from '../../src/native.js';
 import { wrong } from '../vault/test-keys.js';
 import { acceleratedKernels, usableKernels } from './kernels.js';
@@ -83,8 +83,8 @@ describe('streamCopy', () => {
   /** Arm's kernel stores through the caches. */
   const streaming: string[] = acceleratedKernels().filter((name) => name !== 'armv8');
 
-  test('copies, from any address, and touches nothing beside', (t) => {
-    t.diagnostic(`seed ${SEED}`);
+  test('copies, from any address, and touches nothing beside', () => {
+    console.info(`seed ${SEED}`);
     const random = seededBytes(SEED);
     for (const kernel of streaming) {
       for (const length of [0, 512, 1024, 4096 + 512, 3 * MIB]) {

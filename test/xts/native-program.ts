@@ -1,10 +1,8 @@
 /** Builds the C++ tests of the cipher (test/native), and reads what they say. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { ROOT } from '../built.js';
 import { runTool, type ToolResult } from '../interop/tools.js';
-
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** Debian packages without a command of their own: a header of each. */
 const HEADERS = { 'doctest-dev': '/usr/include/doctest/doctest.h', valgrind: '/usr/include/valgrind/memcheck.h' };

@@ -1,7 +1,8 @@
 /** The C++ tests of the kernels (test/native): as they are, under valgrind, and cross-compiled for Arm under qemu. */
 import assert from 'node:assert/strict';
-import { before, describe, test } from 'node:test';
+import { beforeAll, test } from 'vitest';
 import { skipWithout, type ToolResult, tryTool } from '../interop/tools.js';
+import { describeUnless } from '../requirements.js';
 import { usableKernels } from './kernels.js';
 import { buildProgram, kernelsRun, runProgram, skipWithoutHeaders } from './native-program.js';
 
@@ -13,8 +14,8 @@ const skip = skipWithout('cmake') || skipWithoutHeaders();
 const onlyOnX64 = process.arch !== 'x64' && 'not an x86-64 machine';
 
 /** Sees that every test passed, and shows the seed. @returns the kernels that ran */
-function judge(t: { diagnostic(text: string): void }, { status, stdout, stderr }: ToolResult, expectedStatus = 0): string[] {
-  t.diagnostic(stdout.split('\n', 1)[0]!);
+function judge({ status, stdout, stderr }: ToolResult, expectedStatus = 0): string[] {
+  console.info(stdout.split('\n', 1)[0]!);
   assert.equal(status, expectedStatus, `${stdout}${stderr}`);
   assert.match(stdout, /Status: SUCCESS!/);
   const run = Number(/test cases: +(\d+) \|/.exec(stdout)?.[1]);
@@ -22,44 +23,44 @@ function judge(t: { diagnostic(text: string): void }, { status, stdout, stderr }
   return kernelsRun(stdout);
 }
 
-describe('the C++ tests', { skip }, () => {
+describeUnless(skip)('the C++ tests', () => {
   let program: string;
-  before(() => {
+  beforeAll(() => {
     program = buildProgram('native');
   });
 
-  test('pass on every kernel of this machine, in every form of it', (t) => {
+  test('pass on every kernel of this machine, in every form of it', () => {
     const forms = usableKernels().flatMap((name) =>
       name.startsWith('vaes') ? [`${name}, tweaks by products`, `${name}, tweaks by shifts`] : [name],
     );
-    assert.deepEqual(judge(t, runProgram(program)), forms.sort());
+    assert.deepEqual(judge(runProgram(program)), forms.sort());
   });
 
-  describe('under valgrind', { skip: onlyOnX64 || skipWithout('valgrind') }, () => {
+  describeUnless(onlyOnX64 || skipWithout('valgrind'))('under valgrind', () => {
     const memcheck = (filter: string): ToolResult => tryTool('valgrind', ['-q', `--error-exitcode=${COMPLAINED}`, program, filter]);
 
-    test('find no branch and no address that depends on a key', (t) => {
-      assert.deepEqual(judge(t, memcheck('--test-suite=constant time')), ['aesni', 'portable']);
+    test('find no branch and no address that depends on a key', () => {
+      assert.deepEqual(judge(memcheck('--test-suite=constant time')), ['aesni', 'portable']);
     });
 
-    test('would find them', (t) => {
+    test('would find them', () => {
       const result = memcheck('--test-suite=leaks');
-      judge(t, result, COMPLAINED);
+      judge(result, COMPLAINED);
       assert.match(result.stderr, /Use of uninitialised value/);
       assert.match(result.stderr, /Conditional jump or move depends on uninitialised value/);
     });
 
-    test('find no access beside a buffer and no use of memory that was never set', (t) => {
+    test('find no access beside a buffer and no use of memory that was never set', () => {
       const cases = ["*exactly the run's size*", '*IEEE vectors*', '*self-test*', '*round keys*', '*stream_copy*'];
-      assert.deepEqual(judge(t, memcheck(`--test-case=${cases.join(',')}`)), ['aesni', 'portable']);
+      assert.deepEqual(judge(memcheck(`--test-case=${cases.join(',')}`)), ['aesni', 'portable']);
     });
   });
 });
 
-describe('the C++ tests, for Arm', { skip: skip || onlyOnX64 || skipWithout('aarch64-linux-gnu-g++', 'qemu-aarch64') }, () => {
-  test('pass on both kernels', (t) => {
+describeUnless(skip || onlyOnX64 || skipWithout('aarch64-linux-gnu-g++', 'qemu-aarch64'))('the C++ tests, for Arm', () => {
+  test('pass on both kernels', () => {
     const program = buildProgram('aarch64');
     const env = { ...process.env, VOLSEAL_TEST_EVERY: '8' };
-    assert.deepEqual(judge(t, tryTool('qemu-aarch64', [program], { env })), ['armv8', 'portable']);
+    assert.deepEqual(judge(tryTool('qemu-aarch64', [program], { env })), ['armv8', 'portable']);
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { describe, test } from 'vitest';
 import * as z from 'zod';
 import { native } from '../../src/native.js';
 import { withKey, withVolumeKey } from '../vault/test-keys.js';
@@ -23,7 +23,7 @@ const vectorFile = z.object({
 });
 
 function readVectors(name: string): z.infer<typeof vectorFile>['vectors'] {
-  const text = readFileSync(new URL(`../../../test/vectors/${name}`, import.meta.url), 'utf8');
+  const text = readFileSync(new URL(`../vectors/${name}`, import.meta.url), 'utf8');
   return vectorFile.parse(JSON.parse(text)).vectors;
 }
 

@@ -1,0 +1,56 @@
+/** A server that answers as a test says, byte by byte where it must: for replies that no KMS would send. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { onTestFinished } from 'vitest';
+
+export type Answerer = (response: ServerResponse, attempt: number, request: IncomingMessage) => void;
+
+/** @returns the server's URL; `attempt` counts requests from 1 */
+export async function serveFake(answer: Answerer, tls?: { key: Buffer; cert: Buffer }): Promise<string> {
+  let attempt = 0;
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    request.resume().on('end', () => answer(response, ++attempt, request));
+  };
+  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http${tls === undefined ? '' : 's'}://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+export function sendJson(response: ServerResponse, body: unknown, status = 200): void {
+  response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' }).end(typeof body === 'string' ? body : JSON.stringify(body));
+}
+
+/** A certificate for 127.0.0.1, signed by itself, made in `folder`. */
+export function selfSigned(folder: string): { key: Buffer; cert: Buffer; certPath: string } {
+  const [keyPath, certPath] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+  const names = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-days',
+      '2',
+      ...names,
+      '-keyout',
+      keyPath,
+      '-out',
+      certPath,
+    ],
+    { stdio: 'ignore' },
+  );
+  return { key: readFileSync(keyPath), cert: readFileSync(certPath), certPath };
+}

@@ -1,0 +1,168 @@
+/** Block devices as targets: asked for by name and force, held alone, large enough, and never half a volume that looks whole. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { test } from 'vitest';
+import { attach, createVolume, decryptImage, describeVolume, encryptImage } from '../../src/index.js';
+import { runTool, skipWithout } from '../interop/tools.js';
+import { describeUnless, testUnless } from '../requirements.js';
+import { sandbox } from '../volume/sandbox.js';
+import { loopDevice, skipWithoutLoop } from './loop-device.js';
+
+const MIB = 1024 * 1024;
+const IMAGE_BYTES = 24 * MIB;
+
+/** Through the device, as the next program sees it. */
+async function bytesAt(device: string, offset: number, length: number): Promise<Buffer> {
+  await using file = await open(device, 'r');
+  const bytes = Buffer.alloc(length);
+  await file.read(bytes, 0, length, offset);
+  return bytes;
+}
+
+describeUnless(skipWithoutLoop())('a block device as target', () => {
+  test('encrypt, attach, decrypt from device to device', async () => {
+    const box = sandbox();
+    const image = box.image('a.raw', IMAGE_BYTES);
+    const device = loopDevice(box.path('disk'), IMAGE_BYTES + 4 * MIB, 7);
+    symlinkSync(device, box.path('link'));
+    const made = await encryptImage(box.path('a.raw'), box.path('link'), { kms: box.kms, force: true });
+    assert.equal(made.allocatedBytes, null);
+    assert.deepEqual(made.headerCopies, { primary: 'good', secondary: 'good' });
+    assert.equal((await describeVolume(device)).volumeId, made.volumeId);
+    // What lies behind the volume is not its business.
+    assert.ok((await bytesAt(device, IMAGE_BYTES + 2 * MIB, 4096)).equals(Buffer.alloc(4096, 7)));
+    const volume = await attach(device, { kms: box.kms });
+    assert.ok(image.subarray(5000, 9000).equals(await volume.read(5000, 4000)));
+    await volume.detach();
+    const plain = loopDevice(box.path('plain'), IMAGE_BYTES + MIB, 9);
+    await decryptImage(device, plain, { kms: box.kms, force: true });
+    assert.ok((await bytesAt(plain, 0, IMAGE_BYTES)).equals(image));
+    assert.ok((await bytesAt(plain, IMAGE_BYTES, MIB)).equals(Buffer.alloc(MIB, 9)));
+  });
+
+  test('an image whose length is no whole number of blocks, and a detached header', async () => {
+    const box = sandbox();
+    const image = box.image('a.raw', 3 * MIB + 1000);
+    const device = loopDevice(box.path('disk'), 4 * MIB);
+    const header = box.path('a.header');
+    await encryptImage(box.path('a.raw'), device, { kms: box.kms, force: true, pad: true, header });
+    const plain = loopDevice(box.path('plain'), 4 * MIB, 9);
+    await decryptImage(device, plain, { kms: box.kms, force: true, header });
+    assert.ok((await bytesAt(plain, 0, image.length)).equals(image));
+    await decryptImage(device, box.path('b.raw'), { kms: box.kms, header });
+    assert.ok(box.contents('b.raw').equals(image));
+  });
+
+  test('create: every sector is written', async () => {
+    const box = sandbox();
+    const device = loopDevice(box.path('disk'), 8 * MIB, 7);
+    const made = await createVolume(device, { kms: box.kms, force: true, sizeBytes: 6 * MIB });
+    assert.equal(made.allocation, 'full');
+    const volume = await attach(device, { kms: box.kms });
+    assert.ok(Buffer.alloc(6 * MIB).equals(await volume.read(0, 6 * MIB)));
+    await volume.detach();
+  });
+
+  test('without force, too small, sparse, resumed, or for a header: refused, and not a byte is changed', async () => {
+    const box = sandbox();
+    box.image('a.raw', IMAGE_BYTES);
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+    const device = loopDevice(box.path('disk'), IMAGE_BYTES, 7);
+    const common = { kms: box.kms, force: true };
+    const encrypt = (options: object) => encryptImage(box.path('a.raw'), device, { ...common, ...options });
+    await assert.rejects(encrypt({ force: false }), {
+      code: 'ERR_TARGET_EXISTS',
+      message: /is a block device, and what it holds would be gone/,
+    });
+    await assert.rejects(encrypt({}), {
+      code: 'ERR_TARGET_SIZE',
+      details: { path: device, sizeBytes: IMAGE_BYTES, neededBytes: IMAGE_BYTES + MIB },
+    });
+    await assert.rejects(encrypt({ allocation: 'sparse' }), { code: 'ERR_ARGUMENT' });
+    await assert.rejects(encrypt({ header: box.path('h'), resume: true }), {
+      code: 'ERR_ARGUMENT',
+      message: /only a job into a file can be resumed/,
+    });
+    await assert.rejects(encryptImage(box.path('a.raw'), box.path('b.vol'), { ...common, header: device }), {
+      code: 'ERR_ARGUMENT',
+      message: /is a block device, and this target is a regular file/,
+    });
+    await assert.rejects(decryptImage(box.path('a.vol'), device, { ...common, sparse: true }), {
+      code: 'ERR_ARGUMENT',
+      message: /old bytes/,
+    });
+    const short = loopDevice(box.path('short'), IMAGE_BYTES - 512, 7);
+    await assert.rejects(decryptImage(box.path('a.vol'), short, common), { code: 'ERR_TARGET_SIZE' });
+    for (const name of ['disk', 'short'])
+      assert.ok(
+        box.contents(name).every((byte) => byte === 7),
+        name,
+      );
+  });
+
+  test('onto itself, whatever it is called: refused', async () => {
+    const box = sandbox();
+    const device = loopDevice(box.path('disk'), 4 * MIB);
+    symlinkSync(device, box.path('link'));
+    await createVolume(device, { kms: box.kms, force: true, sizeBytes: MIB });
+    const before = box.contents('disk');
+    const options = { kms: box.kms, force: true };
+    await assert.rejects(encryptImage(device, box.path('link'), { ...options, header: box.path('h') }), {
+      code: 'ERR_ARGUMENT',
+      message: /link: is the device .* itself, which would be gone before it was read/,
+    });
+    await assert.rejects(decryptImage(box.path('link'), device, options), { code: 'ERR_ARGUMENT', message: /is the device .* itself/ });
+    assert.ok(box.contents('disk').equals(before));
+  });
+
+  testUnless(skipWithout('mkfs.ext4', 'mount'))('mounted, or attached: busy', async () => {
+    const box = sandbox();
+    box.image('a.raw', MIB);
+    const device = loopDevice(box.path('disk'), 8 * MIB);
+    runTool('mkfs.ext4', ['-q', device]);
+    mkdirSync(box.path('mounted'));
+    runTool('mount', [device, box.path('mounted')]);
+    try {
+      const encrypt = encryptImage(box.path('a.raw'), device, { kms: box.kms, force: true });
+      await assert.rejects(encrypt, { code: 'ERR_STATE_BUSY', message: /is mounted, or another program holds it; nothing was written/ });
+      writeFileSync(box.path('mounted/file'), 'still there');
+      assert.equal(readFileSync(box.path('mounted/file'), 'utf8'), 'still there');
+    } finally {
+      spawnSync('umount', [box.path('mounted')]);
+    }
+    await createVolume(device, { kms: box.kms, force: true, sizeBytes: MIB });
+    await using _attached = await attach(device, { kms: box.kms, readOnly: true });
+    await assert.rejects(createVolume(device, { kms: box.kms, force: true, sizeBytes: MIB }), {
+      code: 'ERR_STATE_BUSY',
+      message: /is attached as a volume/,
+    });
+  });
+
+  test('a job that is stopped leaves no valid header, and says what is gone', async () => {
+    const box = sandbox();
+    box.image('a.raw', IMAGE_BYTES);
+    const device = loopDevice(box.path('disk'), IMAGE_BYTES + MIB);
+    for (const job of [
+      (options: object) => encryptImage(box.path('a.raw'), device, { kms: box.kms, force: true, ...options }),
+      (options: object) => decryptImage(box.path('a.vol'), device, { kms: box.kms, force: true, ...options }),
+    ]) {
+      await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, force: true });
+      await createVolume(device, { kms: box.kms, force: true, sizeBytes: MIB });
+      const controller = new AbortController();
+      await assert.rejects(job({ signal: controller.signal, onProgress: () => controller.abort() }), {
+        code: 'ERR_ABORTED',
+        message: `stopped on request; what ${device} held before is gone, and what it holds now is not complete`,
+      });
+      await assert.rejects(describeVolume(device), { code: 'ERR_NOT_A_VOLUME' });
+    }
+    // KMS is asked before the first byte is erased.
+    await createVolume(device, { kms: box.kms, force: true, sizeBytes: MIB });
+    await assert.rejects(encryptImage(box.path('a.raw'), device, { kms: box.kms, force: true, key: 'alias/none' }), {
+      code: 'ERR_KMS_NOT_FOUND',
+      message: /^(?!.*is gone)/,
+    });
+    await describeVolume(device);
+  });
+});

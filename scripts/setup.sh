@@ -97,6 +97,13 @@ install_packages() {
   fi
 }
 
+# Other versions of Node, for the tests that volseal runs on each of them.
+install_nodes() {
+  [[ test/nodes/node_modules/.package-lock.json -nt test/nodes/package-lock.json ]] && return
+  say "installing other versions of Node for the tests"
+  quietly npm ci --prefix test/nodes --no-audit --no-fund
+}
+
 check_node
 if $with_tests; then
   install_needs "${build_needs[@]}" "${test_needs[@]}"
@@ -104,6 +111,7 @@ else
   install_needs "${build_needs[@]}"
 fi
 install_packages
+if $with_tests; then install_nodes; fi
 if $with_tests && [[ $(uname -m) == x86_64 ]] && ! test/interop/linux-guest --is-prepared; then
   # The guest's kernel is downloaded as a package file and never installed; only the lists must be there to find it.
   refresh_lists

@@ -12,8 +12,8 @@ const timeOf = (path: string): number => statSync(path).mtimeMs;
 /** When a file or any file of a directory was written last. */
 function newest(path: string): number {
   if (!statSync(path).isDirectory()) return timeOf(path);
-  const inside = readdirSync(path, { recursive: true, encoding: 'utf8' }).map((name) => timeOf(join(path, name)));
-  return Math.max(timeOf(path), ...inside);
+  const inside = readdirSync(path).filter((name) => name !== 'node_modules');
+  return Math.max(timeOf(path), ...inside.map((name) => newest(join(path, name))));
 }
 
 function isBuilt(): boolean {

@@ -1,4 +1,4 @@
-/** The embedded KMS as its administrator sees it: principals and access keys, which no request of the KMS API can make. */
+/** Administration of the embedded KMS: principals and access keys, which no request of the KMS API can make. */
 import { join } from 'node:path';
 import type { Authenticate } from '../../audit/files.js';
 import { auditKey } from './audit/audit-event.js';
@@ -7,7 +7,7 @@ import { backUp, type KmsBackup } from './store/backup.js';
 import { chooseRootKey, type RootKeyChoice } from './store/root-key-source.js';
 import { openStore } from './store/store.js';
 
-/** A principal as people list it. */
+/** A principal, as it is listed. */
 export interface PrincipalEntry {
   readonly principalArn: string;
   /** JSON texts. */
@@ -16,14 +16,14 @@ export interface PrincipalEntry {
 }
 
 export interface KmsAdministration {
-  /** @param name `user/NAME`, `role/NAME` or an ARN. @param policies JSON texts of identity policies; they replace what it had. @returns its ARN */
+  /** @param name `user/NAME`, `role/NAME` or an ARN. @param policies JSON texts of identity policies; they replace its policies. @returns its ARN */
   putPrincipal(name: string, policies: readonly string[]): string;
   removePrincipal(name: string): void;
-  /** All of them, root too where it has access keys. */
+  /** All principals; the account's root too if it has access keys. */
   principals(): PrincipalEntry[];
   createAccessKey(name: string): NewAccessKey;
   removeAccessKey(accessKeyId: string): void;
-  /** Copies the store to a new folder. @throws {VolsealError} as `backUp` (backup.ts) */
+  /** Copies the store to a new directory. @throws {VolsealError} as `backUp` (backup.ts) */
   backUp(target: string, withRootKey: boolean): Promise<KmsBackup>;
   /** The HMAC that authenticates the audit log. */
   readonly auditKey: Authenticate;
@@ -31,8 +31,8 @@ export interface KmsAdministration {
 }
 
 /**
- * Opens the embedded KMS of `home` for its administrator.
- * Its methods throw {VolsealError} `ERR_ARGUMENT` for what is no principal, no policy or not there, and `ERR_KMS_STORE`.
+ * Opens the embedded KMS of `home` for administration.
+ * The methods throw {VolsealError} `ERR_ARGUMENT` for an invalid or unknown principal, policy or access key, and `ERR_KMS_STORE`.
  * @throws {VolsealError} as `EmbeddedKms.open`
  */
 export function administerKms(home: string): KmsAdministration {
@@ -63,7 +63,7 @@ export function administerKms(home: string): KmsAdministration {
 }
 
 /**
- * Makes the embedded KMS of `home` with a root key from elsewhere than a key file beside its store.
+ * Makes the embedded KMS of `home` with a root key that does not come from a key file in its directory.
  * @throws {VolsealError} as `chooseRootKey` (root-key-source.ts) and `EmbeddedKms.open`
  */
 export async function initialiseKms(home: string, choice: RootKeyChoice): Promise<void> {

@@ -1,21 +1,21 @@
 /**
- * The errors of the KMS API as the embedded KMS answers them: AWS's names, AWS's texts. (AWS KMS API Reference, "Errors" of each
+ * The errors of the KMS API as the embedded KMS answers them: AWS's names and AWS's texts. (AWS KMS API Reference, "Errors" of each
  * operation and "Common Errors"; the texts are those that AWS really sends.)
  */
 
-/** Thrown anywhere inside an operation; the service turns it into a reply. */
+/** An error reply. Any part of an operation throws it; the service turns it into a reply. */
 export class KmsFault extends Error {
   override readonly name: string;
   readonly status: number;
 
-  /** @param name What clients read in `__type`. @param status 400 for all but a few. */
+  /** @param name The error name in `__type`. @param status HTTP status: 400 for all but a few. */
   constructor(name: string, message: string, status = 400) {
     super(message);
     this.name = name;
     this.status = status;
   }
 
-  /** The body of the reply. AWS spells the member `Message` in the one error that stems from its authorisation of a ciphertext. */
+  /** The body of the reply. AWS spells the member `Message` in this one error. */
   toJson(): Record<string, string> {
     return this.name === 'AccessDeniedException' && this.message === UNKNOWN_KEY_TEXT
       ? { __type: this.name, Message: this.message }
@@ -29,10 +29,10 @@ const UNKNOWN_KEY_TEXT =
 /** A blob that names a key this KMS does not have. */
 export const unknownCiphertextKey = (): KmsFault => new KmsFault('AccessDeniedException', UNKNOWN_KEY_TEXT);
 
-/** A wrong encryption context or a damaged blob: KMS does not tell which, and says nothing more. */
+/** A wrong encryption context or a damaged blob. KMS does not tell which, and its message is empty. */
 export const invalidCiphertext = (): KmsFault => new KmsFault('InvalidCiphertextException', '');
 
-/** The blob is not of the key that the request names. */
+/** The blob was made under another key than the request names. */
 export const incorrectKey = (): KmsFault =>
   new KmsFault('IncorrectKeyException', 'The key ID in the request does not identify a CMK that can perform this operation.');
 
@@ -48,10 +48,10 @@ export const invalidKeyId = (keyId: string): KmsFault => new KmsFault('NotFoundE
 /** The ARN is of another region, account or service. */
 export const invalidArn = (region: string): KmsFault => new KmsFault('NotFoundException', `Invalid arn ${region}`);
 
-/** The key is there, and disabled. */
+/** The key is disabled. */
 export const keyDisabled = (keyArn: string): KmsFault => new KmsFault('DisabledException', `${keyArn} is disabled.`);
 
-/** The key goes away at a set time. */
+/** The key is pending deletion. */
 export const keyPendingDeletion = (keyArn: string): KmsFault => new KmsFault('KMSInvalidStateException', `${keyArn} is pending deletion.`);
 
 /** There is no deletion to cancel. */
@@ -72,10 +72,10 @@ export function constraintsBroken(problems: readonly string[]): KmsFault {
 /** A body that is not JSON, a member of the wrong type, bad base64. */
 export const serialization = (message: string): KmsFault => new KmsFault('SerializationException', message);
 
-/** A feature of KMS that the embedded one does not have; refused, never ignored. */
+/** A feature of AWS KMS that the embedded one does not have. It is refused, never ignored. */
 export const unsupported = (what: string): KmsFault =>
   new KmsFault('UnsupportedOperationException', `The embedded KMS does not support ${what}.`);
 
-/** How KMS says that a request with DryRun would have been done. */
+/** The reply to a request with DryRun that would have succeeded. */
 export const dryRunSucceeded = (): KmsFault =>
   new KmsFault('DryRunOperationException', 'The request would have succeeded, but the DryRun option is set.', 412);

@@ -1,7 +1,7 @@
 /**
- * The embedded KMS: a KMS in this process, with its store in a folder, that speaks the wire protocol of AWS KMS.
+ * The embedded KMS: a KMS in this process that keeps its store in a directory and speaks the wire protocol of AWS KMS.
  *
- * Master keys and data keys exist in the vault alone; what is written down is sealed.
+ * Master keys and data keys exist in clear only in the vault; the store holds them sealed.
  */
 import { randomUUID } from 'node:crypto';
 import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
@@ -11,8 +11,8 @@ import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest }
 import { auditEvent, auditKey, type RecordedCall } from './audit/audit-event.js';
 import { KmsFault } from './faults.js';
 import type { SignedRequest } from './http/signature.js';
-import type { OperationFacts, OperationReply } from './operations/operation.js';
-import { operationNamed } from './operations/table.js';
+import type { OperationFacts, OperationReply } from './operations/define.js';
+import { operationNamed } from './operations/registry.js';
 import { ACCOUNT_ROOT, type Caller } from './policy/caller.js';
 import { secretOf } from './policy/principals.js';
 import { type KmsStore, openStore } from './store/store.js';
@@ -28,8 +28,8 @@ export class EmbeddedKms {
   }
 
   /**
-   * Opens the KMS whose store lies in `home`, and makes one where there is none; every call is recorded in the audit log there. Several
-   * may be open at once, in this process and in others.
+   * Opens the KMS whose store is in `home`, and makes one where there is none. Every call is recorded in the audit log there. The store
+   * may be open several times, in this process and in others.
    * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`
    */
   static open(home: string): EmbeddedKms {
@@ -43,17 +43,17 @@ export class EmbeddedKms {
   }
 
   /**
-   * The caller who signed a request that came over HTTP.
+   * Identifies the caller who signed an HTTP request.
    * @throws {KmsFault} MissingAuthenticationTokenException, IncompleteSignatureException, InvalidSignatureException,
    * UnrecognizedClientException
    */
   async authenticate(request: SignedRequest): Promise<Caller> {
-    // What nobody in process needs: most of a start is loading.
+    // Loaded on first use: a caller in process never needs it, and loading is most of the start-up time.
     const { accessKeyIdOf, checkSignature } = await import('./http/signature.js');
     const store = this.#opened();
     store.refresh();
     const key = store.accessKey(accessKeyIdOf(request));
-    // A session token would be one of AWS STS, which is not here.
+    // There are no temporary credentials here, so a session token cannot be valid.
     if (key === undefined || request.headers['x-amz-security-token'] !== undefined) {
       throw new KmsFault('UnrecognizedClientException', 'The security token included in the request is invalid.');
     }
@@ -61,14 +61,15 @@ export class EmbeddedKms {
     return { principalArn: key.principalArn, accessKeyId: key.accessKeyId };
   }
 
-  /** Whether anybody has an access key, and so could sign a request. */
+  /** Whether an access key exists: without one nobody can sign a request. */
   hasAccessKeys(): boolean {
     return this.#opened().accessKeys().length > 0;
   }
 
   /**
-   * Answers one request of `caller`, who is believed (the account's root, if it does not say who it is); what it changed is on the disk when this returns. Takes `request.plaintext` and wipes it; a key in the
-   * reply is the caller's to wipe. Refusals are replies, with AWS's error in the body.
+   * Answers one request. Its changes are on the disk when this returns. Refusals are replies with AWS's error in the body.
+   * Wipes `request.plaintext`; the caller wipes the key in the reply.
+   * @param caller Believed as given; the account's root where it names no principal.
    * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
    */
   handle(request: WireRequest, caller: Partial<Caller> = {}): WireReply {
@@ -89,7 +90,7 @@ export class EmbeddedKms {
     }
   }
 
-  /** Does it and records it, as one: what cannot be recorded is not done, and what it would have given is wiped. */
+  /** Performs and records the call as one transaction: a call that cannot be recorded is not performed, and its key is wiped. */
   #run(call: RecordedCall, plaintext: KeyHandle | undefined): OperationReply {
     const store = this.#opened();
     const operation = operationNamed(call.name);
@@ -126,8 +127,8 @@ const KEY_REPLY_CHARS_MIN = 65;
 
 function replyOf(status: number, { body, plaintext }: OperationReply, requestId: string): WireReply {
   const headers = { 'content-type': KMS_CONTENT_TYPE, 'x-amzn-requestid': requestId };
-  // Of its own, not a part of Node's pool: the HTTP front writes the key into this memory and zeroes it again.
-  // Longer than 64 bytes (a shorter array lies on V8's heap): white space at the end of JSON says nothing.
+  // Its own allocation, not part of Node's pool: the HTTP server writes the key into it and zeroes it afterwards.
+  // Padded to more than 64 bytes, because V8 keeps shorter arrays on its heap; white space after JSON has no meaning.
   const text = JSON.stringify(body).padEnd(plaintext === undefined ? 0 : KEY_REPLY_CHARS_MIN);
   const bytes = Buffer.alloc(Buffer.byteLength(text), text);
   return { status, headers, body: bytes, plaintext };

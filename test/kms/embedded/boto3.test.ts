@@ -5,7 +5,7 @@ import { accessSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { onTestFinished } from 'vitest';
 import { serveKms } from '../../../src/kms/embedded/http/server.js';
-import { operationNames } from '../../../src/kms/embedded/operations/table.js';
+import { operationNames } from '../../../src/kms/embedded/operations/registry.js';
 import { ROOT } from '../../built.js';
 import { testUnless } from '../../requirements.js';
 import { signAs, temporaryHome } from '../harness.js';

@@ -5,8 +5,8 @@ import { type AuditEvent, shownParameters } from '../../../audit/record.js';
 import { native } from '../../../native.js';
 import type { KmsFault } from '../faults.js';
 import { ACCOUNT, REGION } from '../keys/names.js';
-import type { OperationFacts, OperationReply } from '../operations/operation.js';
-import { isReadOnly } from '../operations/table.js';
+import type { OperationFacts, OperationReply } from '../operations/define.js';
+import { isReadOnly } from '../operations/registry.js';
 import { accountOf, type Caller, identitiesOf, isService } from '../policy/caller.js';
 import type { KmsStore } from '../store/store.js';
 

@@ -1,6 +1,5 @@
 /**
- * Where the store keeps grants: the records, and the indices that make every question cost the same with one grant on a key and with
- * 50,000.
+ * The grants in the store: their records, and the indices that make each question cost the same with 1 grant on a key and with 50,000.
  *
  * | record                               | value    | answers                                                     |
  * |--------------------------------------|----------|-------------------------------------------------------------|
@@ -9,19 +8,20 @@
  * | `grant-of/hash(KEY, GRANTEE)/GRANT`  | 1        | which of them a principal has                               |
  * | `grant-by/hash(RETIRING)/KEY/GRANT`  | 1        | which a principal may retire                                |
  * | `grant-as/hash(all members)`         | grant id | whether the same one, name included, was made before        |
- * | `grant-use/hash(KEY, GRANTEE, OPERATION, bucket)/GRANT` | 1 | which of them may allow an operation in a context |
+ * | `grant-use/hash(KEY, GRANTEE, OPERATION, bucket)/GRANT` | 1 | which ones may permit an operation in a context |
  * | `grant-bucket/hash(KEY, GRANTEE, bucket)` | number | how full a bucket is                                       |
  *
- * A service has the same grants from thousands of users, told apart by their constraints alone. So each grant is filed in a bucket that
- * a request's context leads to: unconstrained ones in one of their own, those that want an exact context under all of it, those that
- * want some pairs under one of these pairs: the one under which the fewest are filed so far. A request looks into the bucket of each of its pairs.
+ * A service receives the same grants from thousands of users; only their constraints differ. So each grant lies in a bucket that a
+ * request can compute from its context: an unconstrained grant in a bucket for all of these; a grant with `EncryptionContextEquals` in
+ * the bucket of the whole context; a grant with `EncryptionContextSubset` in the bucket of one of its pairs, the one with the fewest
+ * grants so far. A request looks into the bucket of each of its pairs.
  */
 import { createHash } from 'node:crypto';
 import type { Records } from '../../../lmdb/records.js';
 import { canonicalBytes, type EncryptionContext } from '../../shared/encryption-context.js';
 import { type GrantConstraint, type GrantRecord, grantRecord } from '../store/records.js';
 
-/** Operations whose requests have no encryption context: a constraint does not bind them. (KMS Developer Guide, "Using grant constraints".) */
+/** Operations whose requests have no encryption context: a constraint does not apply to them. (KMS Developer Guide, "Using grant constraints".) */
 const WITHOUT_CONTEXT: ReadonlySet<string> = new Set(['DescribeKey', 'RetireGrant']);
 const UNCONSTRAINED = 'any';
 
@@ -37,7 +37,7 @@ export const contextOf = ({ pairs }: GrantConstraint): EncryptionContext => Obje
 
 export interface GrantStore {
   grant(keyId: string, grantId: string): GrantRecord | undefined;
-  /** Files a new grant. */
+  /** Adds a new grant. */
   addGrant(grant: Omit<GrantRecord, 'bucket'>): void;
   removeGrant(grant: GrantRecord): void;
   /** Up to `limit` grants of a key in the order of their ids, from the one after `afterGrantId`; those of one grantee, if it is named. */
@@ -45,18 +45,18 @@ export interface GrantStore {
   grantCount(keyId: string): number;
   /** Up to `limit` grants that name this retiring principal, ordered by key and grant, from the one after `after`, "KEY/GRANT". */
   grantsRetirableBy(retiringPrincipal: string, limit: number, after?: string): GrantRecord[];
-  /** A grant with a name, made before with the same members throughout. */
+  /** The existing grant with the same name and the same other members; undefined for a request without a name. */
   grantSameAs(grant: GrantRequest): GrantRecord | undefined;
-  /** Grants of `granteePrincipal` that name `operation` and whose constraint may admit a request with this context: the caller looks closer. */
+  /** Grants of `granteePrincipal` that name `operation` and whose constraint may fit this context; the caller checks it. */
   grantsFor(keyId: string, granteePrincipal: string, operation: string, context: EncryptionContext): Iterable<GrantRecord>;
 }
 
-/** What a grant says, before it has an id. */
+/** A requested grant: it has no id yet. */
 export type GrantRequest = Omit<GrantRecord, 'grantId' | 'createdAtSeconds' | 'bucket'>;
 
-/** The grants in `records`. Additions and removals are parts of the caller's transaction. */
+/** The grants in `records`. Additions and removals must run inside the caller's transaction. */
 export function grantStore(records: Records): GrantStore {
-  const place = (keyId: string, grantId: string): string => `grant/${keyId}/${grantId}`;
+  const recordKey = (keyId: string, grantId: string): string => `grant/${keyId}/${grantId}`;
   const ofGrantee = (keyId: string, grantee: string): string => `grant-of/${hash(keyId, grantee)}/`;
   const byRetiring = (retiring: string): string => `grant-by/${hash(retiring)}/`;
   const sameAs = (grant: GrantRequest): string => `grant-as/${hash(...identityOf(grant))}`;
@@ -65,8 +65,8 @@ export function grantStore(records: Records): GrantStore {
   const fill = ({ keyId, granteePrincipal }: Pick<GrantRecord, 'keyId' | 'granteePrincipal'>, bucket: string): string =>
     `grant-bucket/${hash(keyId, granteePrincipal, bucket)}`;
 
-  const grant = (keyId: string, grantId: string): GrantRecord | undefined => records.read(place(keyId, grantId), grantRecord);
-  const promised = (keyId: string, grantId: string): GrantRecord => records.promised(place(keyId, grantId), grantRecord);
+  const grant = (keyId: string, grantId: string): GrantRecord | undefined => records.read(recordKey(keyId, grantId), grantRecord);
+  const required = (keyId: string, grantId: string): GrantRecord => records.promised(recordKey(keyId, grantId), grantRecord);
   const number = (key: string): number => (records.get(key) as number | undefined) ?? 0;
   const add = (key: string, change: number): void => {
     const sum = number(key) + change;
@@ -91,7 +91,7 @@ export function grantStore(records: Records): GrantStore {
     addGrant(request) {
       const record: GrantRecord = { ...request, bucket: bucketFor(request) };
       const { keyId, grantId, granteePrincipal, retiringPrincipal } = record;
-      records.put(place(keyId, grantId), record);
+      records.put(recordKey(keyId, grantId), record);
       add(`grant-count/${keyId}`, 1);
       add(fill(record, record.bucket), 1);
       records.put(ofGrantee(keyId, granteePrincipal) + grantId, 1);
@@ -101,7 +101,7 @@ export function grantStore(records: Records): GrantStore {
     },
     removeGrant(record) {
       const { keyId, grantId, granteePrincipal, retiringPrincipal } = record;
-      records.remove(place(keyId, grantId));
+      records.remove(recordKey(keyId, grantId));
       add(`grant-count/${keyId}`, -1);
       add(fill(record, record.bucket), -1);
       records.remove(ofGrantee(keyId, granteePrincipal) + grantId);
@@ -111,18 +111,18 @@ export function grantStore(records: Records): GrantStore {
     },
     grants(keyId, limit, afterGrantId = '', granteePrincipal) {
       if (granteePrincipal === undefined) {
-        const prefix = place(keyId, '');
-        return records.range(prefix, afterGrantId, limit).map((key) => promised(keyId, key.slice(prefix.length)));
+        const prefix = recordKey(keyId, '');
+        return records.range(prefix, afterGrantId, limit).map((key) => required(keyId, key.slice(prefix.length)));
       }
       const prefix = ofGrantee(keyId, granteePrincipal);
-      return records.range(prefix, afterGrantId, limit).map((key) => promised(keyId, key.slice(prefix.length)));
+      return records.range(prefix, afterGrantId, limit).map((key) => required(keyId, key.slice(prefix.length)));
     },
     grantCount: (keyId) => number(`grant-count/${keyId}`),
     grantsRetirableBy(retiringPrincipal, limit, after = '') {
       const prefix = byRetiring(retiringPrincipal);
       return records.range(prefix, after, limit).map((key) => {
         const [keyId = '', grantId = ''] = key.slice(prefix.length).split('/');
-        return promised(keyId, grantId);
+        return required(keyId, grantId);
       });
     },
     grantSameAs(request) {
@@ -137,20 +137,20 @@ export function grantStore(records: Records): GrantStore {
       }
       for (const bucket of buckets) {
         const prefix = useOf(keyId, granteePrincipal, operation, bucket);
-        // In pieces: the first one mostly serves, and reading all of a bucket to find it would be the cost that the buckets avoid.
+        // In pieces: usually the first grant fits, and reading a whole bucket to find it would cost what the buckets avoid.
         for (let after = '', found: string[]; ; after = found.at(-1)!.slice(prefix.length)) {
-          found = records.range(prefix, after, GRANTS_PER_LOOK);
-          for (const key of found) yield promised(keyId, key.slice(prefix.length));
-          if (found.length < GRANTS_PER_LOOK) break;
+          found = records.range(prefix, after, GRANTS_PER_READ);
+          for (const key of found) yield required(keyId, key.slice(prefix.length));
+          if (found.length < GRANTS_PER_READ) break;
         }
       }
     },
   };
 }
 
-const GRANTS_PER_LOOK = 16;
+const GRANTS_PER_READ = 16;
 
-/** Everything by which one request for a grant differs from another, as texts. */
+/** All members of a requested grant, as texts. */
 function identityOf(grant: GrantRequest): string[] {
   const { keyId, name = '', granteePrincipal, retiringPrincipal = '', issuingPrincipal, operations, constraint } = grant;
   const context = constraint === undefined ? '' : canonicalBytes(contextOf(constraint)).toString('base64url');

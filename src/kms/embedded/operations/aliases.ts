@@ -1,20 +1,20 @@
 /** Operations on aliases. Each needs permission on the alias and on the key. (AWS KMS API Reference; Developer Guide, "Controlling access to aliases".) */
 import { KMS_ALIASES_PER_KEY } from '../../../limits.js';
 import { aliasNotFound, KmsFault, limitExceeded, validation } from '../faults.js';
-import { admit, keyWithId, livingKey } from '../keys/keys.js';
+import { activeKey, authorizeKeyUse, keyByIdOrArn } from '../keys/access.js';
 import { aliasArn, keyArn, RESERVED_ALIAS_PREFIX } from '../keys/names.js';
-import { authorise } from '../policy/authorization.js';
+import { authorize } from '../policy/authorization.js';
 import type { AliasRecord } from '../store/records.js';
-import { changing, type OperationCall, reading } from './operation.js';
+import { changeOperation, type OperationCall, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 
-const createAlias = changing(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
+const createAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
   const { store } = call;
   checkAliasName(AliasName);
   refuseReserved(AliasName);
-  authorise(call, { action: 'CreateAlias', resourceArn: aliasArn(AliasName) });
-  const { keyId } = keyWithId(call, { action: 'CreateAlias' }, TargetKeyId);
+  authorize(call, { action: 'CreateAlias', resourceArn: aliasArn(AliasName) });
+  const { keyId } = keyByIdOrArn(call, { action: 'CreateAlias' }, TargetKeyId);
   if (store.alias(AliasName) !== undefined) {
     throw new KmsFault('AlreadyExistsException', `An alias with the name ${aliasArn(AliasName)} already exists`);
   }
@@ -24,34 +24,34 @@ const createAlias = changing(requests.aliasTargetRequest, (call, { AliasName, Ta
   return { body: {} };
 });
 
-const updateAlias = changing(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
+const updateAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
   checkAliasName(AliasName);
   refuseReserved(AliasName);
-  authorise(call, { action: 'UpdateAlias', resourceArn: aliasArn(AliasName) });
+  authorize(call, { action: 'UpdateAlias', resourceArn: aliasArn(AliasName) });
   const alias = knownAlias(call, AliasName);
-  const former = livingKey(call.store, alias.keyId);
-  // The key that loses the alias may be in any state.
-  if (former !== undefined && former.state !== 'PendingDeletion') admit(call, { action: 'UpdateAlias' }, former);
-  const { keyId } = keyWithId(call, { action: 'UpdateAlias' }, TargetKeyId);
+  const former = activeKey(call.store, alias.keyId);
+  // The key that loses the alias may be in any state; one pending deletion is not checked.
+  if (former !== undefined && former.state !== 'PendingDeletion') authorizeKeyUse(call, { action: 'UpdateAlias' }, former);
+  const { keyId } = keyByIdOrArn(call, { action: 'UpdateAlias' }, TargetKeyId);
   if (alias.keyId !== keyId) refuseTooManyAliases(call, keyId);
   call.store.putAlias({ ...alias, keyId, updatedAtSeconds: Date.now() / 1000 });
   return { body: {} };
 });
 
-const deleteAlias = changing(requests.deleteAliasRequest, (call, { AliasName }) => {
+const deleteAlias = changeOperation(requests.deleteAliasRequest, (call, { AliasName }) => {
   checkAliasName(AliasName);
-  authorise(call, { action: 'DeleteAlias', resourceArn: aliasArn(AliasName) });
+  authorize(call, { action: 'DeleteAlias', resourceArn: aliasArn(AliasName) });
   const alias = knownAlias(call, AliasName);
-  const key = livingKey(call.store, alias.keyId);
-  if (key !== undefined) admit(call, { action: 'DeleteAlias' }, key);
+  const key = activeKey(call.store, alias.keyId);
+  if (key !== undefined) authorizeKeyUse(call, { action: 'DeleteAlias' }, key);
   call.store.removeAlias(AliasName);
   return { body: {} };
 });
 
-const listAliases = reading(requests.listAliasesRequest, (call, request) => {
+const listAliases = readOperation(requests.listAliasesRequest, (call, request) => {
   const { KeyId } = request;
-  authorise(call, { action: 'ListAliases', resourceArn: '*' });
-  const keyId = KeyId === undefined ? undefined : keyWithId(call, { action: 'ListAliases' }, KeyId).keyId;
+  authorize(call, { action: 'ListAliases', resourceArn: '*' });
+  const keyId = KeyId === undefined ? undefined : keyByIdOrArn(call, { action: 'ListAliases' }, KeyId).keyId;
   const page = pageOf(request, 50);
   const found = call.store.aliases().filter((alias) => alias.aliasName > page.after && (keyId === undefined || alias.keyId === keyId));
   const show = (alias: AliasRecord) => ({

@@ -1,4 +1,4 @@
-/** The operations that keys are for. Keys and plaintexts are handles of the vault throughout. (AWS KMS API Reference.) */
+/** Cryptographic operations. Keys and plaintexts are handles of the vault throughout. (AWS KMS API Reference.) */
 import type * as z from 'zod';
 import { type KeyHandle, native } from '../../../native.js';
 import type { EncryptionContext } from '../../shared/encryption-context.js';
@@ -13,17 +13,18 @@ import {
   unsupported,
   validation,
 } from '../faults.js';
+import { activeKey, authorizeKeyUse, type KeyUse, keyByName } from '../keys/access.js';
 import { openCiphertext, parseCiphertext, sealCiphertext } from '../keys/ciphertext.js';
-import { admit, currentMaterial, type KeyUse, keyForSealing, keyNamed, livingKey, withMasterKey } from '../keys/keys.js';
+import { currentMaterial, keyForSealing, withMasterKey } from '../keys/material.js';
 import { keyArn } from '../keys/names.js';
-import { authorise } from '../policy/authorization.js';
+import { authorize } from '../policy/authorization.js';
 import type { KeyRecord } from '../store/records.js';
-import { type OperationCall, type OperationReply, reading } from './operation.js';
+import { type OperationCall, type OperationReply, readOperation } from './define.js';
 import * as requests from './requests.js';
 
 type DataKeyRequest = z.infer<typeof requests.generateDataKeyWithoutPlaintextRequest>;
 
-/** Makes a data key, wraps it, and hands it to `reply`, which says who owns it from then on. */
+/** Makes a data key, wraps it, and passes it to `reply`, which owns it unless it throws. */
 function wrapNewDataKey(
   call: OperationCall,
   action: string,
@@ -32,7 +33,7 @@ function wrapNewDataKey(
 ): OperationReply {
   const { KeySpec, NumberOfBytes } = request;
   if ((KeySpec === undefined) === (NumberOfBytes === undefined)) throw validation('Please specify either number of bytes or key spec.');
-  const key = keyNamed(call, useOf(action, request), request.KeyId);
+  const key = keyByName(call, useOf(action, request), request.KeyId);
   if (request.DryRun === true) throw dryRunSucceeded();
   const dataKey = native.keyGenerate(NumberOfBytes ?? (KeySpec === 'AES_128' ? 16 : 32));
   try {
@@ -43,14 +44,14 @@ function wrapNewDataKey(
   }
 }
 
-const generateDataKeyWithoutPlaintext = reading(requests.generateDataKeyWithoutPlaintextRequest, (call, request) =>
+const generateDataKeyWithoutPlaintext = readOperation(requests.generateDataKeyWithoutPlaintextRequest, (call, request) =>
   wrapNewDataKey(call, 'GenerateDataKeyWithoutPlaintext', request, (body, dataKey) => {
     native.keyWipe(dataKey);
     return { body };
   }),
 );
 
-const generateDataKey = reading(requests.generateDataKeyRequest, (call, request) => {
+const generateDataKey = readOperation(requests.generateDataKeyRequest, (call, request) => {
   refuseRecipient(request);
   return wrapNewDataKey(call, 'GenerateDataKey', request, (body, dataKey) => ({
     body: { ...body, Plaintext: redactedBase64(native.keyByteLength(dataKey)) },
@@ -58,26 +59,26 @@ const generateDataKey = reading(requests.generateDataKeyRequest, (call, request)
   }));
 });
 
-const generateRandom = reading(requests.generateRandomRequest, (call, { NumberOfBytes, CustomKeyStoreId, Recipient }) => {
+const generateRandom = readOperation(requests.generateRandomRequest, (call, { NumberOfBytes, CustomKeyStoreId, Recipient }) => {
   refuseRecipient({ Recipient });
   if (CustomKeyStoreId !== undefined) throw unsupported('custom key stores');
-  authorise(call, { action: 'GenerateRandom', resourceArn: '*' });
+  authorize(call, { action: 'GenerateRandom', resourceArn: '*' });
   if (NumberOfBytes === undefined) throw validation('Please specify number of bytes.');
   const plaintext = native.keyGenerate(NumberOfBytes);
   return { body: { Plaintext: redactedBase64(NumberOfBytes) }, plaintext };
 });
 
-const encrypt = reading(requests.encryptRequest, (call, request) => {
+const encrypt = readOperation(requests.encryptRequest, (call, request) => {
   const { plaintext } = call;
   if (plaintext === undefined) throw constraintsBroken([`Value null at 'plaintext' failed to satisfy constraint: Member must not be null`]);
-  const key = keyNamed(call, useOf('Encrypt', request), request.KeyId);
+  const key = keyByName(call, useOf('Encrypt', request), request.KeyId);
   checkAlgorithm(request.EncryptionAlgorithm);
   if (request.DryRun === true) throw dryRunSucceeded();
   const { KeyMaterialId: _, ...body } = sealUnder(call, key, plaintext, request.EncryptionContext);
   return { body: { ...body, EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' } };
 });
 
-const decrypt = reading(requests.decryptRequest, (call, request) => {
+const decrypt = readOperation(requests.decryptRequest, (call, request) => {
   refuseRecipient(request);
   const opened = openBlob(call, useOf('Decrypt', request), request.CiphertextBlob, request.KeyId);
   try {
@@ -94,13 +95,13 @@ const decrypt = reading(requests.decryptRequest, (call, request) => {
   }
 });
 
-const reEncrypt = reading(requests.reEncryptRequest, (call, request) => {
+const reEncrypt = readOperation(requests.reEncryptRequest, (call, request) => {
   const { GrantTokens: grantTokens, SourceEncryptionContext, DestinationEncryptionContext } = request;
   const from = { action: 'ReEncryptFrom', encryptionContext: SourceEncryptionContext, grantTokens };
   const opened = openBlob(call, from, request.CiphertextBlob, request.SourceKeyId);
   try {
     const to = { action: 'ReEncryptTo', encryptionContext: DestinationEncryptionContext, grantTokens };
-    const key = keyNamed(call, to, request.DestinationKeyId);
+    const key = keyByName(call, to, request.DestinationKeyId);
     checkAlgorithm(request.SourceEncryptionAlgorithm);
     checkAlgorithm(request.DestinationEncryptionAlgorithm);
     if (request.DryRun === true) throw dryRunSucceeded();
@@ -134,13 +135,13 @@ interface OpenedBlob {
   readonly materialId: string;
 }
 
-/** Opens a blob with the key that it names. @param keyId What the request says of the key, if it does. */
+/** Decrypts a blob with the key that the blob names. @param keyId The `KeyId` of the request, if it has one. */
 function openBlob(call: OperationCall, use: KeyUse, blob: Buffer, keyId: string | undefined): OpenedBlob {
   const ciphertext = parseCiphertext(blob);
-  const key = livingKey(call.store, ciphertext.keyId);
+  const key = activeKey(call.store, ciphertext.keyId);
   if (key === undefined) throw unknownCiphertextKey();
-  // Without a name there is nothing but the blob to go by; with one, the name is looked up, and refused, as everywhere.
-  const named = keyId === undefined ? admit(call, use, key) : keyNamed(call, use, keyId);
+  // Without KeyId the blob alone names the key; with KeyId, that name is looked up, and refused, as in every operation.
+  const named = keyId === undefined ? authorizeKeyUse(call, use, key) : keyByName(call, use, keyId);
   if (named.keyId !== key.keyId) throw incorrectKey();
   const material = key.materials.find(({ materialId }) => materialId === ciphertext.materialId);
   if (material === undefined) throw invalidCiphertext();
@@ -150,8 +151,8 @@ function openBlob(call: OperationCall, use: KeyUse, blob: Buffer, keyId: string 
   return { key, plaintext, materialId: material.materialId };
 }
 
-function sealUnder(call: OperationCall, admitted: KeyRecord, plaintext: KeyHandle, context: EncryptionContext) {
-  const key = keyForSealing(call.store, admitted);
+function sealUnder(call: OperationCall, authorized: KeyRecord, plaintext: KeyHandle, context: EncryptionContext) {
+  const key = keyForSealing(call.store, authorized);
   const { materialId } = currentMaterial(key);
   const blob = withMasterKey(call.store, key, currentMaterial(key), (master) =>
     sealCiphertext(master, { keyId: key.keyId, materialId }, plaintext, context),

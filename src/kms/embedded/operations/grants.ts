@@ -5,17 +5,17 @@ import { KMS_CONSTRAINT_PAIRS_MAX, KMS_CONSTRAINT_VALUE_CHARS_MAX, KMS_GRANTS_PE
 import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { dryRunSucceeded, KmsFault, keyNotFound, limitExceeded, validation } from '../faults.js';
 import { contextOf, type GrantRequest } from '../grants/grant-store.js';
-import { grantsOfTokens, grantTokenOf, invalidGrantToken } from '../grants/grants.js';
-import { keyWithId, livingKey } from '../keys/keys.js';
+import { grantsOfTokens, grantTokenOf, invalidGrantToken } from '../grants/tokens.js';
+import { activeKey, keyByIdOrArn } from '../keys/access.js';
 import { ACCOUNT, keyArn, parseKeyName } from '../keys/names.js';
-import { authorise, authoriseRetiring } from '../policy/authorization.js';
+import { authorize, authorizeRetiring } from '../policy/authorization.js';
 import { isPrincipal } from '../policy/caller.js';
 import type { GrantConstraint, GrantRecord, KeyRecord } from '../store/records.js';
-import { changing, type OperationCall, reading } from './operation.js';
+import { changeOperation, type OperationCall, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 
-const createGrant = changing(requests.createGrantRequest, (call, request) => {
+const createGrant = changeOperation(requests.createGrantRequest, (call, request) => {
   const { store, facts } = call;
   checkPrincipal(request.GranteePrincipal);
   if (request.RetiringPrincipal !== undefined) checkPrincipal(request.RetiringPrincipal);
@@ -28,24 +28,24 @@ const createGrant = changing(requests.createGrantRequest, (call, request) => {
     operations: [...new Set<string>(request.Operations)],
     ...constraintOf(request.Constraints),
   });
-  // The key's id is not known yet, and no rule of a parent asks for it.
+  // The key's id is not known yet; no check of a parent grant needs it.
   const use = { action: 'CreateGrant', grantTokens: request.GrantTokens, newGrant: grant('') };
-  const { keyId } = keyWithId(call, use, request.KeyId);
+  const { keyId } = keyByIdOrArn(call, use, request.KeyId);
   if (request.DryRun === true) throw dryRunSucceeded();
-  const wanted = grant(keyId);
-  const known = store.grantSameAs(wanted);
+  const requested = grant(keyId);
+  const known = store.grantSameAs(requested);
   const grantId = known?.grantId ?? randomBytes(32).toString('hex');
   if (known === undefined) {
     if (store.grantCount(keyId) >= KMS_GRANTS_PER_KEY) throw limitExceeded(`${keyArn(keyId)} already has ${KMS_GRANTS_PER_KEY} grants`);
-    store.addGrant({ ...wanted, grantId, createdAtSeconds: Date.now() / 1000 });
+    store.addGrant({ ...requested, grantId, createdAtSeconds: Date.now() / 1000 });
   }
   facts.grantId = grantId;
   return { body: { GrantId: grantId, GrantToken: grantTokenOf(store, { keyId, grantId }) } };
 });
 
-const listGrants = reading(requests.listGrantsRequest, (call, request) => {
+const listGrants = readOperation(requests.listGrantsRequest, (call, request) => {
   const { GrantId, GranteePrincipal } = request;
-  const { keyId } = keyWithId(call, { action: 'ListGrants' }, request.KeyId);
+  const { keyId } = keyByIdOrArn(call, { action: 'ListGrants' }, request.KeyId);
   const page = pageOf(request, 50);
   if (GrantId !== undefined) {
     const grant = knownGrant(call, keyId, GrantId);
@@ -56,28 +56,28 @@ const listGrants = reading(requests.listGrantsRequest, (call, request) => {
   return { body: paged(page, 'Grants', found, ({ grantId }) => grantId, entryOf) };
 });
 
-const listRetirableGrants = reading(requests.listRetirableGrantsRequest, (call, request) => {
+const listRetirableGrants = readOperation(requests.listRetirableGrantsRequest, (call, request) => {
   const { RetiringPrincipal } = request;
   checkPrincipal(RetiringPrincipal);
-  // Whoever asks for its own needs no permission.
-  if (RetiringPrincipal !== call.caller.principalArn) authorise(call, { action: 'ListRetirableGrants', resourceArn: '*' });
+  // A principal may list its own without permission.
+  if (RetiringPrincipal !== call.caller.principalArn) authorize(call, { action: 'ListRetirableGrants', resourceArn: '*' });
   const page = pageOf(request, 50);
   const found = call.store.grantsRetirableBy(RetiringPrincipal, page.lookFor, page.after);
   return { body: paged(page, 'Grants', found, ({ keyId, grantId }) => `${keyId}/${grantId}`, entryOf) };
 });
 
-const retireGrant = changing(requests.retireGrantRequest, (call, request) => {
+const retireGrant = changeOperation(requests.retireGrantRequest, (call, request) => {
   const { key, grant } = grantToRetire(call, request);
   call.facts.keyArns.add(keyArn(key.keyId));
   call.facts.grantId = grant.grantId;
-  authoriseRetiring(call, key, grant);
+  authorizeRetiring(call, key, grant);
   if (request.DryRun === true) throw dryRunSucceeded();
   call.store.removeGrant(grant);
   return { body: {} };
 });
 
-const revokeGrant = changing(requests.revokeGrantRequest, (call, { KeyId, GrantId, DryRun }) => {
-  const { keyId } = keyWithId(call, { action: 'RevokeGrant' }, KeyId);
+const revokeGrant = changeOperation(requests.revokeGrantRequest, (call, { KeyId, GrantId, DryRun }) => {
+  const { keyId } = keyByIdOrArn(call, { action: 'RevokeGrant' }, KeyId);
   const grant = knownGrant(call, keyId, GrantId);
   call.facts.grantId = grant.grantId;
   if (DryRun === true) throw dryRunSucceeded();
@@ -112,12 +112,12 @@ function grantToRetire(call: OperationCall, request: z.infer<typeof requests.ret
   }
   const grant = GrantToken === undefined ? knownGrant(call, retirableKeyId(KeyId!), GrantId!) : grantsOfTokens(store, [GrantToken])[0];
   if (grant === undefined) throw invalidGrantToken();
-  const key = livingKey(store, grant.keyId);
+  const key = activeKey(store, grant.keyId);
   if (key === undefined) throw keyNotFound(keyArn(grant.keyId));
   return { key, grant };
 }
 
-/** RetireGrant takes a key's ARN and nothing else. */
+/** RetireGrant accepts a key ARN and no other form. */
 function retirableKeyId(text: string): string {
   const name = parseKeyName(text);
   if (!text.startsWith('arn:') || !('keyId' in name)) throw new KmsFault('InvalidArnException', `Invalid arn ${text}`);
@@ -125,7 +125,7 @@ function retirableKeyId(text: string): string {
 }
 
 function knownGrant({ store }: OperationCall, keyId: string, grantId: string): GrantRecord {
-  if (livingKey(store, keyId) === undefined) throw keyNotFound(keyArn(keyId));
+  if (activeKey(store, keyId) === undefined) throw keyNotFound(keyArn(keyId));
   const grant = store.grant(keyId, grantId);
   if (grant === undefined) throw new KmsFault('NotFoundException', `Grant ID ${grantId} not found`);
   return grant;

@@ -1,12 +1,13 @@
 /** Operations on keys themselves: make, describe, list, enable, disable, delete. (AWS KMS API Reference.) */
 import { randomUUID } from 'node:crypto';
 import { unsupported } from '../faults.js';
-import { currentMaterial, isLiving, keyNamed, keyWithId, makeKey, removeExpiredKeys } from '../keys/keys.js';
+import { isActive, keyByIdOrArn, keyByName, removeExpiredKeys } from '../keys/access.js';
+import { currentMaterial, makeKey } from '../keys/material.js';
 import { ACCOUNT, keyArn } from '../keys/names.js';
-import { authorise } from '../policy/authorization.js';
+import { authorize } from '../policy/authorization.js';
 import { checkKeyPolicy } from '../policy/key-policy.js';
 import type { KeyRecord } from '../store/records.js';
-import { changing, type Operation, reading } from './operation.js';
+import { changeOperation, type Operation, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 import { checkTags } from './tags.js';
@@ -36,7 +37,7 @@ function metadataOf(key: KeyRecord): object {
   };
 }
 
-const createKey = changing(requests.createKeyRequest, (call, request) => {
+const createKey = changeOperation(requests.createKeyRequest, (call, request) => {
   const { KeySpec, CustomerMasterKeySpec, KeyUsage, Origin, MultiRegion, Policy, Tags = [] } = request;
   for (const spec of [KeySpec, CustomerMasterKeySpec])
     if ((spec ?? 'SYMMETRIC_DEFAULT') !== 'SYMMETRIC_DEFAULT') throw unsupported(`the key spec ${spec}`);
@@ -45,7 +46,7 @@ const createKey = changing(requests.createKeyRequest, (call, request) => {
   if (MultiRegion === true) throw unsupported('multi-Region keys');
   if (request.CustomKeyStoreId !== undefined || request.XksKeyId !== undefined) throw unsupported('custom key stores');
   const { store, caller } = call;
-  authorise(call, { action: 'CreateKey', resourceArn: '*' });
+  authorize(call, { action: 'CreateKey', resourceArn: '*' });
   checkTags(Tags);
   const keyId = randomUUID();
   if (Policy !== undefined) checkKeyPolicy(Policy, keyId, request.BypassPolicyLockoutSafetyCheck === true ? undefined : caller);
@@ -57,22 +58,22 @@ const createKey = changing(requests.createKeyRequest, (call, request) => {
   return { body: { KeyMetadata: metadataOf(key) } };
 });
 
-const describeKey = reading(requests.describeKeyRequest, (call, { KeyId, GrantTokens }) => ({
-  body: { KeyMetadata: metadataOf(keyNamed(call, { action: 'DescribeKey', grantTokens: GrantTokens }, KeyId)) },
+const describeKey = readOperation(requests.describeKeyRequest, (call, { KeyId, GrantTokens }) => ({
+  body: { KeyMetadata: metadataOf(keyByName(call, { action: 'DescribeKey', grantTokens: GrantTokens }, KeyId)) },
 }));
 
-const updateKeyDescription = changing(requests.updateKeyDescriptionRequest, (call, { KeyId, Description }) => {
-  const key = keyWithId(call, { action: 'UpdateKeyDescription' }, KeyId);
+const updateKeyDescription = changeOperation(requests.updateKeyDescriptionRequest, (call, { KeyId, Description }) => {
+  const key = keyByIdOrArn(call, { action: 'UpdateKeyDescription' }, KeyId);
   call.store.putKey({ ...key, description: Description });
   return { body: {} };
 });
 
-const listKeys = reading(requests.listKeysRequest, (call, request) => {
-  authorise(call, { action: 'ListKeys', resourceArn: '*' });
+const listKeys = readOperation(requests.listKeysRequest, (call, request) => {
+  authorize(call, { action: 'ListKeys', resourceArn: '*' });
   const page = pageOf(request, 100);
   const look = () => call.store.keys(page.lookFor, page.after);
-  // A key whose time has come must neither be shown nor make a page look like the last one.
-  if (!look().every(isLiving)) call.store.transaction(() => removeExpiredKeys(call.store));
+  // A key whose waiting period is over must neither be listed nor make a page look like the last one.
+  if (!look().every(isActive)) call.store.transaction(() => removeExpiredKeys(call.store));
   const found = look();
   return {
     body: paged(
@@ -86,22 +87,22 @@ const listKeys = reading(requests.listKeysRequest, (call, request) => {
 });
 
 const setKeyState = (action: 'EnableKey' | 'DisableKey', state: KeyRecord['state']): Operation =>
-  changing(requests.keyOnlyRequest, (call, { KeyId }) => {
-    call.store.putKey({ ...keyWithId(call, { action }, KeyId), state });
+  changeOperation(requests.keyOnlyRequest, (call, { KeyId }) => {
+    call.store.putKey({ ...keyByIdOrArn(call, { action }, KeyId), state });
     return { body: {} };
   });
 
-const scheduleKeyDeletion = changing(requests.scheduleKeyDeletionRequest, (call, { KeyId, PendingWindowInDays = DELETION_DAYS }) => {
+const scheduleKeyDeletion = changeOperation(requests.scheduleKeyDeletionRequest, (call, { KeyId, PendingWindowInDays = DELETION_DAYS }) => {
   const conditions = { 'kms:ScheduleKeyDeletionPendingWindowInDays': [String(PendingWindowInDays)] };
-  const key = keyWithId(call, { action: 'ScheduleKeyDeletion', conditions }, KeyId);
+  const key = keyByIdOrArn(call, { action: 'ScheduleKeyDeletion', conditions }, KeyId);
   const deletionAtSeconds = Date.now() / 1000 + PendingWindowInDays * DAY_SECONDS;
   call.store.putKey({ ...key, state: 'PendingDeletion', deletionAtSeconds });
   return { body: { KeyId: keyArn(key.keyId), DeletionDate: deletionAtSeconds, KeyState: 'PendingDeletion', PendingWindowInDays } };
 });
 
-const cancelKeyDeletion = changing(requests.keyOnlyRequest, (call, { KeyId }) => {
-  const { deletionAtSeconds: _, ...key } = keyWithId(call, { action: 'CancelKeyDeletion' }, KeyId);
-  // AWS leaves the key disabled: whoever wants it back says so.
+const cancelKeyDeletion = changeOperation(requests.keyOnlyRequest, (call, { KeyId }) => {
+  const { deletionAtSeconds: _, ...key } = keyByIdOrArn(call, { action: 'CancelKeyDeletion' }, KeyId);
+  // As in AWS, the key stays disabled until EnableKey.
   call.store.putKey({ ...key, state: 'Disabled' });
   return { body: { KeyId: keyArn(key.keyId) } };
 });

@@ -2,11 +2,11 @@
 import { KmsFault } from '../faults.js';
 
 export interface Page {
-  /** How many to show. */
+  /** The largest number of items on the page. */
   readonly limit: number;
-  /** How many to look for: one more tells whether there is a next page. */
+  /** The number of items to look for: one more than `limit` tells whether there is a next page. */
   readonly lookFor: number;
-  /** The name of the last one on the page before; "" for the first page. */
+  /** The name of the last item of the page before; "" for the first page. */
   readonly after: string;
 }
 
@@ -18,7 +18,7 @@ export function pageOf({ Limit, Marker }: { Limit?: number | undefined; Marker?:
 
 /**
  * The page's members of a reply.
- * @param found Up to `page.lookFor` of them. @param nameOf What the marker remembers. @param show As the reply has it.
+ * @param found Up to `page.lookFor` items. @param nameOf The name that the marker holds. @param show The item as the reply has it.
  */
 export function paged<Item>(
   page: Page,

@@ -1,31 +1,34 @@
 /** Operations on key policies. A key has one, named `default`. (AWS KMS API Reference.) */
 import { KmsFault } from '../faults.js';
-import { keyWithId } from '../keys/keys.js';
+import { keyByIdOrArn } from '../keys/access.js';
 import { checkKeyPolicy, keyPolicyOf } from '../policy/key-policy.js';
-import { changing, reading } from './operation.js';
+import { changeOperation, readOperation } from './define.js';
 import { pageOf } from './paging.js';
 import * as requests from './requests.js';
 
 const POLICY_NAME = 'default';
 
-const getKeyPolicy = reading(requests.getKeyPolicyRequest, (call, { KeyId, PolicyName }) => {
-  const key = keyWithId(call, { action: 'GetKeyPolicy' }, KeyId);
+const getKeyPolicy = readOperation(requests.getKeyPolicyRequest, (call, { KeyId, PolicyName }) => {
+  const key = keyByIdOrArn(call, { action: 'GetKeyPolicy' }, KeyId);
   checkPolicyName(PolicyName);
   return { body: { Policy: keyPolicyOf(key), PolicyName: POLICY_NAME } };
 });
 
-const putKeyPolicy = changing(requests.putKeyPolicyRequest, (call, { KeyId, Policy, PolicyName, BypassPolicyLockoutSafetyCheck }) => {
-  const bypass = BypassPolicyLockoutSafetyCheck === true;
-  const conditions = { 'kms:BypassPolicyLockoutSafetyCheck': [String(bypass)] };
-  const key = keyWithId(call, { action: 'PutKeyPolicy', conditions }, KeyId);
-  checkPolicyName(PolicyName);
-  checkKeyPolicy(Policy, key.keyId, bypass ? undefined : call.caller);
-  call.store.putKey({ ...key, policy: Policy });
-  return { body: {} };
-});
+const putKeyPolicy = changeOperation(
+  requests.putKeyPolicyRequest,
+  (call, { KeyId, Policy, PolicyName, BypassPolicyLockoutSafetyCheck }) => {
+    const bypass = BypassPolicyLockoutSafetyCheck === true;
+    const conditions = { 'kms:BypassPolicyLockoutSafetyCheck': [String(bypass)] };
+    const key = keyByIdOrArn(call, { action: 'PutKeyPolicy', conditions }, KeyId);
+    checkPolicyName(PolicyName);
+    checkKeyPolicy(Policy, key.keyId, bypass ? undefined : call.caller);
+    call.store.putKey({ ...key, policy: Policy });
+    return { body: {} };
+  },
+);
 
-const listKeyPolicies = reading(requests.listKeyPoliciesRequest, (call, request) => {
-  keyWithId(call, { action: 'ListKeyPolicies' }, request.KeyId);
+const listKeyPolicies = readOperation(requests.listKeyPoliciesRequest, (call, request) => {
+  keyByIdOrArn(call, { action: 'ListKeyPolicies' }, request.KeyId);
   const { after } = pageOf(request, 100);
   return { body: { PolicyNames: after === '' ? [POLICY_NAME] : [], Truncated: false } };
 });

@@ -14,7 +14,7 @@ import {
 } from '../../../limits.js';
 import { checkContext, type EncryptionContext } from '../../shared/encryption-context.js';
 import { serialization, validation } from '../faults.js';
-import { GRANT_OPERATIONS } from '../grants/grants.js';
+import { GRANT_OPERATIONS } from '../grants/permits.js';
 
 const keyId = z.string().min(1).max(KMS_KEY_ID_CHARS_MAX);
 const aliasName = z
@@ -32,14 +32,14 @@ const grantTokens = z.array(z.string().min(1).max(8192)).max(KMS_GRANT_TOKENS_MA
 const dryRun = z.boolean().optional();
 const algorithm = z.enum(['SYMMETRIC_DEFAULT', 'RSAES_OAEP_SHA_1', 'RSAES_OAEP_SHA_256', 'SM2PKE']).optional();
 
-/** Base64 as RFC 4648 has it, nothing around it: two texts never mean one blob. */
+/** Base64 as RFC 4648 has it, nothing around it: so two texts never stand for one blob. */
 const blob = z.string().transform((text): Buffer => {
   const bytes = Buffer.from(text, 'base64');
   if (bytes.toString('base64') !== text) throw serialization('A member that holds bytes is not valid base64.');
   return bytes;
 });
 
-/** Checked on the object itself: a schema of records would let a pair named "__proto__" fall away unauthenticated. */
+/** Checks the object itself: zod's record drops a pair named "__proto__", which would then not be authenticated. */
 function readContext(value: unknown): EncryptionContext {
   try {
     return checkContext(value, KMS_CONTEXT_BYTES_MAX);
@@ -49,7 +49,7 @@ function readContext(value: unknown): EncryptionContext {
   }
 }
 
-/** Absent, it is the empty one. */
+/** The empty context where the member is absent. */
 const encryptionContext = z
   .unknown()
   .optional()
@@ -77,7 +77,7 @@ const dataKey = {
   NumberOfBytes: z.int().min(1).max(KMS_DATA_KEY_BYTES_MAX).optional(),
 };
 
-/** Members that must not be passed over in silence, with the one value of each that this KMS has, are checked by the operation. */
+/** The operation refuses the values of members that this KMS does not support. */
 export const createKeyRequest = z.object({
   BypassPolicyLockoutSafetyCheck: z.boolean().optional(),
   CustomKeyStoreId: z.string().optional(),
@@ -164,7 +164,7 @@ export const generateRandomRequest = z.object({
 });
 export const generateDataKeyRequest = z.object({ ...dataKey, Recipient: z.unknown().optional() });
 export const generateDataKeyWithoutPlaintextRequest = z.object(dataKey);
-/** `Plaintext` is beside the body, in the vault. */
+/** `Plaintext` is not in the body: it is in the vault. */
 export const encryptRequest = z.object({ ...cryptographic, KeyId: keyId, EncryptionAlgorithm: algorithm });
 const ciphertextBlob = blob.pipe(z.instanceof(Buffer).check(z.minLength(1), z.maxLength(KMS_CIPHERTEXT_BYTES_MAX)));
 export const decryptRequest = z.object({

@@ -1,46 +1,47 @@
-/** Operations on the rotation of key material. Ciphertexts of older material go on opening. (AWS KMS API Reference; Developer Guide, "Rotate AWS KMS keys".) */
+/** Operations on the rotation of key material. Older material still opens its ciphertexts. (AWS KMS API Reference; Developer Guide, "Rotate AWS KMS keys".) */
 import { KMS_ROTATIONS_ON_DEMAND_MAX } from '../../../limits.js';
 import { limitExceeded } from '../faults.js';
-import { currentMaterial, keyForSealing, keyWithId, nextRotation, rotated } from '../keys/keys.js';
+import { keyByIdOrArn } from '../keys/access.js';
+import { currentMaterial, keyForSealing, nextRotation, rotated } from '../keys/material.js';
 import { keyArn } from '../keys/names.js';
 import type { KeyRecord, MaterialRecord } from '../store/records.js';
-import { changing, reading } from './operation.js';
+import { changeOperation, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 
 const PERIOD_DAYS = 365;
 
-const enableKeyRotation = changing(requests.enableKeyRotationRequest, (call, { KeyId, RotationPeriodInDays }) => {
+const enableKeyRotation = changeOperation(requests.enableKeyRotationRequest, (call, { KeyId, RotationPeriodInDays }) => {
   const conditions = RotationPeriodInDays === undefined ? {} : { 'kms:RotationPeriodInDays': [String(RotationPeriodInDays)] };
-  const key = keyWithId(call, { action: 'EnableKeyRotation', conditions }, KeyId);
-  // Enabled again without a period: the date that people count on stays.
+  const key = keyByIdOrArn(call, { action: 'EnableKeyRotation', conditions }, KeyId);
+  // Enabled again without a period: the date of the next rotation stays.
   const rotation =
     RotationPeriodInDays === undefined && key.rotation !== undefined ? key.rotation : nextRotation(RotationPeriodInDays ?? PERIOD_DAYS);
   call.store.putKey({ ...key, rotation });
   return { body: {} };
 });
 
-const disableKeyRotation = changing(requests.keyOnlyRequest, (call, { KeyId }) => {
-  const { rotation: _, ...key } = keyWithId(call, { action: 'DisableKeyRotation' }, KeyId);
+const disableKeyRotation = changeOperation(requests.keyOnlyRequest, (call, { KeyId }) => {
+  const { rotation: _, ...key } = keyByIdOrArn(call, { action: 'DisableKeyRotation' }, KeyId);
   call.store.putKey(key);
   return { body: {} };
 });
 
-const getKeyRotationStatus = reading(requests.keyOnlyRequest, (call, { KeyId }) => {
-  const { keyId, rotation, state } = keyWithId(call, { action: 'GetKeyRotationStatus' }, KeyId);
+const getKeyRotationStatus = readOperation(requests.keyOnlyRequest, (call, { KeyId }) => {
+  const { keyId, rotation, state } = keyByIdOrArn(call, { action: 'GetKeyRotationStatus' }, KeyId);
   const pending = state === 'PendingDeletion';
   return {
     body: {
       KeyId: keyArn(keyId),
-      // A key that goes away is not rotated; what was set comes back when its deletion is cancelled.
+      // A key pending deletion is not rotated; the setting applies again when its deletion is cancelled.
       KeyRotationEnabled: rotation !== undefined && !pending,
       ...(rotation === undefined || pending ? {} : { RotationPeriodInDays: rotation.periodDays, NextRotationDate: rotation.nextAtSeconds }),
     },
   };
 });
 
-const rotateKeyOnDemand = changing(requests.keyOnlyRequest, (call, { KeyId }) => {
-  const key = keyWithId(call, { action: 'RotateKeyOnDemand' }, KeyId);
+const rotateKeyOnDemand = changeOperation(requests.keyOnlyRequest, (call, { KeyId }) => {
+  const key = keyByIdOrArn(call, { action: 'RotateKeyOnDemand' }, KeyId);
   const onDemand = key.materials.filter(({ rotation }) => rotation?.type === 'ON_DEMAND');
   if (onDemand.length >= KMS_ROTATIONS_ON_DEMAND_MAX) {
     throw limitExceeded(
@@ -53,9 +54,9 @@ const rotateKeyOnDemand = changing(requests.keyOnlyRequest, (call, { KeyId }) =>
   return { body: { KeyId: keyArn(key.keyId) } };
 });
 
-const listKeyRotations = reading(requests.listKeyRotationsRequest, (call, request) => {
-  const admitted = keyWithId(call, { action: 'ListKeyRotations' }, request.KeyId);
-  const key = admitted.state === 'Enabled' ? keyForSealing(call.store, admitted) : admitted;
+const listKeyRotations = readOperation(requests.listKeyRotationsRequest, (call, request) => {
+  const authorized = keyByIdOrArn(call, { action: 'ListKeyRotations' }, request.KeyId);
+  const key = authorized.state === 'Enabled' ? keyForSealing(call.store, authorized) : authorized;
   const all = request.IncludeKeyMaterial === 'ALL_KEY_MATERIAL';
   const page = pageOf(request, 100);
   const start = page.after === '' ? 0 : key.materials.findIndex(({ materialId }) => materialId === page.after) + 1;

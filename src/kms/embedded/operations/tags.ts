@@ -1,16 +1,16 @@
 /** Operations on the tags of keys. (AWS KMS API Reference; the texts of TagException are AWS's.) */
 import { KMS_TAGS_MAX } from '../../../limits.js';
 import { KmsFault } from '../faults.js';
-import { keyWithId } from '../keys/keys.js';
+import { keyByIdOrArn } from '../keys/access.js';
 import type { KeyRecord } from '../store/records.js';
-import { changing, reading } from './operation.js';
+import { changeOperation, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 
 type Tags = NonNullable<KeyRecord['tags']>;
 
-const tagResource = changing(requests.tagResourceRequest, (call, { KeyId, Tags }) => {
-  const key = keyWithId(call, { action: 'TagResource', conditions: { 'aws:TagKeys': Tags.map(({ TagKey }) => TagKey) } }, KeyId);
+const tagResource = changeOperation(requests.tagResourceRequest, (call, { KeyId, Tags }) => {
+  const key = keyByIdOrArn(call, { action: 'TagResource', conditions: { 'aws:TagKeys': Tags.map(({ TagKey }) => TagKey) } }, KeyId);
   checkTags(Tags);
   const kept = (key.tags ?? []).filter(({ TagKey }) => !Tags.some((tag) => tag.TagKey === TagKey));
   const tags = [...kept, ...Tags];
@@ -19,14 +19,14 @@ const tagResource = changing(requests.tagResourceRequest, (call, { KeyId, Tags }
   return { body: {} };
 });
 
-const untagResource = changing(requests.untagResourceRequest, (call, { KeyId, TagKeys }) => {
-  const key = keyWithId(call, { action: 'UntagResource', conditions: { 'aws:TagKeys': TagKeys } }, KeyId);
+const untagResource = changeOperation(requests.untagResourceRequest, (call, { KeyId, TagKeys }) => {
+  const key = keyByIdOrArn(call, { action: 'UntagResource', conditions: { 'aws:TagKeys': TagKeys } }, KeyId);
   call.store.putKey({ ...key, tags: (key.tags ?? []).filter(({ TagKey }) => !TagKeys.includes(TagKey)) });
   return { body: {} };
 });
 
-const listResourceTags = reading(requests.listResourceTagsRequest, (call, request) => {
-  const { tags = [] } = keyWithId(call, { action: 'ListResourceTags' }, request.KeyId);
+const listResourceTags = readOperation(requests.listResourceTagsRequest, (call, request) => {
+  const { tags = [] } = keyByIdOrArn(call, { action: 'ListResourceTags' }, request.KeyId);
   const page = pageOf(request, 50);
   const found = [...tags].sort((a, b) => (a.TagKey < b.TagKey ? -1 : 1)).filter(({ TagKey }) => TagKey > page.after);
   return {

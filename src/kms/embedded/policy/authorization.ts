@@ -8,9 +8,10 @@
 import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { KmsFault } from '../faults.js';
 import type { GrantRequest } from '../grants/grant-store.js';
-import { grantAllowing, grantsOfTokens } from '../grants/grants.js';
+import { grantAllowing } from '../grants/permits.js';
+import { grantsOfTokens } from '../grants/tokens.js';
 import { keyArn } from '../keys/names.js';
-import type { OperationCall } from '../operations/operation.js';
+import type { OperationCall } from '../operations/define.js';
 import type { GrantRecord, KeyRecord } from '../store/records.js';
 import { ACCOUNT_ROOT, accountOf, identitiesOf, isService } from './caller.js';
 import { parsePolicy } from './document.js';
@@ -20,7 +21,7 @@ import { keyPolicyOf } from './key-policy.js';
 /** The part of a call that authorisation looks at, and where it leaves the grant that allowed it. */
 type Asker = Pick<OperationCall, 'store' | 'caller' | 'facts'>;
 
-export interface AuthorisationRequest {
+export interface AuthorizationRequest {
   /** Without "kms:". */
   readonly action: string;
   /** Undefined for operations on no key. */
@@ -37,7 +38,7 @@ export interface AuthorisationRequest {
 }
 
 /** @throws {KmsFault} AccessDeniedException in AWS's words; InvalidGrantTokenException */
-export function authorise(asker: Asker, request: AuthorisationRequest): void {
+export function authorize(asker: Asker, request: AuthorizationRequest): void {
   const { store, caller, facts } = asker;
   const tokens = grantsOfTokens(store, request.grantTokens ?? []);
   const policies = evaluate(asker, request);
@@ -60,7 +61,7 @@ export function authorise(asker: Asker, request: AuthorisationRequest): void {
  * A deny in a policy counts here too. (Developer Guide, "Retiring and revoking grants".)
  * @throws {KmsFault} AccessDeniedException
  */
-export function authoriseRetiring(asker: Asker, key: KeyRecord, grant: GrantRecord): void {
+export function authorizeRetiring(asker: Asker, key: KeyRecord, grant: GrantRecord): void {
   const request = { action: 'RetireGrant', key, resourceArn: keyArn(key.keyId) };
   const policies = evaluate(asker, request);
   if (policies.denied !== undefined) throw denied(asker, request, `with an explicit deny in ${policies.denied}`);
@@ -82,7 +83,7 @@ interface PolicyOutcome {
   readonly missing: string;
 }
 
-function evaluate({ store, caller }: Asker, request: AuthorisationRequest): PolicyOutcome {
+function evaluate({ store, caller }: Asker, request: AuthorizationRequest): PolicyOutcome {
   const { key, resourceArn } = request;
   const question: PolicyRequest = {
     principal: caller.principalArn,
@@ -105,7 +106,7 @@ function evaluate({ store, caller }: Asker, request: AuthorisationRequest): Poli
 }
 
 /** What policies may ask about, by condition key in lower case. */
-function conditionsOf({ store, caller }: Pick<Asker, 'store' | 'caller'>, request: AuthorisationRequest): PolicyRequest['conditions'] {
+function conditionsOf({ store, caller }: Pick<Asker, 'store' | 'caller'>, request: AuthorizationRequest): PolicyRequest['conditions'] {
   const { key, encryptionContext, newGrant } = request;
   const account = accountOf(caller.principalArn);
   const now = new Date();
@@ -158,7 +159,7 @@ const GRANT_ACTIONS: ReadonlySet<string> = new Set(['CreateGrant', 'ListGrants',
 const hasPolicies = (store: Asker['store'], principalArn: string): boolean =>
   identitiesOf(principalArn).some((arn) => store.principal(arn)?.policies.some((text) => text.includes('ResourceAliases')) ?? false);
 
-const denied = ({ caller }: Asker, { action, resourceArn }: AuthorisationRequest, why: string): KmsFault =>
+const denied = ({ caller }: Asker, { action, resourceArn }: AuthorizationRequest, why: string): KmsFault =>
   new KmsFault(
     'AccessDeniedException',
     `User: ${caller.principalArn} is not authorized to perform: kms:${action} on resource: ${resourceArn} ${why}`,

@@ -2,9 +2,9 @@
 import { KmsFault, unsupported } from '../faults.js';
 import { ALIAS_API } from './aliases.js';
 import { CRYPTOGRAPHIC_API } from './cryptography.js';
+import type { Operation } from './define.js';
 import { GRANT_API } from './grants.js';
 import { KEY_API } from './keys.js';
-import type { Operation } from './operation.js';
 import { POLICY_API } from './policies.js';
 import { ROTATION_API } from './rotation.js';
 import { TAG_API } from './tags.js';
@@ -19,7 +19,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...TAG_API,
 };
 
-/** What AWS KMS has besides: asymmetric and HMAC keys, imported material, other key stores, other Regions. */
+/** Operations of AWS KMS that the embedded one does not have: asymmetric and HMAC keys, imported material, key stores, other Regions. */
 const AWS_ONLY: ReadonlySet<string> = new Set([
   'ConnectCustomKeyStore',
   'CreateCustomKeyStore',
@@ -42,13 +42,13 @@ const AWS_ONLY: ReadonlySet<string> = new Set([
   'VerifyMac',
 ]);
 
-/** The names of all operations that there are here, in their order. */
+/** The names of all operations of the embedded KMS, sorted. */
 export const operationNames = (): string[] => Object.keys(OPERATIONS).sort();
 
-/** Whether a call of this name changes nothing, as CloudTrail says it; what is unknown changes nothing. */
+/** CloudTrail's `readOnly` of an operation; true for an unknown one, which changes nothing. */
 export const isReadOnly = (name: string): boolean => !Object.hasOwn(OPERATIONS, name) || OPERATIONS[name]!.readOnly;
 
-/** The operation with this name. @throws {KmsFault} UnsupportedOperationException: AWS's alone; UnknownOperationException: nobody's */
+/** The operation with this name. @throws {KmsFault} UnsupportedOperationException: only AWS has it; UnknownOperationException: nobody has it */
 export function operationNamed(name: string): Operation {
   const operation = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name] : undefined;
   if (operation !== undefined) return operation;

@@ -1,5 +1,5 @@
 /**
- * Requests as JSON, and AWS's wording for those that break a constraint. (AWS KMS API Reference, "Common Errors"; the texts are those
+ * Reads requests from JSON, and reports broken constraints in AWS's wording. (AWS KMS API Reference, "Common Errors"; the texts are those
  * that AWS really sends.)
  */
 import type * as z from 'zod';
@@ -21,7 +21,7 @@ function parseObject(body: Buffer): unknown {
     const value: unknown = JSON.parse(body.toString('utf8'));
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
   } catch {
-    // Said below: the parser's own words quote the body.
+    // The message of the JSON parser quotes the body, so it is not used.
   }
   throw serialization('The body is not a JSON object.');
 }
@@ -37,7 +37,7 @@ function problemOf(issue: z.core.$ZodIssue, value: unknown): string {
   if (issue.code === 'invalid_type' && (value === undefined || value === null)) {
     return `Value null at ${at} failed to satisfy constraint: Member must not be null`;
   }
-  // Whole numbers are asked for where a type may be right and the number is not.
+  // A wrong type is a SerializationException in AWS too.
   if (issue.code === 'invalid_type') throw serialization(`The member ${member} has the wrong type.`);
   // AWS shows no bytes either.
   const shown = member === 'CiphertextBlob' ? 'Value' : `Value '${String(value).slice(0, VALUE_CHARS_SHOWN)}'`;

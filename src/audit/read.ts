@@ -1,6 +1,8 @@
 /** Reading the audit log: all of it or what a question asks for, as it stands or as it grows. */
+
 import { createReadStream, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { asVolsealError, VolsealError } from '../errors.js';
 import { AUDIT_FOLLOW_INTERVAL_MS, AUDIT_LINE_BYTES_MAX } from '../limits.js';
 import { auditError, auditPaths } from './files.js';
@@ -8,7 +10,7 @@ import { type AuditRecord, auditRecord } from './record.js';
 
 /** What somebody wants to know. All that is given must hold. */
 export interface AuditQuestion {
-  /** The pair `aws:ebs:id` of the encryption context. */
+  /** The pair `VOLUME_ID_CONTEXT_KEY` of the encryption context. */
   readonly volumeId?: string | undefined;
   /** ARN or id of a key. */
   readonly key?: string | undefined;
@@ -102,7 +104,7 @@ function parseLine(bytes: Buffer, path: string, startByte: number): AuditRecord 
 
 function answers(record: AuditRecord, { volumeId, key, eventName, sinceMs }: AuditQuestion): boolean {
   return (
-    (volumeId === undefined || contextOf(record)['aws:ebs:id'] === volumeId) &&
+    (volumeId === undefined || contextOf(record)[VOLUME_ID_CONTEXT_KEY] === volumeId) &&
     (key === undefined || record.resources.some(({ ARN }) => ARN === key || ARN.endsWith(`/${key}`))) &&
     (eventName === undefined || record.eventName === eventName) &&
     (sinceMs === undefined || Date.parse(record.eventTime) >= sinceMs)

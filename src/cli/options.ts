@@ -1,5 +1,7 @@
 /** The options that commands share, how they are read, and what they stand for in the library. */
+
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { SECTOR_SIZES } from '../limits.js';
@@ -104,7 +106,7 @@ export const withContext = (command: Command, description: string): Command =>
 export function withNewVolume(command: Command): Command {
   withKms(command, 'embedded');
   command.option('--key <key>', 'KMS key id, ARN or alias that wraps the data key (default: alias/aws/ebs)');
-  withContext(command, 'pair of the encryption context, beside aws:ebs:id; repeatable');
+  withContext(command, `pair of the encryption context, besides ${VOLUME_ID_CONTEXT_KEY}; repeatable`);
   command.addOption(
     new Option('--sector-size <bytes>', 'bytes of a sector (default: 512, as a GPT in the image expects)').choices(
       SECTOR_SIZES.map(String),

@@ -2,10 +2,13 @@
  * The job that makes a volume. One data key each, wrapped by KMS under the volume's encryption context; the data key comes into being inside
  * KMS and is unwrapped into the vault only.
  */
+
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { namingPath, VolsealError } from '../errors.js';
+import { parseKmsArn } from '../kms/shared/arn.js';
 import { checkContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
 import { type KmsEndpoint, kmsUri } from '../kms/shared/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES, type SectorBytes } from '../limits.js';
@@ -21,7 +24,6 @@ import { checkTarget, refuseOwnDevice, syncFolder } from '../output/resolve-targ
 import type { TargetFile } from '../output/target.js';
 import { describeOpenVolume, type VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, readContents, unlockVolume } from '../volume/volume-file.js';
-import { VOLUME_ID_CONTEXT_KEY } from '../volume/volume-id.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
@@ -303,5 +305,5 @@ function contextOf(volumeId: string, pairs: EncryptionContext): EncryptionContex
 
 /** AWS is recorded with the key's region, so that a volume is found again whatever region the next user's configuration names. */
 function recordedKms(endpoint: KmsEndpoint, keyArn: string): string {
-  return endpoint.kind === 'aws' ? `aws:${keyArn.split(':')[3]}` : kmsUri(endpoint);
+  return endpoint.kind === 'aws' ? `aws:${parseKmsArn(keyArn)?.region}` : kmsUri(endpoint);
 }

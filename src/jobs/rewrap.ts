@@ -1,7 +1,7 @@
 /** The same volume under another KMS key: the data key is wrapped anew inside KMS, and the header says so. The data is not touched. */
 import { VolsealError, withPath } from '../errors.js';
+import { parseKmsArn } from '../kms/shared/arn.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
-import { kmsRegionOf } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
@@ -114,7 +114,10 @@ async function proveHeader(file: VolumeFile, header: Luks2Header, options: Rewra
 }
 
 function checkSameKms(fromKeyArn: string, toKey: string, path: string): void {
-  const [from, to] = [kmsRegionOf(fromKeyArn), kmsRegionOf(toKey)];
+  const [from, to] = [fromKeyArn, toKey].map((name) => {
+    const arn = parseKmsArn(name);
+    return arn === undefined ? undefined : `${arn.partition}:${arn.region}`;
+  });
   if (to === undefined || from === to) return;
   throw new VolsealError(
     'ERR_ARGUMENT',

@@ -4,8 +4,10 @@
  * LUKS2 On-Disk Format Specification, section 3.4 ("Tokens Object"); members named `aws-kms-...` are what `aws kms decrypt` asks for,
  * those named `volseal-...` are volseal's own. docs/FORMAT.md describes each.
  */
+
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
+import { isKeyArn } from '../kms/shared/arn.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
 import { decodeBase64, firstIssue, type Luks2Metadata } from './metadata.js';
 
@@ -67,9 +69,7 @@ const encryptionContext = z.record(z.string().min(1), z.string()).refine((contex
 const members = z.strictObject({
   type: z.literal(TOKEN_TYPE),
   keyslots: z.array(z.string()).max(0, 'is not empty'),
-  'aws-kms-key-id': z
-    .string()
-    .regex(/^arn:[a-z-]{1,32}:kms:[a-z0-9-]{1,64}:\d{12}:key\/[A-Za-z0-9-]{1,128}$/, 'is not the ARN of a KMS key'),
+  'aws-kms-key-id': z.string().refine(isKeyArn, 'is not the ARN of a KMS key'),
   'aws-kms-ciphertext-blob': base64(1, KMS_CIPHERTEXT_BYTES_MAX),
   'aws-kms-encryption-context': encryptionContext,
   'volseal-version': z.literal([VERSIONS.full, VERSIONS.sparse]),

@@ -2,8 +2,10 @@
  * A volume's files, open: the one with the data, and the one with the header where that is detached. Reads the header and proves
  * what it says; nothing here holds a key.
  */
+
 import { constants } from 'node:fs';
 import { type FileHandle, stat } from 'node:fs/promises';
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { namingPath, VolsealError, withPath } from '../errors.js';
 import { describeContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
 import { asCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
@@ -16,7 +18,6 @@ import { dataFileBytes, openDataFile } from '../output/data-file.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
-import { VOLUME_ID_CONTEXT_KEY } from './volume-id.js';
 
 /** With which rights KMS is asked, where they are not those of the credentials alone. */
 export interface KmsAccess {

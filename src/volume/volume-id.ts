@@ -1,9 +1,6 @@
 /** Volume ids, in the shape that EBS gives them: `vol-` and 17 hexadecimal digits. */
 import { randomBytes } from 'node:crypto';
 
-/** The encryption context's pair that names the volume, as EBS sets it. volseal sets it itself. */
-export const VOLUME_ID_CONTEXT_KEY = 'aws:ebs:id';
-
 const VOLUME_ID = /^vol-[0-9a-f]{17}$/;
 
 /** Whether `text` has the shape of a volume id. */

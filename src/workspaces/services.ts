@@ -5,13 +5,13 @@
  * The administrator owns the key. WorkSpaces works for one user: its grant holds for contexts with that user's pair. EBS works for one
  * volume of that user: its grant is a child of the other one, and holds for contexts that name the volume too.
  */
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
 import { type Kms, openKms } from '../kms/client/calls.js';
 import type { GrantEntry, NewGrant } from '../kms/client/grants.js';
 import { workspaceContext } from '../kms/shared/encryption-context.js';
 import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
 import { VIA_WORKSPACES } from '../kms/shared/service-principals.js';
-import { VOLUME_ID_CONTEXT_KEY } from '../volume/volume-id.js';
 import type { WorkspaceGrant, WorkspaceRecord, WorkspaceVolume } from './record.js';
 
 /** What the WorkSpaces service may do for a user: make grants for volumes, and give its own back. */

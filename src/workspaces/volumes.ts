@@ -1,6 +1,8 @@
 /** The volumes of a WorkSpace: made, opened and deleted as EBS, with the rights of their grants. Steps 3 to 7. */
+
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { createVolume, encryptImage, type NewVolumeOptions } from '../jobs/encrypt.js';
 import { native } from '../native.js';
@@ -49,7 +51,7 @@ export function attachVolume(
   options: Pick<AttachOptions, 'readOnly' | 'signal'>,
 ): Promise<Volume> {
   const { kms } = record;
-  const expected = { ...userContext(record), 'aws:ebs:id': volume.volumeId };
+  const expected = { ...userContext(record), [VOLUME_ID_CONTEXT_KEY]: volume.volumeId };
   return attach(volume.path, { ...options, kms, encryptionContext: expected, kmsAccess: accessOf(record, volume) });
 }
 

@@ -1,8 +1,10 @@
 /** `volseal audit`: why was this key used. */
+
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { AuditRecord } from '../../audit/record.js';
+import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import { embeddedHome, type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
@@ -33,7 +35,7 @@ export function auditCommand(session: Session): Command {
     const question = { volumeId: volume, key, eventName: event, sinceMs: since };
     try {
       for await (const record of readAudit(await folders(), question, { follow, signal })) {
-        output.result(record, [lineOf(record, contextOf(record)['aws:ebs:id'])]);
+        output.result(record, [lineOf(record, contextOf(record)[VOLUME_ID_CONTEXT_KEY])]);
         await output.settled();
         signal.throwIfAborted();
       }

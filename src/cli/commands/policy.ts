@@ -1,5 +1,7 @@
 /** `volseal policy`: the permissions that a key needs, and whether somebody has them. */
+
 import { Command } from 'commander';
+import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import type { PermissionCheck } from '../../kms/client/permissions.js';
 import type { EncryptionContext } from '../../kms/shared/encryption-context.js';
@@ -43,7 +45,7 @@ function checkCommand({ output, signal }: Session): Command {
     )
     .requiredOption('--as <principal>', 'embedded: user/NAME, role/NAME, an ARN or a service; AWS: the ARN of a role that can be assumed')
     .requiredOption('--key <key>', 'KMS key id, ARN or alias');
-  withContext(command, 'pair of the encryption context, beside aws:ebs:id; repeatable');
+  withContext(command, `pair of the encryption context, besides ${VOLUME_ID_CONTEXT_KEY}; repeatable`);
   withJson(withKms(command, 'embedded'));
   withExamples(command, ['volseal policy check --as user/anna --key alias/aws/ebs']);
   return command.action(

@@ -1,13 +1,14 @@
 /** Records the calls that go to a KMS outside this process in the audit log: AWS has its own, and it is not in the hands of who asks. */
+
 import { randomUUID } from 'node:crypto';
 import type { KMSClient } from '@aws-sdk/client-kms';
 import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
 import { type AuditEvent, shownParameters } from '../../audit/record.js';
+import { formatArn, parseKeyArn } from '../shared/arn.js';
 import { type KmsEndpoint, kmsUri } from '../shared/endpoint.js';
 
 /** Operations that change something; CloudTrail calls all others read-only. */
 const CHANGING: ReadonlySet<string> = new Set(['CreateAlias', 'CreateGrant', 'CreateKey', 'RetireGrant', 'RevokeGrant']);
-const KEY_ARN = /^arn:[^:]+:kms:[^:]+:(\d{12}):key\/.+$/;
 
 /** The members of requests and replies that records are made of; none is sure to be there. */
 interface Members {
@@ -66,9 +67,8 @@ async function record(
   { name, input, output = {}, error, requestId }: Call,
 ): Promise<void> {
   const readOnly = !CHANGING.has(name);
-  const arns = [input.SourceKeyId, output.KeyId, input.KeyId, output.KeyMetadata?.Arn].filter(
-    (text) => text !== undefined && KEY_ARN.test(text),
-  );
+  const names = [input.SourceKeyId, output.KeyId, input.KeyId, output.KeyMetadata?.Arn];
+  const keyArns = names.flatMap((name) => parseKeyArn(name ?? '') ?? []);
   const { accessKeyId } = await client.config.credentials().catch(() => ({ accessKeyId: undefined }));
   const extra = {
     ...(output.KeyMaterialId === undefined ? {} : { keyMaterialId: output.KeyMaterialId }),
@@ -93,8 +93,12 @@ async function record(
     requestID: requestId ?? '',
     eventID: randomUUID(),
     readOnly,
-    resources: [...new Set(arns as string[])].map((ARN) => ({ accountId: KEY_ARN.exec(ARN)![1]!, type: 'AWS::KMS::Key' as const, ARN })),
-    recipientAccountId: KEY_ARN.exec(arns[0] ?? '')?.[1] ?? '',
+    resources: [...new Map(keyArns.map((arn) => [formatArn(arn), arn]))].map(([ARN, { accountId }]) => ({
+      accountId,
+      type: 'AWS::KMS::Key' as const,
+      ARN,
+    })),
+    recipientAccountId: keyArns[0]?.accountId ?? '',
     volseal: { endpoint: kmsUri(endpoint) },
   };
   log.append(event);

@@ -2,9 +2,11 @@
  * The calls to KMS that volseal makes. It is always the AWS SDK's client that makes them; AWS, another server and the embedded KMS
  * differ in the request handler underneath alone.
  */
+
 import type { KeyMetadata } from '@aws-sdk/client-kms';
 import { DATA_KEY_BYTES, DATA_KEY_LENGTHS, KMS_CIPHERTEXT_BYTES_MAX } from '../../limits.js';
 import { type KeyHandle, native } from '../../native.js';
+import { isKeyArn } from '../shared/arn.js';
 import { checkContext, type EncryptionContext } from '../shared/encryption-context.js';
 import type { KmsEndpoint } from '../shared/endpoint.js';
 import { type CallFacts, type CallFrame, type Connection, openConnection } from './connection.js';
@@ -252,8 +254,6 @@ function wrappedKeyOf(
   }
   return { keyArn, encryptedDataKey: Buffer.from(blob) };
 }
-
-const isKeyArn = (text: string): boolean => /^arn:[^:]+:kms:[^:]+:[^:]+:key\/.+$/.test(text);
 
 function describe(metadata: KeyMetadata | undefined, call: KmsCall): KeyDescription {
   if (metadata?.KeyId === undefined || metadata.Arn === undefined) throw replyError('the reply does not say which key it is about', call);

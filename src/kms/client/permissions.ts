@@ -1,5 +1,7 @@
 /** Whether a principal could do what volumes need, asked before it is done: with DryRun where KMS has it, so that nothing is made. */
+import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
+import { looksLikeArn } from '../shared/arn.js';
 import type { EncryptionContext } from '../shared/encryption-context.js';
 import { asCaller, type KmsEndpoint } from '../shared/endpoint.js';
 import { SERVICE_PRINCIPALS, VIA_WORKSPACES } from '../shared/service-principals.js';
@@ -24,14 +26,14 @@ const SAMPLE_VOLUME = 'vol-00000000000000000';
 /**
  * Tries what `principal` would have to do with a key to create, attach and terminate volumes and to make WorkSpaces.
  *
- * @param contextPairs of the encryption context, beside `aws:ebs:id`: policies may ask about them
+ * @param contextPairs of the encryption context, besides `aws:ebs:id`: policies may ask about them
  * @throws {VolsealError} what is no answer about permissions: `ERR_KMS_UNREACHABLE`, `ERR_KMS_NOT_FOUND`, `ERR_KMS_KEY_STATE`, `ERR_ABORTED` ...
  */
 export async function checkPermissions(
   endpoint: KmsEndpoint,
   { principal, keyId, contextPairs, signal }: { principal: string; keyId: string; contextPairs: EncryptionContext; signal?: AbortSignal },
 ): Promise<PermissionCheck[]> {
-  const context = { 'aws:ebs:id': SAMPLE_VOLUME, ...contextPairs };
+  const context = { [VOLUME_ID_CONTEXT_KEY]: SAMPLE_VOLUME, ...contextPairs };
   const own = openKms(endpoint, signal);
   const as = openKms(asCaller(endpoint, { principal }), signal);
   const administrator = endpoint.kind === 'embedded' ? openKms({ ...endpoint, principal, viaService: VIA_WORKSPACES }, signal) : as;
@@ -116,7 +118,7 @@ function statementFor(action: string, principal: string, keyId: string, reason: 
   if (reason.includes('explicit deny')) return undefined;
   const allow = { Effect: 'Allow', Action: `kms:${action}` };
   if (reason.includes('identity-based')) return { ...allow, Resource: keyId };
-  const kind = principal.startsWith('arn:') ? 'AWS' : 'Service';
+  const kind = looksLikeArn(principal) ? 'AWS' : 'Service';
   return { ...allow, Principal: { [kind]: principal }, Resource: '*' };
 }
 

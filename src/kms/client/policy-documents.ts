@@ -2,9 +2,9 @@
  * The permissions that who administers WorkSpaces needs on a key of the customer's: the two parts of "How Amazon WorkSpaces Uses AWS KMS"
  * (Amazon WorkSpaces Administration Guide, "Prerequisites to use an AWS KMS key"). A key that AWS manages needs none of them.
  */
-import { VolsealError } from '../../errors.js';
 
-const KEY_ARN = /^arn:([^:]+):kms:[^:]+:(\d{12}):key\/[^/]+$/;
+import { VolsealError } from '../../errors.js';
+import { formatArn, parseKeyArn } from '../shared/arn.js';
 
 export interface AdministratorPolicies {
   /** Part 1: statements for the key's policy, which make the administrator a key user. */
@@ -20,10 +20,10 @@ export interface AdministratorPolicies {
  * @throws {VolsealError} `ERR_ARGUMENT`
  */
 export function administratorPolicies(keyArn: string, principal?: string, console = false): AdministratorPolicies {
-  const [, partition, account] = KEY_ARN.exec(keyArn) ?? [];
-  if (account === undefined)
+  const key = parseKeyArn(keyArn);
+  if (key === undefined)
     throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(keyArn)} is not the ARN of a key: policies name keys by ARN`);
-  const Principal = { AWS: principal ?? `arn:${partition}:iam::${account}:role/WorkSpacesAdministrator` };
+  const Principal = { AWS: principal ?? formatArn({ ...key, service: 'iam', region: '', resource: 'role/WorkSpacesAdministrator' }) };
   return {
     keyPolicyStatements: [
       {

@@ -4,14 +4,15 @@
  * KMS authenticates the context together with the key, so the same pairs must be given to unwrap as were given to wrap.
  * Order does not matter, case does. (AWS KMS Developer Guide, "Encryption context".)
  */
+import { WORKSPACE_USER_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX } from '../../limits.js';
 
 export type EncryptionContext = Readonly<Record<string, string>>;
 
-/** The pair that names the user of a WorkSpace, as WorkSpaces writes it. Beside it stands `aws:ebs:id`, which every volume has. */
+/** The pair that names the user of a WorkSpace, as WorkSpaces writes it. Every volume has `aws:ebs:id` as well. */
 export function workspaceContext(user: { sid: string; directoryId: string }): EncryptionContext {
-  return { 'aws:workspaces:sid-directoryid': `[${user.sid}]@[${user.directoryId}]` };
+  return { [WORKSPACE_USER_CONTEXT_KEY]: `[${user.sid}]@[${user.directoryId}]` };
 }
 
 /**

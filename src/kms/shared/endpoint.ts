@@ -78,12 +78,6 @@ function serverUrl(text: string): string {
   return url.origin;
 }
 
-/** Partition and region of a key or alias ARN; undefined for a name that is none. */
-export function kmsRegionOf(name: string): string | undefined {
-  const [arn, partition, service, region] = name.split(':');
-  return arn === 'arn' && service === 'kms' ? `${partition}:${region}` : undefined;
-}
-
 /** What a volume records of the endpoint: never a path of this machine, never credentials. `parseKmsUri` reads it back. */
 export function kmsUri(endpoint: KmsEndpoint): string {
   switch (endpoint.kind) {

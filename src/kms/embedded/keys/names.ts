@@ -1,6 +1,7 @@
 /**
  * How keys and aliases of the embedded KMS are called: ids, ARNs, alias names. (AWS KMS Developer Guide, "Key identifiers".)
  */
+import { looksLikeArn, parseKmsArn } from '../../shared/arn.js';
 import { invalidArn, invalidKeyId } from '../faults.js';
 
 /** The embedded KMS is a region and an account of its own: its ARNs cannot be taken for those of AWS. */
@@ -27,19 +28,19 @@ export type KeyName = { readonly keyId: string } | { readonly aliasName: string 
 
 /** @throws {KmsFault} NotFoundException, with AWS's texts for an ARN of another region and for what is no key identifier at all */
 export function parseKeyName(text: string): KeyName {
-  const resource = text.startsWith('arn:') ? resourceOf(text) : text;
+  const resource = looksLikeArn(text) ? resourceOf(text) : text;
   if (resource.startsWith('alias/') && resource.length > 'alias/'.length) return { aliasName: resource };
-  const keyId = text.startsWith('arn:') ? resource.replace(/^key\//, '') : resource;
+  const keyId = looksLikeArn(text) ? resource.replace(/^key\//, '') : resource;
   if (!UUID.test(keyId)) throw invalidKeyId(text);
   return { keyId };
 }
 
 function resourceOf(arn: string): string {
-  const [, partition, service, region, account, ...rest] = arn.split(':');
-  if (partition !== 'aws' || service !== 'kms' || rest.length === 0) throw invalidKeyId(arn);
-  if (region !== REGION) throw invalidArn(region ?? '');
-  if (account !== ACCOUNT) throw invalidArn(account ?? '');
-  const resource = rest.join(':');
+  const parts = parseKmsArn(arn);
+  if (parts?.partition !== 'aws') throw invalidKeyId(arn);
+  const { region, accountId, resource } = parts;
+  if (region !== REGION) throw invalidArn(region);
+  if (accountId !== ACCOUNT) throw invalidArn(accountId);
   if (!resource.startsWith('key/') && !resource.startsWith('alias/')) throw invalidKeyId(arn);
   return resource;
 }

@@ -1,7 +1,9 @@
 /** Operations on grants. (AWS KMS API Reference; Developer Guide, "Grants in AWS KMS".) */
+
 import { randomBytes } from 'node:crypto';
 import type * as z from 'zod';
 import { KMS_CONSTRAINT_PAIRS_MAX, KMS_CONSTRAINT_VALUE_CHARS_MAX, KMS_GRANTS_PER_KEY } from '../../../limits.js';
+import { looksLikeArn } from '../../shared/arn.js';
 import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { dryRunSucceeded, KmsFault, keyNotFound, limitExceeded, validation } from '../faults.js';
 import { contextOf, type GrantRequest } from '../grants/grant-store.js';
@@ -120,7 +122,7 @@ function grantToRetire(call: OperationCall, request: z.infer<typeof requests.ret
 /** RetireGrant accepts a key ARN and no other form. */
 function retirableKeyId(text: string): string {
   const name = parseKeyName(text);
-  if (!text.startsWith('arn:') || !('keyId' in name)) throw new KmsFault('InvalidArnException', `Invalid arn ${text}`);
+  if (!looksLikeArn(text) || !('keyId' in name)) throw new KmsFault('InvalidArnException', `Invalid arn ${text}`);
   return name.keyId;
 }
 

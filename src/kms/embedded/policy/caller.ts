@@ -1,6 +1,7 @@
 /**
  * Who asks the embedded KMS. (IAM User Guide, "IAM identifiers", "AWS JSON policy elements: Principal".)
  */
+import { formatArn, parseArn } from '../../shared/arn.js';
 import { ACCOUNT } from '../keys/names.js';
 
 export interface Caller {
@@ -18,7 +19,7 @@ export interface Caller {
 export const ACCOUNT_ROOT = `arn:aws:iam::${ACCOUNT}:root`;
 
 const PRINCIPAL =
-  /^arn:aws:(?:iam::(\d{12}):(?:root|(?:user|role)\/[\w+=,.@/-]{1,512})|sts::(\d{12}):assumed-role\/[\w+=,.@-]{1,64}\/[\w+=,.@-]{2,64})$/;
+  /^arn:aws:(?:iam::\d{12}:(?:root|(?:user|role)\/[\w+=,.@/-]{1,512})|sts::\d{12}:assumed-role\/[\w+=,.@-]{1,64}\/[\w+=,.@-]{2,64})$/;
 const SERVICE = /^[a-z0-9-]+(?:\.[a-z0-9-]+)?\.amazonaws\.com$/;
 
 /** Whether `text` has the form of a principal: an IAM or STS ARN, or the name of an AWS service. */
@@ -28,13 +29,12 @@ export const isPrincipal = (text: string): boolean => PRINCIPAL.test(text) || is
 export const isService = (principalArn: string): boolean => SERVICE.test(principalArn);
 
 /** The account that a principal belongs to; undefined for a service, which belongs to none. */
-export function accountOf(principalArn: string): string | undefined {
-  const match = PRINCIPAL.exec(principalArn);
-  return match?.[1] ?? match?.[2];
-}
+export const accountOf = (principalArn: string): string | undefined => parseArn(principalArn)?.accountId;
 
 /** Everyone a principal counts as where grants and policies name principals: itself and, for a role's session, the role. */
 export function identitiesOf(principalArn: string): readonly string[] {
-  const session = /^arn:aws:sts::(\d{12}):assumed-role\/([^/]+)\/[^/]+$/.exec(principalArn);
-  return session === null ? [principalArn] : [principalArn, `arn:aws:iam::${session[1]}:role/${session[2]}`];
+  const arn = parseArn(principalArn);
+  const [kind, role] = arn?.resource.split('/') ?? [];
+  if (arn?.service !== 'sts' || kind !== 'assumed-role') return [principalArn];
+  return [principalArn, formatArn({ ...arn, service: 'iam', resource: `role/${role}` })];
 }

@@ -2,7 +2,9 @@
  * Conditions of policy statements. (IAM User Guide, "IAM JSON policy elements: Condition operators", "Conditions with multiple context
  * keys or values", "Multivalued context keys".)
  */
+
 import { BlockList, isIP } from 'node:net';
+import { arnParts } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
 import { matches } from './patterns.js';
 
@@ -42,7 +44,7 @@ const not = (operator: Operator): Operator => ({ ...operator, negated: true });
 const same = text((value, wanted) => value === wanted);
 const sameIgnoringCase = text((value, wanted) => value.toLowerCase() === wanted.toLowerCase());
 const like = text((value, wanted) => matches(wanted, value));
-const arn: Operator = { compare: arnMatches, accepts: (wanted) => wanted === '*' || wanted.split(':').length >= 6 };
+const arn: Operator = { compare: arnMatches, accepts: (wanted) => wanted === '*' || arnParts(wanted).length === 6 };
 const ip: Operator = { compare: inRange, accepts: isRange };
 
 const OPERATORS: Readonly<Record<string, Operator>> = {
@@ -108,13 +110,8 @@ export function readCondition(operatorText: string, key: string, wanted: readonl
 /** ARNs are compared part by part: a wildcard does not reach over a colon, but in the last part. */
 function arnMatches(value: string, wanted: string): boolean {
   if (wanted === '*') return true;
-  const given = partsOf(value);
-  return partsOf(wanted).every((pattern, index) => matches(pattern, given[index] ?? ''));
-}
-
-function partsOf(text: string): string[] {
-  const parts = text.split(':');
-  return [...parts.slice(0, 5), parts.slice(5).join(':')];
+  const given = arnParts(value);
+  return arnParts(wanted).every((pattern, index) => matches(pattern, given[index] ?? ''));
 }
 
 function isRange(range: string): boolean {

@@ -2,9 +2,11 @@
  * The principals that the embedded KMS knows, their identity policies and their access keys. IAM's part in AWS; here an administrator
  * of the store's folder does it, and no request can.
  */
+
 import { randomBytes } from 'node:crypto';
 import { VolsealError } from '../../../errors.js';
 import { native } from '../../../native.js';
+import { looksLikeArn, parseArn } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
 import { ACCOUNT } from '../keys/names.js';
 import type { AccessKeyRecord } from '../store/records.js';
@@ -31,8 +33,8 @@ export interface NewAccessKey {
  * @throws {VolsealError} `ERR_ARGUMENT`
  */
 export function principalArnOf(text: string): string {
-  const arn = text.startsWith('arn:') ? text : `arn:aws:iam::${ACCOUNT}:${text}`;
-  if (!isPrincipal(arn) || accountOf(arn) !== ACCOUNT || !arn.startsWith('arn:aws:iam:')) {
+  const arn = looksLikeArn(text) ? text : `arn:aws:iam::${ACCOUNT}:${text}`;
+  if (!isPrincipal(arn) || accountOf(arn) !== ACCOUNT || parseArn(arn)?.service !== 'iam') {
     throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} is no principal: expected root, user/NAME or role/NAME`);
   }
   return arn;

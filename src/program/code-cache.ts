@@ -1,14 +1,16 @@
 /**
- * Writes the code cache of the bundle: `node dist/program/code-cache.js`, which npm runs after each build and at each installation,
- * because it belongs to the Node that is there. Without it, or with one of another Node, volseal works and starts more slowly.
+ * Writes the code cache of the bundle: `node dist/program/code-cache.js`. npm runs it after each build and at each installation,
+ * because the cache fits only the Node that made it. Without a cache that fits, volseal works and starts more slowly.
  */
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { CODE_CACHE_FILE, cacheHead, compileBundle, readBundle, runBundle } from './load.js';
 
 async function writeCodeCache(): Promise<void> {
+  // First of all: whatever is wrong with the old cache, the rehearsal's threads do not load it.
+  rmSync(CODE_CACHE_FILE, { force: true });
   const bundle = readBundle();
   const script = compileBundle(bundle);
-  // What it was compiled for does not matter: a rehearsal that fails here has compiled what it came to.
+  // A rehearsal that fails has still compiled the functions that it reached.
   await runBundle(script).rehearse().catch(warn);
   const cache = script.createCachedData();
   // In one step: a program that starts meanwhile must not read half of it.
@@ -25,7 +27,7 @@ function writeWhole(path: string, bytes: Buffer): void {
   const file = openSync(path, 'wx');
   try {
     writeFileSync(file, bytes);
-    // For everybody who runs the program, whatever the umask of who installs it.
+    // Everybody who runs the program must be able to read it, whatever the umask of the user who installs it.
     fchmodSync(file, 0o644);
     fsyncSync(file);
   } finally {
@@ -34,7 +36,7 @@ function writeWhole(path: string, bytes: Buffer): void {
 }
 
 function warn(error: unknown): void {
-  process.emitWarning(`volseal will start more slowly: its code cache is not whole: ${String(error)}`);
+  process.emitWarning(`volseal will start more slowly: its code cache is incomplete: ${String(error)}`);
 }
 
 writeCodeCache().catch(warn);

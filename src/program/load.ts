@@ -1,33 +1,37 @@
-/** Runs the bundle, from V8's code cache where there is one for it. */
-import { readFileSync } from 'node:fs';
+/** Runs the bundle, with V8's code cache where this very Node has made it from this very bundle. */
+import { readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { cachedDataVersionTag } from 'node:v8';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
 import type * as Bundle from './bundle.js';
 
 const BUNDLE_FILE = fileURLToPath(new URL('./bundle.js', import.meta.url));
 
-/**
- * The bundle compiled, functions and all (`code-cache.ts` writes it), behind its `cacheHead`. V8 takes it only from its own version, with its
- * own flags.
- */
+/** The compiled bundle, functions and all, behind its `cacheHead` (code-cache.ts writes it). */
 export const CODE_CACHE_FILE = fileURLToPath(new URL('./bundle.cache', import.meta.url));
 
-const HEAD_BYTES = 8;
-
-/** What tells a whole cache of this very bundle from another: V8 looks at the length of the source alone, and at none of the cache's bytes. */
+/**
+ * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which releases of Node
+ * share although their V8 differs (nodejs/node#62781: V8 takes such a cache and crashes), and the length of the source. So the head
+ * names Node's release, the processor, V8's version, flags and CPU features (the version tag), the executable (two builds of one
+ * release), the bundle, and the cache itself, of which V8 checks no byte.
+ * @throws {Error} where the executable cannot be examined
+ */
 export function cacheHead(bundle: Buffer, cache: Buffer): Buffer {
-  const head = Buffer.alloc(HEAD_BYTES);
-  head.writeUInt32LE(crc32(bundle), 0);
-  head.writeUInt32LE(crc32(cache), 4);
-  return head;
+  const { size, mtimeMs } = statSync(process.execPath);
+  const node = [process.version, process.arch, cachedDataVersionTag(), size, mtimeMs];
+  return Buffer.from(`${[...node, checksum(bundle), checksum(cache)].join(' ')}\n`);
 }
+
+/** Of a fixed length, and so is the head. */
+const checksum = (bytes: Buffer): string => crc32(bytes).toString(16).padStart(8, '0');
 
 /** The bundle's text, one byte a character. */
 export const readBundle = (): Buffer => readFileSync(BUNDLE_FILE);
 
-/** @param cachedData what V8 has made of this bundle; what it does not take costs time, and nothing else */
+/** @param cachedData what this Node has made of this bundle */
 export function compileBundle(bundle: Buffer, cachedData?: Buffer): Script {
   return new Script(bundle.toString('latin1'), { filename: BUNDLE_FILE, ...(cachedData === undefined ? {} : { cachedData }) });
 }
@@ -47,8 +51,9 @@ export function loadBundle(): typeof Bundle {
 function cachedCode(bundle: Buffer): Buffer | undefined {
   try {
     const file = readFileSync(CODE_CACHE_FILE);
-    const cache = file.subarray(HEAD_BYTES);
-    return cacheHead(bundle, cache).equals(file.subarray(0, HEAD_BYTES)) ? cache : undefined;
+    const cache = file.subarray(file.indexOf('\n') + 1);
+    const head = cacheHead(bundle, cache);
+    return head.equals(file.subarray(0, head.length)) ? cache : undefined;
   } catch {
     return undefined; // not made, or not ours to read: V8 compiles
   }

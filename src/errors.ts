@@ -31,8 +31,6 @@ export type ErrorCode =
   | 'ERR_KMS_KEY_STATE'
   /** KMS refused the request for another reason, named in `details.name`. */
   | 'ERR_KMS_REQUEST'
-  /** A dry run: KMS would do what was asked. */
-  | 'ERR_KMS_DRY_RUN'
   /** KMS answered what it must not answer (another key's ARN, no plaintext, a key of another length). */
   | 'ERR_KMS_REPLY'
   /** The embedded KMS's own store is unreadable, damaged or of another version. */

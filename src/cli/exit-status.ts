@@ -73,7 +73,6 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_WORKSPACE_STORE: EXIT.device,
   ERR_WORKSPACE_NOT_FOUND: EXIT.device,
   ERR_WORKSPACE_STATE: EXIT.busy,
-  ERR_KMS_DRY_RUN: EXIT.internal,
   ERR_KMS_REPLY: EXIT.kmsRefused,
   ERR_KMS_UNREACHABLE: EXIT.kmsUnreachable,
   ERR_MEMORY_LOCK: EXIT.memoryLock,

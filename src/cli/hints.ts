@@ -42,7 +42,6 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       : `What was begun is finished by the same command again, or undone: volseal workspace terminate ${quoted(details.workspaceId, 'WORKSPACE')} --yes`,
   ERR_AUDIT:
     'It lies in the folder audit of $VOLSEAL_HOME. See volseal audit verify; free some room there, or move the folder away to begin a new log.',
-  ERR_KMS_DRY_RUN: undefined,
   ERR_KMS_REPLY: 'What answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
   ERR_KMS_STORE:
     'The store of the embedded KMS lies in the folder kms of $VOLSEAL_HOME. Restore that whole folder from a backup: keys without their root key are lost.',

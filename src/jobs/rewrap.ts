@@ -62,15 +62,13 @@ export async function rewrapVolume(path: string, options: RewrapOptions): Promis
     const { token } = file;
     checkSameKms(token.keyId, options.key, path);
     if (dryRun) {
-      await rewrappedKey(file, options, pool).catch((error: unknown) => {
-        if (!(error instanceof VolsealError) || error.code !== 'ERR_KMS_DRY_RUN') throw error;
-      });
+      await pool.run({ ...rewrapTask(file, options), kind: 'tryRewrap' }, signal);
       return { path, volumeId: token.volumeId, fromKeyArn: token.keyId, toKeyArn: options.key, dryRun };
     }
     // First, so that nobody makes KMS wrap anew what a forged header holds.
     key = await unlockVolume(file, options, pool);
     await repairHeader(file.header, file.found, file.headerPath);
-    const wrapped = await rewrappedKey(file, options, pool);
+    const wrapped = await pool.run(rewrapTask(file, options), signal);
     const header = headerWith(file, key, { keyId: wrapped.keyArn, encryptedDataKey: Buffer.from(wrapped.encryptedDataKey) });
     await proveHeader(file, header, options, pool);
     throwIfAborted(signal, AS_BEFORE);
@@ -85,15 +83,14 @@ export async function rewrapVolume(path: string, options: RewrapOptions): Promis
   }
 }
 
-function rewrappedKey(file: VolumeFile, options: RewrapOptions, pool: PoolLease) {
+function rewrapTask(file: VolumeFile, options: RewrapOptions): RewrapTask {
   const { keyId: keyArn, encryptedDataKey, encryptionContext: context } = file.token;
   const { grantTokens = [] } = options.kmsAccess ?? {};
-  const task: RewrapTask = {
+  return {
     kind: 'rewrap',
     kms: endpointOf(file, options),
-    request: { keyArn, encryptedDataKey, context, toKeyId: options.key, grantTokens, dryRun: options.dryRun === true },
+    request: { keyArn, encryptedDataKey, context, toKeyId: options.key, grantTokens },
   };
-  return pool.run(task, options.signal);
 }
 
 function headerWith(

@@ -1,8 +1,9 @@
 /**
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
-import { type Kms, kmsOver, openKms, type RewrapRequest, type UnwrapRequest } from '../kms/client/calls.js';
+import { type Kms, kmsOver, openKms } from '../kms/client/calls.js';
 import { type Connection, openConnection } from '../kms/client/connection.js';
+import type { RewrapRequest, UnwrapRequest } from '../kms/client/data-key-calls.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
@@ -48,6 +49,11 @@ export interface RewrapTask {
   request: RewrapRequest;
 }
 
+/** Whether KMS would do the same (DryRun): nothing is done. */
+export interface TryRewrapTask extends Omit<RewrapTask, 'kind'> {
+  kind: 'tryRewrap';
+}
+
 /** What a `RewrapTask` gives. */
 export type RewrappedKey = Omit<NewKey, 'key'>;
 
@@ -71,6 +77,11 @@ export function unlock({ kms: endpoint, request, header, headerPath }: UnlockTas
 /** @param signal ends the call to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ABORTED` */
 export function rewrap({ kms: endpoint, request }: RewrapTask, signal: AbortSignal | undefined): Promise<RewrappedKey> {
   return withKms(endpoint, signal, (kms) => kms.rewrapKey(request));
+}
+
+/** Returns if KMS would rewrap the key. @param signal, errors as `rewrap` */
+export function tryRewrap({ kms: endpoint, request }: TryRewrapTask, signal: AbortSignal | undefined): Promise<void> {
+  return withKms(endpoint, signal, (kms) => kms.tryRewrapKey(request));
 }
 
 async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {

@@ -68,7 +68,8 @@ export function leasePool(): PoolLease {
   };
 }
 
-const asksKms = ({ kind }: Task): boolean => kind === 'newKey' || kind === 'unlock' || kind === 'rewrap';
+const KMS_TASKS: ReadonlySet<Task['kind']> = new Set<Task['kind']>(['newKey', 'unlock', 'rewrap', 'tryRewrap']);
+const asksKms = ({ kind }: Task): boolean => KMS_TASKS.has(kind);
 
 const isWrite = (task: Task): task is WriteTask => task.kind === 'write';
 

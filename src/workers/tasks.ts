@@ -9,9 +9,9 @@ import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort-port.js';
-import type { NewKey, NewKeyTask, RewrappedKey, RewrapTask, UnlockTask } from './key-tasks.js';
+import type { NewKey, NewKeyTask, RewrappedKey, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
 
-export type { NewKeyTask, RewrapTask, UnlockTask } from './key-tasks.js';
+export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
 
 /** Loads what calls to such a KMS need, ahead of the first. */
 export interface LoadKmsTask {
@@ -74,6 +74,7 @@ export type Task =
   | NewKeyTask
   | UnlockTask
   | RewrapTask
+  | TryRewrapTask
   | ReadTask
   | WriteTask
   | FlushTask
@@ -136,6 +137,9 @@ async function perform(
       return (await import('./key-tasks.js')).unlock(task, signal);
     case 'rewrap':
       return (await import('./key-tasks.js')).rewrap(task, signal);
+    case 'tryRewrap':
+      await (await import('./key-tasks.js')).tryRewrap(task, signal);
+      return undefined;
     case 'write':
       native.deviceWrite(task.device, task.offsetBytes, task.bytes);
       return undefined;

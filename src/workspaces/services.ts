@@ -8,7 +8,7 @@
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
 import { type Kms, openKms } from '../kms/client/calls.js';
-import type { GrantEntry, NewGrant } from '../kms/client/grants.js';
+import type { GrantEntry, NewGrant } from '../kms/client/grant-calls.js';
 import { workspaceContext } from '../kms/shared/encryption-context.js';
 import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
 import { VIA_WORKSPACES } from '../kms/shared/service-principals.js';

@@ -29,14 +29,22 @@ export type CallFacts = Omit<KmsCall, 'endpoint'>;
 export interface Connection {
   /**
    * Makes a call, in the frame that all of them have. @param signal ends it with `ERR_ABORTED`
-   * @throws {VolsealError} as `Kms` (client.ts); `ERR_KMS_UNREACHABLE` also where it takes longer than `KMS_DEADLINE_MS`, whatever it waits for
+   * @throws {VolsealError} as `Kms` (calls.ts); `ERR_KMS_UNREACHABLE` also where it takes longer than `KMS_DEADLINE_MS`, whatever it waits for
    */
   call<Result>(facts: CallFacts, signal: AbortSignal | undefined, run: (frame: CallFrame) => Promise<Result>): Promise<Result>;
   /** Ends connections and closes an embedded KMS. Calls under way fail. */
   close(): void;
 }
 
-/** Makes ready to ask the KMS at `endpoint`; the first call connects. */
+/** Makes a call in the frame of its connection: what groups of calls are made of. */
+export type MakeCall = <Result>(facts: CallFacts, run: (frame: CallFrame) => Promise<Result>) => Promise<Result>;
+
+/** Members of a request that are left out where they say nothing. */
+export function optionsOf({ grantTokens = [] }: { grantTokens?: readonly string[] | undefined }) {
+  return grantTokens.length === 0 ? {} : { GrantTokens: [...grantTokens] };
+}
+
+/** A connection to the KMS at `endpoint`; its first call connects. */
 export function openConnection(endpoint: KmsEndpoint): Connection {
   let connecting: Promise<Connected> | undefined;
   let closed = false;

@@ -58,7 +58,6 @@ const OTHER: Cause = { code: 'ERR_KMS_REQUEST', advice: 'KMS refused the request
 const GARBLED: Cause = { code: 'ERR_KMS_REPLY', advice: 'the answer does not read as one of KMS; check that the address is that of a KMS' };
 
 const BY_NAME: Readonly<Record<string, Cause>> = {
-  DryRunOperationException: { code: 'ERR_KMS_DRY_RUN', advice: 'nothing was done' },
   InvalidGrantIdException: NOT_FOUND,
   InvalidCiphertextException: MISMATCH,
   IncorrectKeyException: MISMATCH,
@@ -149,6 +148,23 @@ export function deadlineError(error: unknown, call: KmsCall): VolsealError {
 /** An answer that KMS must not give. `problem` says what is wrong with it. */
 export function replyError(problem: string, call: KmsCall): VolsealError {
   return new VolsealError('ERR_KMS_REPLY', `${describeCall(call)}: ${problem}`, { details: callDetails(call, 'Reply') });
+}
+
+/**
+ * Whether a dry run would succeed: KMS says so by an error, DryRunOperationException. Throws any other error.
+ *
+ * @param changing the call, where it changes something in KMS: a KMS that does not know DryRun has then done it, which is an error
+ * @throws {VolsealError} `ERR_KMS_REPLY`; what `sent` throws
+ */
+export async function succeedsDry(sent: Promise<unknown>, changing?: KmsCall): Promise<void> {
+  try {
+    await sent;
+  } catch (error) {
+    if ((error as CallError).name === 'DryRunOperationException') return;
+    throw error;
+  }
+  if (changing !== undefined)
+    throw replyError('only a dry run was asked for, but KMS has carried it out: it does not know DryRun', changing);
 }
 
 function describeCall(call: KmsCall): string {

@@ -5,7 +5,8 @@ import { looksLikeArn } from '../shared/arn.js';
 import type { EncryptionContext } from '../shared/encryption-context.js';
 import { asCaller, type KmsEndpoint } from '../shared/endpoint.js';
 import { SERVICE_PRINCIPALS, VIA_WORKSPACES } from '../shared/service-principals.js';
-import { type Kms, openKms, type WrappedKey } from './calls.js';
+import { type Kms, openKms } from './calls.js';
+import type { WrappedKey } from './data-key-calls.js';
 
 export interface PermissionCheck {
   /** What it is needed for. */
@@ -40,7 +41,7 @@ export async function checkPermissions(
   try {
     const wrap = { keyId, context };
     const tried: PermissionCheck[] = [
-      await attempt('create', 'GenerateDataKeyWithoutPlaintext', principal, keyId, () => as.generateWrappedKey({ ...wrap, dryRun: true })),
+      await attempt('create', 'GenerateDataKeyWithoutPlaintext', principal, keyId, () => as.tryGenerateWrappedKey(wrap)),
     ];
     const wrapped = await firstThat([as, own], (kms) => kms.generateWrappedKey(wrap));
     for (const purpose of ['create', 'attach'] as const) tried.push(await decryptAttempt(purpose, as, wrapped, context, principal, keyId));
@@ -54,7 +55,7 @@ export async function checkPermissions(
     };
     tried.push(
       await attempt('workspace', 'CreateGrant', principal, keyId, () =>
-        administrator.createGrant({ ...request, contextSubset: contextPairs, dryRun: true }),
+        administrator.tryCreateGrant({ ...request, contextSubset: contextPairs }),
       ),
     );
     return tried;
@@ -76,7 +77,7 @@ async function decryptAttempt(
     const reason = 'KMS says this only of a data key, and neither the principal nor the credentials in use may have one made';
     return { purpose, action, allowed: undefined, reason };
   }
-  return attempt(purpose, action, principal, keyId, () => as.tryUnwrap({ ...wrapped, context }));
+  return attempt(purpose, action, principal, keyId, () => as.tryUnwrapKey({ ...wrapped, context }));
 }
 
 async function retireAttempt(as: Kms, principal: string, keyArn: string): Promise<PermissionCheck> {
@@ -90,7 +91,7 @@ async function retireAttempt(as: Kms, principal: string, keyArn: string): Promis
       reason: 'there is no grant on this key that the principal retires; the grant itself gives this permission',
     };
   }
-  return attempt(about.purpose, about.action, principal, keyArn, () => as.retireGrant({ keyArn, grantId: grant.grantId, dryRun: true }));
+  return attempt(about.purpose, about.action, principal, keyArn, () => as.tryRetireGrant({ keyArn, grantId: grant.grantId }));
 }
 
 async function attempt(
@@ -105,7 +106,6 @@ async function attempt(
     return { purpose, action, allowed: true };
   } catch (error) {
     if (!(error instanceof VolsealError)) throw error;
-    if (error.code === 'ERR_KMS_DRY_RUN') return { purpose, action, allowed: true };
     if (error.code !== 'ERR_KMS_DENIED') throw error;
     const reason = error.cause instanceof Error ? error.cause.message : error.message;
     const statement = statementFor(action, principal, keyId, reason);

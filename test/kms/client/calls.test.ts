@@ -3,7 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, onTestFinished, test } from 'vitest';
 import { VolsealError } from '../../../src/errors.js';
-import { type Kms, openKms, type WrappedKey } from '../../../src/kms/client/calls.js';
+import { type Kms, openKms } from '../../../src/kms/client/calls.js';
+import type { WrappedKey } from '../../../src/kms/client/data-key-calls.js';
 import { serveKms } from '../../../src/kms/embedded/http/server.js';
 import { EmbeddedKms } from '../../../src/kms/embedded/service.js';
 import type { KmsEndpoint } from '../../../src/kms/shared/endpoint.js';
@@ -90,6 +91,25 @@ for (const kind of ['embedded', 'url'] as const) {
       assert.equal((await kms.listAliases()).length, 1);
     });
 
+    test('a dry run returns where KMS would do it, and throws where it would not; nothing is done', async () => {
+      const { kms } = await both();
+      const { keyId, keyArn } = await kms.createKey();
+      const made = await kms.generateWrappedKey({ keyId, context });
+      const grant = { keyId, granteePrincipal: 'arn:aws:iam::000000000000:user/anna', operations: ['Decrypt'] };
+      const { grantId } = await kms.createGrant(grant);
+      await kms.tryGenerateWrappedKey({ keyId, context });
+      await kms.tryUnwrapKey({ ...made, context });
+      await kms.tryRewrapKey({ ...made, context, toKeyId: keyId });
+      await kms.tryCreateGrant({ ...grant, operations: ['Encrypt'] });
+      await kms.tryRetireGrant({ keyArn, grantId });
+      assert.deepEqual(
+        (await kms.listGrants({ keyId })).map((entry) => entry.grantId),
+        [grantId],
+      );
+      await assert.rejects(kms.tryUnwrapKey({ ...made, context: {} }), failing('ERR_CONTEXT_MISMATCH', /Decrypt/));
+      await assert.rejects(kms.tryRetireGrant({ keyArn, grantId: '0'.repeat(64) }), failing('ERR_KMS_NOT_FOUND', /RetireGrant/));
+    });
+
     test('refusals name key and context', async () => {
       await withoutLeak(async () => {
         const after: (() => unknown)[] = [];
@@ -154,6 +174,13 @@ describe('replies that KMS must not give', () => {
       );
     }
   });
+});
+
+test('a KMS that does not know DryRun and makes the grant is reported', async () => {
+  const url = await serveFake((response) => sendJson(response, { GrantId: '1', GrantToken: 't' }));
+  const kms = opened({ kind: 'url', url, auditHome: temporaryHome() });
+  const grant = { keyId: ARN, granteePrincipal: 'arn:aws:iam::111122223333:user/anna', operations: ['Decrypt'] };
+  await assert.rejects(kms.tryCreateGrant(grant), failing('ERR_KMS_REPLY', /carried it out.*does not know DryRun/));
 });
 
 describe('an unwilling network', () => {

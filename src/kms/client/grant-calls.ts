@@ -1,8 +1,8 @@
 /** The calls to KMS about grants. (AWS KMS API Reference, CreateGrant, ListGrants, ListRetirableGrants, RetireGrant, RevokeGrant.) */
 import type { GrantListEntry, GrantOperation } from '@aws-sdk/client-kms';
 import { checkContext, type EncryptionContext } from '../shared/encryption-context.js';
-import type { CallFacts, CallFrame } from './connection.js';
-import { type KmsCall, replyError } from './errors.js';
+import { type CallFrame, type MakeCall, optionsOf } from './connection.js';
+import { type KmsCall, replyError, succeedsDry } from './errors.js';
 
 export interface GrantRequest {
   /** Id or ARN; a grant is on a key, not on an alias. */
@@ -19,8 +19,6 @@ export interface GrantRequest {
   /** The same request with the same name gives the same grant: what makes it safe to ask again. */
   readonly name?: string | undefined;
   readonly grantTokens?: readonly string[] | undefined;
-  /** Asks whether it would be done, and does nothing: `ERR_KMS_DRY_RUN` says yes. */
-  readonly dryRun?: boolean | undefined;
 }
 
 export interface NewGrant {
@@ -40,48 +38,42 @@ export interface GrantEntry {
   readonly contextEquals: EncryptionContext | undefined;
 }
 
-/** Errors as `Kms` (client.ts). */
+/** Errors as `Kms` (calls.ts). The `try` calls ask KMS for a dry run (DryRun): nothing is done, and they return if KMS would do it. */
 export interface GrantCalls {
   createGrant(request: GrantRequest): Promise<NewGrant>;
+  tryCreateGrant(request: GrantRequest): Promise<void>;
   /** All grants of a key, or those of one grantee, however many pages KMS makes of them. */
   listGrants(request: { keyId: string; granteePrincipal?: string }): Promise<GrantEntry[]>;
   /** All grants that name this retiring principal. */
   listRetirableGrants(request: { retiringPrincipal: string }): Promise<GrantEntry[]>;
   /** Ends a grant, as its retiring principal or its grantee does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: it is gone already */
-  retireGrant(request: { keyArn: string; grantId: string; dryRun?: boolean }): Promise<void>;
+  retireGrant(request: { keyArn: string; grantId: string }): Promise<void>;
+  tryRetireGrant(request: { keyArn: string; grantId: string }): Promise<void>;
   /** Ends a grant, as an administrator of the key does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: it is gone already */
   revokeGrant(request: { keyId: string; grantId: string }): Promise<void>;
 }
 
-type Call = <Result>(facts: CallFacts, run: (frame: CallFrame) => Promise<Result>) => Promise<Result>;
-
 /** The calls, made by `call`. */
-export function grantCalls(call: Call): GrantCalls {
+export function grantCalls(call: MakeCall): GrantCalls {
+  const granting = <Result>(request: GrantRequest, run: (frame: CallFrame) => Promise<Result>): Promise<Result> => {
+    const { keyId, granteePrincipal, contextSubset, contextEquals, grantTokens } = request;
+    return call({ operation: `CreateGrant to ${granteePrincipal}`, keyId, context: contextSubset ?? contextEquals, grantTokens }, run);
+  };
+  const retiring = <Result>({ keyArn, grantId }: { keyArn: string; grantId: string }, run: (frame: CallFrame) => Promise<Result>) =>
+    call({ operation: 'RetireGrant', keyId: keyArn, grantId }, run);
   return {
-    createGrant({ keyId, granteePrincipal, retiringPrincipal, operations, contextSubset, contextEquals, name, grantTokens, dryRun }) {
-      const context = contextSubset ?? contextEquals;
-      return call(
-        { operation: `CreateGrant to ${granteePrincipal}`, keyId, context, grantTokens },
-        async ({ sdk, client, sendOptions, named }) => {
-          const constraints = {
-            ...(contextSubset === undefined ? {} : { EncryptionContextSubset: checkContext(contextSubset) }),
-            ...(contextEquals === undefined ? {} : { EncryptionContextEquals: checkContext(contextEquals) }),
-          };
-          const input = {
-            KeyId: keyId,
-            GranteePrincipal: granteePrincipal,
-            ...(retiringPrincipal === undefined ? {} : { RetiringPrincipal: retiringPrincipal }),
-            Operations: operations as GrantOperation[],
-            ...(context === undefined ? {} : { Constraints: constraints }),
-            ...(name === undefined ? {} : { Name: name }),
-            ...optionsOf({ grantTokens, dryRun }),
-          };
-          const { GrantId: grantId, GrantToken: grantToken } = await client.send(new sdk.CreateGrantCommand(input), sendOptions);
-          if (!grantId || !grantToken) throw replyError('the reply does not name the grant', named);
-          return { grantId, grantToken };
-        },
-      );
-    },
+    createGrant: (request) =>
+      granting(request, async ({ sdk, client, sendOptions, named }) => {
+        const command = new sdk.CreateGrantCommand(grantInput(request));
+        const { GrantId: grantId, GrantToken: grantToken } = await client.send(command, sendOptions);
+        if (!grantId || !grantToken) throw replyError('the reply does not name the grant', named);
+        return { grantId, grantToken };
+      }),
+
+    tryCreateGrant: (request) =>
+      granting(request, ({ sdk, client, sendOptions, named }) =>
+        succeedsDry(client.send(new sdk.CreateGrantCommand({ ...grantInput(request), DryRun: true }), sendOptions), named),
+      ),
 
     listGrants({ keyId, granteePrincipal }) {
       return call({ operation: 'ListGrants', keyId }, async ({ sdk, client, sendOptions, named, pageCame }) => {
@@ -106,11 +98,15 @@ export function grantCalls(call: Call): GrantCalls {
       });
     },
 
-    retireGrant({ keyArn, grantId, dryRun }) {
-      return call({ operation: 'RetireGrant', keyId: keyArn, grantId }, async ({ sdk, client, sendOptions }) => {
-        await client.send(new sdk.RetireGrantCommand({ KeyId: keyArn, GrantId: grantId, ...optionsOf({ dryRun }) }), sendOptions);
-      });
-    },
+    retireGrant: ({ keyArn, grantId }) =>
+      retiring({ keyArn, grantId }, async ({ sdk, client, sendOptions }) => {
+        await client.send(new sdk.RetireGrantCommand({ KeyId: keyArn, GrantId: grantId }), sendOptions);
+      }),
+
+    tryRetireGrant: ({ keyArn, grantId }) =>
+      retiring({ keyArn, grantId }, ({ sdk, client, sendOptions, named }) =>
+        succeedsDry(client.send(new sdk.RetireGrantCommand({ KeyId: keyArn, GrantId: grantId, DryRun: true }), sendOptions), named),
+      ),
 
     revokeGrant({ keyId, grantId }) {
       return call({ operation: 'RevokeGrant', keyId, grantId }, async ({ sdk, client, sendOptions }) => {
@@ -120,9 +116,21 @@ export function grantCalls(call: Call): GrantCalls {
   };
 }
 
-/** Members of a request that are left out where nobody asked for them. */
-export function optionsOf({ grantTokens = [], dryRun }: { grantTokens?: readonly string[] | undefined; dryRun?: boolean | undefined }) {
-  return { ...(grantTokens.length === 0 ? {} : { GrantTokens: [...grantTokens] }), ...(dryRun === true ? { DryRun: true } : {}) };
+function grantInput(request: GrantRequest) {
+  const { keyId, granteePrincipal, retiringPrincipal, operations, contextSubset, contextEquals, name, grantTokens } = request;
+  const constraints = {
+    ...(contextSubset === undefined ? {} : { EncryptionContextSubset: checkContext(contextSubset) }),
+    ...(contextEquals === undefined ? {} : { EncryptionContextEquals: checkContext(contextEquals) }),
+  };
+  return {
+    KeyId: keyId,
+    GranteePrincipal: granteePrincipal,
+    ...(retiringPrincipal === undefined ? {} : { RetiringPrincipal: retiringPrincipal }),
+    Operations: operations as GrantOperation[],
+    ...(Object.keys(constraints).length === 0 ? {} : { Constraints: constraints }),
+    ...(name === undefined ? {} : { Name: name }),
+    ...optionsOf({ grantTokens }),
+  };
 }
 
 function entryOf(entry: GrantListEntry, call: KmsCall): GrantEntry {

@@ -14,6 +14,7 @@ import { decodeBase64, firstIssue } from '../luks2/metadata.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
 import { syncFolder } from '../output/resolve-target.js';
+import { parseStrictJson } from '../strict-json.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal checkpoint mac v1');
 const MAC_BYTES = 32;
@@ -60,7 +61,7 @@ export async function readCheckpoint(path: string, partial: string): Promise<Sto
   if (text === undefined) return undefined;
   let object: unknown;
   try {
-    object = JSON.parse(text);
+    object = parseStrictJson(text);
   } catch {
     throw cannotResume(partial, 'its checkpoint is not JSON');
   }

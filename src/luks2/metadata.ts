@@ -7,6 +7,7 @@
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
+import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
 
 /** The only cipher. CVE-2025-59054 and its kin swapped a null cipher into an unauthenticated header. */
@@ -192,9 +193,10 @@ export function decodeBase64(text: string): Buffer | undefined {
 
 function parseJson(bytes: Buffer): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch {
-    throw malformed('is not JSON in UTF-8');
+    return parseStrictJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    const problem = error instanceof SyntaxError ? error.message : 'is not JSON';
+    throw malformed(problem === 'is not JSON' ? 'is not JSON in UTF-8' : problem);
   }
 }
 

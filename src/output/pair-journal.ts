@@ -9,6 +9,7 @@ import { basename, dirname, join } from 'node:path';
 import * as z from 'zod';
 import { namingPath, VolsealError } from '../errors.js';
 import { native } from '../native.js';
+import { parseStrictJson } from '../strict-json.js';
 import { takeBack } from './atomic-file.js';
 import { holdOwnFile, partialPath } from './partial-file.js';
 import { checkTarget, ifThere, syncFolder } from './resolve-target.js';
@@ -164,7 +165,7 @@ async function readRecord(file: FileHandle, path: string, headerPlace: string): 
 
 function parsedJson(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parseStrictJson(text);
   } catch {
     return undefined;
   }

@@ -5,6 +5,7 @@
  * operators, policy variables).
  */
 import * as z from 'zod';
+import { parseStrictJson } from '../../../strict-json.js';
 import { KmsFault } from '../faults.js';
 import { ACCOUNT } from '../keys/names.js';
 import { isPrincipal } from './caller.js';
@@ -73,12 +74,10 @@ export function parsePolicy(text: string, kind: 'key' | 'identity'): PolicyDocum
 }
 
 function parseJson(text: string): unknown {
-  // A schema of records lets such a member fall away, and a condition with it.
-  if (text.includes('"__proto__"')) throw malformed('it has a member named __proto__');
   try {
-    return JSON.parse(text);
-  } catch {
-    throw malformed('it is not JSON');
+    return parseStrictJson(text);
+  } catch (error) {
+    throw malformed(`it ${(error as SyntaxError).message}`);
   }
 }
 

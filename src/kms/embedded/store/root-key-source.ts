@@ -10,6 +10,7 @@ import * as z from 'zod';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import { makeFolder, syncFolder } from '../../../folders.js';
 import { type KeyHandle, native } from '../../../native.js';
+import { parseStrictJson } from '../../../strict-json.js';
 import { createRootKey, readRootKey } from './root-key.js';
 
 const ROOT_KEY_BYTES = 32;
@@ -97,7 +98,7 @@ function readSource(path: string): z.infer<typeof sourceRecord> {
     throw asVolsealError(error, path);
   }
   try {
-    return sourceRecord.parse(JSON.parse(text));
+    return sourceRecord.parse(parseStrictJson(text));
   } catch (error) {
     throw new VolsealError('ERR_KMS_STORE', `${path} does not say where the root key comes from; restore it from a backup`, {
       cause: error,

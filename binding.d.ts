@@ -179,7 +179,7 @@ export function streamCopy(kernel: string, source: Uint8Array, target: Uint8Arra
  */
 export function fileLock(fd: number, exclusive: boolean): void;
 
-/** Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a folder, a pipe, not open for reading), `ERR_IO` */
+/** Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for reading), `ERR_IO` */
 export function fileSize(fd: number): number;
 
 export interface DeviceOptions {
@@ -248,29 +248,52 @@ export function deviceExtents(device: DeviceHandle, offsetBytes: number, lengthB
 /** Waits for calls under way, then closes. The key is the caller's to wipe. @returns false where it was closed already */
 export function deviceClose(device: DeviceHandle): boolean;
 
+/** A regular file or block device that holds an image or a volume's data. */
+export interface TransformFile {
+  kind: 'file';
+  /** Open file; duplicated, so the caller may close it. */
+  fd: number;
+  /** Where the image or the data begins in the file. */
+  offsetBytes: number;
+  /** Bytes of the image or the data. */
+  sizeBytes: number;
+  /**
+   * As source: the volume is sparse, so a sector of zeros is zeros, not ciphertext; not for `encrypt`. As target: 4096-byte blocks of plaintext
+   * zeros are not written; only for a regular file that reads as zeros there.
+   */
+  sparse: boolean;
+}
+
+/** A pipe, socket, terminal, or file from its current position: read or written once and in order. */
+export interface TransformStream {
+  kind: 'stream';
+  fd: number;
+  /** Bytes of the image. A source must end after them. */
+  sizeBytes: number;
+}
+
+/** `encrypt` only: the plaintext of a new volume. */
+export interface TransformZeros {
+  kind: 'zeros';
+  sizeBytes: number;
+}
+
+export type TransformSource = TransformFile | TransformStream | TransformZeros;
+export type TransformTarget = TransformFile | TransformStream;
+
+/**
+ * The sizes of both sides differ by less than one sector: what the source lacks counts as zeros, and of the last sector only the target's bytes
+ * are written. Only the plaintext side may be a stream.
+ */
 export interface TransformOptions {
   key: KeyHandle;
   /** `compare` decrypts the source and looks where the target differs; the target is only read. */
   mode: 'encrypt' | 'decrypt' | 'compare';
-  /** A regular file, a block device, or (encrypt) a stream; -1: zeros (a new volume). */
-  sourceFd: number;
-  /** -1: a stream (pipe, socket, terminal, or a file from where it stands), read once and in order. It must end with the image. */
-  sourceOffsetBytes: number;
-  /** Bytes the source has; between this and `targetBytes` (less than one sector) the source counts as zeros, or the target is cut. */
-  sourceBytes: number;
-  /** A regular file, a block device, or (decrypt) a stream. */
-  targetFd: number;
-  /** -1: a stream, which gets the bytes in order. */
-  targetOffsetBytes: number;
-  /** Bytes written to the target. */
-  targetBytes: number;
   sectorBytes: number;
+  source: TransformSource;
+  target: TransformTarget;
   /** Where to begin, a multiple of 1 MiB: an earlier transform has done what lies before. 0 where one side is a stream. */
   startByte: number;
-  /** The source is a sparse volume: a sector of nothing but zeros is zeros, not ciphertext. Not for `encrypt`. */
-  sparseSource: boolean;
-  /** Leaves out 4096-byte blocks of plaintext that are zeros: for a regular file as target, which must read as zeros there. */
-  sparseTarget: boolean;
   /** Hashes the plaintext of the image on the way. `startByte` must be 0. */
   digest: boolean;
 }
@@ -284,23 +307,24 @@ export interface TransformProgress {
 }
 
 /**
- * Opens a transform of a whole image from file to file: encrypt reads `sourceBytes` and pads to `targetBytes` with zeros, decrypt
- * reads `sourceBytes` (whole sectors) and writes the first `targetBytes`. O_DIRECT where the file systems take it and the page cache does not hold the source
- * already. Unless it is to be sparse, room for the target is set aside at once, so that a full disk (ENOSPC) is known before the work.
+ * Opens a transform of a whole image: encrypt reads the source and pads it to the target's size with zeros, decrypt reads the source (whole
+ * sectors) and writes the target's bytes. Uses O_DIRECT where the file system takes it and the page cache does not hold the source already.
+ * Unless the target is sparse, its room on the disk is reserved at once, so that a full disk (ENOSPC) is known before the work.
  * @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE`
  */
 export function transformOpen(options: TransformOptions): TransformHandle;
 /**
- * Works on the image with `lanes` threads (1 to 16) for about `milliseconds`, or until a call of another thread has failed. Any number of
- * calls may run side by side: they share what is left.
+ * Works on the image with `threadCount` threads (1 to 16) for about `milliseconds`, or until a call of another thread has failed. Any number
+ * of calls may run side by side: they share what is left.
  * @returns whether there is more to do
- * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image, or goes on behind it), `ERR_KEY_GONE`, `ERR_STATE_DETACHED` (stopped or closed)
+ * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image, or goes on behind it), `ERR_KEY_GONE`, `ERR_ABORTED` (stopped),
+ * `ERR_ARGUMENT` (also a handle that was closed: so do the calls below)
  */
-export function transformRun(transform: TransformHandle, lanes: number, milliseconds: number): boolean;
+export function transformRun(transform: TransformHandle, threadCount: number, milliseconds: number): boolean;
 export function transformProgress(transform: TransformHandle): TransformProgress;
 /** Ends calls under way within 100 ms, those that wait for a pipe too. */
 export function transformStop(transform: TransformHandle): void;
-/** SHA-256 of the image's plaintext, once all is done. @throws `ERR_ARGUMENT` it was not asked for, or is not complete */
+/** SHA-256 of the image's plaintext, once all is done; the same at each call. @throws `ERR_ARGUMENT` it was not asked for, or is not complete */
 export function transformDigest(transform: TransformHandle): Buffer;
 /** Of a `compare`: where the first difference found so far begins (the first of all once all is done), undefined where there is none. */
 export function transformDifference(transform: TransformHandle): number | undefined;

@@ -85,8 +85,8 @@ export const AUDIT_FOLLOW_INTERVAL_MS = 250;
 export const WORKSPACE_STORE_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** Native threads that work on a whole image: a disk wants several requests at once, and each has a buffer of 2 MiB. */
-export const IMAGE_LANES = 8;
-/** One task of a whole-image transform: progress moves, and other work gets its turn, between two. Its lanes wait for each other at its end: 50 ms would cost 6 %. */
+export const IMAGE_THREADS = 8;
+/** One task of a whole-image transform; between two, progress is reported and other work gets its turn. Its threads wait for each other at its end: 50 ms would cost 6 %. */
 export const IMAGE_SLICE_MS = 200;
 /** A resumable job records its progress this often; each record waits for the disk. */
 export const CHECKPOINT_INTERVAL_MS = 2_000;

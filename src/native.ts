@@ -13,8 +13,11 @@ export type {
   KernelInfo,
   KernelName,
   KeyHandle,
+  TransformFile,
   TransformHandle,
   TransformOptions,
+  TransformSource,
+  TransformTarget,
   VaultInfo,
 } from '../binding.js';
 

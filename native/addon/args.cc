@@ -33,6 +33,8 @@ const char* NameOf(Code code) {
       return "ERR_STATE_READ_ONLY";
     case Code::kSelfTest:
       return "ERR_SELF_TEST";
+    case Code::kStopped:
+      return "ERR_ABORTED";
   }
   return "ERR_ARGUMENT";
 }

@@ -1,6 +1,9 @@
 // The engine's part of binding.d.ts.
+#include <cerrno>
 #include <chrono>
 #include <optional>
+#include <string>
+#include <variant>
 
 #include "addon/args.h"
 #include "addon/calls.h"
@@ -15,7 +18,7 @@ namespace {
 using engine::Device;
 using engine::ImageTransform;
 
-constexpr uint64_t kLanesMax = 16;
+constexpr uint64_t kRunThreadsMax = 16;
 constexpr uint64_t kRunMillisecondsMax = 60'000;
 
 // The process's, as the vault is: a handle opened in one thread is good in every other.
@@ -34,11 +37,16 @@ TransformTable& Transforms() {
   return *transforms;
 }
 
-template <typename Table>
-auto Find(Table& table, const Napi::Value& handle) {
-  auto object = table.Find(HandleOf(handle, "the handle"));
-  if (!object) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
-  return object;
+std::shared_ptr<Device> DeviceOf(const Napi::Value& handle) {
+  auto device = Devices().Find(HandleOf(handle, "the handle"));
+  if (!device) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
+  return device;
+}
+
+std::shared_ptr<ImageTransform> TransformOf(const Napi::Value& handle) {
+  auto transform = Transforms().Find(HandleOf(handle, "the handle"));
+  if (!transform) ThrowArgument(handle.Env(), "the handle names no open transform: it was closed, or never opened");
+  return transform;
 }
 
 template <typename Table>
@@ -49,14 +57,18 @@ Napi::Value Close(Table& table, const Arguments& info) {
 }
 
 template <typename T, typename Table>
-Napi::Value Add(Napi::Env env, Table& table, Result<std::shared_ptr<T>> opened) {
+Napi::Value Add(Napi::Env env, Table& table, Result<std::shared_ptr<T>> opened, const char* what) {
   const uint64_t handle = table.Add(ValueOrThrow(env, std::move(opened)));
-  if (handle == 0) ThrowArgument(env, "there are too many open devices");
+  if (handle == 0) {
+    Status full = SystemFailure(EMFILE, "open");
+    full.message = std::string("too many open ") + what + ": " + std::to_string(kHandleIndexEnd);
+    ThrowUnlessOk(env, full);
+  }
   return FromHandle(env, handle);
 }
 
-Napi::Object OptionsOf(const Napi::Value& value) {
-  if (!value.IsObject()) ThrowArgument(value.Env(), "options is not an object");
+Napi::Object ObjectOf(const Napi::Value& value, const char* what) {
+  if (!value.IsObject()) ThrowArgument(value.Env(), std::string(what) + " is not an object");
   return value.As<Napi::Object>();
 }
 
@@ -72,7 +84,7 @@ Napi::Value FileSize(const Arguments& info) {
 }
 
 Napi::Value DeviceOpen(const Arguments& info) {
-  const Napi::Object from = OptionsOf(info[0]);
+  const Napi::Object from = ObjectOf(info[0], "options");
   const engine::DeviceOptions options = {
       .fd = FileDescriptor(from.Get("fd"), "fd"),
       .key = HandleOf(from.Get("key"), "key"),
@@ -82,32 +94,32 @@ Napi::Value DeviceOpen(const Arguments& info) {
       .writable = BooleanOf(from.Get("writable"), "writable"),
       .sparse = BooleanOf(from.Get("sparse"), "sparse"),
   };
-  return Add(info.Env(), Devices(), Device::Open(options));
+  return Add(info.Env(), Devices(), Device::Open(options), "devices");
 }
 
 Napi::Value DeviceRead(const Arguments& info) {
-  const auto device = Find(Devices(), info[0]);
+  const auto device = DeviceOf(info[0]);
   const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   ThrowUnlessOk(info.Env(), device->Read(offset, BytesOf(info[2], "target")));
   return info.Env().Undefined();
 }
 
 Napi::Value DeviceWrite(const Arguments& info) {
-  const auto device = Find(Devices(), info[0]);
+  const auto device = DeviceOf(info[0]);
   const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   ThrowUnlessOk(info.Env(), device->Write(offset, BytesOf(info[2], "source")));
   return info.Env().Undefined();
 }
 
 Napi::Value DeviceFlush(const Arguments& info) {
-  ThrowUnlessOk(info.Env(), Find(Devices(), info[0])->Flush());
+  ThrowUnlessOk(info.Env(), DeviceOf(info[0])->Flush());
   return info.Env().Undefined();
 }
 
 // Zero, trim and fill: what they do to a range of a device is all that differs.
 template <Status (Device::*call)(uint64_t, uint64_t)>
 Napi::Value DeviceRange(const Arguments& info) {
-  const auto device = Find(Devices(), info[0]);
+  const auto device = DeviceOf(info[0]);
   const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax);
   ThrowUnlessOk(info.Env(), ((*device).*call)(offset, length));
@@ -115,7 +127,7 @@ Napi::Value DeviceRange(const Arguments& info) {
 }
 
 Napi::Value DeviceExtents(const Arguments& info) {
-  const auto device = Find(Devices(), info[0]);
+  const auto device = DeviceOf(info[0]);
   const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax);
   const uint64_t count_max = WholeNumber(info[3], "countMax", 1, kExtentCountMax);
@@ -141,44 +153,59 @@ engine::TransformMode ModeOf(const Napi::Value& value) {
   return engine::TransformMode::kCompare;
 }
 
-bool IsMinusOne(const Napi::Value& value) { return value.IsNumber() && value.As<Napi::Number>().DoubleValue() == -1; }
+engine::FileSide FileSideOf(const Napi::Object& from) {
+  return {.fd = FileDescriptor(from.Get("fd"), "fd"),
+          .offset_bytes = WholeNumber(from.Get("offsetBytes"), "offsetBytes", 0, kExactIntegerMax),
+          .sparse = BooleanOf(from.Get("sparse"), "sparse")};
+}
 
-// Where an image begins in its file; -1 is a stream.
-std::optional<uint64_t> PlaceOf(const Napi::Value& value, const char* what) {
-  if (IsMinusOne(value)) return std::nullopt;
-  return WholeNumber(value, what, 0, kExactIntegerMax);
+engine::StreamSide StreamSideOf(const Napi::Object& from) { return {.fd = FileDescriptor(from.Get("fd"), "fd")}; }
+
+std::variant<engine::FileSide, engine::StreamSide, engine::ZerosSide> SourceOf(const Napi::Object& from) {
+  const std::string kind = TextOf(from.Get("kind"), "the source's kind");
+  if (kind == "file") return FileSideOf(from);
+  if (kind == "stream") return StreamSideOf(from);
+  if (kind != "zeros") ThrowArgument(from.Env(), "the source's kind is not file, stream or zeros");
+  return engine::ZerosSide{};
+}
+
+std::variant<engine::FileSide, engine::StreamSide> TargetOf(const Napi::Object& from) {
+  const std::string kind = TextOf(from.Get("kind"), "the target's kind");
+  if (kind == "file") return FileSideOf(from);
+  if (kind != "stream") ThrowArgument(from.Env(), "the target's kind is not file or stream");
+  return StreamSideOf(from);
+}
+
+uint64_t SizeOf(const Napi::Object& side) {
+  return WholeNumber(side.Get("sizeBytes"), "sizeBytes", 0, kExactIntegerMax);
 }
 
 Napi::Value TransformOpen(const Arguments& info) {
-  const Napi::Object from = OptionsOf(info[0]);
-  const Napi::Value source_fd = from.Get("sourceFd");
+  const Napi::Object from = ObjectOf(info[0], "options");
+  const Napi::Object source = ObjectOf(from.Get("source"), "source"), target = ObjectOf(from.Get("target"), "target");
   const engine::ImageTransformOptions options = {
       .key = HandleOf(from.Get("key"), "key"),
       .mode = ModeOf(from.Get("mode")),
-      .source_fd = IsMinusOne(source_fd) ? -1 : FileDescriptor(source_fd, "sourceFd"),
-      .source_offset_bytes = PlaceOf(from.Get("sourceOffsetBytes"), "sourceOffsetBytes"),
-      .source_bytes = WholeNumber(from.Get("sourceBytes"), "sourceBytes", 0, kExactIntegerMax),
-      .target_fd = FileDescriptor(from.Get("targetFd"), "targetFd"),
-      .target_offset_bytes = PlaceOf(from.Get("targetOffsetBytes"), "targetOffsetBytes"),
-      .target_bytes = WholeNumber(from.Get("targetBytes"), "targetBytes", 0, kExactIntegerMax),
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
+      .source = SourceOf(source),
+      .source_bytes = SizeOf(source),
+      .target = TargetOf(target),
+      .target_bytes = SizeOf(target),
       .start_byte = WholeNumber(from.Get("startByte"), "startByte", 0, kExactIntegerMax),
-      .sparse_source = BooleanOf(from.Get("sparseSource"), "sparseSource"),
-      .sparse_target = BooleanOf(from.Get("sparseTarget"), "sparseTarget"),
       .digest = BooleanOf(from.Get("digest"), "digest"),
   };
-  return Add(info.Env(), Transforms(), ImageTransform::Open(options));
+  return Add(info.Env(), Transforms(), ImageTransform::Open(options), "transforms");
 }
 
 Napi::Value TransformRun(const Arguments& info) {
-  const auto transform = Find(Transforms(), info[0]);
-  const size_t lanes = WholeNumber(info[1], "lanes", 1, kLanesMax);
+  const auto transform = TransformOf(info[0]);
+  const size_t thread_count = WholeNumber(info[1], "threadCount", 1, kRunThreadsMax);
   const std::chrono::milliseconds time(WholeNumber(info[2], "milliseconds", 1, kRunMillisecondsMax));
-  return Napi::Boolean::New(info.Env(), ValueOrThrow(info.Env(), transform->Run(lanes, time)));
+  return Napi::Boolean::New(info.Env(), ValueOrThrow(info.Env(), transform->Run(thread_count, time)));
 }
 
 Napi::Value TransformProgress(const Arguments& info) {
-  const auto transform = Find(Transforms(), info[0]);
+  const auto transform = TransformOf(info[0]);
   Napi::Object progress = Napi::Object::New(info.Env());
   progress.Set("doneBytes", static_cast<double>(transform->done_bytes()));
   progress.Set("safeBytes", static_cast<double>(transform->safe_bytes()));
@@ -186,17 +213,17 @@ Napi::Value TransformProgress(const Arguments& info) {
 }
 
 Napi::Value TransformStop(const Arguments& info) {
-  Find(Transforms(), info[0])->Stop();
+  TransformOf(info[0])->Stop();
   return info.Env().Undefined();
 }
 
 Napi::Value TransformDigest(const Arguments& info) {
-  const auto digest = ValueOrThrow(info.Env(), Find(Transforms(), info[0])->TakeDigest());
+  const auto digest = ValueOrThrow(info.Env(), TransformOf(info[0])->TakeDigest());
   return Napi::Buffer<uint8_t>::Copy(info.Env(), digest.data(), digest.size());
 }
 
 Napi::Value TransformDifference(const Arguments& info) {
-  const std::optional<uint64_t> at = Find(Transforms(), info[0])->difference();
+  const std::optional<uint64_t> at = TransformOf(info[0])->difference();
   return at ? Napi::Value(Napi::Number::New(info.Env(), static_cast<double>(*at))) : info.Env().Undefined();
 }
 

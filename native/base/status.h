@@ -21,6 +21,7 @@ enum class Code {
   kPoisoned,
   kReadOnly,
   kSelfTest,
+  kStopped,
 };
 
 struct [[nodiscard]] Status {

@@ -22,7 +22,7 @@ constexpr int kPipeBytes = 1 << 20;
 Result<ImageStream> ImageStream::Open(int fd, Access access) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return SystemFailure(errno, "fstat");
-  if (S_ISDIR(info.st_mode)) return Failure(Code::kArgument, "a folder is no stream");
+  if (S_ISDIR(info.st_mode)) return Failure(Code::kArgument, "a directory is not a stream");
   const int flags = fcntl(fd, F_GETFL);
   if (flags < 0 || flags & O_PATH) return Failure(Code::kArgument, "the file descriptor is not open");
   const int wrong = access == Access::kRead ? O_WRONLY : O_RDONLY;
@@ -30,12 +30,12 @@ Result<ImageStream> ImageStream::Open(int fd, Access access) {
   ImageStream stream;
   stream.is_socket_ = S_ISSOCK(info.st_mode);
   if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)) {
-    // Opened once more, so that not to block is our affair and not that of everybody who shares the descriptor.
+    // Opened once more: O_NONBLOCK on the descriptor itself would hold for everybody who shares it.
     const std::string path = "/proc/self/fd/" + std::to_string(fd);
     stream.fd_ = UniqueFd(
         open(path.c_str(), (access == Access::kRead ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     if (!stream.fd_.valid()) return SystemFailure(errno == ENXIO ? EPIPE : errno, "open");
-    if (S_ISFIFO(info.st_mode)) fcntl(stream.fd_.get(), F_SETPIPE_SZ, kPipeBytes);  // a wish
+    if (S_ISFIFO(info.st_mode)) fcntl(stream.fd_.get(), F_SETPIPE_SZ, kPipeBytes);  // may be refused: only slower
     return stream;
   }
   auto copy = Duplicate(fd);
@@ -48,7 +48,7 @@ template <typename Move>
 Result<size_t> ImageStream::Some(short event, const char* syscall, uint64_t position, const Stopped& stopped,
                                  Move move) const {
   for (;;) {
-    if (stopped()) return Failure(Code::kDetached, "the transform was stopped");
+    if (stopped()) return Failure(Code::kStopped, "the transform was stopped");
     const ssize_t count = move();
     if (count >= 0) return static_cast<size_t>(count);
     if (errno == EINTR) continue;

@@ -19,7 +19,7 @@ class ImageStream {
   ImageStream() = default;  // no stream
   static Result<ImageStream> Open(int fd, Access access);
 
-  // Reads exactly target.size() bytes. kIo with ENODATA where the stream ends before that, kDetached once `stopped`.
+  // Reads exactly target.size() bytes. kIo with ENODATA where the stream ends before that, kStopped once `stopped`.
   // `position` is for messages.
   Status Read(uint64_t position, MutableBytes target, const Stopped& stopped) const;
   Status Write(uint64_t position, Bytes source, const Stopped& stopped) const;

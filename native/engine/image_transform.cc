@@ -18,7 +18,13 @@ constexpr size_t kSectorsMax = kBufferBytes / 512;
 
 uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
-Status Stopped() { return Failure(Code::kDetached, "the transform was stopped"); }
+Status Stopped() { return Failure(Code::kStopped, "the transform was stopped"); }
+
+template <typename Side>
+bool IsSparse(const Side& side) {
+  const auto* const file = std::get_if<FileSide>(&side);
+  return file && file->sparse;
+}
 
 Status CheckOptions(const ImageTransformOptions& options) {
   const uint64_t sector_bytes = options.sector_bytes;
@@ -30,17 +36,20 @@ Status CheckOptions(const ImageTransformOptions& options) {
   const uint64_t plain_bytes = encrypts ? options.source_bytes : options.target_bytes;
   if (plain_bytes == 0 || cipher_bytes != RoundUp(plain_bytes, sector_bytes))
     return Failure(Code::kArgument, "the image does not end within the last sector of the volume");
-  const bool in = !options.source_offset_bytes;
-  const bool out = !options.target_offset_bytes;
+  const bool in = std::holds_alternative<StreamSide>(options.source);
+  const bool out = std::holds_alternative<StreamSide>(options.target);
+  if (std::holds_alternative<ZerosSide>(options.source) && !encrypts)
+    return Failure(Code::kArgument, "zeros are a source for encrypt only");
   if ((in && !encrypts) || (out && options.mode != TransformMode::kDecrypt))
     return Failure(Code::kArgument, "only the plaintext of an image can be a stream");
   if (options.start_byte % kBufferBytes != 0 || options.start_byte > options.target_bytes)
     return Failure(Code::kArgument, "a transform begins at a whole MiB of the image");
   if (options.start_byte > 0 && (in || out || options.digest))
     return Failure(Code::kArgument, "a stream or a hash begins with the image");
-  if (options.sparse_source && encrypts) return Failure(Code::kArgument, "only ciphertext has sectors without a key");
-  if (options.sparse_target && (out || options.mode == TransformMode::kCompare))
-    return Failure(Code::kArgument, "only a regular file can be left sparse");
+  if (IsSparse(options.source) && encrypts)
+    return Failure(Code::kArgument, "only a volume can be a sparse source: an image's holes are read as zeros anyway");
+  if (IsSparse(options.target) && options.mode == TransformMode::kCompare)
+    return Failure(Code::kArgument, "a target that is compared with is not written, sparse or not");
   return Ok();
 }
 
@@ -50,37 +59,36 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
   if (Status status = CheckOptions(options); !status.ok()) return status;
   ImageFile source;
   ImageStream in;
-  if (options.source_fd >= 0 && options.source_offset_bytes) {
-    auto opened = ImageFile::Open(options.source_fd, *options.source_offset_bytes, Access::kRead);
+  if (const auto* const file = std::get_if<FileSide>(&options.source)) {
+    auto opened = ImageFile::Open(file->fd, file->offset_bytes, Access::kRead);
     if (!opened.ok()) return opened.status();
     source = std::move(opened.value());
     if (options.source_bytes > source.size_bytes())
       return Failure(Code::kArgument, "the source has " + std::to_string(source.size_bytes()) + " bytes, too few");
-  } else if (options.source_fd >= 0) {
-    auto opened = ImageStream::Open(options.source_fd, Access::kRead);
+  } else if (const auto* const stream = std::get_if<StreamSide>(&options.source)) {
+    auto opened = ImageStream::Open(stream->fd, Access::kRead);
     if (!opened.ok()) return opened.status();
     in = std::move(opened.value());
   }
   ImageFile target;
   ImageStream out;
   const bool compares = options.mode == TransformMode::kCompare;
-  if (options.target_offset_bytes) {
-    auto opened =
-        ImageFile::Open(options.target_fd, *options.target_offset_bytes, compares ? Access::kRead : Access::kReadWrite);
+  if (const auto* const file = std::get_if<FileSide>(&options.target)) {
+    auto opened = ImageFile::Open(file->fd, file->offset_bytes, compares ? Access::kRead : Access::kReadWrite);
     if (!opened.ok()) return opened.status();
     target = std::move(opened.value());
     if (compares && target.size_bytes() < options.target_bytes)
       return Failure(Code::kArgument, "the target has " + std::to_string(target.size_bytes()) + " bytes, too few");
-    if (options.sparse_target && !target.is_regular())
-      return Failure(Code::kArgument, "only a regular file can be left sparse");
+    if (file->sparse && !target.is_regular()) return Failure(Code::kArgument, "only a regular file can be left sparse");
   } else {
-    auto opened = ImageStream::Open(options.target_fd, Access::kWrite);
+    auto opened = ImageStream::Open(std::get<StreamSide>(options.target).fd, Access::kWrite);
     if (!opened.ok()) return opened.status();
     out = std::move(opened.value());
   }
   if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
   if (target.valid() && !compares) {
-    Status status = options.sparse_target ? target.Extend(options.target_bytes) : target.Reserve(options.target_bytes);
+    Status status =
+        IsSparse(options.target) ? target.Extend(options.target_bytes) : target.Reserve(options.target_bytes);
     if (!status.ok()) return status;
   }
   return std::shared_ptr<ImageTransform>(
@@ -91,6 +99,8 @@ ImageTransform::ImageTransform(const ImageTransformOptions& options, ImageFile s
                                ImageStream out)
     : options_(options),
       encrypts_(options.mode == TransformMode::kEncrypt),
+      sparse_source_(IsSparse(options.source)),
+      sparse_target_(IsSparse(options.target)),
       in_turns_(options.digest || out.valid()),
       source_(std::move(source)),
       target_(std::move(target)),
@@ -98,28 +108,28 @@ ImageTransform::ImageTransform(const ImageTransformOptions& options, ImageFile s
       out_(std::move(out)),
       queue_(options.start_byte, options.target_bytes, kBufferBytes) {}
 
-Result<bool> ImageTransform::Run(size_t lanes, std::chrono::milliseconds time) {
+Result<bool> ImageTransform::Run(size_t thread_count, std::chrono::milliseconds time) {
   const std::shared_lock alive(lifetime_);
   if (closed_) return Stopped();
   const Clock::time_point end = Clock::now() + time;
-  std::vector<Status> outcomes(lanes);
-  const auto run = [&](size_t lane) {
-    outcomes[lane] = RunLane(end);
-    if (!outcomes[lane].ok()) queue_.Fail();
+  std::vector<Status> outcomes(thread_count);
+  const auto run = [&](size_t index) {
+    outcomes[index] = RunThread(end);
+    if (!outcomes[index].ok()) queue_.Fail();
   };
   std::vector<std::thread> threads;
-  for (size_t lane = 1; lane < lanes; ++lane) {
+  for (size_t index = 1; index < thread_count; ++index) {
     try {
-      threads.emplace_back(run, lane);
+      threads.emplace_back(run, index);
     } catch (const std::system_error&) {
-      break;  // no more threads to be had: fewer lanes do the same
+      break;  // the system gives no more threads: fewer do the same work
     }
   }
   run(0);
   for (std::thread& thread : threads) thread.join();
   // The failure itself rather than the stop that it brought upon the others.
   std::stable_partition(outcomes.begin(), outcomes.end(),
-                        [](const Status& outcome) { return !outcome.ok() && outcome.code != Code::kDetached; });
+                        [](const Status& outcome) { return !outcome.ok() && outcome.code != Code::kStopped; });
   for (Status& outcome : outcomes) {
     if (!outcome.ok()) return std::move(outcome);
   }
@@ -127,7 +137,7 @@ Result<bool> ImageTransform::Run(size_t lanes, std::chrono::milliseconds time) {
   return queue_.HasMore();
 }
 
-Status ImageTransform::RunLane(Clock::time_point end) {
+Status ImageTransform::RunThread(Clock::time_point end) {
   static_assert(kHugePageBytes == 2 * kBufferBytes);
   HugePage page = BorrowPage();
   if (!page) return SystemFailure(ENOMEM, "mmap");
@@ -158,17 +168,17 @@ Result<std::optional<Piece>> ImageTransform::NextPiece(MutableBytes buffer) {
   const uint64_t read_to = piece->start + available;
   if (status.ok() && read_to == options_.source_bytes) status = in_.ExpectEnd(read_to, stopped);
   if (!status.ok()) {
-    queue_.Fail();  // before another lane reads on, and finds the same end at a later place
+    queue_.Fail();  // before another thread reads on, and finds the same end at a later position
     return status;
   }
   return piece;
 }
 
 uint64_t ImageTransform::SkippableTo(const Piece& piece) const {
-  const bool zeros_stay = options_.sparse_source || encrypts_;
+  const bool zeros_stay = sparse_source_ || encrypts_;
   if (in_turns_ || in_.valid() || !zeros_stay) return piece.start;
   const uint64_t source_data = source_.valid() ? source_.NextData(piece.start) : UINT64_MAX;
-  if (options_.sparse_target) return source_data;
+  if (sparse_target_) return source_data;
   if (options_.mode == TransformMode::kCompare) return std::min(source_data, target_.NextData(piece.start));
   return piece.start;
 }
@@ -190,7 +200,7 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
   if (encrypts_) {
     const size_t image_bytes = std::min<uint64_t>(piece.length, options_.source_bytes - piece.start);
     if (in_turns_) status = TakeTurn(piece, whole.first(image_bytes), {});
-    if (status.ok() && options_.sparse_target) {
+    if (status.ok() && sparse_target_) {
       // One run of data at a time: what is left out must not be encrypted, to stay recognisable as zeros.
       status = ForEachDataRun(whole, kHoleBytes, [&](size_t at, size_t length) {
         const uint64_t start = piece.start + at;
@@ -226,11 +236,11 @@ Status ImageTransform::FillFromSource(const Piece& piece, MutableBytes buffer) c
 void ImageTransform::Decrypt(const xts::KeySchedule& key, xts::SectorRun run, MutableBytes sectors) const {
   std::array<bool, kSectorsMax> is_hole = {};
   const auto sector = [&](size_t index) { return sectors.subspan(index * run.sector_bytes, run.sector_bytes); };
-  if (options_.sparse_source) {
+  if (sparse_source_) {
     for (size_t i = 0; i < run.sector_count; ++i) is_hole[i] = IsZeros(sector(i));
   }
   xts::ActiveKernel().decrypt(key, sectors.data(), sectors.data(), run);
-  if (!options_.sparse_source) return;
+  if (!sparse_source_) return;
   for (size_t i = 0; i < run.sector_count; ++i) {
     if (is_hole[i]) std::memset(sector(i).data(), 0, run.sector_bytes);
   }
@@ -242,7 +252,7 @@ Status ImageTransform::Deliver(const Piece& piece, Bytes plaintext, MutableBytes
   }
   if (out_.valid()) return Ok();
   if (options_.mode == TransformMode::kCompare) return Compare(piece, plaintext, other);
-  if (!options_.sparse_target) return target_.Write(piece.start, plaintext);
+  if (!sparse_target_) return target_.Write(piece.start, plaintext);
   return ForEachDataRun(plaintext, kHoleBytes, [&](size_t at, size_t length) {
     return target_.Write(piece.start + at, plaintext.subspan(at, length));
   });
@@ -288,9 +298,13 @@ void ImageTransform::GiveBack(HugePage page) {
 Result<ImageTransform::Digest> ImageTransform::TakeDigest() {
   if (!options_.digest || !queue_.AllDone())
     return Failure(Code::kArgument, "no digest was asked for, or it is not complete");
-  Digest digest;
-  if (!sha256_.Finish(digest)) return Failure(Code::kArgument, "the digest was taken already");
-  return digest;
+  const std::lock_guard guard(mutex_);
+  if (!digest_) {
+    Digest digest;
+    if (!sha256_.Finish(digest)) return SystemFailure(ENOMEM, "EVP_DigestFinal_ex");
+    digest_ = digest;
+  }
+  return *digest_;
 }
 
 std::optional<uint64_t> ImageTransform::difference() const {

@@ -1,8 +1,7 @@
-// A whole image from one place to another through the cipher: encrypted, decrypted, or decrypted and compared. No byte
-// passes through JavaScript.
+// Encrypts or decrypts a whole image, or decrypts it and compares it with another. No byte passes through JavaScript.
 //
-// Threads ("lanes") take pieces of 1 MiB in order and carry each the whole way, so that reading, cipher and writing of
-// different pieces overlap. Memory is a page of 2 MiB a lane, whatever the image's size.
+// Each thread takes a piece of 1 MiB, in the image's order, then reads, transforms and writes it. So reading, cipher
+// and writing of different pieces overlap. Each thread needs 2 MiB of memory, whatever the image's size.
 #pragma once
 
 #include <array>
@@ -12,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
+#include <variant>
 #include <vector>
 
 #include "base/bytes.h"
@@ -29,19 +29,26 @@ namespace volseal::engine {
 
 enum class TransformMode { kEncrypt, kDecrypt, kCompare };
 
+// Where an image comes from or goes to, as in binding.d.ts.
+struct FileSide {
+  int fd;
+  uint64_t offset_bytes;  // where the image begins in the file
+  bool sparse;
+};
+struct StreamSide {
+  int fd;
+};
+struct ZerosSide {};
+
 struct ImageTransformOptions {
   vault::KeyHandle key;
   TransformMode mode;
-  int source_fd;                                // -1: zeros
-  std::optional<uint64_t> source_offset_bytes;  // nothing: a stream, from where it stands
-  uint64_t source_bytes;
-  int target_fd;
-  std::optional<uint64_t> target_offset_bytes;  // nothing: a stream
-  uint64_t target_bytes;
   uint32_t sector_bytes;
+  std::variant<FileSide, StreamSide, ZerosSide> source;
+  uint64_t source_bytes;
+  std::variant<FileSide, StreamSide> target;
+  uint64_t target_bytes;
   uint64_t start_byte;
-  bool sparse_source;
-  bool sparse_target;
   bool digest;
 };
 
@@ -50,16 +57,16 @@ class ImageTransform {
   using Digest = std::array<uint8_t, Sha256::kBytes>;
 
   static Result<std::shared_ptr<ImageTransform>> Open(const ImageTransformOptions& options);
-  // Works with `lanes` threads until `time` is over or nothing is left to take; several calls may share the work.
-  // Whether there is more to do.
-  Result<bool> Run(size_t lanes, std::chrono::milliseconds time);
-  // Of what is under way in other threads too; each ends within one piece or one wait for a stream.
+  // Works with `thread_count` threads until `time` is over or nothing is left to take; several calls may share the
+  // work. Returns whether there is more to do; kStopped after Stop or Close.
+  Result<bool> Run(size_t thread_count, std::chrono::milliseconds time);
+  // Ends the calls of other threads too; each ends within one piece or one wait for a stream.
   void Stop() { queue_.Stop(); }
   void Close();
 
   uint64_t done_bytes() const { return queue_.done_bytes(); }
   uint64_t safe_bytes() const { return queue_.safe_bytes(); }
-  // SHA-256 of the image's plaintext, once.
+  // SHA-256 of the image's plaintext; the same at each call. kArgument where none was asked for, or not all is done.
   Result<Digest> TakeDigest();
   // Where the first difference found so far begins.
   std::optional<uint64_t> difference() const;
@@ -70,7 +77,8 @@ class ImageTransform {
   ImageTransform(const ImageTransformOptions& options, ImageFile source, ImageFile target, ImageStream in,
                  ImageStream out);
 
-  Status RunLane(Clock::time_point end);
+  // The work of one thread.
+  Status RunThread(Clock::time_point end);
   // What Take gives, with the bytes that a stream has for it already in `buffer`.
   Result<std::optional<Piece>> NextPiece(MutableBytes buffer);
   // How far nothing is to be done, from `piece` on; piece.start where there is something.
@@ -89,16 +97,19 @@ class ImageTransform {
 
   const ImageTransformOptions options_;
   const bool encrypts_;
+  const bool sparse_source_;
+  const bool sparse_target_;
   const bool in_turns_;  // something happens in the order of the image
   ImageFile source_;
   ImageFile target_;
   ImageStream in_;
   ImageStream out_;
   PieceQueue queue_;
-  std::mutex in_mutex_;  // who holds it takes a piece and reads it from in_
-  Sha256 sha256_;        // of whose turn it is
-  mutable std::mutex mutex_;
+  std::mutex in_mutex_;       // who holds it takes a piece and reads it from in_
+  Sha256 sha256_;             // used by the thread whose turn it is, and by TakeDigest once all turns have ended
+  mutable std::mutex mutex_;  // of the next three
   std::vector<HugePage> free_pages_;
+  std::optional<Digest> digest_;
   std::optional<uint64_t> difference_;
   std::shared_mutex lifetime_;
   bool closed_ = false;

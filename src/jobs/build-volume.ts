@@ -16,7 +16,7 @@ import type { Luks2Header } from '../luks2/header.js';
 import { newHeader } from '../luks2/new-header.js';
 import { writeHeader } from '../luks2/store.js';
 import type { Allocation } from '../luks2/token.js';
-import { type KeyHandle, native, type TransformOptions } from '../native.js';
+import { type KeyHandle, native, type TransformOptions, type TransformSource } from '../native.js';
 import { openTarget } from '../output/atomic-file.js';
 import { markPair, settlePair } from '../output/pair-journal.js';
 import { cannotResume } from '../output/partial-file.js';
@@ -33,10 +33,10 @@ import { type JobOptions, transformImage } from './transform.js';
 
 /** What is to be encrypted: an open image, a stream, or nothing (zeros). */
 export interface VolumeSource {
+  /** What messages call it. */
   path: string;
-  fd: number;
-  offsetBytes: number;
   imageBytes: number;
+  side: TransformSource;
   /** Where it is an image with a name. */
   file?: FileHandle;
 }
@@ -225,16 +225,16 @@ function transformOf({ source, sectorBytes, allocation, sha256 }: VolumePlan, ta
   return {
     key,
     mode: 'encrypt',
-    sourceFd: source.fd,
-    sourceOffsetBytes: source.offsetBytes,
-    sourceBytes: source.imageBytes,
-    targetFd: targets.volume.file.fd,
-    targetOffsetBytes: targets.dataOffsetBytes,
-    targetBytes: targets.dataBytes,
     sectorBytes,
+    source: source.side,
+    target: {
+      kind: 'file',
+      fd: targets.volume.file.fd,
+      offsetBytes: targets.dataOffsetBytes,
+      sizeBytes: targets.dataBytes,
+      sparse: allocation === 'sparse',
+    },
     startByte: 0,
-    sparseSource: false,
-    sparseTarget: allocation === 'sparse',
     digest: sha256,
   };
 }

@@ -9,7 +9,7 @@ import type { TargetFile } from '../output/target.js';
 import { openVolumeFile, unlockVolume, type VolumeFile } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { STREAM_OFFSET, type TargetStream } from './image-stream.js';
+import type { TargetStream } from './image-stream.js';
 import { beginOrGoOn, forgetProgress, type ResumableJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
@@ -67,6 +67,8 @@ export async function decryptImage(
   const imagePath = typeof image === 'string' ? image : image.name;
   const resume = options.resume === true;
   if (resume) checkResumable(image, imagePath, options);
+  if (typeof image !== 'string' && options.sparse === true)
+    throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a stream, which cannot have holes; leave out the option sparse`);
   const volume = await openVolumeFile(volumePath, { header: options.header, writable: false, lock: 'shared' });
   let pool: PoolLease | undefined;
   let key: KeyHandle | undefined;
@@ -84,17 +86,20 @@ export async function decryptImage(
     const transform: TransformOptions = {
       key,
       mode: 'decrypt',
-      sourceFd: volume.data.fd,
-      sourceOffsetBytes: volume.segment.offsetBytes,
-      sourceBytes: volume.sizeBytes,
-      targetFd: target === undefined ? (image as TargetStream).fd : target.file.fd,
-      targetOffsetBytes: target === undefined ? STREAM_OFFSET : 0,
-      targetBytes: imageBytes,
       sectorBytes: volume.segment.sectorBytes,
+      source: { kind: 'file', fd: volume.data.fd, offsetBytes: volume.segment.offsetBytes, sizeBytes: volume.sizeBytes, sparse: isSparse },
+      target:
+        target === undefined
+          ? { kind: 'stream', fd: (image as TargetStream).fd, sizeBytes: imageBytes }
+          : {
+              kind: 'file',
+              fd: target.file.fd,
+              offsetBytes: 0,
+              sizeBytes: imageBytes,
+              // A device does not read as zeros where nothing was written.
+              sparse: options.sparse === true || (isSparse && !target.place.isDevice),
+            },
       startByte: 0,
-      sparseSource: isSparse,
-      // Neither a stream nor a device reads as zeros where nothing was written.
-      sparseTarget: options.sparse === true || (isSparse && target?.place.isDevice === false),
       digest: options.sha256 === true,
     };
     const paths = { source: volumePath, target: imagePath };
@@ -149,6 +154,9 @@ function resumableJob(volume: VolumeFile, target: TargetFile, transform: Transfo
     sourceBytes: dataFileBytes(volume.data, volume.path),
     target,
     sectorBytes: transform.sectorBytes,
-    choices: { sparse: String(transform.sparseTarget), header: volume.header === volume.data ? 'embedded' : 'detached' },
+    choices: {
+      sparse: String(transform.target.kind === 'file' && transform.target.sparse),
+      header: volume.header === volume.data ? 'embedded' : 'detached',
+    },
   };
 }

@@ -13,7 +13,7 @@ import { type KmsAccess, withAccess } from '../volume/volume-file.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { chooseAllocation } from './allocation.js';
 import { buildVolume, type EncryptedImage, type VolumePlan, type VolumeSource } from './build-volume.js';
-import { type SourceStream, STREAM_OFFSET } from './image-stream.js';
+import type { SourceStream } from './image-stream.js';
 import type { JobOptions } from './transform.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
@@ -84,12 +84,14 @@ export async function encryptImage(
   if (typeof image !== 'string') {
     const { fd, name, sizeBytes } = image;
     checkImageSize(sizeBytes, name, sectorBytes, pad);
-    return await makeVolume({ path: name, fd, offsetBytes: STREAM_OFFSET, imageBytes: sizeBytes }, volumePath, sectorBytes, options);
+    const stream: VolumeSource = { path: name, imageBytes: sizeBytes, side: { kind: 'stream', fd, sizeBytes } };
+    return await makeVolume(stream, volumePath, sectorBytes, options);
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
   const imageBytes = dataFileBytes(file, image);
   checkImageSize(imageBytes, image, sectorBytes, pad);
-  return await makeVolume({ path: image, fd: file.fd, offsetBytes: 0, imageBytes, file }, volumePath, sectorBytes, options);
+  const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
+  return await makeVolume({ path: image, imageBytes, side, file }, volumePath, sectorBytes, options);
 }
 
 /**
@@ -109,8 +111,8 @@ export async function createVolume(volumePath: string, options: CreateOptions): 
       },
     );
   }
-  const nothing: VolumeSource = { path: volumePath, fd: -1, offsetBytes: 0, imageBytes: sizeBytes };
-  const { dataSeconds: _, ...info } = await makeVolume(nothing, volumePath, sectorBytes, options);
+  const zeros: VolumeSource = { path: volumePath, imageBytes: sizeBytes, side: { kind: 'zeros', sizeBytes } };
+  const { dataSeconds: _, ...info } = await makeVolume(zeros, volumePath, sectorBytes, options);
   return info;
 }
 
@@ -125,7 +127,7 @@ async function makeVolume(
   const fsync = options.fsync !== false;
   const resume = options.resume === true;
   if (resume) checkResumable(source, fsync, options.sha256 === true);
-  const allocation = await chooseAllocation(options.allocation, source.fd === -1 ? 'sparse' : 'full', volumePath);
+  const allocation = await chooseAllocation(options.allocation, source.side.kind === 'zeros' ? 'sparse' : 'full', volumePath);
   const plan: VolumePlan = {
     source,
     volumePath,

@@ -16,6 +16,3 @@ export interface TargetStream {
   /** What messages call it. */
   readonly name: string;
 }
-
-/** For a transform: in place of an offset. */
-export const STREAM_OFFSET = -1;

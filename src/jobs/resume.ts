@@ -2,6 +2,7 @@
  * Jobs that go on where an interrupted run stood. A checkpoint says how far that was; before it is believed, source, partial target and options
  * must be the ones it was written for, its MAC must hold, and the last part that it calls done must be what the source gives.
  */
+import assert from 'node:assert/strict';
 import type { FileHandle } from 'node:fs/promises';
 import { namingPath } from '../errors.js';
 import { CHECKPOINT_INTERVAL_MS, RESUME_UNIT_BYTES } from '../limits.js';
@@ -104,35 +105,31 @@ export async function goOn(
   const { safeBytes } = stored;
   if (stored.volumeId !== volume.volumeId || stored.uuid !== volume.uuid)
     throw cannotResume(partial, `it is of the volume ${stored.volumeId}`);
-  if (safeBytes >= transform.targetBytes) throw cannotResume(partial, `its checkpoint stands at ${safeBytes}, behind the end`);
+  if (safeBytes >= transform.target.sizeBytes) throw cannotResume(partial, `its checkpoint stands at ${safeBytes}, behind the end`);
   const paths = { source: job.sourcePath, target: partial };
   const { differsAtByte } = await transformImage(pool, comparison(transform, safeBytes), paths, { signal });
   if (differsAtByte !== undefined)
     throw cannotResume(partial, `at byte ${differsAtByte} of the image it holds what ${job.sourcePath} does not give`);
   // What lies behind was never flushed, and a sparse target is written only where there is something to write.
-  if (transform.sparseTarget) await namingPath(partial, () => file.truncate(transform.targetOffsetBytes + safeBytes));
+  const { target } = transform;
+  if (target.kind === 'file' && target.sparse) await namingPath(partial, () => file.truncate(target.offsetBytes + safeBytes));
   transform.startByte = safeBytes;
-  onNote?.(`${partial}: going on at byte ${safeBytes} of ${transform.targetBytes}`);
+  onNote?.(`${partial}: going on at byte ${safeBytes} of ${target.sizeBytes}`);
   if (stored.source.kind === 'device')
     onNote?.(`${job.sourcePath}: is a block device, and does not tell whether it was written to since: begin anew if it may have been`);
 }
 
 /** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
 function comparison(transform: TransformOptions, safeBytes: number): TransformOptions {
-  const { mode, sourceFd, sourceOffsetBytes, targetFd, targetOffsetBytes, sparseTarget } = transform;
-  const turned = mode === 'encrypt';
+  const { source, target } = transform;
+  assert(source.kind === 'file' && target.kind === 'file', 'only a job from file to file is resumed');
+  const [volume, image] = transform.mode === 'encrypt' ? [target, source] : [source, target];
   return {
     ...transform,
     mode: 'compare',
-    sourceFd: turned ? targetFd : sourceFd,
-    sourceOffsetBytes: turned ? targetOffsetBytes : sourceOffsetBytes,
-    sourceBytes: safeBytes,
-    targetFd: turned ? sourceFd : targetFd,
-    targetOffsetBytes: turned ? sourceOffsetBytes : targetOffsetBytes,
-    targetBytes: safeBytes,
+    source: { ...volume, sizeBytes: safeBytes },
+    target: { ...image, sizeBytes: safeBytes, sparse: false },
     startByte: safeBytes - RESUME_UNIT_BYTES,
-    sparseSource: turned ? sparseTarget : transform.sparseSource,
-    sparseTarget: false,
     digest: false,
   };
 }
@@ -145,7 +142,7 @@ function comparison(transform: TransformOptions, safeBytes: number): TransformOp
 export async function recordProgress(
   job: ResumableJob,
   volume: VolumeIdentity,
-  { key, targetBytes }: TransformOptions,
+  { key, target: { sizeBytes } }: TransformOptions,
   others: readonly TargetFile[],
 ): Promise<Checkpoint> {
   const { kind, target, sectorBytes, choices } = job;
@@ -156,7 +153,7 @@ export async function recordProgress(
     intervalMs: CHECKPOINT_INTERVAL_MS,
     async save(doneBytes) {
       // Never the end: there is always something left to do, and to prove.
-      const safeBytes = RESUME_UNIT_BYTES * Math.floor(Math.min(doneBytes, targetBytes - 1) / RESUME_UNIT_BYTES);
+      const safeBytes = RESUME_UNIT_BYTES * Math.floor(Math.min(doneBytes, sizeBytes - 1) / RESUME_UNIT_BYTES);
       if (safeBytes <= lastBytes) return;
       await target.flush();
       const record = { version: 1 as const, kind, ...volume, source, partial, sectorBytes, safeBytes, choices: { ...choices } };

@@ -1,6 +1,6 @@
 /** A whole image through the cipher: slice after slice of it in the pool, with progress, checkpoints, and an end at the caller's signal. */
 import { VolsealError, withPath } from '../errors.js';
-import { IMAGE_LANES, IMAGE_SLICE_MS } from '../limits.js';
+import { IMAGE_SLICE_MS, IMAGE_THREADS } from '../limits.js';
 import { native, type TransformHandle, type TransformOptions } from '../native.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { PoolLease } from '../workers/pool.js';
@@ -58,12 +58,12 @@ export async function transformImage(
   signal?.addEventListener('abort', stop);
   const saving = new AbortController();
   try {
-    // One thread's work, of as many lanes as the disk wants: the pool's other threads have their time for attached volumes.
+    // One thread's work, of as many native threads as the disk wants: the pool's other threads have their time for attached volumes.
     const run = async (): Promise<void> => {
       for (let more = true; more; ) {
         throwIfAborted(signal, stopped);
-        more = await pool.run({ kind: 'transform', transform, lanes: IMAGE_LANES, milliseconds: IMAGE_SLICE_MS });
-        onProgress?.({ doneBytes: native.transformProgress(transform).doneBytes, totalBytes: options.targetBytes });
+        more = await pool.run({ kind: 'transform', transform, threadCount: IMAGE_THREADS, milliseconds: IMAGE_SLICE_MS });
+        onProgress?.({ doneBytes: native.transformProgress(transform).doneBytes, totalBytes: options.target.sizeBytes });
       }
     };
     const saves = checkpoint === undefined ? Promise.resolve() : saveNowAndThen(transform, checkpoint, saving.signal);
@@ -90,7 +90,7 @@ async function throwFirst(
   stopped: string | undefined,
 ): Promise<void> {
   const failures = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
-  const isStop = (error: unknown): boolean => error instanceof VolsealError && error.code === 'ERR_STATE_DETACHED';
+  const isStop = (error: unknown): boolean => error instanceof VolsealError && error.code === 'ERR_ABORTED';
   const cause = failures.find((failure) => !isStop(failure));
   if (cause !== undefined) throw cause;
   throwIfAborted(signal, stopped);

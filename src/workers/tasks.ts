@@ -55,17 +55,17 @@ export interface ExtentsTask {
   countMax: number;
 }
 
-/** Opens a transform: setting the target's room aside may take seconds. The handle is the caller's to close. */
+/** Opens a transform: reserving the target's room on the disk may take seconds. The handle is the caller's to close. */
 export interface OpenTransformTask {
   kind: 'openTransform';
   options: TransformOptions;
 }
 
-/** A slice of a transform's work, in `lanes` native threads. Gives whether there is more to do. */
+/** A slice of a transform's work, in `threadCount` native threads. The result says whether there is more to do. */
 export interface TransformTask {
   kind: 'transform';
   transform: TransformHandle;
-  lanes: number;
+  threadCount: number;
   milliseconds: number;
 }
 
@@ -160,7 +160,7 @@ async function perform(
     case 'openTransform':
       return native.transformOpen(task.options);
     case 'transform':
-      return native.transformRun(task.transform, task.lanes, task.milliseconds);
+      return native.transformRun(task.transform, task.threadCount, task.milliseconds);
   }
 }
 

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { ftruncateSync, writeSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { describe, test } from 'vitest';
 import { native, type TransformOptions } from '../../src/native.js';
+import { ADDON_FILE } from '../../src/package-files.js';
 import { referenceTransform } from '../xts/reference.js';
-import { FOLDERS, MIB, PLAIN, runTransform, workbench } from './transforms.js';
+import { FOLDERS, fileSide, MIB, PLAIN, runTransform, workbench } from './transforms.js';
 
 const SECTOR_SIZES = [512, 1024, 2048, 4096];
 
@@ -23,7 +26,8 @@ for (const folder of FOLDERS) {
           const sha256 = createHash('sha256').update(image).digest('hex');
           const encrypt: TransformOptions = {
             ...{ ...PLAIN, ...sides, mode: 'encrypt' },
-            ...{ sourceFd: source, sourceBytes: imageBytes, targetFd: volume, targetOffsetBytes: MIB, targetBytes: volumeBytes },
+            source: fileSide(source, imageBytes),
+            target: fileSide(volume, volumeBytes, { offsetBytes: MIB }),
           };
           runTransform(encrypt, (transform) => {
             assert.equal(native.transformDigest(transform).toString('hex'), sha256);
@@ -33,13 +37,8 @@ for (const folder of FOLDERS) {
           assert.deepEqual(ciphertext.subarray(MIB), referenceTransform(bench.keyBytes, true, padded, sectorBytes, 0));
           const decrypt: TransformOptions = {
             ...{ ...PLAIN, ...sides, mode: 'decrypt' },
-            ...{
-              sourceFd: volume,
-              sourceOffsetBytes: MIB,
-              sourceBytes: volumeBytes,
-              targetFd: bench.file('back', 0),
-              targetBytes: imageBytes,
-            },
+            source: fileSide(volume, volumeBytes, { offsetBytes: MIB }),
+            target: fileSide(bench.file('back', 0), imageBytes),
           };
           runTransform(decrypt, (transform) => assert.equal(native.transformDigest(transform).toString('hex'), sha256));
           assert.deepEqual(bench.contents('back'), image);
@@ -51,24 +50,20 @@ for (const folder of FOLDERS) {
       const bench = workbench(folder);
       const image = randomBytes(4 * MIB);
       const sides = {
-        sourceFd: bench.file('image', image),
-        sourceBytes: image.length,
-        targetFd: bench.file('volume', 2 * MIB),
-        targetBytes: image.length,
+        source: fileSide(bench.file('image', image), image.length),
+        target: fileSide(bench.file('volume', 2 * MIB), image.length),
       };
       runTransform({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512, startByte: 2 * MIB }, () => {});
       const expected = referenceTransform(bench.keyBytes, true, image, 512, 0);
       assert.deepEqual(bench.contents('volume'), Buffer.concat([Buffer.alloc(2 * MIB), expected.subarray(2 * MIB)]));
     });
 
-    test('several threads of lanes side by side do each piece once', async () => {
+    test('several threads side by side do each piece once', async () => {
       const bench = workbench(folder);
       const image = randomBytes(9 * MIB);
       const sides = {
-        sourceFd: bench.file('image', image),
-        sourceBytes: image.length,
-        targetFd: bench.file('volume', 0),
-        targetBytes: image.length,
+        source: fileSide(bench.file('image', image), image.length),
+        target: fileSide(bench.file('volume', 0), image.length),
       };
       const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 4096 });
       let runs = 0;
@@ -99,16 +94,13 @@ for (const folder of FOLDERS) {
         }
         for (const sourceFd of [holey, bench.file('written', image)]) {
           const volume = bench.file('volume', 0);
-          const sizes = { sourceBytes: image.length, targetBytes: image.length };
           const encrypt: TransformOptions = {
             ...PLAIN,
-            ...sizes,
             key: bench.key,
             mode: 'encrypt',
             sectorBytes,
-            sourceFd,
-            targetFd: volume,
-            sparseTarget: true,
+            source: fileSide(sourceFd, image.length),
+            target: fileSide(volume, image.length, { sparse: true }),
           };
           runTransform(encrypt, (transform) => assert.equal(native.transformProgress(transform).doneBytes, image.length));
           assert.equal(bench.contents('volume').length, image.length);
@@ -118,27 +110,22 @@ for (const folder of FOLDERS) {
           const back = bench.file('back', 0);
           const decrypt: TransformOptions = {
             ...PLAIN,
-            ...sizes,
             key: bench.key,
             mode: 'decrypt',
             sectorBytes,
-            sourceFd: volume,
-            targetFd: back,
-            sparseSource: true,
-            sparseTarget: true,
+            source: fileSide(volume, image.length, { sparse: true }),
+            target: fileSide(back, image.length, { sparse: true }),
           };
           runTransform(decrypt, () => {});
           assert.deepEqual(bench.contents('back'), image);
           assert.ok(bench.allocatedBytes('back') < 256 * 1024, `${bench.allocatedBytes('back')} bytes allocated`);
           const compare: TransformOptions = {
             ...PLAIN,
-            ...sizes,
             key: bench.key,
             mode: 'compare',
             sectorBytes,
-            sourceFd: volume,
-            targetFd: sourceFd,
-            sparseSource: true,
+            source: fileSide(volume, image.length, { sparse: true }),
+            target: fileSide(sourceFd, image.length),
           };
           runTransform(compare, (transform) => assert.equal(native.transformDifference(transform), undefined));
         }
@@ -147,36 +134,31 @@ for (const folder of FOLDERS) {
 
     test('a sparse hash covers the holes', () => {
       const bench = workbench(folder);
-      const sizes = { sourceBytes: 5 * MIB + 512, targetBytes: 5 * MIB + 512 };
+      const sizeBytes = 5 * MIB + 512;
       const options: TransformOptions = {
         ...PLAIN,
-        ...sizes,
         key: bench.key,
         mode: 'encrypt',
         sectorBytes: 512,
-        sourceFd: bench.file('image', sizes.sourceBytes),
-        targetFd: bench.file('volume', 0),
-        sparseTarget: true,
+        source: fileSide(bench.file('image', sizeBytes), sizeBytes),
+        target: fileSide(bench.file('volume', 0), sizeBytes, { sparse: true }),
         digest: true,
       };
-      const expected = createHash('sha256').update(Buffer.alloc(sizes.sourceBytes)).digest('hex');
+      const expected = createHash('sha256').update(Buffer.alloc(sizeBytes)).digest('hex');
       runTransform(options, (transform) => assert.equal(native.transformDigest(transform).toString('hex'), expected));
       assert.equal(bench.allocatedBytes('volume'), 0);
     });
 
     test('a new sparse volume of zeros takes no room, whatever its size', () => {
       const bench = workbench(folder);
-      const sizes = { sourceBytes: 2 ** 40, targetBytes: 2 ** 40 };
       runTransform(
         {
           ...PLAIN,
-          ...sizes,
           key: bench.key,
           mode: 'encrypt',
           sectorBytes: 512,
-          sourceFd: -1,
-          targetFd: bench.file('volume', 0),
-          sparseTarget: true,
+          source: { kind: 'zeros', sizeBytes: 2 ** 40 },
+          target: fileSide(bench.file('volume', 0), 2 ** 40, { sparse: true }),
         },
         () => {},
       );
@@ -190,10 +172,10 @@ describe('comparing', () => {
     const bench = workbench(FOLDERS[0]!);
     const image = randomBytes(12 * MIB);
     const volume = bench.file('volume', referenceTransform(bench.keyBytes, true, image, 512, 0));
-    const sides = { sourceFd: volume, sourceBytes: image.length, targetBytes: image.length };
+    const source = fileSide(volume, image.length);
     const difference = (other: Buffer): number | undefined =>
       runTransform(
-        { ...PLAIN, ...sides, key: bench.key, mode: 'compare', sectorBytes: 512, targetFd: bench.file('other', other) },
+        { ...PLAIN, source, key: bench.key, mode: 'compare', sectorBytes: 512, target: fileSide(bench.file('other', other), image.length) },
         (transform) => native.transformDifference(transform),
       );
     assert.equal(difference(image), undefined);
@@ -207,49 +189,97 @@ describe('comparing', () => {
 });
 
 describe('what is refused', () => {
-  const refusals: [what: string, change: Partial<TransformOptions>][] = [
+  const stream = { kind: 'stream' as const, fd: 0, sizeBytes: MIB };
+  type Change = Partial<TransformOptions> | ((valid: TransformOptions) => Partial<TransformOptions>);
+  const refusals: [what: string, change: Change][] = [
     ['an unknown mode', { mode: 'reencrypt' as never }],
     ['a beginning inside a MiB', { startByte: 512 }],
     ['a beginning behind the end', { startByte: 2 * MIB }],
     ['a hash of a part', { startByte: MIB, digest: true }],
-    ['an encrypted image as a stream', { mode: 'decrypt', sourceOffsetBytes: -1 }],
-    ['a volume to a stream', { targetOffsetBytes: -1 }],
-    ['comparing with a stream', { mode: 'compare', targetOffsetBytes: -1 }],
-    ['a sparse plaintext source', { sparseSource: true }],
-    ['a comparison that is sparse', { mode: 'compare', sparseTarget: true }],
-    ['a source that is too short', { sourceBytes: 2 * MIB, targetBytes: 2 * MIB }],
-    ['a target of another size', { targetBytes: MIB + 512 }],
+    ['an encrypted image as a stream', { mode: 'decrypt', source: stream }],
+    ['a volume to a stream', { target: stream }],
+    ['comparing with a stream', { mode: 'compare', target: stream }],
+    ['zeros that are to be decrypted', { mode: 'decrypt', source: { kind: 'zeros', sizeBytes: MIB } }],
+    ['zeros that are to be compared', { mode: 'compare', source: { kind: 'zeros', sizeBytes: MIB } }],
+    ['a source of no known kind', { source: { ...stream, kind: 'pipe' as never } }],
+    ['zeros as a target', { target: { kind: 'zeros' as never, fd: 0, sizeBytes: MIB } }],
+    ['a source that is not an object', { source: -1 as never }],
+    ['a file with the descriptor -1', ({ source }) => ({ source: { ...source, fd: -1 } as never })],
+    ['a file with the offset -1', ({ target }) => ({ target: { ...target, offsetBytes: -1 } as never })],
+    ['a sparse plaintext source', ({ source }) => ({ source: { ...source, sparse: true } as never })],
+    ['a comparison that is sparse', ({ target }) => ({ mode: 'compare', target: { ...target, sparse: true } as never })],
+    [
+      'a source that is too short',
+      ({ source, target }) => ({ source: { ...source, sizeBytes: 2 * MIB }, target: { ...target, sizeBytes: 2 * MIB } }),
+    ],
+    ['a target of another size', ({ target }) => ({ target: { ...target, sizeBytes: MIB + 512 } })],
     ['sectors of 8192 bytes', { sectorBytes: 8192 }],
-    ['an image of nothing', { sourceBytes: 0, targetBytes: 0 }],
+    ['an image of nothing', ({ source, target }) => ({ source: { ...source, sizeBytes: 0 }, target: { ...target, sizeBytes: 0 } })],
   ];
   for (const [what, change] of refusals) {
     test(what, () => {
       const bench = workbench(FOLDERS[0]!);
       const options: TransformOptions = {
         ...{ ...PLAIN, key: bench.key, mode: 'encrypt', sectorBytes: 512 },
-        ...{ sourceFd: bench.file('image', MIB), sourceBytes: MIB, targetFd: bench.file('volume', MIB), targetBytes: MIB },
+        ...{ source: fileSide(bench.file('image', MIB), MIB), target: fileSide(bench.file('volume', MIB), MIB) },
       };
       native.transformClose(native.transformOpen(options));
-      assert.throws(() => native.transformOpen({ ...options, ...change }), { code: 'ERR_ARGUMENT' });
+      assert.throws(() => native.transformOpen({ ...options, ...(typeof change === 'function' ? change(options) : change) }), {
+        code: 'ERR_ARGUMENT',
+      });
     });
   }
 
   test('a digest that is not complete, and one that was not asked for', () => {
     const bench = workbench(FOLDERS[0]!);
-    const sides = { sourceFd: -1, sourceBytes: MIB, targetFd: bench.file('volume', 0), targetBytes: MIB };
+    const sides = { source: { kind: 'zeros' as const, sizeBytes: MIB }, target: fileSide(bench.file('volume', 0), MIB) };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512, digest: true });
     assert.throws(() => native.transformDigest(transform), { code: 'ERR_ARGUMENT' });
     native.transformClose(transform);
-    assert.throws(() => native.transformRun(transform, 1, 1), { code: 'ERR_STATE_DETACHED' });
+    assert.throws(() => native.transformRun(transform, 1, 1), { code: 'ERR_ARGUMENT', message: /no open transform/ });
     runTransform({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512 }, (without) => {
       assert.throws(() => native.transformDigest(without), { code: 'ERR_ARGUMENT' });
     });
   });
 
+  test('a stopped transform: an abort, not a detached volume', () => {
+    const bench = workbench(FOLDERS[0]!);
+    const sides = { source: { kind: 'zeros' as const, sizeBytes: MIB }, target: fileSide(bench.file('volume', 0), MIB) };
+    const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512 });
+    native.transformStop(transform);
+    assert.throws(() => native.transformRun(transform, 2, 1000), { code: 'ERR_ABORTED', message: 'the transform was stopped' });
+    native.transformClose(transform);
+  });
+
+  test('a digest taken by several threads at once is the same digest in each', async () => {
+    const bench = workbench(FOLDERS[0]!);
+    const image = randomBytes(MIB);
+    const sides = { source: fileSide(bench.file('image', image), MIB), target: fileSide(bench.file('volume', 0), MIB) };
+    const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512, digest: true });
+    while (native.transformRun(transform, 2, 1000));
+    const waiting = new Int32Array(new SharedArrayBuffer(4));
+    const script = `
+      const { parentPort, workerData: { addon, transform, waiting } } = require('node:worker_threads');
+      const native = require(addon);
+      Atomics.add(waiting, 0, 1);
+      while (Atomics.load(waiting, 0) < 4);
+      parentPort.postMessage(native.transformDigest(transform).toString('hex'));`;
+    const digests = await Promise.all(
+      Array.from({ length: 4 }, async () => {
+        const worker = new Worker(script, { eval: true, workerData: { addon: ADDON_FILE, transform, waiting } });
+        const [digest] = await once(worker, 'message');
+        return digest as string;
+      }),
+    );
+    const expected = createHash('sha256').update(image).digest('hex');
+    assert.deepEqual(digests, Array(4).fill(expected));
+    native.transformClose(transform);
+  });
+
   test('a source that has become shorter: where it ends, and no further', () => {
     const bench = workbench(FOLDERS[0]!);
     const image = bench.file('image', randomBytes(3 * MIB));
-    const sides = { sourceFd: image, sourceBytes: 3 * MIB, targetFd: bench.file('volume', 0), targetBytes: 3 * MIB };
+    const sides = { source: fileSide(image, 3 * MIB), target: fileSide(bench.file('volume', 0), 3 * MIB) };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512 });
     ftruncateSync(image, MIB + 4096);
     assert.throws(() => native.transformRun(transform, 4, 1000), {

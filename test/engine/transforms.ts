@@ -4,7 +4,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { type KeyHandle, native, type TransformHandle, type TransformOptions } from '../../src/native.js';
+import { type KeyHandle, native, type TransformFile, type TransformHandle, type TransformOptions } from '../../src/native.js';
 
 export const MIB = 1024 * 1024;
 
@@ -50,16 +50,15 @@ export function workbench(parent: string): Workbench {
 }
 
 /** What most transforms have in common. */
-export const PLAIN = {
-  sourceOffsetBytes: 0,
-  targetOffsetBytes: 0,
-  startByte: 0,
-  sparseSource: false,
-  sparseTarget: false,
-  digest: false,
-};
+export const PLAIN = { startByte: 0, digest: false };
 
-/** Opens a transform, runs it to its end with four lanes, and closes it. @param use looks at it in between */
+/** A file that holds an image, or a volume's data, from its first byte on. */
+export const fileSide = (fd: number, sizeBytes: number, more: Partial<TransformFile> = {}): TransformFile => ({
+  ...{ kind: 'file', fd, offsetBytes: 0, sizeBytes, sparse: false },
+  ...more,
+});
+
+/** Opens a transform, runs it to its end with four threads, and closes it. @param use looks at it in between */
 export function runTransform<T>(options: TransformOptions, use: (transform: TransformHandle) => T): T {
   const transform = native.transformOpen(options);
   try {

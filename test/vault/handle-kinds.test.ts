@@ -23,16 +23,10 @@ test('no number is a handle of two kinds', () => {
         native.transformOpen({
           key,
           mode: 'encrypt',
-          sourceFd: -1,
-          sourceOffsetBytes: 0,
-          sourceBytes: 4096,
-          targetFd: fd,
-          targetOffsetBytes: 4096,
-          targetBytes: 4096,
           sectorBytes: 512,
+          source: { kind: 'zeros', sizeBytes: 4096 },
+          target: { kind: 'file', fd, offsetBytes: 4096, sizeBytes: 4096, sparse: false },
           startByte: 0,
-          sparseSource: false,
-          sparseTarget: false,
           digest: false,
         }),
       );

@@ -90,9 +90,13 @@ export interface PlainError {
   details: ErrorDetails;
 }
 
+/** The one class of errors. `code` decides behaviour; the message names what is wrong, where, and what to do. */
 export class VolsealError extends Error {
+  /** Always `VolsealError`. */
   override readonly name = 'VolsealError';
+  /** What went wrong, for programs. */
   readonly code: ErrorCode;
+  /** Facts for programs: `path`, `errno`, `offset` and the like, as the code has them. */
   readonly details: ErrorDetails;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; details?: ErrorDetails } = {}) {
@@ -106,10 +110,12 @@ export class VolsealError extends Error {
     return this.code === 'ERR_KMS_UNREACHABLE';
   }
 
+  /** The error as a plain object, for a message to another thread. */
   toPlain(): PlainError {
     return { code: this.code, message: this.message, details: this.details };
   }
 
+  /** The error that `toPlain` made plain. */
   static fromPlain(plain: PlainError): VolsealError {
     return new VolsealError(plain.code, plain.message, { details: plain.details });
   }

@@ -14,6 +14,7 @@ import { beginOrGoOn, forgetProgress, type ResumableJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
 
+/** Options of `decryptImage`. */
 export interface DecryptOptions extends JobOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;
@@ -42,8 +43,11 @@ export interface DecryptOptions extends JobOptions {
 
 /** What `decryptImage` made. */
 export interface DecryptedImage {
+  /** `vol-` and 17 hexadecimal digits. */
   volumeId: string;
+  /** Absolute path of the image, or the name of the stream. */
   path: string;
+  /** Length of the image. */
   imageBytes: number;
   /** What the data took, from the first byte to the last one flushed and in its place: not the program's start, not KMS. */
   dataSeconds: number;

@@ -12,6 +12,7 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { JobOptions } from './transform.js';
 
+/** Options of `densifyVolume`. */
 export interface DensifyOptions extends JobOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;

@@ -19,6 +19,7 @@ import type { JobOptions } from './transform.js';
 /** The AWS managed key that EBS uses where its user names none. */
 const DEFAULT_KEY = 'alias/aws/ebs';
 
+/** What `encryptImage` and `createVolume` have in common. */
 export interface NewVolumeOptions extends JobOptions {
   /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. */
   kms?: string | undefined;
@@ -49,6 +50,7 @@ export interface NewVolumeOptions extends JobOptions {
   onNote?: ((note: string) => void) | undefined;
 }
 
+/** Options of `encryptImage`. */
 export interface EncryptOptions extends NewVolumeOptions {
   /** Fills an image up to whole sectors; `decryptImage` gives back its exact length. */
   pad?: boolean | undefined;
@@ -61,6 +63,7 @@ export interface EncryptOptions extends NewVolumeOptions {
   resume?: boolean | undefined;
 }
 
+/** Options of `createVolume`. */
 export interface CreateOptions extends NewVolumeOptions {
   /** Size of the volume, a multiple of `sectorBytes`. */
   sizeBytes: number;

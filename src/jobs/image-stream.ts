@@ -4,6 +4,7 @@
 export interface SourceStream {
   /** Stays the caller's, and may have been read beyond the image by one byte when something fails. */
   readonly fd: number;
+  /** Bytes that the stream has; fewer or more are an error. */
   readonly sizeBytes: number;
   /** What messages call it. */
   readonly name: string;

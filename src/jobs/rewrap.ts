@@ -12,6 +12,7 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { RewrapTask } from '../workers/tasks.js';
 
+/** Options of `rewrapVolume`. */
 export interface RewrapOptions {
   /** The KMS key to be, of the same KMS: id, ARN, alias name or alias ARN. */
   key: string;
@@ -23,6 +24,7 @@ export interface RewrapOptions {
   embeddedHome?: string | undefined;
   /** Pairs that the volume's encryption context must have. */
   encryptionContext?: EncryptionContext | undefined;
+  /** Who asks KMS, and how long it may take. */
   kmsAccess?: KmsAccess | undefined;
   /** Asks KMS whether it would, and changes nothing. */
   dryRun?: boolean | undefined;
@@ -32,11 +34,15 @@ export interface RewrapOptions {
 
 /** What `rewrapVolume` did, or would do. */
 export interface RewrappedVolume {
+  /** Path of the volume. */
   path: string;
+  /** `vol-` and 17 hexadecimal digits. */
   volumeId: string;
+  /** ARN of the KMS key that wrapped the data key before. */
   fromKeyArn: string;
   /** Of a dry run what the caller named; else the ARN that KMS answered with. */
   toKeyArn: string;
+  /** True where nothing was written. */
   dryRun: boolean;
 }
 

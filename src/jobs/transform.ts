@@ -7,10 +7,13 @@ import type { PoolLease } from '../workers/pool.js';
 
 /** How far a whole-image job has come, in bytes of the image. */
 export interface Progress {
+  /** Bytes done so far. */
   readonly doneBytes: number;
+  /** Bytes of the whole job. */
   readonly totalBytes: number;
 }
 
+/** What every job that works through an image takes. */
 export interface JobOptions {
   /** Ends the job with `ERR_ABORTED`; no target is left. */
   signal?: AbortSignal | undefined;

@@ -9,6 +9,7 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { type JobOptions, transformImage } from './transform.js';
 
+/** Options of `verifyVolume`. */
 export interface VerifyOptions extends JobOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;
@@ -24,9 +25,13 @@ export interface VerifyOptions extends JobOptions {
 
 /** What held. */
 export interface VerifiedVolume {
+  /** `vol-` and 17 hexadecimal digits. */
   volumeId: string;
+  /** Path of the volume. */
   path: string;
+  /** ARN of the KMS key that unwrapped the data key. */
   keyId: string;
+  /** Length of the image that was encrypted. */
   imageBytes: number;
   /** The image that the data was compared with; null where there was none: then nothing is said about the data. */
   against: string | null;

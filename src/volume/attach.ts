@@ -8,6 +8,7 @@ import { leasePool, type PoolLease } from '../workers/pool.js';
 import { Volume } from './volume.js';
 import { type KmsAccess, openVolumeFile, unlockVolume } from './volume-file.js';
 
+/** Options of `attach`. */
 export interface AttachOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;

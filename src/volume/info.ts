@@ -7,9 +7,13 @@ import { ENCRYPTION } from '../luks2/metadata.js';
 import type { Allocation } from '../luks2/token.js';
 import { type HeaderContents, type OpenFiles, openVolumeFile, readContents } from './volume-file.js';
 
+/** What a header says of its volume. */
 export interface VolumeInfo {
+  /** `vol-` and 17 hexadecimal digits. */
   volumeId: string;
+  /** UUID of the LUKS2 header. */
   uuid: string;
+  /** Path of the file or device with the data. */
   path: string;
   /** The file with the header, where that is detached. */
   header: string | null;
@@ -17,9 +21,13 @@ export interface VolumeInfo {
   keyId: string;
   /** Base64 of KMS's CiphertextBlob. */
   encryptedDataKey: string;
+  /** The encryption context under which KMS wrapped the data key. */
   encryptionContext: Readonly<Record<string, string>>;
+  /** The cipher by its LUKS2 name. */
   cipher: string;
+  /** Bytes of a sector. */
   sectorBytes: number;
+  /** Where the first sector of ciphertext lies in its file. */
   dataOffsetBytes: number;
   /** Bytes of the attached volume. */
   sizeBytes: number;
@@ -42,7 +50,11 @@ export interface VolumeInfo {
 /** What `st_blocks` counts in, whatever the file system's own blocks are (stat(2)). */
 const STAT_BLOCK_BYTES = 512;
 
-/** @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE` */
+/**
+ * Reads the header of a volume, without a key and without KMS.
+ *
+ * @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`
+ */
 export async function describeVolume(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
   const volume = await openVolumeFile(path, { header: options.header, writable: false, lock: 'none' });
   try {

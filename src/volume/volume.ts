@@ -38,10 +38,12 @@ export class Volume {
     return this.#attachment.file.token.volumeId;
   }
 
+  /** Bytes of plaintext that the volume holds. */
   get sizeBytes(): number {
     return this.#attachment.file.sizeBytes;
   }
 
+  /** Bytes of a sector. Reads and writes need no alignment; aligned ones are faster. */
   get sectorBytes(): number {
     return this.#attachment.file.segment.sectorBytes;
   }
@@ -143,6 +145,7 @@ export class Volume {
     return this.#detaching;
   }
 
+  /** As `detach`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.detach();
   }

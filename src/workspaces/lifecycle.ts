@@ -14,21 +14,33 @@ import { attachVolume, deleteVolume, makeVolume, whileDetached } from './volumes
 
 /** What is told of a WorkSpace: never a grant token. */
 export interface WorkspaceInfo {
+  /** `ws-` and 9 characters. */
   workspaceId: string;
+  /** How far the life of the WorkSpace has come. */
   state: WorkspaceRecord['state'];
+  /** The user's security identifier. */
   sid: string;
+  /** The directory that knows the user. */
   directoryId: string;
+  /** ARN of the KMS key. */
   keyArn: string;
+  /** The volume with the operating system. */
   rootVolume: { volumeId: string; path: string };
+  /** The volume with the user's data. */
   userVolume: { volumeId: string; path: string };
+  /** Grants that exist now. */
   grantIds: string[];
+  /** ISO 8601, UTC. */
   created: string;
 }
 
 /** Both volumes of a WorkSpace, attached; the caller detaches them. */
 export interface AttachedWorkspace {
+  /** The root volume. */
   readonly root: Volume;
+  /** The user volume. */
   readonly user: Volume;
+  /** Detaches both volumes. @throws {VolsealError} as `Volume.detach` */
   detach(): Promise<void>;
 }
 

@@ -13,6 +13,7 @@ import { askerFor } from './services.js';
 /** The AWS managed key that WorkSpaces uses where nobody names one. */
 const DEFAULT_KEY = 'alias/aws/workspaces';
 
+/** Where WorkSpaces keeps its records. */
 export interface WorkspaceHome {
   /** Where WorkSpaces and the embedded KMS keep what they keep. Default: the user's data folder. */
   home?: string | undefined;
@@ -21,6 +22,7 @@ export interface WorkspaceHome {
 /** A raw image, or the size of an empty volume. */
 export type VolumeOrigin = { readonly image: string } | { readonly sizeBytes: number };
 
+/** Options of `createWorkspace`. */
 export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   /** The user's security identifier, `S-1-5-21-...`. */
   sid: string;
@@ -28,7 +30,9 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   directoryId: string;
   /** The folder for the volumes; made where it is missing. */
   folder: string;
+  /** What the root volume is made from. */
   root: VolumeOrigin;
+  /** What the user volume is made from. */
   user: VolumeOrigin;
   /** KMS key id, ARN or alias. Default: `alias/aws/workspaces`. */
   key?: string | undefined;
@@ -36,7 +40,9 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   kms?: string | undefined;
   /** Who asks. AWS: ARNs of the roles in which the services work, both needed. Embedded: default are the services' own names, and root. */
   administrator?: string | undefined;
+  /** Principal of the WorkSpaces service. */
   workspacesPrincipal?: string | undefined;
+  /** Principal of the EBS service. */
   ebsPrincipal?: string | undefined;
 }
 

@@ -8,6 +8,7 @@ import { WORKSPACE_USER_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX } from '../../limits.js';
 
+/** Pairs of an encryption context. They are not secret: KMS logs them. */
 export type EncryptionContext = Readonly<Record<string, string>>;
 
 /** The pair that names the user of a WorkSpace, as WorkSpaces writes it. Every volume has `aws:ebs:id` as well. */

@@ -7,8 +7,8 @@
  */
 import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectory } from '../directories.js';
 import { VolsealError } from '../errors.js';
-import { makeFolder } from '../folders.js';
 import { AUDIT_LINE_BYTES_MAX } from '../limits.js';
 import { type Authenticate, auditError, auditPaths, encodeHead, type Head, hashOf, locked, readHead } from './files.js';
 import { type AuditEvent, auditRecord, CONSTANT_MEMBERS } from './record.js';
@@ -34,7 +34,7 @@ export const auditFolder = (home: string, which: 'embedded' | 'calls'): string =
 export function openAudit(folder: string, authenticate?: Authenticate): AuditLog {
   const paths = auditPaths(folder);
   const log = guarded(folder, () => {
-    makeFolder(folder);
+    makeDirectory(folder);
     return openSync(paths.log, 'a+', 0o600);
   });
   return {

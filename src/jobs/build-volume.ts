@@ -7,6 +7,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
+import { syncDirectory } from '../directories.js';
 import { namingPath, VolsealError } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
 import { checkContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
@@ -20,7 +21,7 @@ import { type KeyHandle, native, type TransformOptions, type TransformSource } f
 import { openTarget } from '../output/atomic-file.js';
 import { markPair, settlePair } from '../output/pair-journal.js';
 import { cannotResume } from '../output/partial-file.js';
-import { checkTarget, refuseOwnDevice, syncFolder } from '../output/resolve-target.js';
+import { checkTarget, refuseOwnDevice } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
 import { describeOpenVolume, type VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, readContents, unlockVolume } from '../volume/volume-file.js';
@@ -244,7 +245,7 @@ async function writeHeaderFirst({ volume, detached, headerPath, dataOffsetBytes,
   await forgetProgress(volume);
   await namingPath(volume.path, () => volume.file.truncate(dataOffsetBytes + dataBytes));
   await putHeader(detached, volume, header, headerPath, true);
-  await syncFolder(dirname((detached ?? volume).place.path));
+  await syncDirectory(dirname((detached ?? volume).place.path));
 }
 
 /** For any other: a header says that the data is there. */

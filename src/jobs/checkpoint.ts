@@ -8,12 +8,12 @@ import { open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
 import * as z from 'zod';
+import { syncDirectory } from '../directories.js';
 import { namingPath } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
 import { decodeBase64, firstIssue } from '../luks2/metadata.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
-import { syncFolder } from '../output/resolve-target.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal checkpoint mac v1');
@@ -108,13 +108,13 @@ export async function writeCheckpoint(path: string, record: CheckpointRecord, ke
     await removeIfThere(temporary).catch(() => {});
     throw error;
   }
-  await syncFolder(dirname(path));
+  await syncDirectory(dirname(path));
 }
 
 /** Removes a checkpoint, and what a killed run left of the next one. No power cut brings it back. @throws {VolsealError} `ERR_IO` */
 export async function removeCheckpoint(path: string): Promise<void> {
   for (const name of [path, temporaryPath(path)]) await removeIfThere(name);
-  await syncFolder(dirname(path));
+  await syncDirectory(dirname(path));
 }
 
 const temporaryPath = (path: string): string => `${path}.new`;

@@ -4,8 +4,8 @@
  */
 import { chmodSync, closeSync, existsSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeDirectory } from '../directories.js';
 import { asVolsealError, type ErrorCode, VolsealError } from '../errors.js';
-import { makeFolder } from '../folders.js';
 
 /** LMDB's meta page, as the linked release (1.0, data version 2) writes it; two of them begin the file. */
 const PAGE_BYTES = 4096;
@@ -32,7 +32,7 @@ interface WhatStore {
 export function prepareStoreFile(path: string, what: WhatStore): void {
   const folder = dirname(path);
   try {
-    makeFolder(folder);
+    makeDirectory(folder);
     if ((statSync(folder).mode & 0o077) !== 0) chmodSync(folder, 0o700);
     if (!existsSync(path)) return;
     const fd = openSync(path, 'r');

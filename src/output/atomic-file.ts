@@ -7,11 +7,12 @@
 import { constants } from 'node:fs';
 import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { syncDirectory } from '../directories.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
 import { openDeviceTarget } from './device.js';
 import { checkpointPath, openPartial, partialPath } from './partial-file.js';
-import { checkTarget, holdExisting, ifThere, type Place, syncFolder, targetExists } from './resolve-target.js';
+import { checkTarget, holdExisting, ifThere, type Place, targetExists } from './resolve-target.js';
 import type { OpenTargetWish, TargetFile } from './target.js';
 import { backupPath, removeLeftovers, temporaryPath } from './temporary-files.js';
 
@@ -58,7 +59,7 @@ function targetBeside(
     if (force) await namingPath(path, () => rename(temporary, place.path));
     else await publishNew(temporary, place.path, path, onNote);
     published = true;
-    if (fsync) await syncFolder(dirname(place.path));
+    if (fsync) await syncDirectory(dirname(place.path));
   };
   return {
     path,

@@ -7,12 +7,13 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, realpath, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod';
+import { syncDirectory } from '../directories.js';
 import { namingPath, VolsealError } from '../errors.js';
 import { native } from '../native.js';
 import { parseStrictJson } from '../strict-json.js';
 import { takeBack } from './atomic-file.js';
 import { holdOwnFile, partialPath } from './partial-file.js';
-import { checkTarget, ifThere, syncFolder } from './resolve-target.js';
+import { checkTarget, ifThere } from './resolve-target.js';
 import type { TargetFile } from './target.js';
 import { backupPath, isTemporaryName } from './temporary-files.js';
 
@@ -51,7 +52,7 @@ export async function markPair(header: TargetFile, volume: TargetFile, fsync: bo
       await file.write(JSON.stringify(record), 0);
       if (fsync) await file.sync();
     });
-    if (fsync) await syncFolder(dirname(path));
+    if (fsync) await syncDirectory(dirname(path));
   } catch (error) {
     await unlink(path).catch(() => {});
     await file.close();

@@ -145,13 +145,3 @@ export async function ifThere<S extends Stats | BigIntStats>(path: string, look:
     throw error;
   });
 }
-
-/** A rename lasts once its folder is on the disk. @throws {VolsealError} `ERR_IO` */
-export async function syncFolder(path: string): Promise<void> {
-  const folder = await namingPath(path, () => open(path, 'r'));
-  try {
-    await namingPath(path, () => folder.sync());
-  } finally {
-    await folder.close();
-  }
-}

@@ -3,10 +3,10 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
+import { syncDirectory } from '../directories.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { createVolume, encryptImage, type NewVolumeOptions } from '../jobs/encrypt.js';
 import { native } from '../native.js';
-import { syncFolder } from '../output/resolve-target.js';
 import { leftoversOf } from '../output/temporary-files.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
 import { describeVolume } from '../volume/info.js';
@@ -90,7 +90,7 @@ export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
   try {
     await removePartials({ path });
     await namingPath(path, () => rm(path, { force: true }));
-    await syncFolder(dirname(path));
+    await syncDirectory(dirname(path));
   } catch (error) {
     // A folder that is gone has nothing in it.
     if (!(error instanceof VolsealError) || error.details.errno !== 'ENOENT') throw error;

@@ -1,8 +1,8 @@
 /** A copy of the embedded KMS's store, to be put back in its place. */
 import { copyFile, mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { syncDirectorySync } from '../../../directories.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
-import { syncFolder } from '../../../folders.js';
 import { describeRootKey } from './root-key-source.js';
 import type { KmsStore } from './store.js';
 
@@ -28,9 +28,9 @@ export async function backUp(store: KmsStore, folder: string, target: string, wi
     await store.copyTo(join(draft, 'store.mdb'));
     const names = ['store.mdb', ...(await copied(folder, draft, ['root-key.json', ...(withRootKey ? ['root.key'] : [])]))];
     for (const name of names) await flush(join(draft, name));
-    syncFolder(draft);
+    syncDirectorySync(draft);
     await rename(draft, target);
-    syncFolder(dirname(target));
+    syncDirectorySync(dirname(target));
     return { folder: target, rootKey: names.includes('root.key') ? undefined : describeRootKey(folder) };
   } catch (error) {
     await rm(draft, { recursive: true, force: true });

@@ -7,8 +7,8 @@ import { randomBytes, scryptSync } from 'node:crypto';
 import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { makeDirectory, syncDirectorySync } from '../../../directories.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
-import { makeFolder, syncFolder } from '../../../folders.js';
 import { type KeyHandle, native } from '../../../native.js';
 import { parseStrictJson } from '../../../strict-json.js';
 import { createRootKey, readRootKey } from './root-key.js';
@@ -60,9 +60,9 @@ export function chooseRootKey(folder: string, choice: RootKeyChoice): void {
   const record = 'command' in choice ? { source: 'command', command: [...choice.command] } : sealedByPassphrase(choice.passphraseFile);
   const path = join(folder, 'root-key.json');
   try {
-    makeFolder(folder);
+    makeDirectory(folder);
     writeFileSync(path, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600, flag: 'wx', flush: true });
-    syncFolder(folder);
+    syncDirectorySync(folder);
   } catch (error) {
     throw asVolsealError(error, path);
   }

@@ -6,8 +6,8 @@
  */
 import { closeSync, constants, fstatSync, linkSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { syncDirectorySync } from '../../../directories.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
-import { syncFolder } from '../../../folders.js';
 import { type KeyHandle, native } from '../../../native.js';
 
 const ROOT_KEY_BYTES = 32;
@@ -63,7 +63,7 @@ export function createRootKey(path: string): KeyHandle {
     }
     linkSync(draft, path);
     rmSync(draft);
-    syncFolder(dirname(path));
+    syncDirectorySync(dirname(path));
     return key;
   } catch (error) {
     native.keyWipe(key);

@@ -65,7 +65,7 @@ export interface VolumePlan {
   /** Pairs of the encryption context beside the volume's id. */
   contextPairs: EncryptionContext;
   sha256: boolean;
-  wish: { force: boolean; fsync: boolean; resume: boolean; onNote: ((note: string) => void) | undefined };
+  wish: { force: boolean; fsync: boolean; resume: boolean; onWarning: ((warning: string) => void) | undefined };
 }
 
 /** What is written to. */
@@ -112,7 +112,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
     const startedMs = performance.now();
     const run = async () => {
       if (resumable !== undefined && stored !== undefined) {
-        await goOn(resumable, stored, identity, transform, { pool, signal: job.signal }, wish.onNote);
+        await goOn(resumable, stored, identity, transform, { pool, signal: job.signal }, wish.onWarning);
       } else {
         for (const target of [volume, ...(detached === undefined ? [] : [detached])]) await target.begin();
         if (resumable !== undefined) await writeHeaderFirst(targets, keyed.header);

@@ -33,8 +33,8 @@ export interface DecryptOptions extends JobOptions {
    * as targets, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
-  /** Told, in a sentence, what deserves a look and stops nothing. */
-  onNote?: ((note: string) => void) | undefined;
+  /** Called with a warning, one sentence, about something that does not stop the job. */
+  onWarning?: ((warning: string) => void) | undefined;
   /** Leaves blocks of zeros in the image as holes. A sparse volume's image file is left so in any case. */
   sparse?: boolean | undefined;
   /** Hashes the image on the way: `sha256` of the result. */
@@ -79,7 +79,13 @@ export async function decryptImage(
   let target: TargetFile | undefined;
   try {
     const { imageBytes, volumeId } = volume.token;
-    const wish = { force: options.force === true, fsync: options.fsync !== false, resume, onNote: options.onNote, deviceBytes: imageBytes };
+    const wish = {
+      force: options.force === true,
+      fsync: options.fsync !== false,
+      resume,
+      onWarning: options.onWarning,
+      deviceBytes: imageBytes,
+    };
     pool = leasePool();
     if (typeof image === 'string') await checkPlace(volume, image, wish, options.sparse === true);
     throwIfAborted(options.signal);
@@ -112,7 +118,7 @@ export async function decryptImage(
     const run = async () => {
       if (resumable === undefined) await target?.begin();
       const identity = { volumeId, uuid: volume.found.header.uuid };
-      const checkpoint = resumable && (await beginOrGoOn(resumable, identity, transform, job, options.onNote));
+      const checkpoint = resumable && (await beginOrGoOn(resumable, identity, transform, job, options.onWarning));
       const stopped = target === undefined ? `${imagePath} has got a part of the image` : undefined;
       return transformImage(job.pool, transform, paths, { ...job, checkpoint, stopped });
     };

@@ -46,8 +46,8 @@ export interface NewVolumeOptions extends JobOptions {
   force?: boolean | undefined;
   /** Default true: what is reported as done is on the disk. Without, a power cut may leave anything in the targets' places. */
   fsync?: boolean | undefined;
-  /** Told, in a sentence, what deserves a look and stops nothing. */
-  onNote?: ((note: string) => void) | undefined;
+  /** Called with a warning, one sentence, about something that does not stop the job. */
+  onWarning?: ((warning: string) => void) | undefined;
 }
 
 /** Options of `encryptImage`. */
@@ -125,7 +125,7 @@ async function makeVolume(
   sectorBytes: SectorBytes,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): Promise<EncryptedImage> {
-  const { header, onNote, signal, onProgress } = options;
+  const { header, onWarning, signal, onProgress } = options;
   const force = options.force === true;
   const fsync = options.fsync !== false;
   const resume = options.resume === true;
@@ -143,7 +143,7 @@ async function makeVolume(
     keyId: options.key ?? DEFAULT_KEY,
     contextPairs: options.encryptionContext ?? {},
     sha256: options.sha256 === true,
-    wish: { force, fsync, resume, onNote },
+    wish: { force, fsync, resume, onWarning },
   };
   return buildVolume(plan, { signal, onProgress });
 }

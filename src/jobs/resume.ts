@@ -81,7 +81,7 @@ export interface Run {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type OnNote = ((note: string) => void) | undefined;
+export type OnWarning = ((warning: string) => void) | undefined;
 
 /**
  * Proves a checkpoint, and that the last part before it is in the partial target what the source gives; then sets `transform.startByte`.
@@ -95,7 +95,7 @@ export async function goOn(
   volume: VolumeIdentity,
   transform: TransformOptions,
   { pool, signal }: Run,
-  onNote: OnNote,
+  onWarning: OnWarning,
 ): Promise<void> {
   const { openPath: partial, file } = job.target;
   // Once more: KMS may have taken its time to answer.
@@ -114,9 +114,9 @@ export async function goOn(
   const { target } = transform;
   if (target.kind === 'file' && target.sparse) await namingPath(partial, () => file.truncate(target.offsetBytes + safeBytes));
   transform.startByte = safeBytes;
-  onNote?.(`${partial}: going on at byte ${safeBytes} of ${target.sizeBytes}`);
+  onWarning?.(`${partial}: going on at byte ${safeBytes} of ${target.sizeBytes}`);
   if (stored.source.kind === 'device')
-    onNote?.(`${job.sourcePath}: is a block device, and does not tell whether it was written to since: begin anew if it may have been`);
+    onWarning?.(`${job.sourcePath}: is a block device, and does not tell whether it was written to since: begin anew if it may have been`);
 }
 
 /** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
@@ -173,14 +173,14 @@ export async function beginOrGoOn(
   volume: VolumeIdentity,
   transform: TransformOptions,
   run: Run,
-  onNote: OnNote,
+  onWarning: OnWarning,
 ): Promise<Checkpoint> {
   const stored = await findCheckpoint(job);
   if (stored === undefined) {
     await job.target.begin();
     await forgetProgress(job.target);
   } else {
-    await goOn(job, stored, volume, transform, run, onNote);
+    await goOn(job, stored, volume, transform, run, onWarning);
   }
   return recordProgress(job, volume, transform, []);
 }

@@ -49,7 +49,7 @@ function targetBeside(
   temporary: string,
   file: FileHandle,
   hasBegun: boolean,
-  { force, fsync, onNote }: OpenTargetWish,
+  { force, fsync, onWarning }: OpenTargetWish,
 ): TargetFile & { holdOld(): Promise<void> } {
   let published = false;
   let kept = hasBegun;
@@ -57,7 +57,7 @@ function targetBeside(
   const putInPlace = async (): Promise<void> => {
     if (fsync) await namingPath(path, () => file.sync());
     if (force) await namingPath(path, () => rename(temporary, place.path));
-    else await publishNew(temporary, place.path, path, onNote);
+    else await publishNew(temporary, place.path, path, onWarning);
     published = true;
     if (fsync) await syncDirectory(dirname(place.path));
   };
@@ -111,7 +111,8 @@ function targetBeside(
         throw error;
       }
       const keep = async (): Promise<void> => {
-        if (replaces) await unlink(backup).catch(() => onNote?.(`${backup}: the file that was replaced could not be removed: remove it`));
+        if (replaces)
+          await unlink(backup).catch(() => onWarning?.(`${backup}: the file that was replaced could not be removed: remove it`));
       };
       return { undo, keep };
     },
@@ -136,7 +137,7 @@ export async function takeBack(place: string, temporary: string, hasBackup: bool
 }
 
 /** Puts a file where nothing is. Unlike rename, link never replaces what has appeared in the meantime. */
-async function publishNew(temporary: string, place: string, path: string, onNote: OpenTargetWish['onNote']): Promise<void> {
+async function publishNew(temporary: string, place: string, path: string, onWarning: OpenTargetWish['onWarning']): Promise<void> {
   try {
     await link(temporary, place);
   } catch (error) {
@@ -148,7 +149,7 @@ async function publishNew(temporary: string, place: string, path: string, onNote
     return;
   }
   // The file is where it belongs, whatever becomes of its other name.
-  await unlink(temporary).catch(() => onNote?.(`${temporary}: could not be removed: it is a second name of ${path}; remove it`));
+  await unlink(temporary).catch(() => onWarning?.(`${temporary}: could not be removed: it is a second name of ${path}; remove it`));
 }
 
 /** What link(2) says on a file system without hard links: FAT, some network file systems. */
@@ -186,8 +187,8 @@ function keptForResume(error: unknown, partial: string): unknown {
   });
 }
 
-async function tellOfPartial(place: string, { onNote }: OpenTargetWish): Promise<void> {
+async function tellOfPartial(place: string, { onWarning }: OpenTargetWish): Promise<void> {
   const partial = partialPath(place);
-  if (onNote === undefined || (await ifThere(partial, () => stat(partial))) === undefined) return;
-  onNote(`${partial} holds what an interrupted run has done: --resume goes on with it; else remove it and ${checkpointPath(place)}`);
+  if (onWarning === undefined || (await ifThere(partial, () => stat(partial))) === undefined) return;
+  onWarning(`${partial} holds what an interrupted run has done: --resume goes on with it; else remove it and ${checkpointPath(place)}`);
 }

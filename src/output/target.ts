@@ -8,7 +8,7 @@ export interface OpenTargetWish extends TargetWish {
   /** Writes to a name that a later run finds, and goes on with what is there. */
   readonly resume?: boolean | undefined;
   /** Told what deserves a look and stops nothing. */
-  readonly onNote?: ((note: string) => void) | undefined;
+  readonly onWarning?: ((warning: string) => void) | undefined;
 }
 
 export interface TargetFile {

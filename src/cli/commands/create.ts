@@ -23,7 +23,7 @@ export function createCommand({ output, signal }: Session): Command {
   return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
     const { createVolume } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress, onNote: output.note };
+    const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress, onWarning: output.note };
     const info = await createVolume(volume, options).finally(progress.end);
     output.result(info, newVolumeLines(`created ${volume}`, info));
   });

@@ -37,7 +37,7 @@ export function decryptCommand({ output, signal }: Session): Command {
     const { decryptImage } = await import('../../jobs/decrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse } = flags;
-    const reports = { onProgress: progress.onProgress, onNote: output.note };
+    const reports = { onProgress: progress.onProgress, onWarning: output.note };
     const options = { ...existingVolumeOptions(flags), force, fsync, resume, sha256, sparse, signal, ...reports };
     const made = await decryptImage(volume, target, options).finally(progress.end);
     const size = exactSize(made.imageBytes);

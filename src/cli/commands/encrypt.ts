@@ -39,7 +39,7 @@ export function encryptCommand({ output, signal }: Session): Command {
     const { encryptImage } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { pad, sha256, resume } = flags;
-    const reports = { onProgress: progress.onProgress, onNote: output.note };
+    const reports = { onProgress: progress.onProgress, onWarning: output.note };
     const options = { ...newVolumeOptions(flags), pad, sha256, resume, signal, ...reports };
     const info = await encryptImage(source, volume, options).finally(progress.end);
     const name = typeof source === 'string' ? source : source.name;

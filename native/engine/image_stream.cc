@@ -1,11 +1,13 @@
 #include "engine/image_stream.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -30,12 +32,20 @@ Result<ImageStream> ImageStream::Open(int fd, Access access) {
   ImageStream stream;
   stream.is_socket_ = S_ISSOCK(info.st_mode);
   if (S_ISFIFO(info.st_mode) || S_ISCHR(info.st_mode)) {
-    // Opened once more: O_NONBLOCK on the descriptor itself would hold for everybody who shares it.
+    // Opened once more, so that O_NONBLOCK does not reach everybody who shares the descriptor.
     const std::string path = "/proc/self/fd/" + std::to_string(fd);
     stream.fd_ = UniqueFd(
         open(path.c_str(), (access == Access::kRead ? O_RDONLY : O_WRONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (!stream.fd_.valid()) return SystemFailure(errno == ENXIO ? EPIPE : errno, "open");
-    if (S_ISFIFO(info.st_mode)) fcntl(stream.fd_.get(), F_SETPIPE_SZ, kPipeBytes);  // may be refused: only slower
+    if (!stream.fd_.valid()) {
+      if (errno == ENXIO) return SystemFailure(EPIPE, "open");
+      // Another user's pipe (sudo, su), or no /proc: the shared descriptor has to do.
+      auto copy = Duplicate(fd);
+      if (!copy.ok()) return copy.status();
+      stream.fd_ = std::move(copy.value());
+      stream.may_block_ = (flags & O_NONBLOCK) == 0;
+    }
+    // Fails where the user's pipes are full of pages already: the pipe keeps its size.
+    if (S_ISFIFO(info.st_mode)) fcntl(stream.fd_.get(), F_SETPIPE_SZ, kPipeBytes);
     return stream;
   }
   auto copy = Duplicate(fd);
@@ -49,6 +59,12 @@ Result<size_t> ImageStream::Some(short event, const char* syscall, uint64_t posi
                                  Move move) const {
   for (;;) {
     if (stopped()) return Failure(Code::kStopped, "the transform was stopped");
+    if (may_block_) {
+      pollfd ready = {fd_.get(), event, 0};
+      const int count = poll(&ready, 1, kPollMilliseconds);
+      if (count < 0 && errno != EINTR) return SystemFailure(errno, "poll", position);
+      if (count <= 0) continue;
+    }
     const ssize_t count = move();
     if (count >= 0) return static_cast<size_t>(count);
     if (errno == EINTR) continue;
@@ -80,7 +96,8 @@ Status ImageStream::Write(uint64_t position, Bytes source, const Stopped& stoppe
   while (!source.empty()) {
     auto count = Some(POLLOUT, "write", position, stopped, [&] {
       return is_socket_ ? send(fd_.get(), source.data(), source.size(), MSG_DONTWAIT | MSG_NOSIGNAL)
-                        : write(fd_.get(), source.data(), source.size());
+                        : write(fd_.get(), source.data(),
+                                may_block_ ? std::min<size_t>(source.size(), PIPE_BUF) : source.size());
     });
     if (!count.ok()) return count.status();
     if (count.value() == 0) return SystemFailure(ENOSPC, "write", position);

@@ -35,6 +35,9 @@ class ImageStream {
 
   UniqueFd fd_;
   bool is_socket_ = false;
+  // The descriptor is shared and blocks: poll(2) says when to call, and a write then takes PIPE_BUF bytes without
+  // waiting.
+  bool may_block_ = false;
 };
 
 }  // namespace volseal::engine

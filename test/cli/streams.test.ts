@@ -6,7 +6,8 @@ import { openSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 import { MAIN } from '../built.js';
-import { ended, failureOf, type Lab, lab, parsed } from './program.js';
+import { testUnless } from '../requirements.js';
+import { ended, failureOf, type Lab, lab, parsed, rootRefused, unprivileged } from './program.js';
 
 const BYTES = 5 * 1024 * 1024 + 512;
 
@@ -40,6 +41,24 @@ describe('images through pipes', () => {
     assert.equal(done.status, 0, done.stderr);
     assert.equal(at.shell('volseal decrypt a.vol - >> first').status, 0);
     assert.deepEqual(at.contents('first'), raw);
+  });
+
+  testUnless(rootRefused())('a pipe of another user, as sudo and su leave it, which cannot be opened once more', () => {
+    const at = lab();
+    const raw = at.image('a.raw', BYTES);
+    // The shell opens both ends with root's rights; the program runs without them.
+    const volseal = `${unprivileged.join(' ')} volseal`;
+    at.shell('mkfifo in out stalled && chmod 600 in out stalled && chown 65534:65534 in out stalled');
+    const made = at.shell(`cat a.raw > in & ${volseal} encrypt - 'a vol' --size ${BYTES} < in`);
+    assert.equal(made.status, 0, made.stderr);
+    const taken = at.shell(`cat out > b.raw & ${volseal} decrypt 'a vol' - > out; status=$?; wait; exit $status`);
+    assert.equal(taken.status, 0, taken.stderr);
+    assert.deepEqual(at.contents('b.raw'), raw);
+    // Opened for both directions, so that it neither ends nor gives anything.
+    const stopped = at.shell(`timeout -s INT 5 ${volseal} encrypt - 'b vol' --size ${BYTES} <> stalled`);
+    assert.equal(stopped.status, 124);
+    assert.match(stopped.stderr, /stopped on request/);
+    assert.equal(at.names().includes('b vol'), false);
   });
 
   test('sockets do as well: Node gives them to its children', async () => {

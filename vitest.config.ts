@@ -12,6 +12,8 @@ const SLOW: Record<string, string[]> = {
 };
 const slow = Object.values(SLOW).flat();
 
+const REALM = ['test/realm/**/*.test.ts'];
+
 const project = (name: string, include: string[], exclude: string[]) => ({ extends: true as const, test: { name, include, exclude } });
 
 export default defineConfig({
@@ -25,7 +27,9 @@ export default defineConfig({
     hookTimeout: 300_000,
     projects: [
       project('quick', QUICK, slow),
-      project('main', ['test/**/*.test.ts'], [...QUICK, ...slow]),
+      project('main', ['test/**/*.test.ts'], [...QUICK, ...REALM, ...slow]),
+      // In a `vm` context, as under Jest.
+      { extends: true, test: { name: 'realm', include: REALM, pool: 'vmThreads' } },
       ...Object.entries(SLOW).map(([name, include]) => project(name, include, [])),
     ],
   },

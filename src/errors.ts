@@ -2,6 +2,7 @@
  * The one error class of the library. Its `code` decides behaviour (retry, exit status, hint); its message is for people and
  * names the file, the offset, the key and the encryption context where they matter.
  */
+import { types } from 'node:util';
 
 /** Every code a caller can meet. A code is added here before anything throws it. */
 export type ErrorCode =
@@ -121,9 +122,18 @@ export class VolsealError extends Error {
   }
 }
 
+/**
+ * Whether `value` is an error, also one of another realm: under Jest and in `vm` contexts, Node's own modules and the addon throw
+ * errors of the main context, which are no instances of this context's `Error`.
+ */
+export const isError = (value: unknown): value is Error => value instanceof Error || types.isNativeError(value);
+
+/** The message of an error; of anything else that was thrown, its text. */
+export const messageOf = (thrown: unknown): string => (isError(thrown) ? thrown.message : String(thrown));
+
 /** An error of Node's own file system calls. */
 function isSystemError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string';
+  return isError(error) && typeof (error as NodeJS.ErrnoException).syscall === 'string';
 }
 
 /**

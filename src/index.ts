@@ -1,4 +1,7 @@
 /** volseal as a library: encrypted volumes whose data keys KMS wraps. */
+// Before the modules that need it.
+import './async-dispose.js';
+
 export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
 export type { EncryptedImage } from './jobs/build-volume.js';
 export { type DecryptedImage, type DecryptOptions, decryptImage } from './jobs/decrypt.js';

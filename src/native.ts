@@ -3,7 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import type * as Binding from '../binding.js';
-import { type ErrorCode, VolsealError } from './errors.js';
+import { type ErrorCode, isError, VolsealError } from './errors.js';
 import { ADDON_FILE } from './package-files.js';
 
 export type {
@@ -30,7 +30,7 @@ interface AddonError extends Error {
 
 function convert(error: unknown): unknown {
   const { code, message, errno, syscall, offsetBytes } = error as AddonError;
-  if (!(error instanceof Error) || !code?.startsWith('ERR_')) return error;
+  if (!isError(error) || !code?.startsWith('ERR_')) return error;
   const details = {
     ...(errno === undefined ? {} : { errno }),
     ...(syscall === undefined ? {} : { syscall }),

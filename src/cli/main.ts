@@ -1,7 +1,7 @@
 /** The program `volseal`: command line in, exit status out. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { VolsealError } from '../errors.js';
+import { isError, VolsealError } from '../errors.js';
 import { useKernel } from '../kernels.js';
 import { type KernelName, native } from '../native.js';
 import { PACKAGE_FILE } from '../package-files.js';
@@ -112,7 +112,7 @@ function isClosedOutput(error: unknown): boolean {
 }
 
 function reportBug(error: unknown): number {
-  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const stack = isError(error) ? (error.stack ?? error.message) : String(error);
   process.stderr.write(`${stack}\nvolseal: this is a bug; please report it with the lines above\n`);
   return EXIT.internal;
 }

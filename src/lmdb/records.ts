@@ -6,7 +6,7 @@
  */
 import { open } from 'lmdb';
 import type * as z from 'zod';
-import { type ErrorCode, VolsealError } from '../errors.js';
+import { type ErrorCode, messageOf, VolsealError } from '../errors.js';
 import { prepareStoreFile, restrictStoreFiles } from './store-file.js';
 
 /** Sorts after every character of a key. */
@@ -58,7 +58,7 @@ export function openRecords(path: string, what: RecordsOf): Records {
     try {
       return run();
     } catch (error) {
-      throw fault(`${what.name} failed: ${error instanceof Error ? error.message : String(error)}`, error);
+      throw fault(`${what.name} failed: ${messageOf(error)}`, error);
     }
   };
   prepareStoreFile(path, what);

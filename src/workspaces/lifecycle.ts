@@ -2,7 +2,7 @@
  * The life of a WorkSpace, step by step. Every step is noted before it is taken, with the names that it will use, and after it with what
  * came of it: whatever ends the process between two of them, the same call again goes on there, and `terminateWorkspace` undoes it.
  */
-import { VolsealError } from '../errors.js';
+import { messageOf, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
 import type { Volume } from '../volume/volume.js';
 import { newVolumeId } from '../volume/volume-id.js';
@@ -192,7 +192,7 @@ async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown):
     // Without the caller's signal: it is what may have ended the work.
     await remove(store, record, askerFor(record));
   } catch (error) {
-    const said = cause instanceof Error ? cause.message : String(cause);
+    const said = messageOf(cause);
     throw new VolsealError(
       'ERR_WORKSPACE_STATE',
       `${said}; and ${workspaceId} could not be undone: ${(error as Error).message}; volseal workspace terminate ${workspaceId} --yes finishes that`,

@@ -1,6 +1,6 @@
 /** Whether a principal could do what volumes need, asked before it is done: with DryRun where KMS has it, so that nothing is made. */
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
-import { VolsealError } from '../../errors.js';
+import { isError, VolsealError } from '../../errors.js';
 import { looksLikeArn } from '../shared/arn.js';
 import type { EncryptionContext } from '../shared/encryption-context.js';
 import { asCaller, type KmsEndpoint } from '../shared/endpoint.js';
@@ -107,7 +107,7 @@ async function attempt(
   } catch (error) {
     if (!(error instanceof VolsealError)) throw error;
     if (error.code !== 'ERR_KMS_DENIED') throw error;
-    const reason = error.cause instanceof Error ? error.cause.message : error.message;
+    const reason = isError(error.cause) ? error.cause.message : error.message;
     const statement = statementFor(action, principal, keyId, reason);
     return { purpose, action, allowed: false, reason, ...(statement === undefined ? {} : { missing: statement }) };
   }

@@ -46,7 +46,7 @@ export async function checkPermissions(
     const wrapped = await firstThat([as, own], (kms) => kms.generateWrappedKey(wrap));
     for (const purpose of ['create', 'attach'] as const) tried.push(await decryptAttempt(purpose, as, wrapped, context, principal, keyId));
     const { keyArn = keyId } = wrapped ?? {};
-    tried.push(await retireAttempt(as, principal, keyArn));
+    tried.push(await retireAttempt(as, own, principal, keyArn));
     tried.push(await attempt('workspace', 'DescribeKey', principal, keyId, () => administrator.describeKey({ keyId })));
     const request = {
       keyId: keyArn,
@@ -80,9 +80,10 @@ async function decryptAttempt(
   return attempt(purpose, action, principal, keyId, () => as.tryUnwrapKey({ ...wrapped, context }));
 }
 
-async function retireAttempt(as: Kms, principal: string, keyArn: string): Promise<PermissionCheck> {
+/** The principal may retire a grant that it may not list, so `own` lists it then. */
+async function retireAttempt(as: Kms, own: Kms, principal: string, keyArn: string): Promise<PermissionCheck> {
   const about = { purpose: 'terminate', action: 'RetireGrant' } as const;
-  const grants = await as.listRetirableGrants({ retiringPrincipal: principal }).catch(deniedAsUndefined);
+  const grants = await firstThat([as, own], (kms) => kms.listRetirableGrants({ retiringPrincipal: principal }));
   const grant = grants?.find((entry) => entry.keyArn === keyArn);
   if (grant === undefined) {
     return {

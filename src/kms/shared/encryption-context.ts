@@ -17,12 +17,18 @@ export function workspaceContext(user: { sid: string; directoryId: string }): En
 }
 
 /**
- * `value` as an encryption context: an object of string pairs, no key empty, no two keys that differ only in case, all of it
- * encodable as UTF-8 (a lone surrogate would read as U+FFFD, and two contexts would be one), at most `bytesMax` bytes together.
+ * Checks that `value` is an encryption context: an object of string pairs, no key empty, all of it encodable as UTF-8 (a lone surrogate
+ * would read as U+FFFD, and two contexts would be one), at most `bytesMax` bytes together.
  *
+ * @param keys `distinct` also refuses two keys that differ only in case: policies and grant constraints compare keys without case, so
+ * such a context is nearly always a mistake. KMS itself takes it (`case-sensitive`).
  * @throws {VolsealError} `ERR_ARGUMENT` that names the pair.
  */
-export function checkContext(value: unknown, bytesMax: number = ENCRYPTION_CONTEXT_BYTES_MAX): EncryptionContext {
+export function checkContext(
+  value: unknown,
+  bytesMax: number = ENCRYPTION_CONTEXT_BYTES_MAX,
+  keys: 'distinct' | 'case-sensitive' = 'distinct',
+): EncryptionContext {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new VolsealError('ERR_ARGUMENT', 'an encryption context is an object of string pairs');
   }
@@ -30,7 +36,7 @@ export function checkContext(value: unknown, bytesMax: number = ENCRYPTION_CONTE
   let byteCount = 0;
   for (const [key, text] of Object.entries(value)) {
     const named = `encryption context key ${JSON.stringify(key)}`;
-    const folded = key.toLowerCase();
+    const folded = keys === 'distinct' ? key.toLowerCase() : key;
     if (key === '' || seen.has(folded)) throw new VolsealError('ERR_ARGUMENT', `${named} is empty or repeats another in other case`);
     if (typeof text !== 'string') throw new VolsealError('ERR_ARGUMENT', `${named} has a value that is not a string`);
     if (LONE_SURROGATE.test(key) || LONE_SURROGATE.test(text))
@@ -60,7 +66,7 @@ const LONE_SURROGATE = /\p{Surrogate}/u;
  * @throws {VolsealError} `ERR_ARGUMENT` as `checkContext`, whatever the size.
  */
 export function canonicalBytes(context: EncryptionContext): Buffer {
-  const pairs = Object.entries(checkContext(context, Number.POSITIVE_INFINITY))
+  const pairs = Object.entries(checkContext(context, Number.POSITIVE_INFINITY, 'case-sensitive'))
     .map(([key, value]) => [Buffer.from(key), Buffer.from(value)] as const)
     .sort(([a], [b]) => Buffer.compare(a, b));
   return Buffer.concat([lengthOf(pairs.length), ...pairs.flatMap(([key, value]) => [framed(key), framed(value)])]);

@@ -99,7 +99,8 @@ describe('a grant', () => {
       [{ GranteePrincipal: 'anna' }, 'InvalidArnException', /anna/],
       [{ RetiringPrincipal: 'arn:aws:iam::1:user/x' }, 'InvalidArnException', /arn:aws:iam::1/],
       [{ Operations: [] }, 'ValidationException', /'operations'.*length greater than or equal to 1/],
-      [{ Operations: ['Sign'] }, 'ValidationException', /'operations\.1\.member'.*enum value set/],
+      [{ Operations: ['Sing'] }, 'ValidationException', /'operations\.1\.member'.*enum value set/],
+      [{ Operations: ['Sign'] }, 'ValidationException', /Sign is not supported on a symmetric/],
       [{ Operations: undefined }, 'ValidationException', /Value null at 'operations'/],
       [{ Name: 'a b' }, 'ValidationException', /'name'.*pattern/],
       [{ Constraints: { EncryptionContextSubset: SID, EncryptionContextEquals: SID } }, 'ValidationException', /not both/],
@@ -240,6 +241,89 @@ describe('lists', () => {
     done(kms, 'ListRetirableGrants', { RetiringPrincipal: WORKSPACES }, WORKSPACES);
     refused(ask(kms, 'ListRetirableGrants', { RetiringPrincipal: WORKSPACES }, ANNA), 'AccessDeniedException', /ListRetirableGrants/);
   });
+});
+
+describe('constraints', () => {
+  const grantee = { GranteePrincipal: EBS, Operations: ['GenerateDataKeyWithoutPlaintext', 'CreateGrant', 'DescribeKey'] };
+  const use = (kms: EmbeddedKms, KeyId: string, EncryptionContext: object, sourceArn?: string) => {
+    const body = Buffer.from(JSON.stringify({ KeyId, NumberOfBytes: 64, EncryptionContext }));
+    const caller = { principalArn: EBS, ...(sourceArn === undefined ? {} : { sourceArn }) };
+    return kms.handle({ target: 'TrentService.GenerateDataKeyWithoutPlaintext', headers: {}, body }, caller).status;
+  };
+
+  // Constraints, a request's context, whether the grant permits it.
+  const cases: [object, object, boolean][] = [
+    [{ EncryptionContextSubset: { Team: 'a' } }, { tEAM: 'a', more: 'b' }, true],
+    [{ EncryptionContextSubset: { team: 'a' } }, { Team: 'A' }, false],
+    [{ EncryptionContextEquals: { Team: 'a', x: 'y' } }, { X: 'y', team: 'a' }, true],
+    [{ EncryptionContextEquals: { Team: 'a' } }, { team: 'a', TEAM: 'b' }, false],
+    [{ EncryptionContextEquals: { Team: 'a', x: 'y' } }, { X: 'Y', team: 'a' }, false],
+    [{ EncryptionContextSubset: { Team: 'a' }, EncryptionContextEquals: {} }, { team: 'a', more: 'b' }, true],
+    [{ EncryptionContextSubset: {}, EncryptionContextEquals: { Team: 'a' } }, { team: 'a', more: 'b' }, false],
+    [{ EncryptionContextSubset: {}, EncryptionContextEquals: {} }, { any: 'thing' }, true],
+    [{ EncryptionContextEquals: {} }, { any: 'thing' }, false],
+  ];
+  test.each(cases)('%j and %j: %s', (Constraints, context, permitted) => {
+    const kms = openEmbedded();
+    const KeyId = newKey(kms);
+    grant(kms, { KeyId, ...grantee, Constraints });
+    assert.equal(use(kms, KeyId, context) === 200, permitted);
+  });
+
+  test('two full maps contradict each other', () => {
+    const kms = openEmbedded();
+    const Constraints = { EncryptionContextSubset: { a: 'b' }, EncryptionContextEquals: { a: 'b' } };
+    refused(ask(kms, 'CreateGrant', { KeyId: newKey(kms), ...grantee, Constraints }), 'ValidationException', /not both/);
+  });
+
+  test('SourceArn binds uses and children of the grant', () => {
+    const kms = openEmbedded();
+    const KeyId = newKey(kms);
+    const volume = 'arn:aws:ec2:us-east-1:000000000000:volume/vol-1';
+    grant(kms, { KeyId, ...grantee, Constraints: { SourceArn: volume } });
+    assert.deepEqual(
+      [undefined, volume, `${volume}0`].map((arn) => use(kms, KeyId, {}, arn)),
+      [400, 200, 400],
+    );
+    const child = (Constraints: object) => {
+      const body = JSON.stringify({ KeyId, GranteePrincipal: WORKSPACES, Operations: ['DescribeKey'], Constraints });
+      const caller = { principalArn: EBS, sourceArn: volume };
+      return kms.handle({ target: 'TrentService.CreateGrant', headers: {}, body: Buffer.from(body) }, caller).status;
+    };
+    assert.deepEqual([{}, { SourceArn: `${volume}0` }, { SourceArn: volume }].map(child), [400, 400, 200]);
+    assert.equal(done(kms, 'ListGrants', { KeyId, GranteePrincipal: EBS }).Grants[0].Constraints.SourceArn, volume);
+    const bad = { KeyId, ...grantee, Constraints: { SourceArn: 'this is no Amazon name' } };
+    refused(ask(kms, 'CreateGrant', bad), 'InvalidArnException', /Invalid arn/);
+  });
+});
+
+test('principals of services have members of their own', () => {
+  const kms = openEmbedded();
+  const KeyId = newKey(kms);
+  const Constraints = { SourceArn: 'arn:aws:ec2:us-east-1:000000000000:volume/vol-1' };
+  const Operations = ['Decrypt'];
+  const service = { KeyId, GranteeServicePrincipal: EBS, RetiringServicePrincipal: WORKSPACES, Operations, Constraints };
+  const { GrantId } = grant(kms, service);
+  grant(kms, { KeyId, GranteePrincipal: ANNA, Operations });
+  const [entry, ...others] = done(kms, 'ListGrants', { KeyId, GranteeServicePrincipal: EBS }).Grants;
+  assert.deepEqual(others, []);
+  const { GranteeServicePrincipal, RetiringServicePrincipal, GranteePrincipal, RetiringPrincipal } = entry;
+  assert.deepEqual(
+    [GranteeServicePrincipal, RetiringServicePrincipal, GranteePrincipal, RetiringPrincipal],
+    [EBS, WORKSPACES, undefined, undefined],
+  );
+  assert.equal(done(kms, 'ListRetirableGrants', { RetiringServicePrincipal: WORKSPACES }).Grants[0].GrantId, GrantId);
+  const refusals: [object, RegExp][] = [
+    [{ ...service, GranteePrincipal: ANNA }, /either GranteePrincipal or GranteeServicePrincipal, not both/],
+    [{ ...service, RetiringPrincipal: ANNA }, /either RetiringPrincipal or RetiringServicePrincipal, not both/],
+    [{ ...service, GranteeServicePrincipal: undefined }, /either GranteePrincipal or GranteeServicePrincipal/],
+    [{ ...service, GranteeServicePrincipal: ANNA }, /not a service principal/],
+    [{ ...service, Constraints: {} }, /must have a SourceArn/],
+    [{ ...service, RetiringServicePrincipal: undefined }, /retiring principal/],
+    [{ KeyId, GranteePrincipal: ANNA, Operations: ['CreateGrant'] }, /CreateGrant alone/],
+  ];
+  for (const [request, message] of refusals) refused(ask(kms, 'CreateGrant', request), 'ValidationException', message);
+  refused(ask(kms, 'ListRetirableGrants'), 'ValidationException', /either RetiringPrincipal or RetiringServicePrincipal/);
 });
 
 test('many grants that differ in their constraints alone are told apart', () => {

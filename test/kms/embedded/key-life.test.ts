@@ -364,5 +364,5 @@ test('a description is changed, and random bytes are random', () => {
   assert.notEqual(texts[0], texts[1]);
   assert.equal(Buffer.from(texts[0]!, 'base64').length, 32);
   refused(random(1025), 'ValidationException', /1024/);
-  refused(ask(kms, 'GenerateRandom'), 'ValidationException', /number of bytes/);
+  refused(ask(kms, 'GenerateRandom'), 'ValidationException', 'NumberOfBytes is required.');
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
 import type { EmbeddedKms } from '../../../src/kms/embedded/service.js';
 import { native } from '../../../src/native.js';
-import { ask, openEmbedded, refused, revealed, spent, withoutLeak } from '../harness.js';
+import { ask, done, openEmbedded, refused, revealed, spent, withoutLeak } from '../harness.js';
 
 const ARN = 'arn:aws:kms:local:000000000000:';
 const ROOT = 'arn:aws:iam::000000000000:root';
@@ -301,29 +301,33 @@ describe('encrypt and decrypt', () => {
     });
   });
 
-  test('a pair named __proto__ is authenticated like any other', () => {
+  test('a pair named __proto__ is refused, as in all JSON from outside', () => {
     const kms = openEmbedded();
     const KeyId = newKey(kms);
-    const made = ask(
-      kms,
-      'GenerateDataKeyWithoutPlaintext',
-      `{"KeyId":"${KeyId}","NumberOfBytes":64,"EncryptionContext":{"__proto__":"x"}}`,
-    );
-    const { CiphertextBlob } = made.body;
-    refused(ask(kms, 'Decrypt', { CiphertextBlob }), 'InvalidCiphertextException', '');
-    spent(ask(kms, 'Decrypt', `{"CiphertextBlob":"${CiphertextBlob}","EncryptionContext":{"__proto__":"x"}}`).plaintext);
+    for (const name of ['__proto__', '\\u005f_proto__']) {
+      const body = `{"KeyId":"${KeyId}","NumberOfBytes":64,"EncryptionContext":{"${name}":"x"}}`;
+      refused(ask(kms, 'GenerateDataKeyWithoutPlaintext', body), 'SerializationException', /__proto__/);
+    }
   });
 
   test('contexts that are none', () => {
     const kms = openEmbedded();
     const KeyId = newKey(kms);
-    for (const context of [{ a: 1 }, { '': 'x' }, { a: 'x', A: 'y' }, [], 'a', { a: 'x'.repeat(8192) }]) {
-      refused(
-        ask(kms, 'GenerateDataKeyWithoutPlaintext', { KeyId, NumberOfBytes: 64, EncryptionContext: context }),
-        'ValidationException',
-        /encryption context/,
-      );
+    const withContext = (context: unknown) =>
+      ask(kms, 'GenerateDataKeyWithoutPlaintext', { KeyId, NumberOfBytes: 64, EncryptionContext: context });
+    for (const context of [{ '': 'x' }, [], 'a', { a: null }, { a: 'x'.repeat(8192) }]) {
+      refused(withContext(context), 'ValidationException', /encryption context/);
     }
+    refused(withContext({ a: 1 }), 'SerializationException', 'NUMBER_VALUE can not be converted to a String');
+    refused(withContext({ a: true }), 'SerializationException', 'TRUE_VALUE can not be converted to a String');
+  });
+
+  test('keys that differ only in case are two keys', () => {
+    const kms = openEmbedded();
+    const EncryptionContext = { a: '1', A: '2' };
+    const { CiphertextBlob } = done(kms, 'GenerateDataKeyWithoutPlaintext', { KeyId: newKey(kms), NumberOfBytes: 64, EncryptionContext });
+    spent(ask(kms, 'Decrypt', { CiphertextBlob, EncryptionContext: { A: '2', a: '1' } }).plaintext);
+    refused(ask(kms, 'Decrypt', { CiphertextBlob, EncryptionContext: { a: '2', A: '1' } }), 'InvalidCiphertextException', '');
   });
 
   test('blobs of other keys, of unknown keys, of no key', () => {

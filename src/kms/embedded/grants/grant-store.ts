@@ -28,9 +28,19 @@ const UNCONSTRAINED = 'any';
 const hash = (...parts: readonly string[]): string =>
   createHash('sha256').update(JSON.stringify(parts)).digest().subarray(0, 16).toString('base64url');
 
-const pairBucket = (key: string, value: string): string => `pair ${hash(key, value)}`;
-const wholeBucket = (context: EncryptionContext): string =>
-  `whole ${createHash('sha256').update(canonicalBytes(context)).digest('base64url')}`;
+/** Keys of constraints compare without case, so a bucket's name folds them. */
+const pairBucket = (key: string, value: string): string => `pair ${hash(key.toLowerCase(), value)}`;
+function wholeBucket(context: EncryptionContext): string {
+  const folded = new Map<string, string>();
+  const pairs = Object.entries(context).map(([key, value]) => [key.toLowerCase(), value] as const);
+  for (const [key, value] of pairs.sort(([a, x], [b, y]) => (a < b || (a === b && x < y) ? -1 : 1))) {
+    const known = folded.get(key);
+    folded.set(key, known === undefined || known === value ? value : `${known}\0${value}`);
+  }
+  return `whole ${createHash('sha256')
+    .update(canonicalBytes(Object.fromEntries(folded)))
+    .digest('base64url')}`;
+}
 
 /** A constraint's pairs as a context. */
 export const contextOf = ({ pairs }: GrantConstraint): EncryptionContext => Object.fromEntries(pairs);
@@ -131,9 +141,10 @@ export function grantStore(records: Records): GrantStore {
       return typeof grantId === 'string' ? grant(request.keyId, grantId) : undefined;
     },
     *grantsFor(keyId, granteePrincipal, operation, context) {
-      const buckets = [UNCONSTRAINED];
+      const buckets = new Set([UNCONSTRAINED]);
       if (!WITHOUT_CONTEXT.has(operation)) {
-        buckets.push(wholeBucket(context), ...Object.entries(context).map(([key, value]) => pairBucket(key, value)));
+        buckets.add(wholeBucket(context));
+        for (const [key, value] of Object.entries(context)) buckets.add(pairBucket(key, value));
       }
       for (const bucket of buckets) {
         const prefix = useOf(keyId, granteePrincipal, operation, bucket);
@@ -152,7 +163,7 @@ const GRANTS_PER_READ = 16;
 
 /** All members of a requested grant, as texts. */
 function identityOf(grant: GrantRequest): string[] {
-  const { keyId, name = '', granteePrincipal, retiringPrincipal = '', issuingPrincipal, operations, constraint } = grant;
+  const { keyId, name = '', granteePrincipal, retiringPrincipal = '', issuingPrincipal, operations, constraint, sourceArn } = grant;
   const context = constraint === undefined ? '' : canonicalBytes(contextOf(constraint)).toString('base64url');
   return [
     keyId,
@@ -163,5 +174,7 @@ function identityOf(grant: GrantRequest): string[] {
     [...operations].sort().join(),
     constraint?.kind ?? '',
     context,
+    // Absent in older records: their names must not change.
+    ...(sourceArn === undefined ? [] : [sourceArn]),
   ];
 }

@@ -8,8 +8,8 @@ import type { GrantConstraint, GrantRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
 import { contextOf, type GrantRequest } from './grant-store.js';
 
-/** The operations that a grant on a symmetric key can permit. */
-export const GRANT_OPERATIONS = [
+/** The operations that a grant on a symmetric key can permit. (Developer Guide, "Grants in AWS KMS", "Grant operations".) */
+const SYMMETRIC_OPERATIONS = [
   'Decrypt',
   'Encrypt',
   'GenerateDataKey',
@@ -19,7 +19,26 @@ export const GRANT_OPERATIONS = [
   'CreateGrant',
   'RetireGrant',
   'DescribeKey',
+  'GenerateDataKeyPair',
+  'GenerateDataKeyPairWithoutPlaintext',
 ] as const;
+
+/** All operations that CreateGrant knows, in AWS's order; those that a symmetric key lacks are refused by their names. */
+export const GRANT_OPERATIONS = [
+  ...SYMMETRIC_OPERATIONS.slice(0, 6),
+  'Sign',
+  'Verify',
+  'GetPublicKey',
+  ...SYMMETRIC_OPERATIONS.slice(6),
+  'GenerateMac',
+  'VerifyMac',
+  'DeriveSharedSecret',
+  'Encapsulate',
+  'Decapsulate',
+] as const;
+
+/** Whether a grant on a symmetric key can permit `operation`. */
+export const isSymmetricOperation = (operation: string): boolean => (SYMMETRIC_OPERATIONS as readonly string[]).includes(operation);
 
 /** The part of a request that decides whether a grant permits it. */
 export interface GrantUse {
@@ -29,6 +48,8 @@ export interface GrantUse {
   readonly operation: string;
   /** Undefined for operations that have none. */
   readonly encryptionContext?: EncryptionContext | undefined;
+  /** ARN of the AWS resource on whose behalf the request is made. */
+  readonly sourceArn?: string | undefined;
   /** Of CreateGrant: the requested grant. */
   readonly newGrant?: GrantRequest | undefined;
 }
@@ -45,11 +66,13 @@ export function grantAllowing(store: KmsStore, use: GrantUse, tokens: readonly G
   return undefined;
 }
 
-function allows(grant: GrantRecord, { principalArn, keyId, operation, encryptionContext, newGrant }: GrantUse): boolean {
+function allows(grant: GrantRecord, use: GrantUse): boolean {
+  const { principalArn, keyId, operation, encryptionContext, sourceArn, newGrant } = use;
   return (
     grant.keyId === keyId &&
     grant.operations.includes(operation) &&
     identitiesOf(principalArn).includes(grant.granteePrincipal) &&
+    (grant.sourceArn === undefined || grant.sourceArn === sourceArn) &&
     (newGrant !== undefined
       ? isNoWider(newGrant, grant)
       : encryptionContext === undefined || grant.constraint === undefined || meets(grant.constraint, encryptionContext))
@@ -59,14 +82,22 @@ function allows(grant: GrantRecord, { principalArn, keyId, operation, encryption
 /** Whether a child allows no more than its parent. (Developer Guide, "Granting CreateGrant permission".) */
 function isNoWider(child: GrantRequest, parent: GrantRecord): boolean {
   if (!child.operations.every((operation) => parent.operations.includes(operation))) return false;
+  if (parent.sourceArn !== undefined && child.sourceArn !== parent.sourceArn) return false;
   if (parent.constraint === undefined) return true;
   if (child.constraint === undefined) return false;
   if (parent.constraint.kind === 'equals' && child.constraint.kind !== 'equals') return false;
   return meets(parent.constraint, contextOf(child.constraint));
 }
 
-/** Pairs compare by bytes, in any order. */
-function meets(constraint: GrantConstraint, context: EncryptionContext): boolean {
-  const holds = constraint.pairs.every(([key, value]) => Object.hasOwn(context, key) && context[key] === value);
-  return holds && (constraint.kind === 'subset' || Object.keys(context).length === constraint.pairs.length);
+/**
+ * Whether a context meets a constraint, in any order. Values compare by bytes, keys without case; the encryption itself distinguishes
+ * case. (API Reference, `GrantConstraints`.)
+ */
+function meets({ kind, pairs }: GrantConstraint, context: EncryptionContext): boolean {
+  const given = Object.entries(context);
+  const holds = pairs.every((pair) => given.some((one) => samePair(one, pair)));
+  return holds && (kind === 'subset' || given.every((one) => pairs.some((pair) => samePair(one, pair))));
 }
+
+const samePair = ([key, value]: readonly [string, string], [otherKey, otherValue]: readonly [string, string]): boolean =>
+  value === otherValue && key.toLowerCase() === otherKey.toLowerCase();

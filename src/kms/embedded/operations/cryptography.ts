@@ -63,7 +63,7 @@ const generateRandom = readOperation(requests.generateRandomRequest, (call, { Nu
   refuseRecipient({ Recipient });
   if (CustomKeyStoreId !== undefined) throw unsupported('custom key stores');
   authorize(call, { action: 'GenerateRandom', resourceArn: '*' });
-  if (NumberOfBytes === undefined) throw validation('Please specify number of bytes.');
+  if (NumberOfBytes === undefined) throw validation('NumberOfBytes is required.');
   const plaintext = native.keyGenerate(NumberOfBytes);
   return { body: { Plaintext: redactedBase64(NumberOfBytes) }, plaintext };
 });
@@ -80,7 +80,13 @@ const encrypt = readOperation(requests.encryptRequest, (call, request) => {
 
 const decrypt = readOperation(requests.decryptRequest, (call, request) => {
   refuseRecipient(request);
-  const opened = openBlob(call, useOf('Decrypt', request), request.CiphertextBlob, request.KeyId);
+  const use = useOf('Decrypt', request);
+  if (ignoresCiphertext(request)) {
+    keyByName(call, use, requiredKeyId(request.KeyId, 'KeyId'));
+    checkAlgorithm(request.EncryptionAlgorithm);
+    throw dryRunSucceeded();
+  }
+  const opened = openBlob(call, use, requiredBlob(request.CiphertextBlob), request.KeyId);
   try {
     checkAlgorithm(request.EncryptionAlgorithm);
     if (request.DryRun === true) throw dryRunSucceeded();
@@ -98,9 +104,16 @@ const decrypt = readOperation(requests.decryptRequest, (call, request) => {
 const reEncrypt = readOperation(requests.reEncryptRequest, (call, request) => {
   const { GrantTokens: grantTokens, SourceEncryptionContext, DestinationEncryptionContext } = request;
   const from = { action: 'ReEncryptFrom', encryptionContext: SourceEncryptionContext, grantTokens };
-  const opened = openBlob(call, from, request.CiphertextBlob, request.SourceKeyId);
+  const to = { action: 'ReEncryptTo', encryptionContext: DestinationEncryptionContext, grantTokens };
+  if (ignoresCiphertext(request)) {
+    keyByName(call, from, requiredKeyId(request.SourceKeyId, 'SourceKeyId'));
+    keyByName(call, to, request.DestinationKeyId);
+    checkAlgorithm(request.SourceEncryptionAlgorithm);
+    checkAlgorithm(request.DestinationEncryptionAlgorithm);
+    throw dryRunSucceeded();
+  }
+  const opened = openBlob(call, from, requiredBlob(request.CiphertextBlob), request.SourceKeyId);
   try {
-    const to = { action: 'ReEncryptTo', encryptionContext: DestinationEncryptionContext, grantTokens };
     const key = keyByName(call, to, request.DestinationKeyId);
     checkAlgorithm(request.SourceEncryptionAlgorithm);
     checkAlgorithm(request.DestinationEncryptionAlgorithm);
@@ -127,6 +140,25 @@ const useOf = (action: string, request: { EncryptionContext: EncryptionContext; 
   encryptionContext: request.EncryptionContext,
   grantTokens: request.GrantTokens,
 });
+
+/** Whether a dry run is to check permissions alone: then a request needs no ciphertext. */
+function ignoresCiphertext({ DryRun, DryRunModifiers }: { DryRun?: boolean | undefined; DryRunModifiers?: string[] | undefined }): boolean {
+  if (DryRunModifiers === undefined || DryRunModifiers.length === 0) return false;
+  if (DryRun !== true) throw validation('DryRunModifiers is only valid when DryRun is true.');
+  return true;
+}
+
+function requiredKeyId(keyId: string | undefined, member: string): string {
+  if (keyId === undefined) throw validation(`${member} is required when DryRunModifiers is IGNORE_CIPHERTEXT.`);
+  return keyId;
+}
+
+function requiredBlob(blob: Buffer | undefined): Buffer {
+  if (blob === undefined) {
+    throw constraintsBroken([`Value null at 'ciphertextBlob' failed to satisfy constraint: Member must not be null`]);
+  }
+  return blob;
+}
 
 interface OpenedBlob {
   readonly key: KeyRecord;

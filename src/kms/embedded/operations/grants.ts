@@ -3,32 +3,33 @@
 import { randomBytes } from 'node:crypto';
 import type * as z from 'zod';
 import { KMS_CONSTRAINT_PAIRS_MAX, KMS_CONSTRAINT_VALUE_CHARS_MAX, KMS_GRANTS_PER_KEY } from '../../../limits.js';
-import { looksLikeArn } from '../../shared/arn.js';
+import { looksLikeArn, parseArn } from '../../shared/arn.js';
 import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { dryRunSucceeded, KmsFault, keyNotFound, limitExceeded, validation } from '../faults.js';
 import { contextOf, type GrantRequest } from '../grants/grant-store.js';
+import { isSymmetricOperation } from '../grants/permits.js';
 import { grantsOfTokens, grantTokenOf, invalidGrantToken } from '../grants/tokens.js';
 import { activeKey, keyByIdOrArn } from '../keys/access.js';
 import { ACCOUNT, keyArn, parseKeyName } from '../keys/names.js';
 import { authorize, authorizeRetiring } from '../policy/authorization.js';
-import { isPrincipal } from '../policy/caller.js';
-import type { GrantConstraint, GrantRecord, KeyRecord } from '../store/records.js';
+import { isPrincipal, isService } from '../policy/caller.js';
+import type { GrantRecord, KeyRecord } from '../store/records.js';
 import { changeOperation, type OperationCall, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 
 const createGrant = changeOperation(requests.createGrantRequest, (call, request) => {
   const { store, facts } = call;
-  checkPrincipal(request.GranteePrincipal);
-  if (request.RetiringPrincipal !== undefined) checkPrincipal(request.RetiringPrincipal);
+  const principals = principalsOf(request);
+  const operations = operationsOf(request.Operations);
+  const constraints = constraintsOf(request.Constraints);
   const grant = (keyId: string): GrantRequest => ({
     keyId,
     ...(request.Name === undefined ? {} : { name: request.Name }),
-    granteePrincipal: request.GranteePrincipal,
-    ...(request.RetiringPrincipal === undefined ? {} : { retiringPrincipal: request.RetiringPrincipal }),
+    ...principals,
     issuingPrincipal: call.caller.principalArn,
-    operations: [...new Set<string>(request.Operations)],
-    ...constraintOf(request.Constraints),
+    operations,
+    ...constraints,
   });
   // The key's id is not known yet; no check of a parent grant needs it.
   const use = { action: 'CreateGrant', grantTokens: request.GrantTokens, newGrant: grant('') };
@@ -46,25 +47,29 @@ const createGrant = changeOperation(requests.createGrantRequest, (call, request)
 });
 
 const listGrants = readOperation(requests.listGrantsRequest, (call, request) => {
-  const { GrantId, GranteePrincipal } = request;
+  const { GrantId } = request;
+  const grantee = oneOf('GranteePrincipal', request.GranteePrincipal, request.GranteeServicePrincipal);
   const { keyId } = keyByIdOrArn(call, { action: 'ListGrants' }, request.KeyId);
   const page = pageOf(request, 50);
   if (GrantId !== undefined) {
     const grant = knownGrant(call, keyId, GrantId);
-    const shown = GranteePrincipal === undefined || grant.granteePrincipal === GranteePrincipal ? [entryOf(grant)] : [];
+    const shown = grantee === undefined || grant.granteePrincipal === grantee ? [entryOf(grant)] : [];
     return { body: { Grants: shown, Truncated: false } };
   }
-  const found = call.store.grants(keyId, page.lookFor, page.after, GranteePrincipal);
+  const found = call.store.grants(keyId, page.lookFor, page.after, grantee);
   return { body: paged(page, 'Grants', found, ({ grantId }) => grantId, entryOf) };
 });
 
 const listRetirableGrants = readOperation(requests.listRetirableGrantsRequest, (call, request) => {
-  const { RetiringPrincipal } = request;
-  checkPrincipal(RetiringPrincipal);
-  // A principal may list its own without permission.
-  if (RetiringPrincipal !== call.caller.principalArn) authorize(call, { action: 'ListRetirableGrants', resourceArn: '*' });
+  const retiring = oneOf('RetiringPrincipal', request.RetiringPrincipal, request.RetiringServicePrincipal);
+  if (retiring === undefined) throw validation('Please specify either RetiringPrincipal or RetiringServicePrincipal.');
+  checkPrincipal(retiring);
+  // A service has no identity policies, so it could never list its own.
+  if (!isService(call.caller.principalArn) || retiring !== call.caller.principalArn) {
+    authorize(call, { action: 'ListRetirableGrants', resourceArn: retiring });
+  }
   const page = pageOf(request, 50);
-  const found = call.store.grantsRetirableBy(RetiringPrincipal, page.lookFor, page.after);
+  const found = call.store.grantsRetirableBy(retiring, page.lookFor, page.after);
   return { body: paged(page, 'Grants', found, ({ keyId, grantId }) => `${keyId}/${grantId}`, entryOf) };
 });
 
@@ -89,20 +94,25 @@ const revokeGrant = changeOperation(requests.revokeGrantRequest, (call, { KeyId,
 
 /** AWS's `GrantListEntry`. */
 function entryOf(grant: GrantRecord): object {
-  const { constraint } = grant;
+  const { constraint, sourceArn, retiringPrincipal, servicePrincipals = [] } = grant;
   const context = constraint && contextOf(constraint);
+  const constraints = {
+    ...(constraint?.kind === 'subset' ? { EncryptionContextSubset: context } : {}),
+    ...(constraint?.kind === 'equals' ? { EncryptionContextEquals: context } : {}),
+    ...(sourceArn === undefined ? {} : { SourceArn: sourceArn }),
+  };
   return {
     KeyId: keyArn(grant.keyId),
     GrantId: grant.grantId,
     ...(grant.name === undefined ? {} : { Name: grant.name }),
     CreationDate: grant.createdAtSeconds,
-    GranteePrincipal: grant.granteePrincipal,
-    ...(grant.retiringPrincipal === undefined ? {} : { RetiringPrincipal: grant.retiringPrincipal }),
+    [servicePrincipals.includes('grantee') ? 'GranteeServicePrincipal' : 'GranteePrincipal']: grant.granteePrincipal,
+    ...(retiringPrincipal === undefined
+      ? {}
+      : { [servicePrincipals.includes('retiring') ? 'RetiringServicePrincipal' : 'RetiringPrincipal']: retiringPrincipal }),
     IssuingAccount: `arn:aws:iam::${ACCOUNT}:root`,
     Operations: grant.operations,
-    ...(constraint === undefined
-      ? {}
-      : { Constraints: constraint.kind === 'subset' ? { EncryptionContextSubset: context } : { EncryptionContextEquals: context } }),
+    ...(Object.keys(constraints).length === 0 ? {} : { Constraints: constraints }),
   };
 }
 
@@ -137,15 +147,70 @@ function checkPrincipal(text: string): void {
   if (!isPrincipal(text)) throw new KmsFault('InvalidArnException', `Invalid principal ${text}`);
 }
 
-type Constraints = z.infer<typeof requests.createGrantRequest>['Constraints'];
+type CreateGrantRequest = z.infer<typeof requests.createGrantRequest>;
 
-function constraintOf(constraints: Constraints): { constraint?: GrantConstraint } {
-  const { EncryptionContextSubset: subset, EncryptionContextEquals: equals } = constraints ?? {};
+function principalsOf(request: CreateGrantRequest): Pick<GrantRequest, 'granteePrincipal' | 'retiringPrincipal' | 'servicePrincipals'> {
+  const { GranteeServicePrincipal, RetiringServicePrincipal } = request;
+  const granteePrincipal = oneOf('GranteePrincipal', request.GranteePrincipal, GranteeServicePrincipal);
+  const retiringPrincipal = oneOf('RetiringPrincipal', request.RetiringPrincipal, RetiringServicePrincipal);
+  if (granteePrincipal === undefined) throw validation('Please specify either GranteePrincipal or GranteeServicePrincipal.');
+  for (const principal of [granteePrincipal, retiringPrincipal]) if (principal !== undefined) checkPrincipal(principal);
+  for (const service of [GranteeServicePrincipal, RetiringServicePrincipal]) {
+    if (service !== undefined && !isService(service)) throw validation(`${service} is not a service principal.`);
+  }
+  if (GranteeServicePrincipal !== undefined && (request.Constraints?.SourceArn === undefined || retiringPrincipal === undefined)) {
+    throw validation('A grant to a GranteeServicePrincipal must have a SourceArn constraint and a retiring principal.');
+  }
+  const servicePrincipals = [
+    ...(GranteeServicePrincipal === undefined ? [] : ['grantee' as const]),
+    ...(RetiringServicePrincipal === undefined ? [] : ['retiring' as const]),
+  ];
+  return {
+    granteePrincipal,
+    ...(retiringPrincipal === undefined ? {} : { retiringPrincipal }),
+    ...(servicePrincipals.length === 0 ? {} : { servicePrincipals }),
+  };
+}
+
+/** @param name of the member for principals; the member for services has `Service` in its name. */
+function oneOf(name: string, principal: string | undefined, service: string | undefined): string | undefined {
+  if (principal !== undefined && service !== undefined) {
+    throw validation(`Please specify either ${name} or ${name.replace('Principal', 'ServicePrincipal')}, not both.`);
+  }
+  return principal ?? service;
+}
+
+function operationsOf(requested: CreateGrantRequest['Operations']): string[] {
+  const operations = [...new Set<string>(requested)];
+  const other = operations.find((operation) => !isSymmetricOperation(operation));
+  if (other !== undefined) throw validation(`The grant operation ${other} is not supported on a symmetric encryption KMS key.`);
+  if (operations.length === 1 && operations[0] === 'CreateGrant') {
+    throw validation('A grant cannot permit CreateGrant alone: it must permit at least one other operation.');
+  }
+  return operations;
+}
+
+function constraintsOf(constraints: CreateGrantRequest['Constraints']): Pick<GrantRequest, 'constraint' | 'sourceArn'> {
+  const { EncryptionContextSubset: subset, EncryptionContextEquals: equals, SourceArn: sourceArn } = constraints ?? {};
+  if (sourceArn !== undefined && parseArn(sourceArn) === undefined) {
+    throw new KmsFault('InvalidArnException', `Invalid arn ${sourceArn}`);
+  }
+  return { ...contextConstraintOf(subset, equals), ...(sourceArn === undefined ? {} : { sourceArn }) };
+}
+
+/** Clients that always send both members leave one of them empty. */
+function contextConstraintOf(
+  subset: EncryptionContext | undefined,
+  equals: EncryptionContext | undefined,
+): Pick<GrantRequest, 'constraint'> {
+  const isEmpty = (context: EncryptionContext): boolean => Object.keys(context).length === 0;
   if (subset !== undefined && equals !== undefined) {
+    if (isEmpty(equals)) return contextConstraintOf(subset, undefined);
+    if (isEmpty(subset)) return contextConstraintOf(undefined, equals);
     throw validation('Please specify either EncryptionContextSubset or EncryptionContextEquals, not both.');
   }
   const context = subset ?? equals;
-  if (context === undefined) return {};
+  if (context === undefined || (subset !== undefined && isEmpty(subset))) return {};
   checkConstraint(context);
   return { constraint: { kind: subset === undefined ? 'equals' : 'subset', pairs: Object.entries(context) } };
 }

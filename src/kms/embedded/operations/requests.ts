@@ -16,6 +16,20 @@ import { checkContext, type EncryptionContext } from '../../shared/encryption-co
 import { serialization, validation } from '../faults.js';
 import { GRANT_OPERATIONS } from '../grants/permits.js';
 
+/**
+ * A structure of the API. A member that it does not have is refused: ignoring it could drop a constraint or a condition that the caller
+ * relies on. JSON null counts as absent, as in AWS.
+ */
+const structure = <Shape extends z.ZodRawShape>(shape: Shape) => z.preprocess(withoutNulls, z.strictObject(shape));
+
+function withoutNulls(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null));
+}
+
+/** A text of this form; `shown` is AWS's pattern, which has no anchors in some places. */
+const patterned = (pattern: RegExp, shown: string) => z.string().regex(pattern, `Member must satisfy regular expression pattern: ${shown}`);
+
 const keyId = z.string().min(1).max(KMS_KEY_ID_CHARS_MAX);
 const aliasName = z
   .string()
@@ -30,6 +44,7 @@ const marker = z
   .optional();
 const grantTokens = z.array(z.string().min(1).max(8192)).max(KMS_GRANT_TOKENS_MAX).optional();
 const dryRun = z.boolean().optional();
+const dryRunModifiers = z.array(z.enum(['IGNORE_CIPHERTEXT'])).optional();
 const algorithm = z.enum(['SYMMETRIC_DEFAULT', 'RSAES_OAEP_SHA_1', 'RSAES_OAEP_SHA_256', 'SM2PKE']).optional();
 
 /** Base64 as RFC 4648 has it, nothing around it: so two texts never stand for one blob. */
@@ -39,14 +54,21 @@ const blob = z.string().transform((text): Buffer => {
   return bytes;
 });
 
-/** Checks the object itself: zod's record drops a pair named "__proto__", which would then not be authenticated. */
+/** Checks the object itself: zod's record copies the pairs, and what is authenticated must be what was sent. */
 function readContext(value: unknown): EncryptionContext {
+  if (typeof value === 'object' && value !== null) for (const text of Object.values(value)) refuseOtherThanString(text);
   try {
-    return checkContext(value, KMS_CONTEXT_BYTES_MAX);
+    return checkContext(value, KMS_CONTEXT_BYTES_MAX, 'case-sensitive');
   } catch (error) {
     if (error instanceof VolsealError) throw validation(error.message);
     throw error;
   }
+}
+
+/** A value of another type is never converted: AWS answers so as well. */
+function refuseOtherThanString(value: unknown): void {
+  if (typeof value === 'number') throw serialization('NUMBER_VALUE can not be converted to a String');
+  if (typeof value === 'boolean') throw serialization(`${String(value).toUpperCase()}_VALUE can not be converted to a String`);
 }
 
 /** The empty context where the member is absent. */
@@ -59,7 +81,7 @@ const constraintContext = z
   .optional()
   .transform((value) => (value === undefined || value === null ? undefined : readContext(value)));
 
-const tag = z.object({ TagKey: z.string().min(1).max(128), TagValue: z.string().max(256) });
+const tag = structure({ TagKey: z.string().min(1).max(128), TagValue: z.string().max(256) });
 const policy = z
   .string()
   .min(1)
@@ -77,62 +99,92 @@ const dataKey = {
   NumberOfBytes: z.int().min(1).max(KMS_DATA_KEY_BYTES_MAX).optional(),
 };
 
+const CUSTOMER_MASTER_KEY_SPECS = [
+  'RSA_2048',
+  'RSA_3072',
+  'RSA_4096',
+  'ECC_NIST_P256',
+  'ECC_NIST_P384',
+  'ECC_NIST_P521',
+  'ECC_SECG_P256K1',
+  'SYMMETRIC_DEFAULT',
+  'HMAC_224',
+  'HMAC_256',
+  'HMAC_384',
+  'HMAC_512',
+  'SM2',
+] as const;
+/** Key specs that only `KeySpec` has, not the deprecated `CustomerMasterKeySpec`. */
+const NEWER_KEY_SPECS = [
+  'ECC_NIST_EDWARDS25519',
+  'ML_DSA_44',
+  'ML_DSA_65',
+  'ML_DSA_87',
+  'ML_KEM_512',
+  'ML_KEM_768',
+  'ML_KEM_1024',
+] as const;
+
 /** The operation refuses the values of members that this KMS does not support. */
-export const createKeyRequest = z.object({
+export const createKeyRequest = structure({
   BypassPolicyLockoutSafetyCheck: z.boolean().optional(),
   CustomKeyStoreId: z.string().optional(),
-  CustomerMasterKeySpec: z.string().optional(),
+  CustomerMasterKeySpec: z.enum(CUSTOMER_MASTER_KEY_SPECS).optional(),
   Description: z.string().max(KMS_DESCRIPTION_CHARS_MAX).optional(),
-  KeySpec: z.string().optional(),
-  KeyUsage: z.string().optional(),
+  KeySpec: z.enum([...CUSTOMER_MASTER_KEY_SPECS, ...NEWER_KEY_SPECS]).optional(),
+  KeyUsage: z.enum(['SIGN_VERIFY', 'ENCRYPT_DECRYPT', 'GENERATE_VERIFY_MAC', 'KEY_AGREEMENT', 'ENCAPSULATE_DECAPSULATE']).optional(),
   MultiRegion: z.boolean().optional(),
-  Origin: z.string().optional(),
+  Origin: z.enum(['AWS_KMS', 'EXTERNAL', 'AWS_CLOUDHSM', 'EXTERNAL_KEY_STORE']).optional(),
   Policy: policy.optional(),
   Tags: z.array(tag).optional(),
   XksKeyId: z.string().optional(),
 });
-export const describeKeyRequest = z.object({ KeyId: keyId, GrantTokens: grantTokens });
-export const keyOnlyRequest = z.object({ KeyId: keyId });
-export const updateKeyDescriptionRequest = z.object({ KeyId: keyId, Description: z.string().max(KMS_DESCRIPTION_CHARS_MAX) });
-export const scheduleKeyDeletionRequest = z.object({ KeyId: keyId, PendingWindowInDays: z.int().min(7).max(30).optional() });
-export const listKeysRequest = z.object(page(1000));
+export const describeKeyRequest = structure({ KeyId: keyId, GrantTokens: grantTokens });
+export const keyOnlyRequest = structure({ KeyId: keyId });
+export const updateKeyDescriptionRequest = structure({ KeyId: keyId, Description: z.string().max(KMS_DESCRIPTION_CHARS_MAX) });
+export const scheduleKeyDeletionRequest = structure({ KeyId: keyId, PendingWindowInDays: z.int().min(7).max(30).optional() });
+export const listKeysRequest = structure(page(1000));
 
-export const listAliasesRequest = z.object({ ...page(100), KeyId: keyId.optional() });
-export const aliasTargetRequest = z.object({ AliasName: aliasName, TargetKeyId: keyId });
-export const deleteAliasRequest = z.object({ AliasName: aliasName });
+export const listAliasesRequest = structure({ ...page(100), KeyId: keyId.optional() });
+export const aliasTargetRequest = structure({ AliasName: aliasName, TargetKeyId: keyId });
+export const deleteAliasRequest = structure({ AliasName: aliasName });
 
-export const enableKeyRotationRequest = z.object({ KeyId: keyId, RotationPeriodInDays: z.int().min(90).max(2560).optional() });
-export const listKeyRotationsRequest = z.object({
+export const enableKeyRotationRequest = structure({ KeyId: keyId, RotationPeriodInDays: z.int().min(90).max(2560).optional() });
+export const listKeyRotationsRequest = structure({
   ...page(1000),
   KeyId: keyId,
   IncludeKeyMaterial: z.enum(['ALL_KEY_MATERIAL', 'ROTATIONS_ONLY']).optional(),
 });
 
-export const tagResourceRequest = z.object({ KeyId: keyId, Tags: z.array(tag) });
-export const untagResourceRequest = z.object({ KeyId: keyId, TagKeys: z.array(z.string().min(1).max(128)) });
-export const listResourceTagsRequest = z.object({ ...page(50), KeyId: keyId });
+export const tagResourceRequest = structure({ KeyId: keyId, Tags: z.array(tag) });
+export const untagResourceRequest = structure({ KeyId: keyId, TagKeys: z.array(z.string().min(1).max(128)) });
+export const listResourceTagsRequest = structure({ ...page(50), KeyId: keyId });
 
-const policyName = z
-  .string()
+const policyName = patterned(/^[\w]+$/, '[\\w]+')
   .min(1)
   .max(128)
-  .regex(/^[\w]+$/)
   .optional();
-export const getKeyPolicyRequest = z.object({ KeyId: keyId, PolicyName: policyName });
-export const putKeyPolicyRequest = z.object({
+export const getKeyPolicyRequest = structure({ KeyId: keyId, PolicyName: policyName });
+export const putKeyPolicyRequest = structure({
   KeyId: keyId,
   Policy: policy,
   PolicyName: policyName,
   BypassPolicyLockoutSafetyCheck: z.boolean().optional(),
 });
-export const listKeyPoliciesRequest = z.object({ ...page(1000), KeyId: keyId });
+export const listKeyPoliciesRequest = structure({ ...page(1000), KeyId: keyId });
 
-export const createGrantRequest = z.object({
+export const createGrantRequest = structure({
   KeyId: keyId,
-  GranteePrincipal: principal,
+  GranteePrincipal: principal.optional(),
+  GranteeServicePrincipal: principal.optional(),
   RetiringPrincipal: principal.optional(),
+  RetiringServicePrincipal: principal.optional(),
   Operations: z.array(z.enum(GRANT_OPERATIONS)).min(1),
-  Constraints: z.object({ EncryptionContextSubset: constraintContext, EncryptionContextEquals: constraintContext }).optional(),
+  Constraints: structure({
+    EncryptionContextSubset: constraintContext,
+    EncryptionContextEquals: constraintContext,
+    SourceArn: z.string().min(20).max(2048).optional(),
+  }).optional(),
   GrantTokens: grantTokens,
   Name: z
     .string()
@@ -142,40 +194,47 @@ export const createGrantRequest = z.object({
     .optional(),
   DryRun: dryRun,
 });
-export const listGrantsRequest = z.object({
+export const listGrantsRequest = structure({
   ...page(100),
   KeyId: keyId,
   GrantId: grantId.optional(),
   GranteePrincipal: principal.optional(),
+  GranteeServicePrincipal: principal.optional(),
 });
-export const listRetirableGrantsRequest = z.object({ ...page(100), RetiringPrincipal: principal });
-export const retireGrantRequest = z.object({
+export const listRetirableGrantsRequest = structure({
+  ...page(100),
+  RetiringPrincipal: principal.optional(),
+  RetiringServicePrincipal: principal.optional(),
+});
+export const retireGrantRequest = structure({
   GrantToken: z.string().min(1).max(8192).optional(),
   KeyId: keyId.optional(),
   GrantId: grantId.optional(),
   DryRun: dryRun,
 });
-export const revokeGrantRequest = z.object({ KeyId: keyId, GrantId: grantId, DryRun: dryRun });
+export const revokeGrantRequest = structure({ KeyId: keyId, GrantId: grantId, DryRun: dryRun });
 
-export const generateRandomRequest = z.object({
+export const generateRandomRequest = structure({
   NumberOfBytes: z.int().min(1).max(KMS_DATA_KEY_BYTES_MAX).optional(),
   CustomKeyStoreId: z.string().optional(),
   Recipient: z.unknown().optional(),
 });
-export const generateDataKeyRequest = z.object({ ...dataKey, Recipient: z.unknown().optional() });
-export const generateDataKeyWithoutPlaintextRequest = z.object(dataKey);
+export const generateDataKeyRequest = structure({ ...dataKey, Recipient: z.unknown().optional() });
+export const generateDataKeyWithoutPlaintextRequest = structure(dataKey);
 /** `Plaintext` is not in the body: it is in the vault. */
-export const encryptRequest = z.object({ ...cryptographic, KeyId: keyId, EncryptionAlgorithm: algorithm });
+export const encryptRequest = structure({ ...cryptographic, Plaintext: z.unknown(), KeyId: keyId, EncryptionAlgorithm: algorithm });
 const ciphertextBlob = blob.pipe(z.instanceof(Buffer).check(z.minLength(1), z.maxLength(KMS_CIPHERTEXT_BYTES_MAX)));
-export const decryptRequest = z.object({
+export const decryptRequest = structure({
   ...cryptographic,
-  CiphertextBlob: ciphertextBlob,
+  CiphertextBlob: ciphertextBlob.optional(),
+  DryRunModifiers: dryRunModifiers,
   KeyId: keyId.optional(),
   EncryptionAlgorithm: algorithm,
   Recipient: z.unknown().optional(),
 });
-export const reEncryptRequest = z.object({
-  CiphertextBlob: ciphertextBlob,
+export const reEncryptRequest = structure({
+  CiphertextBlob: ciphertextBlob.optional(),
+  DryRunModifiers: dryRunModifiers,
   SourceEncryptionContext: encryptionContext,
   SourceKeyId: keyId.optional(),
   SourceEncryptionAlgorithm: algorithm,

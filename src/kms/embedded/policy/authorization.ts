@@ -46,7 +46,14 @@ export function authorize(asker: Asker, request: AuthorizationRequest): void {
   if (policies.allowed) return;
   if (request.key !== undefined) {
     const { action: operation, encryptionContext, newGrant } = request;
-    const use = { principalArn: caller.principalArn, keyId: request.key.keyId, operation, encryptionContext, newGrant };
+    const use = {
+      principalArn: caller.principalArn,
+      keyId: request.key.keyId,
+      operation,
+      encryptionContext,
+      newGrant,
+      sourceArn: caller.sourceArn,
+    };
     const grant = grantAllowing(store, use, tokens);
     if (grant !== undefined) {
       facts.allowingGrantId = grant.grantId;

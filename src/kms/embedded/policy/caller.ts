@@ -10,6 +10,8 @@ export interface Caller {
   readonly accessKeyId?: string;
   /** The service that makes the request on the caller's behalf, as `kms:ViaService` names it: `workspaces.local.amazonaws.com`. */
   readonly viaService?: string;
+  /** ARN of the AWS resource on whose behalf a service asks, as `aws:SourceArn` names it. */
+  readonly sourceArn?: string;
   /** Of a request over HTTP. */
   readonly sourceIp?: string;
   readonly userAgent?: string;

@@ -55,6 +55,10 @@ export const grantRecord = z.object({
   operations: z.array(z.string()).min(1),
   /** What the encryption context of a request must contain (`subset`) or be (`equals`). */
   constraint: z.object({ kind: z.enum(['subset', 'equals']), pairs }).optional(),
+  /** ARN of the AWS resource on whose behalf a request must be made. */
+  sourceArn: z.string().optional(),
+  /** The principals that CreateGrant named by its members for services: `GranteeServicePrincipal`, `RetiringServicePrincipal`. */
+  servicePrincipals: z.array(z.enum(['grantee', 'retiring'])).optional(),
   createdAtSeconds: z.number(),
   /** The bucket of the index of use that it is filed in (src/kms/embedded/grant-store.ts). */
   bucket: z.string(),

@@ -10,7 +10,8 @@ import type { Output } from '../cli/output.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { native } from '../native.js';
 import { openVolumeFile } from '../volume/volume-file.js';
-import runTask, { type Task, type TaskResult, type TaskValue } from '../workers/tasks.js';
+import type { TaskResult } from '../workers/task-result.js';
+import runTask, { type Task, type TaskValue } from '../workers/tasks.js';
 
 const IMAGE_BYTES = 64 * 1024;
 

@@ -1,7 +1,8 @@
 /**
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
-import { type Kms, kmsOver, openKms } from '../kms/client/calls.js';
+import type { MessagePort } from 'node:worker_threads';
+import { type Kms, kmsOver } from '../kms/client/calls.js';
 import { type Connection, openConnection } from '../kms/client/connection.js';
 import type { RewrapRequest, UnwrapRequest } from '../kms/client/data-key-calls.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
@@ -9,6 +10,9 @@ import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import { type KeyHandle, native } from '../native.js';
+import { receiveAbort } from './abort-port.js';
+import type { SessionMessage, SessionReply } from './kms-session.js';
+import { taskResult } from './task-result.js';
 
 export { loadConnection } from '../kms/client/connection.js';
 
@@ -21,6 +25,12 @@ export interface NewKeyTask {
   context: EncryptionContext;
   /** Tokens of grants that KMS may not have spread yet. */
   grantTokens?: readonly string[] | undefined;
+}
+
+/** A task for a session, as the pool's orders carry tasks. */
+interface KmsOrder {
+  readonly task: KmsTask;
+  readonly abortPort: MessagePort | undefined;
 }
 
 /** What a `NewKeyTask` gives. `encryptedDataKey` is a plain Uint8Array once it has crossed between threads. */
@@ -57,31 +67,62 @@ export interface TryRewrapTask extends Omit<RewrapTask, 'kind'> {
 /** What a `RewrapTask` gives. */
 export type RewrappedKey = Omit<NewKey, 'key'>;
 
-/** @param signal ends the calls to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED` */
-export function newKey({ kms: endpoint, keyId, context, grantTokens = [] }: NewKeyTask, signal: AbortSignal | undefined): Promise<NewKey> {
-  return withKms(endpoint, signal, async (kms) => {
-    const wrapped = await kms.generateWrappedKey({ keyId, context, grantTokens });
-    return { ...wrapped, key: await unwrap(kms, { ...wrapped, context, grantTokens }) };
-  });
+/** The calls of `Kms` that other threads may ask for as they are: requests and results are plain values, without keys. */
+export type PlainCall = 'createGrant' | 'describeKey' | 'listGrants' | 'listRetirableGrants' | 'retireGrant';
+
+/** One call to KMS. */
+export interface KmsCallTask<Call extends PlainCall = PlainCall> {
+  kind: 'kmsCall';
+  kms: KmsEndpoint;
+  call: Call;
+  request: Parameters<Kms[Call]>[0];
 }
+
+/** Starts a session: what comes through `port` is done here, with every KMS opened once, until the other end says `close`. */
+export interface ServeKmsTask {
+  kind: 'serveKms';
+  port: MessagePort;
+}
+
+export type KmsTask = NewKeyTask | UnlockTask | RewrapTask | TryRewrapTask | KmsCallTask;
 
 /**
- * @param signal ends the call to KMS
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`,
- * `ERR_ABORTED`
+ * Does a task that asks KMS.
+ *
+ * @param signal ends the calls to KMS
+ * @param held connections that outlast the task, by endpoint
+ * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST` and `ERR_HEADER_MAC` (unlock), `ERR_MEMORY_LOCK`,
+ * `ERR_SELF_TEST`, `ERR_ABORTED`
  */
-export function unlock({ kms: endpoint, request, header, headerPath }: UnlockTask, signal: AbortSignal | undefined): Promise<KeyHandle> {
-  return withKms(endpoint, signal, (kms) => unwrap(kms, request, (key) => verifyHeader(key, header, headerPath)));
+export async function askKms(task: KmsTask, signal: AbortSignal | undefined, held?: Map<string, Connection>) {
+  const connection = connectionFor(task.kms, held);
+  try {
+    return await perform(task, kmsOver(connection, signal));
+  } finally {
+    // The embedded KMS's root key opens every key in its store: it is in the vault only for as long as it is needed.
+    if (held === undefined && task.kms.kind === 'embedded') connection.close();
+  }
 }
 
-/** @param signal ends the call to KMS @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ABORTED` */
-export function rewrap({ kms: endpoint, request }: RewrapTask, signal: AbortSignal | undefined): Promise<RewrappedKey> {
-  return withKms(endpoint, signal, (kms) => kms.rewrapKey(request));
+function perform(task: KmsTask, kms: Kms) {
+  switch (task.kind) {
+    case 'newKey':
+      return newKey(task, kms);
+    case 'unlock':
+      return unwrap(kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath));
+    case 'rewrap':
+      return kms.rewrapKey(task.request);
+    case 'tryRewrap':
+      return kms.tryRewrapKey(task.request).then(() => undefined);
+    case 'kmsCall':
+      // The task's type ties the request to the call.
+      return (kms[task.call] as (request: unknown) => Promise<unknown>)(task.request);
+  }
 }
 
-/** Returns if KMS would rewrap the key. @param signal, errors as `rewrap` */
-export function tryRewrap({ kms: endpoint, request }: TryRewrapTask, signal: AbortSignal | undefined): Promise<void> {
-  return withKms(endpoint, signal, (kms) => kms.tryRewrapKey(request));
+async function newKey({ keyId, context, grantTokens = [] }: NewKeyTask, kms: Kms): Promise<NewKey> {
+  const wrapped = await kms.generateWrappedKey({ keyId, context, grantTokens });
+  return { ...wrapped, key: await unwrap(kms, { ...wrapped, context, grantTokens }) };
 }
 
 async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
@@ -97,27 +138,32 @@ async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) 
 }
 
 /**
- * Connections that outlast a task, by endpoint: they hold no key, and a thousand attaches must not mean a thousand TLS handshakes and
- * as many fetches of credentials. They end with the thread.
+ * Connections to other KMSs outlast a task, by endpoint: they hold no key, and a thousand attaches must not mean a thousand TLS handshakes
+ * and as many fetches of credentials. They end with the thread.
  */
 const connections = new Map<string, Connection>();
 
-async function withKms<Result>(
-  endpoint: KmsEndpoint,
-  signal: AbortSignal | undefined,
-  use: (kms: Kms) => Promise<Result>,
-): Promise<Result> {
-  if (endpoint.kind !== 'embedded') {
-    const place = JSON.stringify(endpoint);
-    const connection = connections.get(place) ?? openConnection(endpoint);
-    connections.set(place, connection);
-    return use(kmsOver(connection, signal));
-  }
-  // The embedded KMS's root key opens every key in its store: it is in the vault for as long as it is needed.
-  const kms = openKms(endpoint, signal);
-  try {
-    return await use(kms);
-  } finally {
-    kms.close();
-  }
+function connectionFor(endpoint: KmsEndpoint, held: Map<string, Connection> | undefined): Connection {
+  const kept = held ?? (endpoint.kind === 'embedded' ? undefined : connections);
+  const key = JSON.stringify(endpoint);
+  const connection = kept?.get(key) ?? openConnection(endpoint);
+  kept?.set(key, connection);
+  return connection;
+}
+
+/** Serves a session until its other end closes it. */
+export function serveKms({ port }: ServeKmsTask): void {
+  const held = new Map<string, Connection>();
+  port.on('message', async (message: SessionMessage<KmsOrder>) => {
+    if (message === 'close') {
+      for (const connection of held.values()) connection.close();
+      port.close();
+      return;
+    }
+    const { id, order } = message;
+    const { task, abortPort } = order;
+    const result = await taskResult(() => askKms(task, abortPort && receiveAbort(abortPort), held));
+    abortPort?.close();
+    port.postMessage({ id, result } satisfies SessionReply);
+  });
 }

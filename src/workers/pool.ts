@@ -3,13 +3,16 @@
  * ended by the last.
  */
 import { availableParallelism } from 'node:os';
+import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
 import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort-port.js';
-import type { Order, Task, TaskResult, TaskValue, WriteTask } from './tasks.js';
+import type { KmsTask } from './key-tasks.js';
+import { KmsSession, sessionKey } from './kms-session.js';
+import { resultValue, type TaskResult } from './task-result.js';
+import type { Order, Task, TaskValue } from './tasks.js';
 
 /** A user's share in the pool. */
 export interface PoolLease {
@@ -23,12 +26,19 @@ export interface PoolLease {
   run<T extends Task>(task: T, signal?: AbortSignal): Promise<TaskValue<T>>;
   /** Makes a thread ready for calls to such a KMS; all calls to KMS wait for that. For who has other things to load meanwhile. */
   expectKms(kind: KmsEndpoint['kind']): void;
+  /**
+   * Keeps the KMS open in one thread while `work` runs: all tasks of this process that ask it go there.
+   * @throws what `work` throws
+   */
+  withOpenKms<Result>(kms: KmsEndpoint, work: () => Promise<Result>): Promise<Result>;
   /** Gives the share back; the last one ends the pool's threads. Once its own tasks are done; a second call does nothing. */
   release(): Promise<void>;
 }
 
 let pool: Piscina | undefined;
 let leases = 0;
+/** By `sessionKey`. */
+const sessions = new Map<string, { readonly session: KmsSession; users: number }>();
 /** Settles once no thread is getting ready for KMS. */
 let expecting: Promise<unknown> = Promise.resolve();
 
@@ -44,11 +54,11 @@ export function leasePool(): PoolLease {
       if (asksKms(task)) await expecting;
       const abort = signal === undefined ? undefined : sendAbort(signal);
       const order: Order = { task, abortPort: abort?.port };
-      const transferList = [...(isWrite(task) ? [task.bytes.buffer as ArrayBuffer] : []), ...(abort === undefined ? [] : [abort.port])];
+      const transferList = [...transfersOf(task), ...(abort === undefined ? [] : [abort.port])];
+      const session = asksKms(task) ? sessions.get(sessionKey(task.kms))?.session : undefined;
       try {
-        const result = (await mine.run(order, { transferList })) as TaskResult<TaskValue<typeof task>>;
-        if (!result.ok) throw VolsealError.fromPlain(result.error);
-        return result.value;
+        const result = await (session?.run(order, transferList) ?? mine.run(order, { transferList }));
+        return resultValue(result as TaskResult<TaskValue<typeof task>>);
       } finally {
         abort?.close();
       }
@@ -56,6 +66,21 @@ export function leasePool(): PoolLease {
     expectKms(kind) {
       // What cannot be loaded fails the call that needs it.
       expecting = mine.run({ task: { kind: 'loadKms', of: kind }, abortPort: undefined } satisfies Order).catch(() => {});
+    },
+    async withOpenKms(kms, work) {
+      const key = sessionKey(kms);
+      const open = sessions.get(key) ?? { session: startSession(mine), users: 0 };
+      sessions.set(key, open);
+      open.users += 1;
+      try {
+        return await work();
+      } finally {
+        open.users -= 1;
+        if (open.users === 0) {
+          sessions.delete(key);
+          await open.session.close();
+        }
+      }
     },
     async release() {
       if (released) return;
@@ -68,10 +93,20 @@ export function leasePool(): PoolLease {
   };
 }
 
-const KMS_TASKS: ReadonlySet<Task['kind']> = new Set<Task['kind']>(['newKey', 'unlock', 'rewrap', 'tryRewrap']);
-const asksKms = ({ kind }: Task): boolean => KMS_TASKS.has(kind);
+const asksKms = (task: Task): task is KmsTask => 'kms' in task;
 
-const isWrite = (task: Task): task is WriteTask => task.kind === 'write';
+function transfersOf(task: Task): (ArrayBuffer | MessagePort)[] {
+  if (task.kind === 'write') return [task.bytes.buffer as ArrayBuffer];
+  return task.kind === 'serveKms' ? [task.port] : [];
+}
+
+/** A session in a thread of `pool`. What goes through its port before the thread listens waits in it. */
+function startSession(pool: Piscina): KmsSession {
+  const session = new KmsSession();
+  const order: Order = { task: { kind: 'serveKms', port: session.threadPort }, abortPort: undefined };
+  pool.run(order, { transferList: [session.threadPort] }).catch(() => session.discard());
+  return session;
+}
 
 /** Whether the pool's threads are running: for tests and for people who wonder why a process does not end. */
 export const poolIsRunning = (): boolean => pool !== undefined;

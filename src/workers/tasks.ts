@@ -5,11 +5,12 @@
  * Nothing here throws across threads, where an error would lose its class and its code: each task returns a `TaskResult`.
  */
 import type { MessagePort } from 'node:worker_threads';
-import { asVolsealError, type PlainError, VolsealError } from '../errors.js';
+import type { Kms } from '../kms/client/calls.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort-port.js';
-import type { NewKey, NewKeyTask, RewrappedKey, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
+import type { KmsCallTask, KmsTask, NewKey, NewKeyTask, RewrappedKey, RewrapTask, ServeKmsTask, UnlockTask } from './key-tasks.js';
+import { type TaskResult, taskResult } from './task-result.js';
 
 export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
 
@@ -71,10 +72,8 @@ export interface TransformTask {
 
 export type Task =
   | LoadKmsTask
-  | NewKeyTask
-  | UnlockTask
-  | RewrapTask
-  | TryRewrapTask
+  | KmsTask
+  | ServeKmsTask
   | ReadTask
   | WriteTask
   | FlushTask
@@ -91,55 +90,49 @@ export interface Order {
 }
 
 /** What each kind of task gives. */
-export type TaskValue<T extends Task> = T extends NewKeyTask
-  ? NewKey
-  : T extends UnlockTask
-    ? KeyHandle
-    : T extends RewrapTask
-      ? RewrappedKey
-      : T extends OpenTransformTask
-        ? TransformHandle
-        : T extends TransformTask
-          ? boolean
-          : T extends ReadTask
-            ? Uint8Array<ArrayBuffer>
-            : T extends ExtentsTask
-              ? DeviceExtent[]
-              : undefined;
-
-export type TaskResult<Value> = { ok: true; value: Value } | { ok: false; error: PlainError };
+export type TaskValue<T extends Task> =
+  T extends KmsCallTask<infer Call>
+    ? Awaited<ReturnType<Kms[Call]>>
+    : T extends NewKeyTask
+      ? NewKey
+      : T extends UnlockTask
+        ? KeyHandle
+        : T extends RewrapTask
+          ? RewrappedKey
+          : T extends OpenTransformTask
+            ? TransformHandle
+            : T extends TransformTask
+              ? boolean
+              : T extends ReadTask
+                ? Uint8Array<ArrayBuffer>
+                : T extends ExtentsTask
+                  ? DeviceExtent[]
+                  : undefined;
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
 export default async function runTask({ task, abortPort }: Order): Promise<unknown> {
   try {
-    if (task.kind === 'read') return await moved(read(task));
-    return { ok: true, value: await perform(task, abortPort && receiveAbort(abortPort)) };
-  } catch (thrown) {
-    const error = asVolsealError(thrown);
-    if (!(error instanceof VolsealError)) throw error;
-    return { ok: false, error: error.toPlain() };
+    if (task.kind !== 'read') return await taskResult(() => perform(task, abortPort && receiveAbort(abortPort)));
+    const result = await taskResult(() => read(task));
+    return result.ok ? await moved(result.value) : result;
   } finally {
     abortPort?.close();
   }
 }
 
-async function perform(
-  task: Exclude<Task, ReadTask>,
-  signal: AbortSignal | undefined,
-): Promise<NewKey | RewrappedKey | KeyHandle | TransformHandle | DeviceExtent[] | boolean | undefined> {
+async function perform(task: Exclude<Task, ReadTask>, signal: AbortSignal | undefined): Promise<unknown> {
   switch (task.kind) {
     // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
     case 'loadKms':
       return (await import('./key-tasks.js')).loadConnection(task.of);
     case 'newKey':
-      return (await import('./key-tasks.js')).newKey(task, signal);
     case 'unlock':
-      return (await import('./key-tasks.js')).unlock(task, signal);
     case 'rewrap':
-      return (await import('./key-tasks.js')).rewrap(task, signal);
     case 'tryRewrap':
-      await (await import('./key-tasks.js')).tryRewrap(task, signal);
-      return undefined;
+    case 'kmsCall':
+      return (await import('./key-tasks.js')).askKms(task, signal);
+    case 'serveKms':
+      return (await import('./key-tasks.js')).serveKms(task);
     case 'write':
       native.deviceWrite(task.device, task.offsetBytes, task.bytes);
       return undefined;

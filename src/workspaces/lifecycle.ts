@@ -6,9 +6,10 @@ import { messageOf, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
 import type { Volume } from '../volume/volume.js';
 import { newVolumeId } from '../volume/volume-id.js';
-import { type CreateWorkspaceOptions, checkUser, planned, resumable, type WorkspaceHome } from './plan.js';
+import type { PoolLease } from '../workers/pool.js';
+import { type CreateWorkspaceOptions, checkUser, kmsOf, planned, resumable, type WorkspaceHome } from './plan.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
-import { type As, askerFor, grantToEbs, grantToWorkspaces, retireEbsGrant, retireWorkspacesGrant } from './services.js';
+import { type As, askerFor, grantToEbs, grantToWorkspaces, retireEbsGrant, retireWorkspacesGrant, withKms } from './services.js';
 import { openWorkspaces, type WorkspaceStore } from './state.js';
 import { attachVolume, deleteVolume, makeVolume, whileDetached } from './volumes.js';
 
@@ -55,15 +56,17 @@ export async function createWorkspace(options: CreateWorkspaceOptions): Promise<
   return inStore(options, (store) =>
     store.alone(options, async () => {
       const known = store.all().find(({ sid, directoryId }) => sid === options.sid && directoryId === options.directoryId);
-      const record = known === undefined ? await planned(options) : resumable(known, options);
-      if (known === undefined) store.put(record);
-      try {
-        const made = await finishCreating(store, record, options);
-        return infoOf(made);
-      } catch (error) {
-        await undo(store, record.workspaceId, error);
-        throw error;
-      }
+      const kms = known?.kms ?? kmsOf(options);
+      return withKms(kms, async (pool) => {
+        const record = known === undefined ? await planned(options, kms, pool) : resumable(known, options);
+        if (known === undefined) store.put(record);
+        try {
+          return infoOf(await finishCreating(store, record, askerFor(pool, record, options.signal), options));
+        } catch (error) {
+          await undo(store, record.workspaceId, error, pool);
+          throw error;
+        }
+      });
     }),
   );
 }
@@ -86,19 +89,21 @@ export async function attachWorkspace(
 ): Promise<AttachedWorkspace> {
   const record = await inStore(options, async (store) => readyOne(store, workspaceId));
   const { readOnly, signal } = options;
-  const root = await attachVolume(record, record.root, { readOnly, signal });
-  try {
-    const user = await attachVolume(record, record.user, { readOnly, signal });
-    const detach = async (): Promise<void> => {
-      // Both, whatever happens to the first.
-      const outcomes = await Promise.allSettled([root.detach(), user.detach()]);
-      for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-    };
-    return { root, user, detach };
-  } catch (error) {
-    await root.detach();
-    throw error;
-  }
+  return withKms(record.kms, async () => {
+    const root = await attachVolume(record, record.root, { readOnly, signal });
+    try {
+      const user = await attachVolume(record, record.user, { readOnly, signal });
+      const detach = async (): Promise<void> => {
+        // Both, whatever happens to the first.
+        const outcomes = await Promise.allSettled([root.detach(), user.detach()]);
+        for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+      };
+      return { root, user, detach };
+    } catch (error) {
+      await root.detach();
+      throw error;
+    }
+  });
 }
 
 /** Step 8: detaches and attaches again, from the encrypted data keys that lie with the volumes. @throws {VolsealError} as `attachWorkspace` */
@@ -123,18 +128,21 @@ export async function rebuildWorkspace(workspaceId: string, options: WorkspaceHo
     store.alone(store.get(workspaceId), async () => {
       const record = rebuildable(store, workspaceId);
       await whileDetached([record.root, record.user], async () => {});
-      const as = askerFor(record, options.signal);
-      const begun =
-        record.newRoot === undefined && record.oldRoot === undefined ? { ...record, newRoot: successorOf(record.root) } : record;
-      let current: WorkspaceRecord = { ...begun, state: 'rebuilding' };
-      store.put(current);
-      try {
-        current = await buildNewRoot(store, as, current, options);
-      } catch (error) {
-        await undoNewRoot(store, current);
-        throw error;
-      }
-      return infoOf(await removeOldRoot(store, as, current));
+      return withKms(record.kms, async (pool) => {
+        const as = askerFor(pool, record, options.signal);
+        const begun =
+          record.newRoot === undefined && record.oldRoot === undefined ? { ...record, newRoot: successorOf(record.root) } : record;
+        let current: WorkspaceRecord = { ...begun, state: 'rebuilding' };
+        store.put(current);
+        try {
+          current = await buildNewRoot(store, as, current, options);
+        } catch (error) {
+          // Without the caller's signal: it may be what ended the work.
+          await undoNewRoot(store, askerFor(pool, record), current);
+          throw error;
+        }
+        return infoOf(await removeOldRoot(store, as, current));
+      });
     }),
   );
 }
@@ -151,7 +159,7 @@ export async function terminateWorkspace(
   await inStore(options, (store) =>
     store.alone(store.get(workspaceId), async () => {
       const record = store.get(workspaceId);
-      await remove(store, record, askerFor(record, options.signal));
+      await withKms(record.kms, (pool) => remove(store, record, askerFor(pool, record, options.signal)));
     }),
   );
 }
@@ -166,8 +174,7 @@ async function inStore<Result>({ home }: WorkspaceHome, work: (store: WorkspaceS
 }
 
 /** Steps 1 to 4, as far as they are not done. */
-async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, job: JobOptions): Promise<WorkspaceRecord> {
-  const as = askerFor(begun, job.signal);
+async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, as: As, job: JobOptions): Promise<WorkspaceRecord> {
   let record = begun;
   const note = (changes: Partial<WorkspaceRecord>): void => {
     record = { ...record, ...changes };
@@ -185,12 +192,12 @@ async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, job
   return record;
 }
 
-/** Undoes what failed. Where that fails too, the record stays, and says what is left to `terminateWorkspace`. */
-async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown): Promise<void> {
+/** Undoes a creation that failed. If that fails too, the record stays, and `terminateWorkspace` finishes it. */
+async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown, pool: PoolLease): Promise<void> {
   const record = store.get(workspaceId);
   try {
-    // Without the caller's signal: it is what may have ended the work.
-    await remove(store, record, askerFor(record));
+    // Without the caller's signal: it may be what ended the work.
+    await remove(store, record, askerFor(pool, record));
   } catch (error) {
     const said = messageOf(cause);
     throw new VolsealError(
@@ -249,11 +256,11 @@ async function buildNewRoot(store: WorkspaceStore, as: As, begun: WorkspaceRecor
   return next;
 }
 
-async function undoNewRoot(store: WorkspaceStore, { workspaceId }: WorkspaceRecord): Promise<void> {
+async function undoNewRoot(store: WorkspaceStore, as: As, { workspaceId }: WorkspaceRecord): Promise<void> {
   const { newRoot, ...record } = store.get(workspaceId);
   if (newRoot === undefined) return;
   await deleteVolume(newRoot);
-  await retireEbsGrant(askerFor(record), record, newRoot);
+  await retireEbsGrant(as, record, newRoot);
   store.put({ ...record, state: 'ready' });
 }
 

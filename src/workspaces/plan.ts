@@ -1,4 +1,4 @@
-/** What somebody wants of a WorkSpace to be, checked, and every name in it chosen: a step that is taken twice must take the same names. */
+/** The options for a new WorkSpace, checked, and every name in it chosen: a step that runs twice must use the same names. */
 import { mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
@@ -7,6 +7,7 @@ import { parseKmsUri } from '../kms/shared/endpoint.js';
 import { SERVICE_PRINCIPALS } from '../kms/shared/service-principals.js';
 import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
 import { newVolumeId } from '../volume/volume-id.js';
+import type { PoolLease } from '../workers/pool.js';
 import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
 import { askerFor } from './services.js';
 
@@ -47,11 +48,12 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
 }
 
 /**
- * A WorkSpace as it is to be, with every name chosen, and everything checked that can be before something is made.
+ * The record of a new WorkSpace, with every name chosen, and everything checked that can be before something is made.
+ *
+ * @param kms as `kmsOf` gives it @param pool asks it
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_IO`, `ERR_KMS_*`
  */
-export async function planned(options: CreateWorkspaceOptions): Promise<WorkspaceRecord> {
-  const kms = kmsOf(options);
+export async function planned(options: CreateWorkspaceOptions, kms: string, pool: PoolLease): Promise<WorkspaceRecord> {
   const services = {
     ...(options.administrator === undefined ? {} : { administrator: options.administrator }),
     workspaces: options.workspacesPrincipal ?? serviceOf('workspaces', kms),
@@ -67,9 +69,8 @@ export async function planned(options: CreateWorkspaceOptions): Promise<Workspac
   const [root, user] = [await volume('root', options.root), await volume('user', options.user)];
   await namingPath(folder, () => mkdir(folder, { recursive: true }));
   // Also proves that the administrator may see the key, and that there is one: grants are on keys, not on aliases.
-  const { keyArn } = await askerFor({ kms, services }, options.signal)('administrator', (asked) =>
-    asked.describeKey({ keyId: options.key ?? DEFAULT_KEY }),
-  );
+  const as = askerFor(pool, { kms, services }, options.signal);
+  const { keyArn } = await as('administrator').describeKey({ keyId: options.key ?? DEFAULT_KEY });
   const { sid, directoryId } = options;
   const grant = { name: `${workspaceId}-workspaces` };
   return { workspaceId, state: 'creating', sid, directoryId, kms, keyArn, services, grant, root, user, created: new Date().toISOString() };
@@ -98,8 +99,8 @@ async function checkedOrigin(origin: VolumeOrigin, name: string): Promise<Pick<W
   return { image };
 }
 
-/** The KMS as it is recorded: with the embedded one's place, which is this home's. */
-function kmsOf({ kms = 'embedded', home }: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): string {
+/** The KMS as a WorkSpace records it: the embedded one with its home. @throws {VolsealError} `ERR_ARGUMENT` */
+export function kmsOf({ kms = 'embedded', home }: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): string {
   const endpoint = parseKmsUri(kms, home);
   return endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kms;
 }

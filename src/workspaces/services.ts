@@ -7,11 +7,13 @@
  */
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
-import { type Kms, openKms } from '../kms/client/calls.js';
+import type { Kms } from '../kms/client/calls.js';
 import type { GrantEntry, NewGrant } from '../kms/client/grant-calls.js';
 import { workspaceContext } from '../kms/shared/encryption-context.js';
 import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
 import { VIA_WORKSPACES } from '../kms/shared/service-principals.js';
+import type { KmsCallTask, PlainCall } from '../workers/key-tasks.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { WorkspaceGrant, WorkspaceRecord, WorkspaceVolume } from './record.js';
 
 /** What the WorkSpaces service may do for a user: make grants for volumes, and give its own back. */
@@ -19,35 +21,60 @@ const WORKSPACES_OPERATIONS = ['CreateGrant', 'GenerateDataKeyWithoutPlaintext',
 /** What EBS needs for one volume: a data key when it is made, the data key when it is attached. */
 const EBS_OPERATIONS = ['GenerateDataKeyWithoutPlaintext', 'Decrypt'] as const;
 
-/** Calls to KMS, in the name of one of the three. */
-export type As = <Result>(who: 'administrator' | 'workspaces', work: (kms: Kms) => Promise<Result>) => Promise<Result>;
+/** Calls to KMS in the name of one of the three. */
+export type As = (who: 'administrator' | 'workspaces') => WorkspaceKms;
 
-/** How to ask for a WorkSpace. @param signal ends calls with `ERR_ABORTED` */
-export function askerFor({ kms, services }: Pick<WorkspaceRecord, 'kms' | 'services'>, signal?: AbortSignal): As {
-  return async (who, work) => {
+/** The calls that grants take, made in a worker thread. */
+type WorkspaceKms = Pick<Kms, PlainCall>;
+
+/**
+ * Runs `work` with a KMS that a worker thread has open meanwhile: every call of `work` goes there, and so do those for the data keys of its
+ * volumes. Opening the embedded KMS can take seconds: it happens once, and not in the main thread.
+ *
+ * @param kms as a WorkSpace records it
+ * @throws {VolsealError} `ERR_ARGUMENT` for a KMS at a URL; what `work` throws
+ */
+export async function withKms<Result>(kms: string, work: (pool: PoolLease) => Promise<Result>): Promise<Result> {
+  const endpoint = endpointFor(kms);
+  const pool = leasePool();
+  try {
+    return await pool.withOpenKms(endpoint, () => work(pool));
+  } finally {
+    await pool.release();
+  }
+}
+
+/** How to ask KMS for a WorkSpace. @param signal ends calls with `ERR_ABORTED` */
+export function askerFor(pool: PoolLease, { kms, services }: Pick<WorkspaceRecord, 'kms' | 'services'>, signal?: AbortSignal): As {
+  const endpoint = endpointFor(kms);
+  return (who) => {
     const principal = services[who];
-    const client = openKms(endpointFor(kms, who === 'administrator', principal), signal);
-    try {
-      return await work(client);
-    } finally {
-      client.close();
-    }
+    const caller: KmsCaller = {
+      ...(principal === undefined ? {} : { principal }),
+      ...(who === 'administrator' && endpoint.kind === 'embedded' ? { viaService: VIA_WORKSPACES } : {}),
+    };
+    const asked = asCaller(endpoint, caller);
+    const ask =
+      <Call extends PlainCall>(call: Call) =>
+      (request: Parameters<Kms[Call]>[0]) =>
+        pool.run<KmsCallTask<Call>>({ kind: 'kmsCall', kms: asked, call, request }, signal);
+    return {
+      createGrant: ask('createGrant'),
+      describeKey: ask('describeKey'),
+      listGrants: ask('listGrants'),
+      listRetirableGrants: ask('listRetirableGrants'),
+      retireGrant: ask('retireGrant'),
+    };
   };
 }
 
-function endpointFor(kms: string, isAdministrator: boolean, principal: string | undefined): KmsEndpoint {
+function endpointFor(kms: string): KmsEndpoint {
   const endpoint = parseKmsUri(kms);
-  if (endpoint.kind === 'url') {
-    throw new VolsealError(
-      'ERR_ARGUMENT',
-      `${endpoint.url}: WorkSpaces asks KMS as three principals, and a server knows one by its signature; use the embedded KMS or AWS`,
-    );
-  }
-  const caller: KmsCaller = {
-    ...(principal === undefined ? {} : { principal }),
-    ...(isAdministrator && endpoint.kind === 'embedded' ? { viaService: VIA_WORKSPACES } : {}),
-  };
-  return asCaller(endpoint, caller);
+  if (endpoint.kind !== 'url') return endpoint;
+  throw new VolsealError(
+    'ERR_ARGUMENT',
+    `${endpoint.url}: WorkSpaces asks KMS as three principals, and a server knows one by its signature; use the embedded KMS or AWS`,
+  );
 }
 
 /** The pair of the user alone, and with the volume's: what grants are bound to. */
@@ -55,50 +82,49 @@ export const userContext = ({ sid, directoryId }: Pick<WorkspaceRecord, 'sid' | 
 
 /** Step 1: the administrator lets WorkSpaces use the key for this user. */
 export function grantToWorkspaces(as: As, record: WorkspaceRecord): Promise<NewGrant> {
-  return as('administrator', (kms) =>
-    kms.createGrant({
-      keyId: record.keyArn,
-      granteePrincipal: record.services.workspaces,
-      operations: WORKSPACES_OPERATIONS,
-      contextSubset: userContext(record),
-      name: record.grant.name,
-    }),
-  );
+  return as('administrator').createGrant({
+    keyId: record.keyArn,
+    granteePrincipal: record.services.workspaces,
+    operations: WORKSPACES_OPERATIONS,
+    contextSubset: userContext(record),
+    name: record.grant.name,
+  });
 }
 
 /** Step 2: WorkSpaces lets EBS use the key for one volume of this user. */
 export function grantToEbs(as: As, record: WorkspaceRecord, volume: WorkspaceVolume): Promise<NewGrant> {
-  return as('workspaces', (kms) =>
-    kms.createGrant({
-      keyId: record.keyArn,
-      granteePrincipal: record.services.ebs,
-      retiringPrincipal: record.services.workspaces,
-      operations: EBS_OPERATIONS,
-      contextSubset: { ...userContext(record), [VOLUME_ID_CONTEXT_KEY]: volume.volumeId },
-      name: volume.grant.name,
-      grantTokens: tokensOf(record.grant),
-    }),
-  );
+  return as('workspaces').createGrant({
+    keyId: record.keyArn,
+    granteePrincipal: record.services.ebs,
+    retiringPrincipal: record.services.workspaces,
+    operations: EBS_OPERATIONS,
+    contextSubset: { ...userContext(record), [VOLUME_ID_CONTEXT_KEY]: volume.volumeId },
+    name: volume.grant.name,
+    grantTokens: tokensOf(record.grant),
+  });
 }
 
 /** Step 9, for one volume: WorkSpaces ends what EBS was allowed. A grant that is gone already is as good. */
 export async function retireEbsGrant(as: As, record: WorkspaceRecord, { grant }: WorkspaceVolume): Promise<void> {
-  await as('workspaces', async (kms) => {
-    const find = () => kms.listRetirableGrants({ retiringPrincipal: record.services.workspaces });
-    await retire(kms, record, grant, find);
-  });
+  const kms = as('workspaces');
+  await retire(kms, record, grant, () => kms.listRetirableGrants({ retiringPrincipal: record.services.workspaces }));
 }
 
 /** Step 9, for the user: WorkSpaces gives its own grant back. */
 export async function retireWorkspacesGrant(as: As, record: WorkspaceRecord): Promise<void> {
   const { grant, services } = record;
-  const find = () => as('administrator', (kms) => kms.listGrants({ keyId: record.keyArn, granteePrincipal: services.workspaces }));
-  await as('workspaces', (kms) => retire(kms, record, grant, find));
+  const find = () => as('administrator').listGrants({ keyId: record.keyArn, granteePrincipal: services.workspaces });
+  await retire(as('workspaces'), record, grant, find);
 }
 
-async function retire(kms: Kms, { keyArn }: WorkspaceRecord, grant: WorkspaceGrant, find: () => Promise<GrantEntry[]>): Promise<void> {
+async function retire(
+  kms: WorkspaceKms,
+  { keyArn }: WorkspaceRecord,
+  grant: WorkspaceGrant,
+  find: () => Promise<GrantEntry[]>,
+): Promise<void> {
   try {
-    // Whoever was killed between asking for a grant and noting its id finds it by the name that was noted before.
+    // A process that was killed before it could record the grant's id recorded its name: the grant is found by that.
     const grantId = grant.grantId ?? (await find()).find(({ name, keyArn: key }) => name === grant.name && key === keyArn)?.grantId;
     if (grantId !== undefined) await kms.retireGrant({ keyArn, grantId });
   } catch (error) {

@@ -9,12 +9,13 @@ import type { RequestHandler } from './key-intake.js';
 import { deliverKey } from './key-slot.js';
 
 /**
- * Opens the embedded KMS of `home` for one client, who is believed to be the caller it names. `destroy` closes it.
+ * A handler that asks the embedded KMS of `home` in the name of one caller, who is believed. `destroy` closes it.
  * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`, `ERR_MEMORY_LOCK`
  */
 export function embeddedHandler(home: string, { principal, viaService }: KmsCaller = {}): RequestHandler {
-  const kms = EmbeddedKms.open(home);
+  const kms = borrow(home);
   const caller = { ...(principal === undefined ? {} : { principalArn: principal }), ...(viaService === undefined ? {} : { viaService }) };
+  let destroyed = false;
   return {
     metadata: { handlerProtocol: 'in-process' },
     async handle(request, options) {
@@ -28,7 +29,30 @@ export function embeddedHandler(home: string, { principal, viaService }: KmsCall
     updateHttpClientConfig() {},
     httpHandlerConfigs: () => ({}),
     destroy() {
-      void kms.close();
+      if (!destroyed) giveBack(home);
+      destroyed = true;
     },
   };
+}
+
+/**
+ * The embedded KMSs that this thread has open, by home. Clients that ask in the name of different callers share one: with a passphrase,
+ * opening it takes 0.4 s, and with a command it may take seconds.
+ */
+const open = new Map<string, { readonly kms: EmbeddedKms; borrowers: number }>();
+
+function borrow(home: string): EmbeddedKms {
+  const known = open.get(home) ?? { kms: EmbeddedKms.open(home), borrowers: 0 };
+  open.set(home, known);
+  known.borrowers += 1;
+  return known.kms;
+}
+
+function giveBack(home: string): void {
+  const known = open.get(home);
+  if (known === undefined) return;
+  known.borrowers -= 1;
+  if (known.borrowers > 0) return;
+  open.delete(home);
+  void known.kms.close();
 }

@@ -1,36 +1,51 @@
-/** The tests: `npm test`, or a project by name (`npx vitest run --project native`). docs/TESTING.md says what each is for. */
+/** The tests: `npm test`, or a project by name (`npx vitest run --project faults`). docs/TESTING.md says what each is for. */
 import { defineConfig } from 'vitest/config';
 
-/** What a developer wants after each edit; the files of the projects below are left out. */
-const QUICK = ['audit', 'luks2', 'structure', 'vault', 'xts'].map((room) => `test/${room}/**/*.test.ts`);
+/** Each project and its files, without those that a later project has. A file is in one project. */
+const FILES: readonly (readonly [project: string, files: readonly string[]])[] = [
+  // Whole commands, jobs and volumes: everything that has no project of its own.
+  ['system', ['**']],
+  // Functions, modules and their contracts: what a developer runs after each edit.
+  [
+    'unit',
+    [
+      ...['audit', 'kernels', 'kms', 'luks2', 'output', 'structure', 'vault', 'xts'].map((directory) => `${directory}/**`),
+      ...['help', 'hints', 'sizes'].map((name) => `cli/${name}`),
+    ],
+  ],
+  // Faults of disk, memory and network, and runs that are killed.
+  ['faults', ['faults/**', '**/killed', 'kms/embedded/store']],
+  // Stock tools, a real kernel, memory searched from outside.
+  ['interop', ['interop/**', '**/aws-cli', '**/boto3', '**/cryptsetup']],
+  // The C++ tests: natively, under valgrind, for Arm.
+  ['native', ['xts/native']],
+  ['bench', ['bench/**']],
+  // In a `vm` context, as under Jest.
+  ['realm', ['realm/**']],
+  // Random inputs and kills by count: `npm run fuzz`.
+  ['fuzz', ['fuzz/**']],
+  // C++ code built with the compiler's sanitizers: `npm run sanitize`.
+  ['sanitize', ['sanitize/**']],
+];
 
-const SLOW: Record<string, string[]> = {
-  faults: ['test/faults/**/*.test.ts', 'test/**/killed.test.ts'],
-  interop: ['test/interop/**/*.test.ts', 'test/**/aws-cli.test.ts', 'test/**/boto3.test.ts', 'test/**/cryptsetup.test.ts'],
-  native: ['test/xts/native.test.ts'],
-  bench: ['test/bench/**/*.test.ts'],
-};
-const slow = Object.values(SLOW).flat();
-
-const REALM = ['test/realm/**/*.test.ts'];
-
-const project = (name: string, include: string[], exclude: string[]) => ({ extends: true as const, test: { name, include, exclude } });
+const globs = (files: readonly string[]): string[] => files.map((file) => `test/${file.endsWith('**') ? `${file}/*` : file}.test.ts`);
 
 export default defineConfig({
   test: {
-    // The vault, the pool and the kernel in use belong to a process: each file has one of its own.
-    pool: 'forks',
-    isolate: true,
+    // Once for all projects: they do not inherit it.
     globalSetup: 'test/global-setup.ts',
-    // Nothing here depends on speed: these end what hangs, on a machine that is busy too.
-    testTimeout: 300_000,
-    hookTimeout: 300_000,
-    projects: [
-      project('quick', QUICK, slow),
-      project('main', ['test/**/*.test.ts'], [...QUICK, ...REALM, ...slow]),
-      // In a `vm` context, as under Jest.
-      { extends: true, test: { name: 'realm', include: REALM, pool: 'vmThreads' } },
-      ...Object.entries(SLOW).map(([name, include]) => project(name, include, [])),
-    ],
+    projects: FILES.map(([name, files], index) => ({
+      test: {
+        name,
+        include: globs(files),
+        exclude: FILES.slice(index + 1).flatMap(([, later]) => globs(later)),
+        // The vault, the pool and the kernel in use belong to a process: each file has one of its own.
+        pool: name === 'realm' ? 'vmThreads' : 'forks',
+        isolate: true,
+        // They end what hangs, on a busy machine too: no test depends on speed.
+        testTimeout: 300_000,
+        hookTimeout: 300_000,
+      },
+    })),
   },
 });

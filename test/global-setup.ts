@@ -1,5 +1,6 @@
 /** Before all tests: builds what only exists built, and keeps the tests away from the user's own keys and records. */
 import { execFileSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -35,5 +36,11 @@ export default function setUp(): () => void {
   process.env.XDG_DATA_HOME = dataHome;
   // The SDK's advice on Node's version is for its users.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
-  return () => rmSync(dataHome, { recursive: true, force: true });
+  process.env.VOLSEAL_TEST_SEED ??= String(randomInt(2 ** 31));
+  const seed = `seed of this run: VOLSEAL_TEST_SEED=${process.env.VOLSEAL_TEST_SEED}`;
+  console.log(seed);
+  return () => {
+    rmSync(dataHome, { recursive: true, force: true });
+    console.log(seed);
+  };
 }

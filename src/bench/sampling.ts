@@ -2,6 +2,7 @@
  * Taking turns: every contender has one turn a round, so that a slower minute of the machine falls on all of them alike, in an order
  * that changes, so that no one always follows the same other one; what is reported is the median over the rounds.
  */
+import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurnOfTheLoop } from 'node:timers/promises';
 import { Bench } from 'tinybench';
 import { VolsealError } from '../errors.js';
@@ -106,8 +107,8 @@ export async function takeTurns(contenders: readonly Contender[], options: Sampl
 
 /** The numbers from 0 to `count` - 1 in a random order. */
 export const shuffled = (count: number): number[] =>
-  Array.from({ length: count }, (_, index) => ({ index, place: Math.random() }))
-    .sort((a, b) => a.place - b.place)
+  Array.from({ length: count }, (_, index) => ({ index, rank: randomInt(2 ** 47) }))
+    .sort((a, b) => a.rank - b.rank)
     .map(({ index }) => index);
 
 /** The middle of `numbers`, which are not none; between the two middle ones where their count is even. */

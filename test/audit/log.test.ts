@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, onTestFinished, test } from 'vitest';
 import { openAudit } from '../../src/audit/log.js';
@@ -199,7 +201,7 @@ describe('a change shows', () => {
 });
 
 describe('writers', () => {
-  test('four processes at once leave one chain with everything in it', { timeout: 60_000 }, async () => {
+  test('four processes at once leave one chain with everything in it', async () => {
     const folder = folderOf();
     const said: string[] = [];
     await Promise.all(
@@ -214,7 +216,7 @@ describe('writers', () => {
     assert.deepEqual(await verifyAudit(folder, authenticate), { records: 200, tornLines: 0, authenticated: true });
   });
 
-  test('killed at any moment, again and again, lose nothing that they said was written', { timeout: 120_000 }, async () => {
+  test('killed at any moment, again and again, lose nothing that they said was written', async () => {
     const folder = folderOf();
     const said = new Set<string>();
     for (let round = 0; round < 12; round++) {
@@ -224,7 +226,8 @@ describe('writers', () => {
         text += String(chunk);
       });
       await once(child.stdout, 'data');
-      setTimeout(() => child.kill('SIGKILL'), Math.random() * 20);
+      await sleep(randomInt(20));
+      child.kill('SIGKILL');
       await once(child, 'close');
       for (const line of text.split('\n').slice(0, -1)) said.add(line);
     }

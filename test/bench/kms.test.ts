@@ -28,7 +28,7 @@ const reportShape = z.strictObject({
   attach: z.array(z.strictObject({ part: z.string().min(1), seconds: spread })),
 });
 
-test('the benchmark of the embedded KMS runs, small: tables and JSON', { timeout: 120_000 }, () => {
+test('the benchmark of the embedded KMS runs, small: tables and JSON', () => {
   const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const json = join(folder, 'kms.json');

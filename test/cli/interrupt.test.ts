@@ -1,24 +1,22 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { existsSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
 import { serveFake } from '../kms/client/fake-server.js';
+import { until } from '../until.js';
 import { ended, firstLine, type Lab, lab, parsed } from './program.js';
 
 /** Long enough that a signal after its first progress line comes in the middle. */
 const LARGE_BYTES = 1024 * 1024 * 1024;
 
-/** The number that a file will hold. */
-async function numberIn(at: Lab, name: string): Promise<number> {
-  for (const deadlineMs = performance.now() + 30_000; performance.now() < deadlineMs; await delay(50)) {
-    if (!existsSync(at.path(name))) continue;
-    const number = Number.parseInt(at.contents(name).toString(), 10);
-    if (number > 0) return number;
-  }
-  throw new Error(`nothing wrote ${name}`);
+/** Waits for a file that holds a number. */
+function numberIn(at: Lab, name: string): Promise<number> {
+  return until(() => existsSync(at.path(name)) && (Number.parseInt(at.contents(name).toString(), 10) || false));
 }
+
+/** Where the first piece of a write to offset 0 ends in the file: 1 MiB of header, then 4 MiB. */
+const FIRST_PIECE_END = 5 * 1024 * 1024;
 
 function largeImage(at: Lab): void {
   writeFileSync(at.path('large.raw'), '');
@@ -82,30 +80,28 @@ describe('interrupted', () => {
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, Buffer.alloc(4096));
   });
 
-  test('read, while nobody takes its output', { timeout: 30_000 }, async () => {
+  test('read, while nobody reads its output', async () => {
     const at = lab();
     at.ok(['create', 'a.vol', '--size', '32M']);
     const child = at.start(['read', 'a.vol']);
     const end = ended(child);
     await new Promise((resolve) => child.stdout!.once('readable', resolve));
-    const startMs = performance.now();
     const exited = once(child, 'exit');
     child.kill('SIGINT');
-    // Nobody takes anything until the program has ended of itself.
+    // Nothing reads the output before the program has ended: a program that waits for its reader never ends.
     const [status] = await exited;
-    assert.ok(performance.now() - startMs < 5000, 'it waited for its reader');
     child.stdout!.resume();
     const { stderr } = await end;
     assert.equal(status, 130, stderr);
     assert.match(stderr, /a\.vol: stopped on request/);
   });
 
-  test('while credentials are being fetched: at once, with nothing left', { timeout: 50_000 }, async () => {
+  test('while credentials are being fetched: at once, with nothing left', async () => {
     const at = lab();
     at.image('a.raw', 4096);
     at.ok(['encrypt', 'a.raw', 'a.vol']);
-    // It tells that it was asked, and never answers.
-    writeFileSync(at.path('credentials.sh'), 'echo $$ > "$1"; exec sleep 60 > /dev/null 2>&1\n');
+    // Writes down that it was asked, and does not answer for longer than a test may take.
+    writeFileSync(at.path('credentials.sh'), 'echo $$ > "$1"; exec sleep 600 > /dev/null 2>&1\n');
     const config = ['[default]', 'region = eu-central-1', `credential_process = sh "${at.path('credentials.sh')}" "${at.path('asked')}"`];
     writeFileSync(at.path('config'), `${config.join('\n')}\n`);
     const before = at.names();
@@ -119,15 +115,13 @@ describe('interrupted', () => {
         const child = at.start([...args, '--kms', kms], { AWS_CONFIG_FILE: at.path('config') });
         const end = ended(child);
         const pid = await numberIn(at, 'asked');
-        const startMs = performance.now();
         child.kill('SIGINT');
         const { status, stderr } = await end;
-        const tookMs = performance.now() - startMs;
+        // It throws where the program has waited for the end of this one.
         process.kill(pid, 'SIGKILL');
         rmSync(at.path('asked'));
         assert.equal(status, 130, stderr);
         assert.match(stderr, /(Decrypt|GenerateDataKey\w+|ListKeys) .*: stopped on request\n$/);
-        assert.ok(tookMs < 5000, `${args[0]} waited for credentials`);
         assert.deepEqual(at.names(), before);
       }
     }
@@ -172,7 +166,13 @@ describe('interrupted', () => {
     // One piece and a half: the first is written, the other waits for its rest.
     const bytes = Buffer.alloc(6 * 1024 * 1024, 'written ');
     await new Promise((resolve) => child.stdin!.write(bytes, resolve));
-    await delay(500);
+    await until(
+      () =>
+        !at
+          .contents('a.vol')
+          .subarray(FIRST_PIECE_END - 512, FIRST_PIECE_END)
+          .equals(Buffer.alloc(512)),
+    );
     child.kill('SIGINT');
     const { status, stderr } = await end;
     assert.equal(status, 130, stderr);

@@ -64,7 +64,7 @@ export function lab(): Lab {
       env: { ...env, ...options.env },
       input: options.input ?? '',
       maxBuffer: 256 * 1024 * 1024,
-      timeout: 60_000,
+      timeout: 300_000,
     });
     if (error !== undefined) throw error;
     return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };

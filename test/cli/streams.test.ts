@@ -3,10 +3,11 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { openSync, statSync, writeFileSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 import { MAIN } from '../built.js';
 import { testUnless } from '../requirements.js';
+import { until } from '../until.js';
 import { ended, failureOf, type Lab, lab, parsed, rootRefused, unprivileged } from './program.js';
 
 const BYTES = 5 * 1024 * 1024 + 512;
@@ -135,7 +136,7 @@ describe('images through pipes', () => {
       const end = ended(child);
       if (stdio === 'stdout') await once(child.stdout!, 'readable');
       else await untilPartial(at);
-      await delay(200);
+      await sleep(200);
       child.kill('SIGINT');
       child.stdout!.resume();
       assert.equal((await end).status, 130);
@@ -157,12 +158,9 @@ describe('images through pipes', () => {
   });
 });
 
-/** Until the job has begun to write. */
+/** Waits until the job has begun to write. */
 async function untilPartial(at: Lab): Promise<void> {
-  for (const deadlineMs = performance.now() + 30_000; performance.now() < deadlineMs; await delay(20)) {
-    if (at.names().some((name) => name.endsWith('.partial'))) return;
-  }
-  throw new Error('no temporary file came');
+  await until(() => at.names().some((name) => name.endsWith('.partial')));
 }
 
 describe('verify', () => {

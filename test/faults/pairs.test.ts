@@ -1,12 +1,11 @@
 /** A volume and its detached header, replaced by runs that are killed or fail between the two: old with old, new with new, or a refusal. */
 import assert from 'node:assert/strict';
 import { renameSync, symlinkSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished, test } from 'vitest';
 import { ended, failureOf, type Lab, lab, type Outcome } from '../cli/program.js';
 import { describeUnless } from '../requirements.js';
+import { until } from '../until.js';
 import { faulty, skipInjection, startFaulty } from './injected.js';
-import { untilThere } from './interrupted.js';
 
 const MIB = 1024 * 1024;
 const RENAMES = 'rename,renameat,renameat2';
@@ -190,14 +189,16 @@ describeUnless(skipInjection())('a pair of volume and header, replaced by a run 
     at.image('a.raw', 4 * MIB);
     at.ok(PAIR);
     at.image('a.raw', 4 * MIB);
-    const child = startFaulty(at, `${RENAMES}:delay_enter=3000000:when=2`, PAIR);
+    // It stops itself between the rename of the header and that of the volume.
+    const child = startFaulty(at, `${RENAMES}:signal=STOP:when=1`, PAIR);
     onTestFinished(() => void child.kill('SIGKILL'));
     const end = ended(child);
-    await untilThere(child, at.path('.a.header.pair'));
-    await sleep(1000);
+    await until(() => at.contents('trace').includes('stopped by SIGSTOP'));
+    assert.ok(at.names().includes('.a.header.pair'));
     const outcome = at.run([...DECRYPT, '--json']);
     assert.deepEqual([outcome.status, failureOf(outcome).code], [5, 'ERR_STATE_BUSY'], outcome.stderr);
     assert.equal(at.run(PAIR).status, 5);
+    child.kill('SIGCONT');
     assert.equal((await end).status, 0);
     gives(at, 'a.raw');
   });

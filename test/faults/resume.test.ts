@@ -12,10 +12,10 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'vitest';
 import { ended, failureOf, type Lab, lab } from '../cli/program.js';
 import { describeUnless } from '../requirements.js';
+import { until } from '../until.js';
 import { skipInjection } from './injected.js';
 import { interrupted, SLOW_IMAGE_BYTES, startSlowly, untilThere } from './interrupted.js';
 
@@ -79,8 +79,12 @@ describeUnless(skipInjection())('--resume', () => {
     const before = safeBytesOf(at, ENCRYPT_CHECKPOINT);
     // A second Ctrl-C does not wait for anything: as a kill.
     const child = startSlowly(at, args);
+    let resuming = false;
+    child.stderr!.on('data', (text) => {
+      resuming ||= /going on at byte/.test(String(text));
+    });
     const end = ended(child);
-    await sleep(1500);
+    await until(() => resuming);
     child.kill('SIGINT');
     child.kill('SIGINT');
     assert.notEqual((await end).status, 0);

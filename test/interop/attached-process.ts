@@ -1,5 +1,6 @@
 // node attached-process.js VOLUME KMS: attaches the volume and reads and writes it without pause. Prints its pid once attached; detaches
 // at the first line on standard input, prints "detached" and stays.
+import { randomInt } from 'node:crypto';
 import { attach } from '../../src/index.js';
 
 const [path, kms] = process.argv.slice(2) as [string, string];
@@ -11,7 +12,7 @@ process.stdin.once('data', () => {
 console.log(process.pid);
 const bytes = Buffer.alloc(300_000, 1);
 while (working) {
-  const offset = Math.floor(Math.random() * (volume.sizeBytes - bytes.length));
+  const offset = randomInt(volume.sizeBytes - bytes.length);
   await Promise.all([volume.write(offset, bytes), volume.read(offset, bytes.length), volume.flush()]);
 }
 await volume.detach();

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { type AddressInfo, connect } from 'node:net';
@@ -57,7 +58,7 @@ async function startAttached(volume: string, kms: string, wrapper: string[] = []
 /** Scans while the process works, then after it detached. `lockedBackend`: the key must be found where it may be. */
 async function checkCustody({ pid, child, lines }: AttachedProcess, keys: Buffer[], lockedBackend: boolean): Promise<void> {
   for (let round = 0; round < 4; round++) {
-    await sleep(50 + Math.random() * 100);
+    await sleep(randomInt(50, 150));
     const scan = scanMemory(pid, keys);
     assert.equal(describeCopies(scan.outside), '', `round ${round}`);
     assert.ok(scan.scannedBytes > 50_000_000, `only ${scan.scannedBytes} bytes were scanned`);

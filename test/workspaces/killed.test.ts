@@ -14,7 +14,7 @@ const STEPS = ['fdatasync', 'fsync', '/^(rename|link|unlink)'] as const;
 
 describeUnless(skipInjection())('kill -9 at every durable step', () => {
   for (const step of STEPS) {
-    test(`of create, at ${step}`, { timeout: 300_000 }, async () => {
+    test(`of create, at ${step}`, async () => {
       const { options, home, nothingLeft, image } = await office();
       for (let when = 1, killed = true; killed; when++) {
         const { signal, stdout } = runInjected(`${step}:signal=KILL:when=${when}`, ONCE, ['create', JSON.stringify(options)]);
@@ -35,7 +35,7 @@ describeUnless(skipInjection())('kill -9 at every durable step', () => {
       }
     });
 
-    test(`of rebuild and terminate, at ${step}`, { timeout: 300_000 }, async () => {
+    test(`of rebuild and terminate, at ${step}`, async () => {
       const { options, home, nothingLeft, ask, keyArn, image } = await office();
       for (const operation of ['rebuild', 'terminate']) {
         for (let when = 1, killed = true; killed; when++) {

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 import { native } from '../../src/native.js';
+import { SEED, seededBytes } from '../seed.js';
 import { wrong } from '../vault/test-keys.js';
 import { acceleratedKernels, usableKernels } from './kernels.js';
-import { SEED, seededBytes } from './reference.js';
 
 const ARGUMENT = { name: 'VolsealError', code: 'ERR_ARGUMENT' };
 const MIB = 1024 * 1024;
@@ -19,7 +20,7 @@ describe('threadCpuNs', () => {
     native.xtsRoundsOnly(acceleratedKernels()[0] ?? 'aesni', 256 * MIB);
     const worked = native.threadCpuNs();
     assert.ok(worked > began);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await sleep(300);
     assert.ok(native.threadCpuNs() - worked < 250e6, 'waiting counted as work');
   });
 });
@@ -84,7 +85,6 @@ describe('streamCopy', () => {
   const streaming: string[] = acceleratedKernels().filter((name) => name !== 'armv8');
 
   test('copies, from any address, and touches nothing beside', () => {
-    console.info(`seed ${SEED}`);
     const random = seededBytes(SEED);
     for (const kernel of streaming) {
       for (const length of [0, 512, 1024, 4096 + 512, 3 * MIB]) {

@@ -13,9 +13,8 @@ const skip = skipWithout('cmake') || skipWithoutHeaders();
 /** Elsewhere the native run has Arm's kernel, and valgrind no AES-NI. */
 const onlyOnX64 = process.arch !== 'x64' && 'not an x86-64 machine';
 
-/** Sees that every test passed, and shows the seed. @returns the kernels that ran */
+/** Checks that every test passed. @returns the kernels that ran */
 function judge({ status, stdout, stderr }: ToolResult, expectedStatus = 0): string[] {
-  console.info(stdout.split('\n', 1)[0]!);
   assert.equal(status, expectedStatus, `${stdout}${stderr}`);
   assert.match(stdout, /Status: SUCCESS!/);
   const run = Number(/test cases: +(\d+) \|/.exec(stdout)?.[1]);

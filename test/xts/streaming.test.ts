@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { type KeyHandle, native } from '../../src/native.js';
+import { SEED, seededBytes } from '../seed.js';
 import { importKey } from '../vault/test-keys.js';
 import { usableKernels } from './kernels.js';
-import { referenceTransform, SEED, seededBytes } from './reference.js';
+import { referenceTransform } from './reference.js';
 
 /** Kernels store past the caches from 32 MiB on (kStreamFromBytes in native/xts/xts.h); and an odd number of sectors beyond. */
 const STREAM_FROM_BYTES = 32 * 1024 * 1024;
@@ -33,7 +34,6 @@ for (const [sectorBytes, keyBytes] of [
 
     for (const kernel of usableKernels()) {
       test(`${kernel} gives OpenSSL's bytes, both ways, at the Buffer's start and one byte on`, () => {
-        console.info(`seed ${SEED}`);
         for (const [encrypt, input, expected] of [
           [true, plaintext, ciphertext],
           [false, ciphertext, plaintext],

@@ -35,7 +35,7 @@ async function commandLine(): Promise<(...parameters: string[]) => Promise<Run>>
     });
 }
 
-test('aws kms', { timeout: 120_000 }, async () => {
+test('aws kms', async () => {
   const aws = await commandLine();
   const folder = temporaryHome();
   const ok = async (...parameters: string[]) => {

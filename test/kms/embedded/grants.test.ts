@@ -352,7 +352,7 @@ interface Known {
   readonly retiring: string | undefined;
 }
 
-test('random sequences of grants and states agree with a small model', { timeout: 120_000 }, () => {
+test('random sequences of grants and states agree with a small model', () => {
   const kms = openEmbedded();
   const principals = [ANNA, EBS, WORKSPACES];
   const contexts: Record<string, string>[] = [{}, { a: '1' }, { a: '1', b: '2' }, { b: '2', a: '1' }, { A: '1' }, { a: '12' }, { a1: '' }];

@@ -10,7 +10,7 @@ const WRITER = built('test/kms/embedded/store-changes.ts');
 
 describeUnless(skipInjection())('kill -9', () => {
   for (const step of ['fdatasync', 'fsync', '/^(write|pwrite64|pwritev|writev)$']) {
-    test(`at every ${step} of the store: the old state or the new one`, { timeout: 300_000 }, () => {
+    test(`at every ${step} of the store: the old state or the new one`, () => {
       let kills = 0;
       for (let when = 1, killed = true; killed; when++) {
         const home = temporaryHome();

@@ -8,12 +8,12 @@
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-# command:package, or file:package where there is no command. They are looked for rather than the packages, so that what was installed
-# in another way counts.
+# command:package, file:package where there is no command, or static/command:package for a program without shared libraries.
+# They are looked for rather than the packages, so that what was installed in another way counts.
 build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
 test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace clang-format:clang-format
-  qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
+  qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
@@ -68,9 +68,17 @@ check_node() {
     fail "Node 20.17 or later is needed, this one is $(node --version)"
 }
 
-# System folders come first: a tool of the same name in somebody's own folder may be another program.
+# System directories come first: a tool of the same name elsewhere may be another program.
 has() {
-  if [[ $1 == /* ]]; then [[ -e $1 ]]; else PATH="/usr/sbin:/usr/bin:/sbin:/bin:$PATH" command -v "$1" >/dev/null; fi
+  local path="/usr/sbin:/usr/bin:/sbin:/bin:$PATH" program
+  case $1 in
+    /*) [[ -e $1 ]] ;;
+    static/*)
+      # The package busybox has the same command as busybox-static, but with shared libraries, which the guest lacks.
+      program=$(PATH=$path command -v "${1#static/}") && ! ldd "$program" 2>/dev/null | grep -q "=>"
+      ;;
+    *) PATH=$path command -v "$1" >/dev/null ;;
+  esac
 }
 
 install_needs() {
@@ -113,7 +121,7 @@ fi
 install_packages
 if $with_tests; then install_nodes; fi
 if $with_tests && [[ $(uname -m) == x86_64 ]] && ! test/interop/linux-guest --is-prepared; then
-  # The guest's kernel is downloaded as a package file and never installed; only the lists must be there to find it.
+  # The guest's kernel is downloaded as a package file and never installed: only the package lists must be there.
   refresh_lists
   say "preparing the Linux guest"
   quietly test/interop/linux-guest --prepare

@@ -5,8 +5,9 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DisableKeyCommand, EnableKeyCommand, KMSClient } from '@aws-sdk/client-kms';
 import { describe, onTestFinished, test } from 'vitest';
+import { skipWithoutMount, smallDisk } from '../mount.js';
 import { testUnless } from '../requirements.js';
-import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, rootRefused, unprivileged } from './program.js';
+import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, unprivileged } from './program.js';
 
 /** Runs a command that must fail, with and without --json, and compares both. */
 function fails(
@@ -154,23 +155,17 @@ describe('bad images', () => {
     );
   });
 
-  testUnless(rootRefused())('a disk that is full', () => {
+  testUnless(skipWithoutMount())('a disk that is full', () => {
     const at = lab();
     at.image('a.raw', 4 * 1024 * 1024);
-    mkdirSync(at.path('small'));
-    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', at.path('small')]);
-    assert.equal(mounted.status, 0, String(mounted.stderr));
-    try {
-      fails(at, ['encrypt', 'a.raw', 'small/a.vol'], {
-        status: 4,
-        code: 'ERR_IO',
-        message: /small\/a\.vol: .*No space left/,
-        hint: /Free some room/,
-      });
-      assert.deepEqual(readdirSync(at.path('small')), []);
-    } finally {
-      spawnSync('umount', [at.path('small')]);
-    }
+    smallDisk(at.path('small'), 2 * 1024 * 1024);
+    fails(at, ['encrypt', 'a.raw', 'small/a.vol'], {
+      status: 4,
+      code: 'ERR_IO',
+      message: /small\/a\.vol: .*No space left/,
+      hint: /Free some room/,
+    });
+    assert.deepEqual(readdirSync(at.path('small')), []);
   });
 });
 

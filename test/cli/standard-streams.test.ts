@@ -1,10 +1,11 @@
 /** What cannot be written to standard output is a failure, whatever kind of thing that is; so is an input that holds no bytes. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
+import { skipWithoutMount, smallDisk } from '../mount.js';
+import { loopDevice, skipWithoutLoop } from '../output/loop-device.js';
 import { testUnless } from '../requirements.js';
-import { type Lab, lab, type Outcome, parsed, rootRefused } from './program.js';
+import { type Lab, lab, type Outcome, parsed } from './program.js';
 
 const MIB = 1024 * 1024;
 
@@ -22,31 +23,6 @@ function saysThatOutputIsFull({ status, stderr }: Outcome): void {
     stderr,
     /^volseal: standard output: write failed: ENOSPC.*\nhint: Only the output could not be written: .* stays done\. Free some room .*\n$/,
   );
-}
-
-/** Runs `work` with a disk of this size mounted in the lab's folder small. */
-function withSmallDisk(at: Lab, bytes: number, work: () => void): void {
-  mkdirSync(at.path('small'));
-  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', at.path('small')]);
-  assert.equal(mounted.status, 0, String(mounted.stderr));
-  try {
-    work();
-  } finally {
-    spawnSync('umount', [at.path('small')]);
-  }
-}
-
-/** Runs `work` with a loop device over a new file of the lab; the device goes when `work` is done. */
-function withLoopDevice(at: Lab, bytes: number, work: (device: string) => void): void {
-  at.image('disk', bytes);
-  const made = spawnSync('losetup', ['--find', '--show', at.path('disk')], { encoding: 'utf8' });
-  assert.equal(made.status, 0, made.stderr);
-  const device = made.stdout.trim();
-  try {
-    work(device);
-  } finally {
-    spawnSync('losetup', ['--detach', device]);
-  }
 }
 
 describe('standard output', () => {
@@ -99,30 +75,28 @@ describe('standard output', () => {
     assert.deepEqual(at.ok(['read', 'junk']).stdout, image);
   });
 
-  testUnless(rootRefused())('a file on a disk that fills up in the middle of a write: status 4, not a short file and status 0', () => {
+  testUnless(skipWithoutMount())('a file on a disk that fills up in the middle of a write: status 4, not a short file and status 0', () => {
     const { at } = labWithVolume(4 * MIB);
-    withSmallDisk(at, 3 * MIB, () => {
-      saysThatOutputIsFull(at.shell('volseal read a.vol > small/whole.raw'));
-      assert.equal(statSync(at.path('small/whole.raw')).size, 3 * MIB);
-      assert.equal(at.shell('rm small/whole.raw; volseal read a.vol --length 3M > small/part.raw').status, 0);
-    });
+    smallDisk(at.path('small'), 3 * MIB);
+    saysThatOutputIsFull(at.shell('volseal read a.vol > small/whole.raw'));
+    assert.equal(statSync(at.path('small/whole.raw')).size, 3 * MIB);
+    assert.equal(at.shell('rm small/whole.raw; volseal read a.vol --length 3M > small/part.raw').status, 0);
   });
 
-  testUnless(rootRefused())('a file on a disk that fills up with the last piece, however short that is', () => {
+  testUnless(skipWithoutMount())('a file on a disk that fills up with the last piece, however short that is', () => {
     const { at } = labWithVolume(5 * MIB);
-    withSmallDisk(at, 4 * MIB, () => {
-      for (const beyond of [1, 700, 4096, 16_383, 16_385]) {
-        saysThatOutputIsFull(at.shell(`volseal read a.vol --length ${4 * MIB + beyond} > small/whole.raw`));
-        assert.equal(statSync(at.path('small/whole.raw')).size, 4 * MIB);
-      }
-    });
+    smallDisk(at.path('small'), 4 * MIB);
+    for (const beyond of [1, 700, 4096, 16_383, 16_385]) {
+      saysThatOutputIsFull(at.shell(`volseal read a.vol --length ${4 * MIB + beyond} > small/whole.raw`));
+      assert.equal(statSync(at.path('small/whole.raw')).size, 4 * MIB);
+    }
   });
 
-  testUnless(rootRefused())('a block device gets what is read, and one that is too small says so', () => {
+  testUnless(skipWithoutLoop())('a block device gets what is read, and one that is too small says so', () => {
     const { at, image } = labWithVolume(2 * MIB);
-    withLoopDevice(at, 2 * MIB, (device) => assert.equal(at.shell(`volseal read a.vol > ${device}`).status, 0));
+    assert.equal(at.shell(`volseal read a.vol > ${loopDevice(at.path('disk'), 2 * MIB, 7)}`).status, 0);
     assert.ok(at.contents('disk').equals(image));
-    withLoopDevice(at, MIB, (device) => saysThatOutputIsFull(at.shell(`volseal read a.vol > ${device}`)));
+    saysThatOutputIsFull(at.shell(`volseal read a.vol > ${loopDevice(at.path('small-disk'), MIB, 7)}`));
   });
 
   test('a file that is appended to', () => {
@@ -170,11 +144,10 @@ describe('standard input', () => {
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, image);
   });
 
-  testUnless(rootRefused())('a block device is read whole', () => {
+  testUnless(skipWithoutLoop())('a block device is read whole', () => {
     const { at } = labWithVolume(2 * MIB);
-    withLoopDevice(at, 2 * MIB, (device) => {
-      assert.match(at.shell(`volseal write a.vol < ${device}`).text, /^wrote 2097152 bytes/);
-    });
+    const device = loopDevice(at.path('disk'), 2 * MIB, 7);
+    assert.match(at.shell(`volseal write a.vol < ${device}`).text, /^wrote 2097152 bytes/);
     assert.ok(at.ok(['read', 'a.vol']).stdout.equals(at.contents('disk')));
   });
 

@@ -1,30 +1,16 @@
 /** What can go wrong with a disk, a source or a user: the old target stays, the message names file and offset, what was begun is ended or gone. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'vitest';
-import { ended, failureOf, type Lab, lab, rootRefused } from '../cli/program.js';
+import { ended, failureOf, lab } from '../cli/program.js';
+import { skipWithoutMount, smallDisk } from '../mount.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { faulty, skipInjection } from './injected.js';
 import { interrupted, SLOW_IMAGE_BYTES, startSlowly } from './interrupted.js';
 
 const MIB = 1024 * 1024;
-
-/** Runs `work` with a file system of this size in the lab's folder small. */
-function withSmallDisk(at: Lab, bytes: number, work: (remount: (options: string) => void) => void): void {
-  mkdirSync(at.path('small'));
-  const mount = (options: string): void => {
-    const { status, stderr } = spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', at.path('small')]);
-    assert.equal(status, 0, String(stderr));
-  };
-  mount(`size=${bytes}`);
-  try {
-    work((options) => mount(`remount,${options}`));
-  } finally {
-    spawnSync('umount', [at.path('small')]);
-  }
-}
 
 describeUnless(skipInjection())('faults of the disk', () => {
   for (const [syscall, args, named, on] of [
@@ -122,49 +108,46 @@ describe('a disk that is too small', () => {
     }
   });
 
-  testUnless(rootRefused())('it fills up in the middle of a job that can be resumed: named, and the old target stays', () => {
+  testUnless(skipWithoutMount())('it fills up in the middle of a job that can be resumed: named, and the old target stays', () => {
     const at = lab();
     at.image('a.raw', 24 * MIB);
-    withSmallDisk(at, 12 * MIB, (remount) => {
-      const old = at.image('small/a.vol', 1000);
-      const encrypt = ['encrypt', 'a.raw', 'small/a.vol', '--sparse', '--resume', '--force'];
-      const { details } = failureOf(at.run([...encrypt, '--json']));
-      assert.deepEqual([details.errno, details.path], ['ENOSPC', 'small/a.vol']);
-      assert.ok(at.contents('small/a.vol').equals(old));
-      remount(`size=${64 * MIB}`);
-      at.ok(encrypt);
-      at.ok(['verify', 'small/a.vol', '--against', 'a.raw']);
-      assert.deepEqual(spawnSync('ls', ['-A', 'small'], { cwd: at.folder, encoding: 'utf8' }).stdout, 'a.vol\n');
-    });
+    const remount = smallDisk(at.path('small'), 12 * MIB);
+    const old = at.image('small/a.vol', 1000);
+    const encrypt = ['encrypt', 'a.raw', 'small/a.vol', '--sparse', '--resume', '--force'];
+    const { details } = failureOf(at.run([...encrypt, '--json']));
+    assert.deepEqual([details.errno, details.path], ['ENOSPC', 'small/a.vol']);
+    assert.ok(at.contents('small/a.vol').equals(old));
+    remount(`size=${64 * MIB}`);
+    at.ok(encrypt);
+    at.ok(['verify', 'small/a.vol', '--against', 'a.raw']);
+    assert.deepEqual(spawnSync('ls', ['-A', 'small'], { cwd: at.folder, encoding: 'utf8' }).stdout, 'a.vol\n');
   });
 
-  testUnless(rootRefused())('densify is told what can help it: room', () => {
+  testUnless(skipWithoutMount())('densify is told what can help it: room', () => {
     const at = lab();
-    withSmallDisk(at, 4 * MIB, () => {
-      at.ok(['create', 'small/a.vol', '--size', '16M']);
-      const { details, hint } = failureOf(at.run(['densify', 'small/a.vol', '--json']));
-      assert.equal(details.errno, 'ENOSPC');
-      assert.equal(hint, 'Free some room on that disk, then run the command again.');
-      at.ok(['verify', 'small/a.vol']);
-    });
+    smallDisk(at.path('small'), 4 * MIB);
+    at.ok(['create', 'small/a.vol', '--size', '16M']);
+    const { details, hint } = failureOf(at.run(['densify', 'small/a.vol', '--json']));
+    assert.equal(details.errno, 'ENOSPC');
+    assert.equal(hint, 'Free some room on that disk, then run the command again.');
+    at.ok(['verify', 'small/a.vol']);
   });
 });
 
-testUnless(rootRefused())('a source on a read-only file system: encrypted, decrypted, compared', () => {
+testUnless(skipWithoutMount())('a source on a read-only file system: encrypted, decrypted, compared', () => {
   const at = lab();
   const image = at.image('a.raw', MIB);
   at.ok(['encrypt', 'a.raw', 'a.vol']);
-  withSmallDisk(at, 8 * MIB, (remount) => {
-    for (const name of ['a.raw', 'a.vol']) writeFileSync(at.path(`small/${name}`), at.contents(name));
-    remount('ro');
-    at.ok(['encrypt', 'small/a.raw', 'b.vol', '--resume']);
-    at.ok(['decrypt', 'small/a.vol', 'b.raw', '--resume']);
-    at.ok(['verify', 'small/a.vol', '--against', 'small/a.raw']);
-    assert.ok(at.contents('b.raw').equals(image));
-    const { details, hint } = failureOf(at.run(['encrypt', 'a.raw', 'small/b.vol', '--json']));
-    assert.equal(details.errno, 'EROFS');
-    assert.match(hint ?? '', /mounted read-only/);
-  });
+  const remount = smallDisk(at.path('small'), 8 * MIB);
+  for (const name of ['a.raw', 'a.vol']) writeFileSync(at.path(`small/${name}`), at.contents(name));
+  remount('ro');
+  at.ok(['encrypt', 'small/a.raw', 'b.vol', '--resume']);
+  at.ok(['decrypt', 'small/a.vol', 'b.raw', '--resume']);
+  at.ok(['verify', 'small/a.vol', '--against', 'small/a.raw']);
+  assert.ok(at.contents('b.raw').equals(image));
+  const { details, hint } = failureOf(at.run(['encrypt', 'a.raw', 'small/b.vol', '--json']));
+  assert.equal(details.errno, 'EROFS');
+  assert.match(hint ?? '', /mounted read-only/);
 });
 
 testUnless(skipInjection())('Ctrl-C twice: ends at once, the old target is as it was, the next run is not disturbed', async () => {

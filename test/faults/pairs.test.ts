@@ -193,7 +193,7 @@ describeUnless(skipInjection())('a pair of volume and header, replaced by a run 
     const child = startFaulty(at, `${RENAMES}:signal=STOP:when=1`, PAIR);
     onTestFinished(() => void child.kill('SIGKILL'));
     const end = ended(child);
-    await until(() => at.contents('trace').includes('stopped by SIGSTOP'));
+    await until(() => at.names().includes('trace') && at.contents('trace').includes('stopped by SIGSTOP'));
     assert.ok(at.names().includes('.a.header.pair'));
     const outcome = at.run([...DECRYPT, '--json']);
     assert.deepEqual([outcome.status, failureOf(outcome).code], [5, 'ERR_STATE_BUSY'], outcome.stderr);

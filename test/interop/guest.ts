@@ -4,15 +4,17 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../built.js';
-import { skipWithout } from './tools.js';
+import { requireTool, skipFor, skipWithout, tryTool } from './tools.js';
 
 const LINUX_GUEST = join(ROOT, 'test/interop/linux-guest');
 
-/** A test's `skip` option: what a guest run needs. */
-export const skipGuest = (): string | false =>
-  process.arch === 'x64'
-    ? skipWithout('qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'flock', 'cryptsetup')
-    : 'the guest is an x86-64 one';
+/** Why the guest cannot run here; false where it can. Its busybox must be a program without shared libraries. */
+export function skipGuest(): string | false {
+  if (process.arch !== 'x64') return 'the guest is an x86-64 one';
+  const missing = skipWithout('qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'flock', 'cryptsetup', 'ldd');
+  if (missing !== false || !tryTool('ldd', [requireTool('busybox')]).stdout.includes('=>')) return missing;
+  return skipFor('busybox is not static: install busybox-static instead (scripts/setup.sh --test)');
+}
 
 export interface GuestRun {
   /** Files of the host; in this order /dev/vda, /dev/vdb, ... */

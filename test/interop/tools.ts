@@ -1,14 +1,14 @@
-/** The stock programs that judge our files: where they are, and what happens where one is missing. */
+/** The stock programs that tests run: where they are, and what happens where one is missing. */
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 
-/** System folders first: a program of the same name in somebody's own folder (another `aws`, say) may be another one. */
-const FOLDERS = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', ...(process.env.PATH ?? '').split(':')];
+/** System directories first: a program of the same name elsewhere (another `aws`, say) may be another one. */
+const DIRECTORIES = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', ...(process.env.PATH ?? '').split(':')];
 
 function findTool(name: string): string | undefined {
-  return FOLDERS.filter((folder) => folder !== '')
-    .map((folder) => join(folder, name))
+  return DIRECTORIES.filter((directory) => directory !== '')
+    .map((directory) => join(directory, name))
     .find((path) => {
       try {
         accessSync(path, constants.X_OK);
@@ -27,16 +27,19 @@ export function requireTool(name: string): string {
 }
 
 /**
- * For a test's `skip` option: false where every program is there. CI never skips: there a missing program is an error.
- * @returns the reason to print, on a machine that lacks one
- * @throws {Error} the same reason, where the environment has `CI`
+ * The reason to skip a test on this machine. CI has everything that tests need, so nothing may be skipped there.
+ * @returns `reason`
+ * @throws {Error} `reason`, where the environment has `CI`
  */
-export function skipWithout(...names: string[]): string | false {
-  const missing = names.filter((name) => findTool(name) === undefined);
-  if (missing.length === 0) return false;
-  const reason = `not installed: ${missing.join(', ')} (run scripts/setup.sh --test)`;
+export function skipFor(reason: string): string {
   if (process.env.CI) throw new Error(reason);
   return reason;
+}
+
+/** Why a test that needs these programs is skipped; false where every one is there. @throws {Error} as `skipFor` */
+export function skipWithout(...names: string[]): string | false {
+  const missing = names.filter((name) => findTool(name) === undefined);
+  return missing.length > 0 && skipFor(`not installed: ${missing.join(', ')} (run scripts/setup.sh --test)`);
 }
 
 export interface ToolResult {

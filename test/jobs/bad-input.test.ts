@@ -12,7 +12,9 @@ import { readHeader } from '../../src/luks2/store.js';
 import { native } from '../../src/native.js';
 import { poolIsRunning } from '../../src/workers/pool.js';
 import { built } from '../built.js';
+import { unprivileged } from '../cli/program.js';
 import { ask } from '../kms/harness.js';
+import { skipWithoutMount, smallDisk } from '../mount.js';
 import { testUnless } from '../requirements.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
 
@@ -294,40 +296,32 @@ describe('files that cannot be used', () => {
     chmodSync(box.path('disk.raw'), 0o000);
     mkdirSync(box.path('locked'), { mode: 0o555 });
     chmodSync(box.folder, 0o755);
-    // Root may do everything: another user tries.
-    const asNobody = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {};
     const script = built('test/jobs/encrypt-once.ts');
     const kms = `embedded:${box.path('locked')}`;
-    const run = (image: string, target: string): string =>
-      spawnSync(process.execPath, [script, image, target, kms], { ...asNobody, encoding: 'utf8' }).stdout.trim();
+    const run = (image: string, target: string): string => {
+      const [program = '', ...args] = [...unprivileged, process.execPath, script, image, target, kms];
+      return spawnSync(program, args, { encoding: 'utf8' }).stdout.trim();
+    };
     assert.equal(run(box.path('disk.raw'), '/tmp/never.vol'), 'ERR_IO EACCES');
     writeFileSync(box.path('public.raw'), Buffer.alloc(512), { mode: 0o644 });
     assert.match(run(box.path('public.raw'), box.path('locked/new.vol')), /^ERR_(IO|KMS_STORE) EACCES$/);
   });
 
-  testUnless(process.getuid?.() === 0 ? false : 'mounting a small file system needs root')(
-    'a full disk: no target, and none of its parts',
-    async () => {
-      const { box, volume } = await made();
-      mkdirSync(box.path('small'));
-      assert.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=192k', 'tmpfs', box.path('small')]).status, 0);
-      const inSmall = (name: string): string => box.path(`small/${name}`);
-      try {
-        for (const job of [
-          () => decryptImage(volume, inSmall('disk.raw'), { kms: box.kms }),
-          () => encryptImage(box.path('disk.raw'), inSmall('disk.vol'), { kms: box.kms }),
-          () => createVolume(inSmall('new.vol'), { kms: box.kms, sizeBytes: 1024 * 1024, allocation: 'full' }),
-        ]) {
-          await assert.rejects(job, (error: { code: string; details: { errno: string; path: string } }) => {
-            assert.deepEqual([error.code, error.details.errno], ['ERR_IO', 'ENOSPC']);
-            assert.ok(error.details.path.startsWith(box.path('small')));
-            return true;
-          });
-          assert.deepEqual(readdirSync(box.path('small')), []);
-        }
-      } finally {
-        spawnSync('umount', [box.path('small')]);
-      }
-    },
-  );
+  testUnless(skipWithoutMount())('a full disk: no target, and none of its parts', async () => {
+    const { box, volume } = await made();
+    smallDisk(box.path('small'), 192 * 1024);
+    const inSmall = (name: string): string => box.path(`small/${name}`);
+    for (const job of [
+      () => decryptImage(volume, inSmall('disk.raw'), { kms: box.kms }),
+      () => encryptImage(box.path('disk.raw'), inSmall('disk.vol'), { kms: box.kms }),
+      () => createVolume(inSmall('new.vol'), { kms: box.kms, sizeBytes: 1024 * 1024, allocation: 'full' }),
+    ]) {
+      await assert.rejects(job, (error: { code: string; details: { errno: string; path: string } }) => {
+        assert.deepEqual([error.code, error.details.errno], ['ERR_IO', 'ENOSPC']);
+        assert.ok(error.details.path.startsWith(box.path('small')));
+        return true;
+      });
+      assert.deepEqual(readdirSync(box.path('small')), []);
+    }
+  });
 });

@@ -1,17 +1,28 @@
-/** What to do next, for every error: all hints are here, so that they agree with each other and with the commands. */
+/**
+ * What to do next, for every error. All hints are here, so that they agree with each other and with the commands. A hint is read by
+ * somebody who does exactly what it says: it must never destroy data, and must lead somewhere.
+ */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
+import { VOLUME_BYTES_MAX } from '../limits.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
+import { quoted } from './text.js';
 
+/** What a hint is chosen by. */
 export interface HintRequest {
+  /** The code of the error. */
   code: ErrorCode;
+  /** The details of the error. */
   details: ErrorDetails;
   /** The command that failed: `encrypt`, `kms serve`. */
   command: string;
 }
 
+/** The header in use may be the only one that opens the data: an older one must not simply replace it. */
+const KEEP_HEADER = 'Keep a copy of the header as it is (dd if=VOLUME of=COPY bs=1M count=1).';
+
 type Hint = string | undefined | ((request: HintRequest) => string | undefined);
 
-/** One or two sentences, with the exact command where there is one; undefined where the message already says all there is. */
+/** One or two sentences, with the exact command if there is one; several lines are possible. Undefined if the message says it all. */
 export function hintFor(request: HintRequest): string | undefined {
   const hint = HINTS[request.code];
   return typeof hint === 'function' ? hint(request) : hint;
@@ -20,159 +31,221 @@ export function hintFor(request: HintRequest): string | undefined {
 const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_ARGUMENT: argumentHint,
   ERR_TARGET_EXISTS: targetExistsHint,
-  ERR_TARGET_SIZE: 'Choose a larger device: a volume needs one MiB more than its image, unless its header is detached.',
+  ERR_TARGET_SIZE: ({ command }) =>
+    command === 'decrypt'
+      ? 'Choose a device that is at least as large as the image.'
+      : 'Choose a larger device: a volume needs 1 MiB more than its image, unless its header is detached.',
   ERR_SOURCE_CHANGED: ({ details }) =>
-    `End what writes to it (fuser -v names it), or take a snapshot and read that, then ${beginAnew(details.partial)}run the command again.`,
+    `Stop the program that writes to it (fuser -v ${shown(details.path, 'IMAGE')} names it), or read a snapshot instead. Then ${beginAnew(details.partial)}run the command again.`,
   ERR_RESUME: ({ details }) =>
-    `To begin anew: rm ${quoted(details.path, 'FILE')} ${quoted(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
+    `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
   ERR_IMAGE_SIZE: imageSizeHint,
-  ERR_IMAGE_DIFFERS: 'Either was changed since, or the image is another one: volseal cannot tell which of the two is right.',
-  ERR_ABORTED: ({ details }) => (details.partial === undefined ? undefined : 'To go on from there, run the same command again.'),
-  ERR_KMS_UNREACHABLE:
-    'Check that the server runs and that --kms or VOLSEAL_KMS names it, then try again. `--kms embedded` needs no server; `volseal kms serve --listen 127.0.0.1:4599` starts one.',
+  ERR_IMAGE_DIFFERS: 'One of the two was changed, or the image is another one. volseal cannot tell which one is right.',
+  ERR_ABORTED: ({ details }) => (details.partial === undefined ? undefined : 'To continue from there, run the same command again.'),
+  ERR_KMS_UNREACHABLE: ({ command }) =>
+    `Check that the server runs, that the network reaches it, and that --kms or VOLSEAL_KMS names it; then try again.${
+      isReader(command) ? '' : ' The embedded KMS (--kms embedded) needs no server.'
+    }`,
   ERR_KMS_DENIED: deniedHint,
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,
   ERR_KMS_REQUEST: requestHint,
-  ERR_WORKSPACE_STORE: 'The store of WorkSpaces lies in the folder workspaces of $VOLSEAL_HOME. Restore that folder from a backup.',
-  ERR_WORKSPACE_NOT_FOUND: 'volseal workspace list shows those there are.',
-  ERR_WORKSPACE_STATE: ({ details }) =>
-    details.state === 'ready'
-      ? `A user has one in a directory: volseal workspace info ${quoted(details.workspaceId, 'WORKSPACE')} shows it.`
-      : `What was begun is finished by the same command again, or undone: volseal workspace terminate ${quoted(details.workspaceId, 'WORKSPACE')} --yes`,
+  ERR_WORKSPACE_STORE:
+    'The store is the directory workspaces of $VOLSEAL_HOME. Check that this is the right home and that the disk has free space. If the store is damaged, keep a copy and restore the directory from a backup.',
+  ERR_WORKSPACE_NOT_FOUND: 'volseal workspace list shows the WorkSpaces of this home.',
+  ERR_WORKSPACE_STATE: workspaceStateHint,
   ERR_AUDIT:
-    'It lies in the folder audit of $VOLSEAL_HOME. See volseal audit verify; free some room there, or move the folder away to begin a new log.',
-  ERR_KMS_REPLY: 'What answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
-  ERR_KMS_STORE:
-    'The store of the embedded KMS lies in the folder kms of $VOLSEAL_HOME. Restore that whole folder from a backup: keys without their root key are lost.',
+    'The log is the directory audit of $VOLSEAL_HOME. volseal audit verify shows what is wrong with it. Free some space if the disk is full; otherwise keep the directory as evidence: move it away, and a new log begins.',
+  ERR_KMS_REPLY: 'The server that answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
+  ERR_KMS_STORE: ({ command }) =>
+    command === 'kms init'
+      ? 'The root key of an existing store cannot be changed. For a new store, choose another directory: VOLSEAL_HOME=DIRECTORY volseal kms init ...'
+      : 'Change nothing in the directory kms of $VOLSEAL_HOME before you have a copy of it. If the root key is missing or wrong, bring back the right one (key file, passphrase file or command). If the disk is full, free some space. Only a damaged store must be restored from a backup, which lacks the keys made since.',
   ERR_CONTEXT_MISMATCH: contextHint,
   ERR_NOT_A_VOLUME: ({ details }) =>
-    `If its header is detached, name it with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${quoted(details.path, 'IMAGE')} VOLUME`,
+    `If its header is detached, name the header with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
   ERR_HEADER_DAMAGED: ({ details }) =>
     Object.values(details.copies ?? {}).includes('good')
-      ? `Attaching for writing repairs it from the other copy: volseal write ${quoted(details.path, 'VOLUME')} < /dev/null`
-      : 'Restore the header from a backup of the volume: without it nothing else can say which key the data has.',
-  ERR_HEADER_UNSUPPORTED:
-    'volseal reads LUKS2 with aes-xts-plain64 and one data segment, nothing else. Open other volumes with cryptsetup.',
+      ? `Attaching for writing repairs it from the other copy: volseal write ${shown(details.path, 'VOLUME')}${details.header === undefined ? '' : ` --header ${shown(details.header, 'HEADER')}`} < /dev/null`
+      : 'Keep a copy of the file as it is, then restore the header from a backup of this very volume. Nothing else tells which key the data has.',
+  ERR_HEADER_UNSUPPORTED: 'volseal reads LUKS2 with aes-xts-plain64 and one data segment. Open other volumes with cryptsetup.',
   ERR_HEADER_TOKEN:
-    'This LUKS2 volume was not made by volseal, or its token was removed. If it has a passphrase, open it with cryptsetup; else restore the header from a backup.',
-  ERR_HEADER_MAC:
-    'Somebody or something changed the header after volseal wrote it. Restore the header from a backup, and do not trust the data before that.',
-  ERR_VOLUME_SIZE: 'Restore the volume from a backup, or copy it again if a copy was cut short.',
-  ERR_KEY_DIGEST: 'The header and the data key do not belong together: restore the header from a backup of this very volume.',
+    'volseal did not make this LUKS2 volume, or its token was removed. If it has a passphrase, cryptsetup opens it. If the token was removed, `cryptsetup token import` brings it back from a backup.',
+  ERR_HEADER_MAC: `The header was changed after volseal wrote it. ${KEEP_HEADER} If it was not you who changed it, do not trust the data. If it was, undo the change, or restore the header from a backup that is not older than the last re-encryption.`,
+  ERR_VOLUME_SIZE: 'If a copy was cut short, copy the volume again; otherwise restore it from a backup.',
+  ERR_KEY_DIGEST: keyDigestHint,
   ERR_STATE_DETACHED: undefined,
-  ERR_STATE_BUSY: ({ details }) => `Wait for the other process, or end it: fuser -v ${quoted(details.path, 'VOLUME')} names it.`,
+  ERR_STATE_BUSY: ({ details }) => `Wait until the other process is done; fuser -v ${shown(details.path, 'VOLUME')} names it.`,
   ERR_STATE_INTERRUPTED: interruptedHint,
   ERR_STATE_READ_ONLY: undefined,
   ERR_STATE_POISONED:
-    'The disk failed to keep what was written. Check it (dmesg, smartctl), then write again what came after the last good flush.',
+    'The disk did not keep what was written. Check it (dmesg, smartctl), then write again everything since the last successful flush.',
   ERR_KEY_GONE: undefined,
   ERR_IO: ioHint,
-  ERR_MEMORY_LOCK:
-    'Keys are kept in locked memory only. Raise the limit with `ulimit -l 8192` (as root, or in /etc/security/limits.conf; LimitMEMLOCK= in a systemd unit), then try again.',
+  ERR_MEMORY_LOCK: memoryLockHint,
   ERR_SELF_TEST:
-    'No data was touched. Build volseal again (npm rebuild volseal); if that does not help, test the memory of this machine and do not trust it with volumes.',
+    'No data was touched. Build volseal again (npm rebuild volseal). If that does not help, test the memory of this machine and do not use it for volumes.',
 };
 
+function keyDigestHint({ details }: HintRequest): string {
+  if (Number(details.keyslots) > 0)
+    return 'The volume has passphrases: it was perhaps re-encrypted with cryptsetup. Do not restore an older header, because that would make the data unreadable. A passphrase opens it: cryptsetup open VOLUME NAME';
+  return `${KEEP_HEADER} Then restore the header from a backup of this very volume, made after its last re-encryption, and compare the data before you use it.`;
+}
+
 function interruptedHint({ details: { backup, header, successor, volume, resumable } }: HintRequest): string {
-  const place = quoted(header, 'HEADER');
+  const path = shown(header, 'HEADER');
   const ways = [
-    ...(resumable ? ['To finish, run the same command again.'] : []),
-    `To have back what was there: ${backup ? `mv ${quoted(backup, 'BACKUP')} ${place}` : `rm ${place}`}`,
-    ...(successor && !resumable
-      ? [`To have the new volume, which is whole: mv ${quoted(successor, 'NEW')} ${quoted(volume, 'VOLUME')}`]
-      : []),
+    ...(resumable ? ['To complete the replacement, run the same command again.'] : []),
+    ...(successor && !resumable ? [`To complete the replacement: mv ${shown(successor, 'NEW')} ${shown(volume, 'VOLUME')}`] : []),
+    `To roll back to what was there before: ${backup ? `mv ${shown(backup, 'BACKUP')} ${path}` : `rm ${path}`}`,
   ];
-  return ways.join('\n      ');
+  return ways.join('\n');
+}
+
+function workspaceStateHint({ details: { state, workspaceId } }: HintRequest): string {
+  const id = shown(workspaceId, 'WORKSPACE');
+  switch (state) {
+    case 'creating':
+      return `The same command as before completes it. To undo it instead: volseal workspace terminate ${id} --yes`;
+    case 'rebuilding':
+      return `To complete it: volseal workspace rebuild ${id}`;
+    case 'terminating':
+      return `To complete it: volseal workspace terminate ${id} --yes`;
+    default:
+      return `A user has one WorkSpace in a directory: volseal workspace info ${id} shows it.`;
+  }
+}
+
+/** Suffixes of compressed files, and the program that decompresses each to standard output. */
+const DECOMPRESSORS: readonly (readonly [suffix: string, program: string])[] = [
+  ['.gz', 'zcat'],
+  ['.xz', 'xzcat'],
+  ['.zst', 'zstdcat'],
+  ['.bz2', 'bzcat'],
+];
+
+/** How to encrypt what is in a compressed file; undefined for another file. */
+function compressedHint(path: unknown): string | undefined {
+  const [, program] = DECOMPRESSORS.find(([suffix]) => typeof path === 'string' && path.toLowerCase().endsWith(suffix)) ?? [];
+  if (program === undefined) return undefined;
+  return `This is a compressed file. Encrypt what is in it: ${program} ${shown(path, 'FILE')} | volseal encrypt - VOLUME --size SIZE-OF-THE-IMAGE`;
 }
 
 function argumentHint({ details, command }: HintRequest): string {
   if (details.kernel !== undefined)
-    return 'VOLSEAL_KERNEL= volseal kernels shows those that this machine can run; without VOLSEAL_KERNEL the fastest does the work.';
-  if (details.path === STANDARD_INPUT) return 'Feed it what is to be written: volseal write VOLUME < FILE';
-  if (details.kind === 'a pipe') return 'Images come through a pipe as standard input: ... | volseal encrypt - VOLUME --size 10G';
+    return 'VOLSEAL_KERNEL= volseal kernels shows those that this machine can run. Without VOLSEAL_KERNEL volseal takes the fastest.';
+  if (details.path === STANDARD_INPUT) return 'Give it a file or a pipe: volseal write VOLUME < FILE';
+  if (details.kind === 'a pipe') return pipeHint(command);
   if (details.kind === 'a link to nothing') return 'Name the file itself that is to be made, or remove the link.';
-  if (details.kind === 'a folder') return 'Name the file itself: a raw disk image, or a volume.';
-  if (typeof details.kms === 'string') return `If that is your KMS, say so: volseal ${command} --kms ${quoted(details.kms, 'URL')} ...`;
+  if (/^a (folder|directory)$/.test(String(details.kind))) return 'Name the file itself: a raw disk image, or a volume.';
+  if (typeof details.kms === 'string') return `If that is your KMS, name it: volseal ${command} --kms ${shown(details.kms, 'URL')} ...`;
   return `volseal ${command === '' ? '' : `${command} `}--help shows what it takes, with an example.`;
 }
 
-function targetExistsHint({ details }: HintRequest): string {
+function pipeHint(command: string): string {
+  if (command === 'decrypt')
+    return 'A pipe gets the image from standard output: volseal decrypt VOLUME - > PIPE. A volume cannot be a pipe.';
+  if (command === 'encrypt') return 'An image comes through a pipe as standard input: ... | volseal encrypt - VOLUME --size 10G';
+  return 'Name a regular file or a block device.';
+}
+
+function targetExistsHint({ details, command }: HintRequest): string {
+  if (command === 'kms backup') return 'Name a directory that does not exist yet.';
   if (details.kind === 'a block device')
-    return 'If nothing on it is needed any more: --force. An interrupted run leaves neither old nor new.';
-  return 'Name another target, or replace this one with --force: it stays until its successor is whole.';
+    return 'If nothing on it is needed any more: --force. It is overwritten in place, so an interrupted run leaves neither old nor new data.';
+  return 'Choose another target, or replace this one with --force: it stays until the new file is complete.';
 }
 
 function imageSizeHint({ details, command }: HintRequest): string {
-  const { sizeBytes, sectorBytes } = details;
-  if (command === 'create') return `Give a size of at least one sector that is a multiple of ${sectorBytes}: --size 64M, for instance.`;
-  if (sizeBytes === 0) return 'Name an image that holds something; for an empty volume: volseal create VOLUME --size 64M';
-  return 'With --pad the last sector is filled with zeros, and decrypting gives back exactly this length.';
+  const { path, sizeBytes, sectorBytes } = details;
+  if (Number(sizeBytes) > VOLUME_BYTES_MAX) return 'Split the data over several volumes.';
+  if (command === 'create' || command.startsWith('workspace'))
+    return `Give a size of at least one sector that is a multiple of ${sectorBytes ?? 512}: 64M, for example.`;
+  if (sizeBytes === 0) return 'Name an image that is not empty. For an empty volume: volseal create VOLUME --size 64M';
+  return (
+    compressedHint(path) ??
+    'If this is a raw image: with --pad the last sector is filled with zeros, and decrypting gives back this length.'
+  );
+}
+
+/** `--kms aws:REGION` for a key that is not one of the embedded KMS, so that the command asks the right KMS. */
+function kmsOfKey(keyId: unknown): string {
+  const [, region] = /^arn:[^:]+:kms:([^:]+):/.exec(String(keyId)) ?? [];
+  return region === undefined || region === 'local' ? '' : ` --kms aws:${region}`;
 }
 
 function deniedHint({ details }: HintRequest): string | undefined {
-  if (details.name === 'PolicyCheck')
-    return 'Add the statements that are missing, and look again: an explicit deny has to be taken out instead.';
+  if (details.name === 'PolicyCheck') return 'Add the missing statements and check again. An explicit deny must be removed instead.';
   if (details.name === 'AccessDeniedException' && typeof details.keyId === 'string') {
     const principal = typeof details.principal === 'string' ? details.principal : 'PRINCIPAL';
-    return `What is missing, and for what: volseal policy check --as ${principal} --key ${details.keyId}`;
+    return `To see what is missing: volseal policy check --as ${principal} --key ${details.keyId}${kmsOfKey(details.keyId)}`;
   }
   if (details.name === 'InvalidGrantTokenException')
-    return 'The grant was retired or revoked, or the token is of another KMS: make the grant again.';
-  return 'Check whose credentials are in use (aws sts get-caller-identity). For a KMS of volseal kms serve, where it runs: volseal kms create-access-key root';
+    return 'The grant was retired or revoked, or the token belongs to another KMS: create the grant again.';
+  return 'Check which credentials are in use (aws sts get-caller-identity). For a KMS of volseal kms serve, make an access key on that machine: volseal kms create-access-key root';
 }
 
 function notFoundHint({ details, command }: HintRequest): string {
   if (isReader(command) && typeof details.keyId === 'string') {
-    return `The volume needs the key ${details.keyId}: ask the KMS that has it (--kms, VOLSEAL_KMS; for the embedded one VOLSEAL_HOME).`;
+    return `The volume needs the key ${details.keyId}: name the KMS that has it (--kms, VOLSEAL_KMS; VOLSEAL_HOME for the embedded one).`;
   }
-  return 'volseal kms list-keys and volseal kms list-aliases show what there is; volseal kms create-key makes a key.';
+  return 'volseal kms list-keys and volseal kms list-aliases show the keys of a KMS; volseal kms create-key makes a key.';
 }
 
 function keyStateHint({ details }: HintRequest): string {
   const keyId = String(details.keyId ?? 'KEY');
-  if (!keyId.startsWith('arn:aws:kms:local:'))
-    return `Enable the key: aws kms enable-key --key-id ${keyId} (or aws kms cancel-key-deletion).`;
-  return `Enable the key: run volseal kms serve --listen 127.0.0.1:4599, and beside it aws kms enable-key --endpoint-url http://127.0.0.1:4599 --key-id ${keyId}`;
+  const region = kmsOfKey(keyId).replace(' --kms aws:', ' --region ');
+  const enable = (server: string): string =>
+    `aws kms enable-key --key-id ${keyId}${server} (if its deletion is scheduled, first: aws kms cancel-key-deletion, with the same options)`;
+  if (!keyId.startsWith('arn:aws:kms:local:')) return `Enable the key: ${enable(region)}`;
+  return [
+    'Enable the key:',
+    'volseal kms serve --listen 127.0.0.1:4599 &',
+    'eval "$(volseal kms create-access-key root)"',
+    enable(' --endpoint-url http://127.0.0.1:4599 --region us-east-1'),
+  ].join('\n');
 }
 
 function requestHint({ details }: HintRequest): string | undefined {
-  if (details.name === 'AlreadyExistsException') return 'Choose another name; volseal kms list-aliases shows those that are taken.';
-  if (details.name === 'NotAuthorizedException') return 'Choose another name: those that begin with alias/aws/ belong to AWS.';
+  if (details.name === 'AlreadyExistsException') return 'Choose another name; volseal kms list-aliases shows the names in use.';
+  if (details.name === 'NotAuthorizedException') return 'Choose another name: names that begin with alias/aws/ belong to AWS.';
   return undefined;
 }
 
 function contextHint({ details, command }: HintRequest): string {
-  if (details.operation === undefined) {
-    return `volseal info ${quoted(details.path, 'VOLUME')} shows the context that the volume has. Is it the volume you mean?`;
-  }
+  if (details.operation === undefined)
+    return `volseal info ${shown(details.path, 'VOLUME')} shows the context of the volume. Is it the volume you mean?`;
   return isReader(command)
-    ? 'The context or the encrypted data key in the header is not what KMS wrapped: restore the header from a backup.'
+    ? `KMS did not wrap this data key under this context: the header was changed or damaged. ${KEEP_HEADER} Then restore it from a backup of this very volume.`
     : 'Give exactly the pairs that the data key was wrapped with.';
 }
 
 function ioHint({ details, command }: HintRequest): string | undefined {
-  if (details.path === STANDARD_OUTPUT) {
-    return 'Only the output could not be written: what the command did before that stays done. Free some room where standard output goes, or send it elsewhere.';
-  }
-  if (details.published === true) return 'Run sync(1), and look after the disk (dmesg) before you rely on the new file.';
+  if (details.path === STANDARD_OUTPUT)
+    return 'Only the output could not be written: what the command did before that stays done. Free some space where standard output goes, or send it elsewhere.';
+  if (details.published === true) return 'Run sync(1), and check the disk (dmesg) before you rely on the new file.';
   switch (details.errno) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return 'Check the path: it is taken from the current folder.';
+      return details.syscall === 'uv_cwd'
+        ? 'Go to a directory that exists (cd), then run the command again.'
+        : 'Check the path: it is relative to the current directory.';
     case 'EISDIR':
       return 'Name the file itself: a raw disk image, or a volume.';
     case 'EACCES':
     case 'EPERM':
-      return `Check who may do that: ls -ld ${quoted(details.path, 'FILE')} and its folder.`;
+      if (/^(prctl|setrlimit)\(/.test(String(details.syscall)))
+        return 'A sandbox (seccomp) forbids this call. volseal needs it to keep keys out of core dumps: allow prctl and prlimit64.';
+      return `Check who may do that: ls -ld ${shown(details.path, 'FILE')} and its directory.`;
     case 'ENOSPC':
     case 'EDQUOT':
-      if (!isMaker(command)) return 'Free some room on that disk, then run the command again.';
-      return 'Free some room, or choose a target on another disk: it needs the size of the image and one MiB more.';
+      if (!isMaker(command)) return 'Free some space on that disk, then run the command again.';
+      return 'Free some space, or choose a target on another disk: it needs the size of the image and 1 MiB more.';
     case 'EROFS':
-      return 'The file system is mounted read-only: choose a target on another one.';
+      return 'The file system is mounted read-only: choose another one.';
     case 'ENODATA':
-      return 'Give the size of the image as it comes: --size counts bytes before the cipher.';
+      return 'Give the exact size of the uncompressed, unencrypted image with --size.';
     case 'EFBIG':
       if (details.syscall === 'read') return 'Give the size of the whole image with --size: nothing may follow it on the stream.';
       return 'The file system, or `ulimit -f`, does not allow a file this large: choose another target.';
@@ -184,21 +257,24 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return 'The disk failed: see dmesg, and copy what you can to another disk.';
     default:
       if (command === '') return undefined;
-      return `${isMaker(command) && !isLeft(details) ? 'Nothing half-made was left behind; mend' : 'Mend'} the cause, then run the command again.`;
+      return `${isMaker(command) && !isLeft(details) ? 'No incomplete file was left behind. ' : ''}Remove the cause, then run the command again.`;
   }
 }
 
-/** Whether a failed run has left something: a device half written, or what a later run goes on with. */
+function memoryLockHint({ details }: HintRequest): string {
+  if (details.errno === 'EPERM' || details.errno === 'ENOSYS' || details.errno === 'EACCES')
+    return 'A sandbox (seccomp) forbids locked memory: allow memfd_secret or mlock. If `ulimit -l` says 0, raise it.';
+  return 'Keys are kept in locked memory only. Raise the limit with `ulimit -l 8192` (as root, or in /etc/security/limits.conf; LimitMEMLOCK= in a systemd unit), then try again.';
+}
+
+/** Whether a failed run has left something: a device half written, or a partial file for a later run. */
 const isLeft = ({ device, partial }: ErrorDetails): boolean => device !== undefined || partial !== undefined;
 const isMaker = (command: string): boolean => ['encrypt', 'decrypt', 'create'].includes(command);
-const isReader = (command: string): boolean => ['decrypt', 'read', 'verify', 'write'].includes(command);
+const isReader = (command: string): boolean => ['decrypt', 'read', 'verify', 'write', 'rewrap', 'densify'].includes(command);
 
-/** What is kept of a source that has changed since is of no use. */
+/** The partial file of a source that changed meanwhile is useless. */
 const beginAnew = (partial: unknown): string =>
-  typeof partial === 'string' ? `remove what is kept (rm ${quoted(partial, '')} ${quoted(`${partial}.json`, '')}) and ` : '';
+  typeof partial === 'string' ? `remove the partial file (rm ${shown(partial, '')} ${shown(`${partial}.json`, '')}) and ` : '';
 
-/** A text as a shell takes it, or `placeholder` where there is none. */
-function quoted(text: unknown, placeholder: string): string {
-  if (typeof text !== 'string' || text === '') return placeholder;
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-}
+/** A path as one word of a shell, or `placeholder` if there is none. */
+const shown = (path: unknown, placeholder: string): string => (typeof path === 'string' && path !== '' ? quoted(path) : placeholder);

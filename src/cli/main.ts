@@ -88,16 +88,19 @@ async function perform(words: readonly string[], program: Command): Promise<numb
 
 /** Runs one command line; what it has to say goes to `output`. @returns its exit status */
 export async function runCommand(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
-  // Its advice to upgrade Node is for who packages volseal, not for who runs it; worker threads inherit this.
+  // The SDK's advice to upgrade Node is not for users of the program. Worker threads inherit this.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
-  const program = await buildProgram(words[0], { output, signal: interruption.signal });
+  let program: Command | undefined;
   try {
+    // Neither a core dump nor another process of this user may show the keys of this one.
+    native.forbidDumps();
+    program = await buildProgram(words[0], { output, signal: interruption.signal });
     const status = await perform(words, program);
     await output.settled();
     return status;
   } catch (error) {
     if (isClosedOutput(error)) return EXIT.outputClosed;
-    const failure = describeFailure(error, commandNamed(words, program));
+    const failure = describeFailure(error, program === undefined ? '' : commandNamed(words, program));
     if (failure === undefined) return reportBug(error);
     output.failure(failure);
     // Whatever failed after Ctrl-C failed because of it, or does not matter any more.
@@ -119,8 +122,6 @@ function reportBug(error: unknown): number {
 
 /** Runs the command line that this process was started with, and ends the process. */
 export async function main(): Promise<never> {
-  // No core dump and no other process of this user may show the keys of this one.
-  native.forbidDumps();
   const words = process.argv.slice(2);
   const separator = words.indexOf('--');
   const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));

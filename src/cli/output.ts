@@ -8,6 +8,7 @@ import type { Command } from 'commander';
 import { asVolsealError } from '../errors.js';
 import type { Failure } from './failure.js';
 import { STANDARD_OUTPUT, standardOutput } from './standard-streams.js';
+import { printable } from './text.js';
 
 export interface Output {
   readonly json: boolean;
@@ -76,7 +77,7 @@ export function openOutput(json: boolean): Output {
       if (!json) process.stderr.write(asText([`volseal: ${line}`]));
     },
     failure({ code, message, hint, details }) {
-      const lines = [`volseal: ${message}`, ...(hint === undefined ? [] : [`hint: ${hint}`])];
+      const lines = [`volseal: ${message}`, ...(hint === undefined ? [] : hintLines(hint))];
       process.stderr.write(json ? `${JSON.stringify({ error: { code, message, hint: hint ?? null, details } })}\n` : asText(lines));
     },
   };
@@ -85,6 +86,9 @@ export function openOutput(json: boolean): Output {
 /** A reader that has left is no fault of the disk's: that one stays what it is. */
 const outputError = (error: unknown): unknown =>
   (error as NodeJS.ErrnoException).code === 'EPIPE' ? error : asVolsealError(error, STANDARD_OUTPUT);
+
+/** The first line of a hint is labelled, the others are below it: commands that can be copied. */
+const hintLines = (hint: string): string[] => hint.split('\n').map((line, index) => `${index === 0 ? 'hint: ' : '      '}${line}`);
 
 /** Ends a command's help with examples: commands that work as they stand, given the files they name. */
 export function withExamples(command: Command, examples: readonly string[], remarks: readonly string[] = []): Command {
@@ -103,10 +107,3 @@ export const contextLines = (context: Readonly<Record<string, string>>): string[
   Object.entries(context).map(([key, value]) => `${key}=${value}`);
 
 const asText = (lines: readonly string[]): string => lines.map((line) => `${printable(line)}\n`).join('');
-
-/**
- * Headers, paths and replies are other people's texts: what would steer a terminal or turn the reading order (control and
- * format characters) is shown as its code.
- */
-export const printable = (text: string): string =>
-  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);

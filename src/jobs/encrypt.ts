@@ -5,12 +5,13 @@ import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { parseKmsUri } from '../kms/shared/endpoint.js';
-import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes, VOLUME_BYTES_MAX } from '../limits.js';
+import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
 import { dataFileBytes, openDataFile } from '../output/data-file.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/volume-file.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
+import { sizeProblem } from '../volume/volume-size.js';
 import { chooseAllocation } from './allocation.js';
 import { buildVolume, type EncryptedImage, type VolumePlan, type VolumeSource } from './build-volume.js';
 import type { SourceStream } from './image-stream.js';
@@ -105,15 +106,9 @@ export async function encryptImage(
 export async function createVolume(volumePath: string, options: CreateOptions): Promise<VolumeInfo> {
   const sectorBytes = checkSectorBytes(options.sectorBytes);
   const { sizeBytes } = options;
-  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0 || sizeBytes > VOLUME_BYTES_MAX || sizeBytes % sectorBytes !== 0) {
-    throw new VolsealError(
-      'ERR_IMAGE_SIZE',
-      `${volumePath}: a size of ${sizeBytes} bytes is not a whole number of ${sectorBytes}-byte sectors`,
-      {
-        details: { path: volumePath, sizeBytes, sectorBytes },
-      },
-    );
-  }
+  const problem = sizeProblem(sizeBytes, sectorBytes);
+  if (problem !== undefined)
+    throw new VolsealError('ERR_IMAGE_SIZE', `${volumePath}: ${problem}`, { details: { path: volumePath, sizeBytes, sectorBytes } });
   const zeros: VolumeSource = { path: volumePath, imageBytes: sizeBytes, side: { kind: 'zeros', sizeBytes } };
   const { dataSeconds: _, ...info } = await makeVolume(zeros, volumePath, sectorBytes, options);
   return info;
@@ -169,8 +164,7 @@ function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorByt
 }
 
 function checkImageSize(sizeBytes: number, path: string, sectorBytes: number, pad: boolean): void {
-  const inRange = Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= VOLUME_BYTES_MAX;
-  if (inRange && (sizeBytes % sectorBytes === 0 || pad)) return;
-  const problem = sizeBytes === 0 ? 'the image is empty' : `${sizeBytes} bytes are not a whole number of ${sectorBytes}-byte sectors`;
+  const problem = sizeBytes === 0 ? 'the image is empty' : sizeProblem(sizeBytes, pad ? 1 : sectorBytes);
+  if (problem === undefined) return;
   throw new VolsealError('ERR_IMAGE_SIZE', `${path}: ${problem}`, { details: { path, sizeBytes, sectorBytes } });
 }

@@ -63,13 +63,13 @@ export async function verifyVolume(path: string, options: VerifyOptions = {}): P
   }
 }
 
-function checkCopies({ found, headerPath }: VolumeFile): void {
+function checkCopies({ found, path, headerPath }: VolumeFile): void {
   const { primary, secondary } = found.copies;
   if (primary === 'good' && secondary === 'good') return;
   throw new VolsealError(
     'ERR_HEADER_DAMAGED',
     `${headerPath}: one copy of the header is not whole (primary: ${primary}; secondary: ${secondary})`,
-    { details: { path: headerPath, copies: { primary, secondary } } },
+    { details: { path, ...(headerPath === path ? {} : { header: headerPath }), copies: { primary, secondary } } },
   );
 }
 

@@ -70,11 +70,12 @@ export function sealHeader(volumeKey: KeyHandle, header: Luks2Header, path: stri
 export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: string): VolumeToken {
   const { digest } = assertSupported(header.metadata, path);
   const token = findToken(header.metadata, path);
-  const details = { path, volumeId: token.volumeId, keyId: token.keyId };
+  const keyslots = Object.keys(header.metadata.keyslots).length;
+  const details = { path, volumeId: token.volumeId, keyId: token.keyId, keyslots };
   if (!timingSafeEqual(native.keyPbkdf2(volumeKey, digest.salt, digest.iterations), digest.digest)) {
     throw new VolsealError(
       'ERR_KEY_DIGEST',
-      `${path}: the key that ${token.keyId} unwrapped is not the key of this volume (${token.volumeId}): token and digest of the header do not belong together; restore the header from a backup`,
+      `${path}: the key that ${token.keyId} unwrapped is not the key of this volume (${token.volumeId}): token and digest of the header do not match`,
       { details },
     );
   }
@@ -82,7 +83,7 @@ export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: st
   if (!timingSafeEqual(mac, token.headerMac)) {
     throw new VolsealError(
       'ERR_HEADER_MAC',
-      `${path}: the header of ${token.volumeId} was changed by somebody without its key (its MAC does not hold); restore the header from a backup`,
+      `${path}: the header of ${token.volumeId} was changed by somebody without its key (its MAC does not match)`,
       { details },
     );
   }

@@ -171,7 +171,8 @@ function foreignContent(area: Buffer): string | undefined {
 
 function appearance(area: Buffer): string {
   if (area.length === 0) return 'the file is empty';
-  if (carriesMagic(area, 0, 'primary')) return 'it has a LUKS1 header (cryptsetup convert --type luks2 makes it a LUKS2 one)';
+  if (carriesMagic(area, 0, 'primary'))
+    return 'it has a LUKS1 header, which volseal does not read; open it with cryptsetup, and encrypt what is in it';
   const content = foreignContent(area);
   if (content !== undefined) return `it looks like ${content}`;
   if (area.length < EMBEDDED_DATA_OFFSET_BYTES) return `no header in its ${area.length} bytes`;

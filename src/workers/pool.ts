@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
 import { TASKS_FILE } from '../package-files.js';
@@ -111,7 +112,18 @@ function startSession(pool: Piscina): KmsSession {
 /** Whether the pool's threads are running: for tests and for people who wonder why a process does not end. */
 export const poolIsRunning = (): boolean => pool !== undefined;
 
+/** @throws {VolsealError} `ERR_IO` Node cannot start threads in a directory that was deleted */
+function checkCurrentDirectory(): void {
+  try {
+    process.cwd();
+  } catch (error) {
+    const details = { errno: 'ENOENT', syscall: 'uv_cwd' };
+    throw new VolsealError('ERR_IO', 'the current directory was deleted, so no worker thread can start', { cause: error, details });
+  }
+}
+
 function startPool(): Piscina {
+  checkCurrentDirectory();
   return new Piscina({
     filename: TASKS_FILE,
     // The first thread at once, the others with the first tasks that find none free: most commands need one for most of their time.

@@ -5,8 +5,9 @@ import { namingPath, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
 import { parseKmsUri } from '../kms/shared/endpoint.js';
 import { SERVICE_PRINCIPALS } from '../kms/shared/service-principals.js';
-import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
+import { SECTOR_SIZES } from '../limits.js';
 import { newVolumeId } from '../volume/volume-id.js';
+import { sizeProblem } from '../volume/volume-size.js';
 import type { PoolLease } from '../workers/pool.js';
 import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
 import { askerFor } from './services.js';
@@ -87,12 +88,9 @@ export function checkUser({ sid, directoryId }: Pick<CreateWorkspaceOptions, 'si
 async function checkedOrigin(origin: VolumeOrigin, name: string): Promise<Pick<WorkspaceVolume, 'image' | 'sizeBytes'>> {
   if ('sizeBytes' in origin) {
     const { sizeBytes } = origin;
-    if (Number.isSafeInteger(sizeBytes) && sizeBytes > 0 && sizeBytes <= VOLUME_BYTES_MAX && sizeBytes % SECTOR_SIZES[0] === 0)
-      return { sizeBytes };
-    throw new VolsealError(
-      'ERR_IMAGE_SIZE',
-      `the ${name} volume: a size of ${sizeBytes} bytes is not a whole number of ${SECTOR_SIZES[0]}-byte sectors`,
-    );
+    const problem = sizeProblem(sizeBytes, SECTOR_SIZES[0]);
+    if (problem === undefined) return { sizeBytes };
+    throw new VolsealError('ERR_IMAGE_SIZE', `the ${name} volume: ${problem}`);
   }
   const image = resolve(origin.image);
   await namingPath(image, () => stat(image));

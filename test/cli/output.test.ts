@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
-import { alignedRows, printable } from '../../src/cli/output.js';
+import { alignedRows } from '../../src/cli/output.js';
+import { printable } from '../../src/cli/text.js';
 
 describe('output', () => {
   test('what would steer a terminal is shown as its code', () => {

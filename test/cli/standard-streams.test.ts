@@ -21,7 +21,7 @@ function saysThatOutputIsFull({ status, stderr }: Outcome): void {
   assert.equal(status, 4, stderr);
   assert.match(
     stderr,
-    /^volseal: standard output: write failed: ENOSPC.*\nhint: Only the output could not be written: .* stays done\. Free some room .*\n$/,
+    /^volseal: standard output: write failed: ENOSPC.*\nhint: Only the output could not be written: .* stays done\. Free some space .*\n$/,
   );
 }
 

@@ -116,8 +116,8 @@ describeUnless(skipInjection())('a pair of volume and header, replaced by a run 
   test('before either: both are old', () => gives(killed(1), 'old.raw'));
 
   for (const [what, image] of [
-    ['To have back what was there', 'old.raw'],
-    ['To have the new volume', 'a.raw'],
+    ['To roll back to what was there before', 'old.raw'],
+    ['To complete the replacement', 'a.raw'],
   ] as const) {
     test(`after the header: nothing reads the volume. ${what}: as the hint says`, () => {
       const at = killed(2);
@@ -134,7 +134,7 @@ describeUnless(skipInjection())('a pair of volume and header, replaced by a run 
         symlinkSync(`real ${name}`, path(name));
       }
     });
-    follow(at, isRefused(at), 'To have back what was there');
+    follow(at, isRefused(at), 'To roll back to what was there before');
     gives(at, 'old.raw');
     at.ok(['verify', 'real a.vol', '--header', 'real a.header', '--against', 'old.raw']);
   });
@@ -157,7 +157,7 @@ describeUnless(skipInjection())('a pair of volume and header, replaced by a run 
     at.ok(['encrypt', 'old.raw', 'a.vol']);
     at.image('a.raw', 4 * MIB);
     assert.equal(faulty(at, `${RENAMES}:signal=KILL:when=2`, PAIR).status, null);
-    follow(at, isRefused(at), 'To have back what was there');
+    follow(at, isRefused(at), 'To roll back to what was there before');
     assert.ok(!at.names().includes('a.header'));
     at.ok(['verify', 'a.vol', '--against', 'old.raw']);
   });

@@ -216,7 +216,7 @@ describe('bad volumes', () => {
       status: 4,
       code: 'ERR_VOLUME_SIZE',
       message: /a\.vol: holds 4096 bytes/,
-      hint: /Restore the volume from a backup, or copy it again/,
+      hint: /copy the volume again; otherwise restore it from a backup/,
     });
   });
 

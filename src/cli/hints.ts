@@ -117,22 +117,8 @@ function workspaceStateHint({ details: { state, workspaceId } }: HintRequest): s
   }
 }
 
-/** Suffixes of compressed files, and the program that decompresses each to standard output. */
-const DECOMPRESSORS: readonly (readonly [suffix: string, program: string])[] = [
-  ['.gz', 'zcat'],
-  ['.xz', 'xzcat'],
-  ['.zst', 'zstdcat'],
-  ['.bz2', 'bzcat'],
-];
-
-/** How to encrypt what is in a compressed file; undefined for another file. */
-function compressedHint(path: unknown): string | undefined {
-  const [, program] = DECOMPRESSORS.find(([suffix]) => typeof path === 'string' && path.toLowerCase().endsWith(suffix)) ?? [];
-  if (program === undefined) return undefined;
-  return `This is a compressed file. Encrypt what is in it: ${program} ${shown(path, 'FILE')} | volseal encrypt - VOLUME --size SIZE-OF-THE-IMAGE`;
-}
-
 function argumentHint({ details, command }: HintRequest): string {
+  if (details.format !== undefined) return formatHint(details);
   if (details.kernel !== undefined)
     return 'VOLSEAL_KERNEL= volseal kernels shows those that this machine can run. Without VOLSEAL_KERNEL volseal takes the fastest.';
   if (details.path === STANDARD_INPUT) return 'Give it a file or a pipe: volseal write VOLUME < FILE';
@@ -141,6 +127,23 @@ function argumentHint({ details, command }: HintRequest): string {
   if (/^a (folder|directory)$/.test(String(details.kind))) return 'Name the file itself: a raw disk image, or a volume.';
   if (typeof details.kms === 'string') return `If that is your KMS, name it: volseal ${command} --kms ${shown(details.kms, 'URL')} ...`;
   return `volseal ${command === '' ? '' : `${command} `}--help shows what it takes, with an example.`;
+}
+
+/** An image that is not raw, made raw. */
+function formatHint({ path, conversion, program }: ErrorDetails): string {
+  const image = shown(path, 'IMAGE');
+  const insist = 'If it is what you want to encrypt, as it is: --raw.';
+  switch (conversion) {
+    case 'qemu-img':
+      return `Convert it first: qemu-img convert -p -O raw ${image} disk.raw. ${insist}`;
+    case 'simg2img':
+      return `Convert it first: simg2img ${image} disk.raw. ${insist}`;
+    case 'luks':
+      return `It is encrypted already: volseal info ${image} shows how. ${insist}`;
+    default:
+      if (!program) return `Unpack it first. ${insist}`;
+      return `Unpack it on the way: ${program} -dc ${image} | volseal encrypt - VOLUME --size 10G, with the size of what is in it. ${insist}`;
+  }
 }
 
 function pipeHint(command: string): string {
@@ -158,15 +161,12 @@ function targetExistsHint({ details, command }: HintRequest): string {
 }
 
 function imageSizeHint({ details, command }: HintRequest): string {
-  const { path, sizeBytes, sectorBytes } = details;
+  const { sizeBytes, sectorBytes } = details;
   if (Number(sizeBytes) > VOLUME_BYTES_MAX) return 'Split the data over several volumes.';
   if (command === 'create' || command.startsWith('workspace'))
     return `Give a size of at least one sector that is a multiple of ${sectorBytes ?? 512}: 64M, for example.`;
   if (sizeBytes === 0) return 'Name an image that is not empty. For an empty volume: volseal create VOLUME --size 64M';
-  return (
-    compressedHint(path) ??
-    'If this is a raw image: with --pad the last sector is filled with zeros, and decrypting gives back this length.'
-  );
+  return 'With --pad the last sector is filled with zeros, and decrypting gives back this length.';
 }
 
 /** `--kms aws:REGION` for a key that is not one of the embedded KMS, so that the command asks the right KMS. */

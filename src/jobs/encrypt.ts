@@ -14,7 +14,9 @@ import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { chooseAllocation } from './allocation.js';
 import { buildVolume, type EncryptedImage, type VolumePlan, type VolumeSource } from './build-volume.js';
+import { refuseOtherFormats } from './image-format.js';
 import type { SourceStream } from './image-stream.js';
+import { sourceWarnings } from './source-warnings.js';
 import type { JobOptions } from './transform.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
@@ -55,6 +57,8 @@ export interface NewVolumeOptions extends JobOptions {
 export interface EncryptOptions extends NewVolumeOptions {
   /** Fills an image up to whole sectors; `decryptImage` gives back its exact length. */
   pad?: boolean | undefined;
+  /** Takes an image file as it is, also where it looks like a container (qcow2, VHDX, ...), a compressed file or a volume. */
+  raw?: boolean | undefined;
   /** Hashes the image on the way: `sha256` of the result. As fast as one processor hashes. */
   sha256?: boolean | undefined;
   /**
@@ -93,7 +97,9 @@ export async function encryptImage(
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
   const imageBytes = dataFileBytes(file, image);
+  if (!options.raw) await refuseOtherFormats(file, image, imageBytes);
   checkImageSize(imageBytes, image, sectorBytes, pad);
+  for (const warning of await sourceWarnings(file, image, sectorBytes)) options.onWarning?.(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
   return await makeVolume({ path: image, imageBytes, side, file }, volumePath, sectorBytes, options);
 }

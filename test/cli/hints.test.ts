@@ -29,18 +29,15 @@ describe('hints', () => {
   const hint = (code: Parameters<typeof hintFor>[0]['code'], details: Parameters<typeof hintFor>[0]['details'], command: string): string =>
     hintFor({ code, details, command }) ?? '';
 
-  test('a compressed image is not padded but decompressed', () => {
-    const at = (path: string): string => hint('ERR_IMAGE_SIZE', { path, sizeBytes: 1000, sectorBytes: 512 }, 'encrypt');
-    assert.match(at('a disk.raw.zst'), /zstdcat 'a disk\.raw\.zst' \| volseal encrypt - VOLUME --size/);
-    for (const [name, program] of [
-      ['a.gz', 'zcat'],
-      ['a.XZ', 'xzcat'],
-      ['a.bz2', 'bzcat'],
-    ] as const) {
-      assert.match(at(name), new RegExp(`: ${program} ${name} `));
-      assert.doesNotMatch(at(name), /--pad/);
-    }
-    assert.match(at('a.raw'), /--pad/);
+  test('an image that is not raw is converted or unpacked, not padded', () => {
+    const at = (details: Record<string, string>): string => hint('ERR_ARGUMENT', { path: 'a disk', ...details }, 'encrypt');
+    assert.match(
+      at({ format: 'a Zstandard file', conversion: 'decompress', program: 'zstd' }),
+      /zstd -dc 'a disk' \| volseal encrypt - VOLUME --size/,
+    );
+    assert.match(at({ format: 'a qcow2 image', conversion: 'qemu-img', program: '' }), /qemu-img convert -p -O raw 'a disk' disk\.raw/);
+    assert.match(at({ format: 'a LUKS volume', conversion: 'luks', program: '' }), /volseal info 'a disk'.*--raw/);
+    assert.match(at({ format: 'a ZIP archive', conversion: 'decompress', program: '' }), /^Unpack it first\..*--raw/);
   });
 
   test('a pipe is sent to the right end of the command', () => {

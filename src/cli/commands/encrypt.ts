@@ -27,6 +27,7 @@ export function encryptCommand({ output, signal }: Session): Command {
     .argument('<volume>', 'the volume to make');
   withNewVolume(command)
     .option('--pad', 'fill an image up to whole sectors; decrypting gives back its exact length')
+    .option('--raw', 'take the image as it is, also where it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
     .option('--sparse', 'leave zeros of the image as holes: small and quick, and it shows which blocks are in use')
     .option('--size <size>', 'of an image on standard input: bytes, or with K, M, G, T', sizeArgument);
   withResume(withSha256(command));
@@ -38,9 +39,9 @@ export function encryptCommand({ output, signal }: Session): Command {
     const source = sourceOf(image, flags.size);
     const { encryptImage } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const { pad, sha256, resume } = flags;
+    const { pad, raw, sha256, resume } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.note };
-    const options = { ...newVolumeOptions(flags), pad, sha256, resume, signal, ...reports };
+    const options = { ...newVolumeOptions(flags), pad, raw, sha256, resume, signal, ...reports };
     const info = await encryptImage(source, volume, options).finally(progress.end);
     const name = typeof source === 'string' ? source : source.name;
     const done = `encrypted ${name} into ${volume}`;
@@ -52,6 +53,7 @@ export function encryptCommand({ output, signal }: Session): Command {
 
 interface EncryptFlags {
   pad?: boolean;
+  raw?: boolean;
   resume?: boolean;
   size?: number;
   sha256?: boolean;

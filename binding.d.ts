@@ -36,6 +36,12 @@ export function vaultInfo(): VaultInfo;
 export function forbidDumps(): void;
 
 /**
+ * Ends the process at once, without ending its threads first, whatever they do (`_exit(2)`): Node aborts where it ends a thread that is
+ * loading a native module. For programs; after the last output. @param status 0 to 255 @throws `ERR_ARGUMENT`
+ */
+export function exitNow(status: number): never;
+
+/**
  * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls JavaScript from
  * above it: call this from a callback of the event loop's own (setImmediate), where that array lies below.
  */

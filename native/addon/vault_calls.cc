@@ -46,6 +46,10 @@ Napi::Value ForbidDumps(const Arguments& info) {
   return info.Env().Undefined();
 }
 
+// exit(3) and process.exit end the other threads one by one: one of them that loads a native module then aborts the
+// process.
+Napi::Value ExitNow(const Arguments& info) { _exit(static_cast<int>(WholeNumber(info[0], "status", 0, 255))); }
+
 Napi::Value WipeStack(const Arguments& info) {
   WipeUsedStack();
   return info.Env().Undefined();
@@ -196,6 +200,7 @@ Napi::Value KeyWipe(const Arguments& info) {
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
   Export<VaultInfo>(env, exports, "vaultInfo");
   Export<ForbidDumps>(env, exports, "forbidDumps");
+  Export<ExitNow>(env, exports, "exitNow");
   Export<WipeStack>(env, exports, "wipeStack");
   Export<KeyGenerate>(env, exports, "keyGenerate");
   Export<KeyImportJson>(env, exports, "keyImportJson");

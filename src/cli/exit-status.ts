@@ -1,6 +1,5 @@
 /**
- * The exit status of every way in which a command can end. Where cryptsetup has one (1 arguments, 2 key, 4 device, 5 busy), it is
- * the same.
+ * The exit statuses of the program. Where cryptsetup has one (1 arguments, 2 key, 4 device, 5 busy), it is the same.
  */
 import type { ErrorCode } from '../errors.js';
 
@@ -20,7 +19,7 @@ export const EXIT = {
   internal: 70,
   /** 128 + SIGINT, as a shell reports it. */
   interrupted: 130,
-  /** 128 + SIGPIPE: whoever read our output has stopped reading. */
+  /** 128 + SIGPIPE: the reader of the output stopped reading. */
   outputClosed: 141,
 } as const;
 
@@ -28,7 +27,7 @@ export const EXIT = {
 export const EXIT_STATUS_HELP = [
   '0 done',
   '1 arguments or image size',
-  '2 key, context or header not proved',
+  '2 key, context or header do not match',
   '3 the data differs from the image',
   '4 file or device',
   '5 busy',
@@ -40,7 +39,7 @@ export const EXIT_STATUS_HELP = [
   '130 interrupted',
 ];
 
-/** Typed so that a new code does not compile without a status. */
+/** The type makes a new code without a status an error of the compiler. */
 const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_ARGUMENT: EXIT.arguments,
   ERR_IMAGE_SIZE: EXIT.arguments,

@@ -1,4 +1,4 @@
-/** Everything that can end a command early, as one shape: for people, for programs, and as an exit status. */
+/** Everything that can end a command early, in one shape: message, hint, details and exit status. */
 import { CommanderError } from 'commander';
 import { asVolsealError, type ErrorCode, type ErrorDetails, VolsealError } from '../errors.js';
 import { exitStatusOf } from './exit-status.js';
@@ -15,7 +15,7 @@ export interface Failure {
 
 /**
  * @param command the command that failed, as it is called: `encrypt`, `kms serve`
- * @returns undefined for what is no failure of the user's, the disk's or KMS's: a bug
+ * @returns undefined for an error that no input, disk or KMS can cause: a bug
  */
 export function describeFailure(thrown: unknown, command: string): Failure | undefined {
   const error = thrown instanceof CommanderError ? usageError(thrown) : asVolsealError(thrown);

@@ -1,4 +1,4 @@
-/** Ctrl-C and its like: the first asks the command to clean up and end, the second ends the process at once. */
+/** SIGINT, SIGTERM and SIGHUP: the first one makes the command clean up and end, the second one ends the process at once. */
 import { constants } from 'node:os';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -10,7 +10,7 @@ export interface Interruption {
   status(): number | undefined;
 }
 
-/** Catches the signals from now on. @param onFirst called after the first one's abort, when a progress bar has given its line back */
+/** Catches the signals from now on. @param onFirst called after the abort, when a progress bar has released its line */
 export function watchSignals(onFirst: () => void): Interruption {
   const controller = new AbortController();
   let status: number | undefined;

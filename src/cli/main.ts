@@ -13,13 +13,13 @@ import { alignedRows, type Output, openOutput, withExamples } from './output.js'
 import { loadCommands, startThreads } from './program-commands.js';
 import { STANDARD_OUTPUT } from './standard-streams.js';
 
-/** @param word the command line's first: of a command that it names only that one is loaded */
+/** @param word the first word of the command line: if it names a command, only that command is loaded */
 async function buildProgram(word: string | undefined, session: Session): Promise<Command> {
   const program = new Command('volseal')
     .description('encrypted disk images: LUKS2 volumes whose data keys KMS wraps')
     .version(packageVersion())
     .exitOverride()
-    // Refusals are said by `Output.failure`, with a hint and as JSON where asked for.
+    // `Output.failure` prints refusals, with a hint, and as JSON with `--json`.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
     .hook('preAction', chooseKernel)
     .hook('preAction', (_, command) => startThreads(topLevelOf(command)));
@@ -44,7 +44,7 @@ const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ['VOLSEAL_KERNEL', 'the AES-XTS kernel to use instead of the fastest: volseal kernels lists them'],
 ];
 
-/** As `$VOLSEAL_KERNEL` says. Before what commands do only: help must come also where it is wrong. */
+/** Applies `$VOLSEAL_KERNEL`. It is a hook of commands, so that help works with a wrong value too. */
 function chooseKernel(): void {
   const name = process.env.VOLSEAL_KERNEL;
   if (!name) return;
@@ -56,7 +56,7 @@ function chooseKernel(): void {
   }
 }
 
-/** Commander hands these down to commands it makes itself, not to those that are added. */
+/** Commander passes these settings on to commands that it makes itself, but not to commands that are added. */
 function inheritSettings(parent: Command): void {
   for (const command of parent.commands) {
     command.copyInheritedSettings(parent);
@@ -68,7 +68,7 @@ function packageVersion(): string {
   return (JSON.parse(readFileSync(PACKAGE_FILE, 'utf8')) as { version: string }).version;
 }
 
-/** The command that `words` name, as far as they do: `encrypt`, `kms serve`, or nothing. */
+/** The command that `words` begin with: `encrypt`, `kms serve`, or "". */
 function commandNamed(words: readonly string[], program: Command): string {
   const [word, ...rest] = words;
   const command = program.commands.find((candidate) => candidate.name() === word);
@@ -80,13 +80,13 @@ async function perform(words: readonly string[], program: Command): Promise<numb
     await program.parseAsync(words, { from: 'user' });
     return EXIT.ok;
   } catch (error) {
-    // Help and version that were asked for end here too, and so does help that stands for a missing command.
+    // Commander throws for `--help` and `--version` too, and for the help that it prints if the command is missing.
     if (error instanceof CommanderError && (error.exitCode === 0 || error.code === 'commander.help')) return error.exitCode;
     throw error;
   }
 }
 
-/** Runs one command line; what it has to say goes to `output`. @returns its exit status */
+/** Runs one command line and prints to `output`. @returns its exit status */
 export async function runCommand(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
   // The SDK's advice to upgrade Node is not for users of the program. Worker threads inherit this.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
@@ -103,12 +103,12 @@ export async function runCommand(words: readonly string[], output: Output, inter
     const failure = describeFailure(error, program === undefined ? '' : commandNamed(words, program));
     if (failure === undefined) return reportBug(error);
     output.failure(failure);
-    // Whatever failed after Ctrl-C failed because of it, or does not matter any more.
+    // A failure after Ctrl-C is a consequence of it, or does not matter any more.
     return interruption.status() ?? failure.status;
   }
 }
 
-/** Whether who read standard output has gone: from a stream of Node's, or from the engine. */
+/** Whether the error says that the reader of standard output has ended: from a stream of Node, or from the engine. */
 function isClosedOutput(error: unknown): boolean {
   if (error instanceof VolsealError) return error.details.errno === 'EPIPE' && error.details.path === STANDARD_OUTPUT;
   return (error as NodeJS.ErrnoException).code === 'EPIPE';
@@ -127,8 +127,8 @@ export async function main(): Promise<never> {
   const words = process.argv.slice(2);
   const separator = words.indexOf('--');
   const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));
-  const interruption = watchSignals(() => output.note('stopping; a second Ctrl-C ends at once, without cleaning up'));
-  // What nobody hears, because standard error is full or its reader has gone, must not end a job in the middle.
+  const interruption = watchSignals(() => output.warning('stopping; a second Ctrl-C ends at once, without cleaning up'));
+  // A standard error that is full or closed must not end a job in the middle.
   process.stderr.on('error', () => {});
   process.on('uncaughtException', (error) => process.exit(reportBug(error)));
   process.exit(await runCommand(words, output, interruption));

@@ -1,4 +1,4 @@
-/** The options that commands share, how they are read, and what they stand for in the library. */
+/** The options that commands share, how they are parsed, and the library options that they become. */
 
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
@@ -34,10 +34,10 @@ export interface NewVolumeFlags extends ExistingVolumeFlags {
   progress?: boolean;
 }
 
-/** `$VOLSEAL_HOME`: where the embedded KMS keeps its store; undefined for the user's data folder. */
+/** `$VOLSEAL_HOME`: where the embedded KMS keeps its store; undefined for the user's data directory. */
 export const embeddedHome = (): string | undefined => process.env.VOLSEAL_HOME || undefined;
 
-/** `--kms`, else `$VOLSEAL_KMS`, with the embedded KMS's place beside it: as the library's options take them. */
+/** `--kms`, else `$VOLSEAL_KMS`, and the home of the embedded KMS, as the library's options take them. */
 export function kmsChoice({ kms }: KmsFlags): { kms: string | undefined; embeddedHome: string | undefined } {
   return { kms: kms ?? (process.env.VOLSEAL_KMS || undefined), embeddedHome: embeddedHome() };
 }
@@ -59,10 +59,10 @@ export function newVolumeOptions(flags: NewVolumeFlags) {
   };
 }
 
-/** `--json`. What it does, `openOutput` does: the command only has to know the flag. */
+/** `--json`. `openOutput` implements it; the command only has to know the flag. */
 export const withJson = (command: Command): Command => command.option('--json', 'one JSON object instead of text, for errors too');
 
-/** `--kms`. @param otherwise what counts where neither it nor the environment says anything */
+/** `--kms`. @param otherwise the default if `$VOLSEAL_KMS` is not set either */
 export const withKms = (command: Command, otherwise: string): Command =>
   command.option('--kms <uri>', `embedded, embedded:/PATH, aws, aws:REGION or http://HOST:PORT (default: $VOLSEAL_KMS, else ${otherwise})`);
 
@@ -71,34 +71,31 @@ export const withHeader = (command: Command, description: string): Command => co
 
 /** `--force`. */
 export const withForce = (command: Command): Command =>
-  command.option('--force', 'replace a target that exists; a block device is overwritten where it is');
+  command.option('--force', 'replace an existing target; a block device is overwritten in place');
 
 /** `--no-fsync`. */
 export const withNoFsync = (command: Command): Command =>
-  command.option(
-    '--no-fsync',
-    'do not wait for the disk: a power cut, even minutes later, may leave neither the old target nor a whole new one',
-  );
+  command.option('--no-fsync', 'do not wait for the disk: after a power cut, even minutes later, old and new target may both be lost');
 
 /** `--resume`. */
 export const withResume = (command: Command): Command =>
-  command.option('--resume', 'keep what is done where the run is interrupted, and go on from there when the same command comes again');
+  command.option('--resume', 'keep the work of an interrupted run; the same command continues from there');
 
-/** What stands for standard input or output in the place of an image. */
+/** The argument that means standard input or output instead of a file. */
 export const STREAM_ARGUMENT = '-';
 
 /** `--sha256`. */
 export const withSha256 = (command: Command): Command =>
-  command.option('--sha256', 'print the SHA-256 of the image as well, of the same pass');
+  command.option('--sha256', 'also print the SHA-256 of the image, computed in the same pass');
 
-/** What `--sha256` adds to a command's lines. */
+/** The line that `--sha256` adds to the output. */
 export const sha256Lines = ({ sha256 }: { sha256?: string }): string[] => (sha256 === undefined ? [] : [`sha256 ${sha256}`]);
 
 /** `--progress`. */
 export const withProgress = (command: Command): Command =>
-  command.option('--progress', 'with --json: progress as JSON lines on standard error (a terminal gets a bar unasked)');
+  command.option('--progress', 'with --json: progress as JSON lines on standard error (without --json a terminal gets a bar)');
 
-/** `--context`, as often as there are pairs. */
+/** `--context`, once per pair. */
 export const withContext = (command: Command, description: string): Command =>
   command.option('--context <key=value>', description, addPair);
 
@@ -112,15 +109,15 @@ export function withNewVolume(command: Command): Command {
       SECTOR_SIZES.map(String),
     ),
   );
-  withHeader(command, 'put the header into a file of its own');
+  withHeader(command, 'write the header to a file of its own');
   return withJson(withProgress(withNoFsync(withForce(command))));
 }
 
-/** What commands on a volume share that exists. */
+/** What commands on an existing volume share. */
 export function withExistingVolume(command: Command): Command {
   withKms(command, "what the volume's header records, unless that is a URL");
-  withContext(command, "pair that the volume's encryption context must have, else it is refused; repeatable");
-  return withJson(withHeader(command, 'the file with the header, where that is detached'));
+  withContext(command, "pair that the volume's encryption context must have; otherwise the volume is refused; repeatable");
+  return withJson(withHeader(command, 'the file with the header, if it is detached'));
 }
 
 /** An argument parser for sizes and offsets. @throws {InvalidArgumentError} so that the refusal names the option */
@@ -132,7 +129,7 @@ export function sizeArgument(text: string): number {
   }
 }
 
-/** Adds the pair that `text` holds. @throws {InvalidArgumentError} where it holds none, or the key was given already */
+/** Adds the pair in `text`. @throws {InvalidArgumentError} if there is none, or if the key was given already */
 function addPair(text: string, pairs: EncryptionContext = {}): EncryptionContext {
   const equals = text.indexOf('=');
   if (equals < 1) throw new InvalidArgumentError('Expected KEY=VALUE.');

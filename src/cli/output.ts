@@ -1,6 +1,6 @@
 /**
- * What a command says: results on standard output, everything else on standard error. With `--json` one object each, else lines
- * for people.
+ * The output of a command: results on standard output, everything else on standard error. With `--json` one JSON object each, otherwise
+ * lines of text.
  */
 import { once } from 'node:events';
 import { pipeline } from 'node:stream/promises';
@@ -31,7 +31,7 @@ export interface Output {
    */
   settled(): Promise<void>;
   /** A remark for people; nothing with `--json`. */
-  note(line: string): void;
+  warning(line: string): void;
   failure(failure: Failure): void;
 }
 
@@ -73,7 +73,7 @@ export function openOutput(json: boolean): Output {
       // A pipeline that is aborted still waits for a reader that is stuck.
       await Promise.race([sent(source, signal), once(signal, 'abort').then(() => signal.throwIfAborted())]);
     },
-    note(line) {
+    warning(line) {
       if (!json) process.stderr.write(asText([`volseal: ${line}`]));
     },
     failure({ code, message, hint, details }) {
@@ -83,20 +83,20 @@ export function openOutput(json: boolean): Output {
   };
 }
 
-/** A reader that has left is no fault of the disk's: that one stays what it is. */
+/** An error of standard output. EPIPE stays as it is: it says that the reader has ended, and is no failure. */
 const outputError = (error: unknown): unknown =>
   (error as NodeJS.ErrnoException).code === 'EPIPE' ? error : asVolsealError(error, STANDARD_OUTPUT);
 
 /** The first line of a hint is labelled, the others are below it: commands that can be copied. */
 const hintLines = (hint: string): string[] => hint.split('\n').map((line, index) => `${index === 0 ? 'hint: ' : '      '}${line}`);
 
-/** Ends a command's help with examples: commands that work as they stand, given the files they name. */
+/** Adds examples to the end of a command's help: commands that work as they are, if the files they name exist. */
 export function withExamples(command: Command, examples: readonly string[], remarks: readonly string[] = []): Command {
   const lines = [...remarks.flatMap((remark) => [remark, '']), 'Example:', ...examples.map((example) => `  ${example}`)];
   return command.addHelpText('after', `\n${lines.join('\n')}`);
 }
 
-/** Lines of labels and values, the values below each other. A label that is "" goes on with the value above it. */
+/** Lines of labels and values in two columns. An empty label continues the value above it. */
 export function alignedRows(rows: readonly (readonly [label: string, value: string])[]): string[] {
   const width = Math.max(...rows.map(([label]) => label.length));
   return rows.map(([label, value]) => `${label.padEnd(width)}  ${value}`);

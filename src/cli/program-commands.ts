@@ -1,13 +1,10 @@
-/**
- * The commands there are, in the order of the help. A command's file is loaded when it is needed: a start is mostly loading, and most
- * runs need one of them.
- */
+/** All commands, in the order of the help. Only the file of the command in use is loaded, because a start is mostly loading. */
 import type { Command } from 'commander';
 import { type KmsFlags, kmsChoice, type Session } from './options.js';
 
 interface Entry {
   load(session: Session): Promise<Command>;
-  /** Whether it works in the pool: the threads then start while the rest of it loads. */
+  /** Whether it uses the pool: the threads then start while the rest of the command loads. */
   readonly usesPool: boolean;
 }
 
@@ -29,20 +26,20 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   kms: { usesPool: false, load: async (session) => (await import('./commands/kms.js')).kmsCommand(session) },
 };
 
-/** The command that `word` names, or all of them where it names none: for help, and for advice on a word that is nearly right. */
+/** The command that `word` names. If it names none, all of them: for help, and to suggest a similar word. */
 export function loadCommands(word: string | undefined, session: Session): Promise<Command[]> {
   const named = word !== undefined && Object.hasOwn(COMMANDS, word) ? [COMMANDS[word]!] : Object.values(COMMANDS);
   return Promise.all(named.map((entry) => entry.load(session)));
 }
 
 /**
- * Starts the pool where `command` will need it, and its first thread loads what KMS needs while the rest of the command loads. The threads
- * end with the process: this share in the pool is not given back, so that the command need not wait for their end.
+ * Starts the pool if `command` needs it. Its first thread loads the code for KMS while the rest of the command loads. The lease is not
+ * released: the threads end with the process, so that the command need not wait for their end.
  */
 export async function startThreads(command: Command): Promise<void> {
   if (!COMMANDS[command.name()]?.usesPool) return;
   const [{ leasePool }, { parseKmsUri }] = await Promise.all([import('../workers/pool.js'), import('../kms/shared/endpoint.js')]);
   const { kms } = kmsChoice(command.opts<KmsFlags>());
-  // A header may name another KMS: then that one is loaded once the header is read.
+  // A header may name another KMS, which is then loaded after the header was read.
   leasePool().expectKms(kms === undefined ? 'embedded' : parseKmsUri(kms).kind);
 }

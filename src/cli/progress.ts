@@ -1,21 +1,21 @@
-/** How far a long command has come: a bar on a terminal, JSON lines for programs, silence elsewhere. All on standard error. */
+/** Progress of a long command on standard error: a bar on a terminal, JSON lines with `--json --progress`, otherwise nothing. */
 import cliProgress from 'cli-progress';
 import type { Progress } from '../jobs/transform.js';
 import { humanSize } from './sizes.js';
 
 /** About five JSON lines a second. */
 const EVENT_INTERVAL_MS = 200;
-/** A rate over the last seconds follows the disk, and is steady enough to read. */
+/** The rate over a few seconds follows the disk and is steady enough to read. */
 const RATE_WINDOW_MS = 3000;
 
 export interface ProgressReport {
-  /** For the library's `onProgress`; undefined where nobody looks. */
+  /** For the library's `onProgress`; undefined if progress is not shown. */
   readonly onProgress: ((progress: Progress) => void) | undefined;
-  /** Leaves the terminal as it was. */
+  /** Restores the terminal. */
   end(): void;
 }
 
-/** @param asked whether `--progress` was given @param signal ends a bar at once, so that what is said next has a line of its own */
+/** @param asked whether `--progress` was given @param signal ends a bar at once, so that the next message has its own line */
 export function reportProgress(json: boolean, asked: boolean, signal: AbortSignal): ProgressReport {
   if (json && asked) return progressEvents();
   if (!json && process.stderr.isTTY) return progressBar(signal);
@@ -39,19 +39,19 @@ function progressEvents(): ProgressReport {
 
 /** A bar on standard error. */
 export interface Bar {
-  /** Draws it, unless it has ended. `values` are for the names in its format. */
+  /** Draws it, unless it has ended. `values` fill the names in its format. */
   show(done: number, total: number, values?: object): void;
-  /** Leaves the terminal as it was. */
+  /** Restores the terminal. */
   end(): void;
 }
 
-/** A bar that is drawn when there is something to show. @param signal ends it at once, so that what is said next has a line of its own */
+/** A bar that is drawn at the first progress. @param signal ends it at once, so that the next message has its own line */
 export function openBar(look: cliProgress.Options, signal: AbortSignal): Bar {
   const bar = new cliProgress.SingleBar(
     {
       barsize: 30,
       hideCursor: true,
-      // The signals are ours: `end` restores the terminal.
+      // volseal handles signals itself, and `end` restores the terminal.
       gracefulExit: false,
       stream: process.stderr,
       ...look,
@@ -97,7 +97,7 @@ function timeLeft(leftBytes: number, bytesPerSecond: number): string {
   return cliProgress.Format.TimeFormat(Math.ceil(leftBytes / bytesPerSecond), { autopaddingChar: ' ' }, 1).trim();
 }
 
-/** Bytes a second within the window that ends now; counts from this call on. */
+/** Measures bytes per second over the last `RATE_WINDOW_MS`, from this call on. */
 function rateMeter(): (doneBytes: number, nowMs: number) => number {
   const samples = [{ doneBytes: 0, atMs: performance.now() }];
   return (doneBytes, nowMs) => {

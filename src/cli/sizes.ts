@@ -1,21 +1,21 @@
-/** Sizes and offsets as people write them and read them. */
+/** Parsing and printing of sizes and offsets. */
 import prettyBytes from 'pretty-bytes';
 import { VolsealError } from '../errors.js';
 
 const UNIT_BYTES: Readonly<Record<string, bigint>> = { '': 1n, K: 1n << 10n, M: 1n << 20n, G: 1n << 30n, T: 1n << 40n };
 
 /**
- * Reads digits and perhaps one letter of K, M, G, T (powers of 1024, as in qemu-img), in either case.
+ * Parses digits and an optional letter K, M, G or T (powers of 1024, as in qemu-img), in upper or lower case.
  *
  * @returns bytes, an exact integer
- * @throws {VolsealError} `ERR_ARGUMENT`, also where JavaScript's exact integers end (8 PiB)
+ * @throws {VolsealError} `ERR_ARGUMENT`, also beyond JavaScript's exact integers (8 PiB)
  */
 export function parseSize(text: string): number {
   const [, digits, unit] = /^([0-9]+)([KMGT]?)$/i.exec(text) ?? [];
   if (digits === undefined || unit === undefined) {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `${JSON.stringify(text)} is no number of bytes: expected digits and at most one of K, M, G, T after them`,
+      `${JSON.stringify(text)} is not a number of bytes: expected digits and an optional K, M, G or T`,
     );
   }
   const bytes = BigInt(digits) * UNIT_BYTES[unit.toUpperCase()]!;

@@ -1,11 +1,11 @@
-/** What is known of a volume, as lines for people. */
+/** Facts about a volume, as lines of text. */
 import type { VolumeInfo } from '../volume/info.js';
 import { alignedRows, contextLines } from './output.js';
 import { exactSize } from './sizes.js';
 
 type Row = readonly [label: string, value: string];
 
-/** After a volume was made: what to note down. */
+/** The result of making a volume. */
 export function newVolumeLines(done: string, info: VolumeInfo): string[] {
   return [
     done,
@@ -13,7 +13,7 @@ export function newVolumeLines(done: string, info: VolumeInfo): string[] {
   ];
 }
 
-/** All that the header says, and that it is only said. */
+/** Everything that the header says, with a reminder that nothing of it is proved. */
 export function infoLines(info: VolumeInfo): string[] {
   const { primary, secondary } = info.headerCopies;
   const rows: Row[] = [
@@ -32,7 +32,7 @@ export function infoLines(info: VolumeInfo): string[] {
     ['header copies', primary === secondary ? `both ${primary}` : `first ${primary}, second ${secondary}`],
     ['keyslots', info.keyslots === 0 ? 'none' : String(info.keyslots)],
   ];
-  return [...alignedRows(rows), '', 'This is what the header says. Nothing proves it before the key does: decrypt, read or write.'];
+  return [...alignedRows(rows), '', 'Only the header was read; nothing is proved yet. To check it with the key: volseal verify'];
 }
 
 function sizeRows({ sizeBytes, imageBytes }: VolumeInfo): Row[] {

@@ -43,7 +43,7 @@ const SILENT: Output = {
   text() {},
   async data() {},
   async settled() {},
-  note() {},
+  warning() {},
   failure({ message }) {
     throw new Error(message);
   },

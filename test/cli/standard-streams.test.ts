@@ -139,7 +139,7 @@ describe('standard input', () => {
     const outcome = at.shell('volseal write a.vol < folder');
     assert.equal(outcome.status, 1);
     assert.equal(outcome.text, '');
-    assert.match(outcome.stderr, /^volseal: standard input is a folder: .*\nhint: .*volseal write VOLUME < FILE\n$/);
+    assert.match(outcome.stderr, /^volseal: standard input is a directory: .*\nhint: .*volseal write VOLUME < FILE\n$/);
     assert.ok(at.contents('a.vol').equals(before));
     assert.deepEqual(at.ok(['read', 'a.vol']).stdout, image);
   });

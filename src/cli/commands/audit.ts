@@ -1,4 +1,4 @@
-/** `volseal audit`: why was this key used. */
+/** `volseal audit`: the recorded calls to KMS. */
 
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -21,12 +21,12 @@ interface AuditFlags {
 export function auditCommand(session: Session): Command {
   const { output, signal } = session;
   const command = new Command('audit')
-    .description('list the calls to KMS that were made from this home, or answered by its embedded KMS: when, what, who, which volume')
+    .description('list the calls to KMS that this home made or its embedded KMS answered: when, what, who, which volume')
     .option('--volume <id>', 'of this volume: vol-...')
     .option('--key <key>', 'of this key: ARN or id')
     .option('--event <name>', 'Decrypt, CreateGrant ...')
     .option('--since <time>', 'from this time on: 2026-11-24 or 2026-11-24T07:00:00Z', timeArgument)
-    .option('--follow', 'go on with what comes, until Ctrl-C')
+    .option('--follow', 'continue with new records until Ctrl-C')
     .option('--json', "one record a line, in CloudTrail's shape");
   withExamples(command, ['volseal audit', 'volseal audit --event Decrypt --json']);
   command.addCommand(verifyCommand(session));
@@ -46,7 +46,7 @@ export function auditCommand(session: Session): Command {
 }
 
 function verifyCommand({ output }: Session): Command {
-  const command = new Command('verify').description('prove that no record was changed, taken out, added or cut off');
+  const command = new Command('verify').description('prove that no record was changed, removed, added or cut off');
   withJson(command);
   withExamples(command, ['volseal audit verify']);
   return command.action(async () => {
@@ -56,7 +56,7 @@ function verifyCommand({ output }: Session): Command {
     logs.push({ folder: embedded, ...(await withAuditKey((authenticate) => verifyAudit(embedded, authenticate))) });
     logs.push({ folder: calls, ...(await verifyAudit(calls)) });
     const lines = logs.map(({ folder, records, tornLines, authenticated }) => {
-      const torn = tornLines === 0 ? '' : `; ${tornLines} set aside, half written by killed processes`;
+      const torn = tornLines === 0 ? '' : `; ${tornLines} set aside: half written by killed processes`;
       return `${folder}: ${records} records in order${authenticated ? ', authenticated by the root key' : ''}${torn}`;
     });
     output.result({ logs }, lines);

@@ -1,4 +1,4 @@
-/** `volseal bench`: how fast the cipher is on this machine, beside what the machine could do at all. */
+/** `volseal bench`: the speed of the cipher on this machine, compared with the limits of the machine. */
 import { Command } from 'commander';
 import { type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
@@ -7,7 +7,7 @@ import { openBar } from '../progress.js';
 /** The command; `session` is what it runs with. */
 export function benchCommand({ output, signal }: Session): Command {
   const command = new Command('bench').description(
-    'measure the AES-XTS kernels on this machine, beside its limits; takes less than 20 seconds',
+    'measure the AES-XTS kernels on this machine and compare them with its limits; takes less than 20 seconds',
   );
   withJson(command);
   withExamples(
@@ -15,8 +15,8 @@ export function benchCommand({ output, signal }: Session): Command {
     ['volseal bench'],
     [
       [
-        'Measured in turns, by CPU time of one thread. The limit of a kernel is the AES rounds alone in its vectors, without any',
-        'memory; for large buffers out of place a copy past the caches, where that is lower. GB/s are 10^9 bytes a second.',
+        'Measured in turns, in CPU time of one thread. The limit of a kernel is the speed of the AES rounds alone, without memory;',
+        'for large buffers out of place it is the speed of a copy past the caches, if that is lower. 1 GB is 10^9 bytes.',
       ].join('\n'),
     ],
   );

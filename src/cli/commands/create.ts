@@ -8,22 +8,28 @@ import { newVolumeLines } from '../volume-lines.js';
 /** The command; `session` is what it runs with. */
 export function createCommand({ output, signal }: Session): Command {
   const command = new Command('create')
-    .description('make a new, empty volume with a data key of its own; it reads as zeros')
+    .description('make a new, empty volume with its own data key; it reads as zeros')
     .argument('<volume>', 'the volume to make')
     .requiredOption('--size <size>', 'bytes, or with K, M, G, T (powers of 1024)', sizeArgument);
   withNewVolume(command)
     .addOption(
       new Option(
         '--sparse',
-        'sectors take room once they are written, which shows which ones are in use (default, except on a block device)',
+        'sectors take space only when they are written, which shows which ones are in use (default, except on a block device)',
       ),
     )
-    .addOption(new Option('--full', 'write every sector at once, so that nobody sees which ones are in use').conflicts('sparse'));
+    .addOption(new Option('--full', 'write every sector now, so that nobody can see which ones are in use').conflicts('sparse'));
   withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
   return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
     const { createVolume } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const options = { ...newVolumeOptions(flags), sizeBytes: flags.size, signal, onProgress: progress.onProgress, onWarning: output.note };
+    const options = {
+      ...newVolumeOptions(flags),
+      sizeBytes: flags.size,
+      signal,
+      onProgress: progress.onProgress,
+      onWarning: output.warning,
+    };
     const info = await createVolume(volume, options).finally(progress.end);
     output.result(info, newVolumeLines(`created ${volume}`, info));
   });

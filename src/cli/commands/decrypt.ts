@@ -1,4 +1,4 @@
-/** `volseal decrypt`: a volume back into the raw image. */
+/** `volseal decrypt`: a volume into a raw image. */
 import { isatty } from 'node:tty';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
@@ -24,12 +24,12 @@ import { STANDARD_OUTPUT } from '../standard-streams.js';
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
   const command = new Command('decrypt')
-    .description('decrypt a volume into a raw image of its exact old length; the volume is only read')
+    .description('decrypt a volume into a raw image of the original length; the volume is not changed')
     .argument('<volume>', 'the volume')
     .argument('<image>', 'the raw image to make, or - for standard output');
   withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command)))))).option(
     '--sparse',
-    "leave blocks of zeros as holes in the image (a sparse volume's image has them in any case)",
+    'leave blocks of zeros as holes in the image (always so for a sparse volume)',
   );
   withExamples(command, ['volseal decrypt disk.vol copy.raw', 'volseal decrypt disk.vol - | zstd > disk.raw.zst']);
   return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & DecryptFlags) => {
@@ -37,14 +37,14 @@ export function decryptCommand({ output, signal }: Session): Command {
     const { decryptImage } = await import('../../jobs/decrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse } = flags;
-    const reports = { onProgress: progress.onProgress, onWarning: output.note };
+    const reports = { onProgress: progress.onProgress, onWarning: output.warning };
     const options = { ...existingVolumeOptions(flags), force, fsync, resume, sha256, sparse, signal, ...reports };
     const made = await decryptImage(volume, target, options).finally(progress.end);
     const size = exactSize(made.imageBytes);
-    // A run that goes on from another one has not moved all of it.
+    // A run that continued another one has moved only a part.
     const moved = resume ? size : `${size} ${pace(made.imageBytes, made.dataSeconds)}`;
     const lines = [`decrypted ${volume} (${made.volumeId}) into ${made.path}: ${moved}`, ...sha256Lines(made)];
-    // Standard output is the image's.
+    // Standard output carries the image.
     if (typeof target === 'string') output.result(made, lines);
     else output.aside(made, lines);
   });
@@ -59,7 +59,7 @@ interface DecryptFlags {
   sparse?: boolean;
 }
 
-/** @throws {VolsealError} `ERR_ARGUMENT` where the image would go to a terminal */
+/** @throws {VolsealError} `ERR_ARGUMENT` if the image would go to a terminal */
 function targetOf(image: string): string | TargetStream {
   if (image !== STREAM_ARGUMENT) return image;
   if (isatty(1)) throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is a terminal: send the image to a pipe or a file`);

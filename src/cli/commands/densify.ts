@@ -8,7 +8,7 @@ import { exactSize } from '../sizes.js';
 /** The command; `session` is what it runs with. */
 export function densifyCommand({ output, signal }: Session): Command {
   const command = new Command('densify')
-    .description('fill the holes of a sparse volume, in place, so that nobody sees which sectors are in use; its contents stay')
+    .description('fill the holes of a sparse volume in place, so that nobody can see which sectors are in use; its contents stay the same')
     .argument('<volume>', 'the volume');
   withProgress(withExistingVolume(command));
   withExamples(command, ['volseal densify disk.vol']);

@@ -22,14 +22,14 @@ import { newVolumeLines } from '../volume-lines.js';
 /** The command; `session` is what it runs with. */
 export function encryptCommand({ output, signal }: Session): Command {
   const command = new Command('encrypt')
-    .description('encrypt a raw image into a new volume with a data key of its own; the image is only read')
+    .description('encrypt a raw image into a new volume with its own data key; the image is not changed')
     .argument('<image>', 'raw disk image: a regular file, a block device, or - for standard input')
     .argument('<volume>', 'the volume to make');
   withNewVolume(command)
-    .option('--pad', 'fill an image up to whole sectors; decrypting gives back its exact length')
-    .option('--raw', 'take the image as it is, also where it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
-    .option('--sparse', 'leave zeros of the image as holes: small and quick, and it shows which blocks are in use')
-    .option('--size <size>', 'of an image on standard input: bytes, or with K, M, G, T', sizeArgument);
+    .option('--pad', 'fill the last sector with zeros; decrypting gives back the exact length')
+    .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
+    .option('--sparse', 'leave zeros of the image as holes: small and fast, but it shows which blocks are in use')
+    .option('--size <size>', 'size of an image on standard input: bytes, or with K, M, G, T', sizeArgument);
   withResume(withSha256(command));
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
@@ -40,12 +40,12 @@ export function encryptCommand({ output, signal }: Session): Command {
     const { encryptImage } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { pad, raw, sha256, resume } = flags;
-    const reports = { onProgress: progress.onProgress, onWarning: output.note };
+    const reports = { onProgress: progress.onProgress, onWarning: output.warning };
     const options = { ...newVolumeOptions(flags), pad, raw, sha256, resume, signal, ...reports };
     const info = await encryptImage(source, volume, options).finally(progress.end);
     const name = typeof source === 'string' ? source : source.name;
     const done = `encrypted ${name} into ${volume}`;
-    // A run that goes on from another one has not moved all of it.
+    // A run that continued another one has moved only a part.
     const moved = resume ? done : `${done} ${pace(info.imageBytes, info.dataSeconds)}`;
     output.result(info, [...newVolumeLines(moved, info), ...sha256Lines(info)]);
   });
@@ -59,14 +59,14 @@ interface EncryptFlags {
   sha256?: boolean;
 }
 
-/** @throws {VolsealError} `ERR_ARGUMENT` where a stream has no size, or a file is given one */
+/** @throws {VolsealError} `ERR_ARGUMENT` for a stream without a size, or a file with one */
 function sourceOf(image: string, sizeBytes: number | undefined): string | SourceStream {
   if (image !== STREAM_ARGUMENT) {
     if (sizeBytes === undefined) return image;
     throw new VolsealError('ERR_ARGUMENT', `--size is for an image on standard input (${STREAM_ARGUMENT}): ${image} has a size of its own`);
   }
   if (sizeBytes === undefined) {
-    throw new VolsealError('ERR_ARGUMENT', 'an image on standard input needs --size: the volume is laid out before its end comes');
+    throw new VolsealError('ERR_ARGUMENT', 'an image on standard input needs --size: the volume is laid out before the image ends');
   }
   return { fd: 0, sizeBytes, name: STANDARD_INPUT };
 }

@@ -9,7 +9,7 @@ export function infoCommand({ output }: Session): Command {
   const command = new Command('info')
     .description("show what a volume's header says; needs no key and asks no KMS")
     .argument('<volume>', 'the volume');
-  withJson(withHeader(command, 'the file with the header, where that is detached'));
+  withJson(withHeader(command, 'the file with the header, if it is detached'));
   withExamples(command, ['volseal info disk.vol'], ['Which AES-XTS kernel the CPU of this machine runs: volseal kernels']);
   return command.action(async (volume: string, flags: { header?: string }) => {
     const { describeVolume } = await import('../../volume/info.js');

@@ -1,4 +1,4 @@
-/** `volseal kernels`: which AES-XTS kernel does the work on this machine, and why. */
+/** `volseal kernels`: which AES-XTS kernel is in use on this machine, and why. */
 import { Command } from 'commander';
 import { kernels } from '../../kernels.js';
 import type { KernelInfo } from '../../native.js';
@@ -7,16 +7,16 @@ import { alignedRows, withExamples } from '../output.js';
 
 /** The command; `session` is what it runs with. */
 export function kernelsCommand({ output }: Session): Command {
-  const command = new Command('kernels').description('show which AES-XTS kernel does the work on this machine, and why');
+  const command = new Command('kernels').description('show which AES-XTS kernel is in use on this machine, and why');
   withJson(command);
   withExamples(
     command,
     ['volseal kernels'],
-    ['All kernels give the same bytes, at different speeds. VOLSEAL_KERNEL=NAME forces one, for every command.'],
+    ['All kernels produce the same bytes, at different speeds. VOLSEAL_KERNEL=NAME forces one for any command.'],
   );
   return command.action(() => {
     const all = kernels();
-    // The portable kernel runs everywhere, so there always is one.
+    // There always is one: the portable kernel runs everywhere.
     const fastest = all.find(({ usable }) => usable)!.name;
     const inUse = all.find((kernel) => kernel.inUse)!.name;
     const rows = all.map((kernel) => [`${kernel.inUse ? '*' : ' '} ${kernel.name}`, describe(kernel)] as const);

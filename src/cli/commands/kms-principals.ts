@@ -35,7 +35,7 @@ function listPrincipalsCommand({ output }: Session): Command {
   withExamples(command, ['volseal kms list-principals']);
   return command.action(async () => {
     const principals = await administered((kms) => kms.principals());
-    if (principals.length === 0) output.note('there is no principal but root yet: volseal kms create-principal makes one');
+    if (principals.length === 0) output.warning('there is no principal but root yet: volseal kms create-principal makes one');
     const rows = principals.map(
       ({ principalArn, policies, accessKeyIds }) =>
         [principalArn, `policies: ${policies.length}; access keys: ${accessKeyIds.join(' ') || 'none'}`] as const,

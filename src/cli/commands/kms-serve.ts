@@ -34,7 +34,7 @@ export function serveCommand({ output, signal }: Session): Command {
     try {
       await output.settled();
       if (!server.hasAccessKeys) {
-        output.note('nobody has an access key yet, so nobody will be answered: volseal kms create-access-key root makes one');
+        output.warning('nobody has an access key yet, so nobody will be answered: volseal kms create-access-key root makes one');
       }
       if (!signal.aborted) await once(signal, 'abort');
     } finally {

@@ -45,7 +45,7 @@ function listKeysCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal kms list-keys']);
   return command.action(async (flags: KmsFlags) => {
     const keys = await withKmsOf(flags, signal, (kms) => kms.listKeys());
-    if (keys.length === 0) output.note('there is no key yet: volseal kms create-key makes one');
+    if (keys.length === 0) output.warning('there is no key yet: volseal kms create-key makes one');
     output.result({ keys }, alignedRows(keys.map(({ keyId, keyArn }) => [keyId, keyArn])));
   });
 }
@@ -69,7 +69,7 @@ function listAliasesCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal kms list-aliases']);
   return command.action(async (flags: KmsFlags) => {
     const aliases = await withKmsOf(flags, signal, (kms) => kms.listAliases());
-    if (aliases.length === 0) output.note('there is no alias yet: volseal kms create-alias makes one');
+    if (aliases.length === 0) output.warning('there is no alias yet: volseal kms create-alias makes one');
     const listed = aliases.map((alias) => ({ ...alias, keyId: alias.keyId ?? null }));
     output.result({ aliases: listed }, alignedRows(listed.map(({ aliasName, keyId }) => [aliasName, keyId ?? 'no key yet'])));
   });

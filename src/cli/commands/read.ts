@@ -17,7 +17,7 @@ export function readCommand({ output, signal }: Session): Command {
     .description('write a range of a volume, decrypted, to standard output')
     .argument('<volume>', 'the volume')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0)
-    .option('--length <size>', 'how much (default: up to the end)', sizeArgument);
+    .option('--length <size>', 'how many bytes (default: up to the end)', sizeArgument);
   withExistingVolume(command);
   withExamples(
     command,
@@ -28,7 +28,7 @@ export function readCommand({ output, signal }: Session): Command {
     const { attach } = await import('../../volume/attach.js');
     await using volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: true, signal });
     const { offset: offsetBytes, length: lengthBytes = Math.max(volume.sizeBytes - offsetBytes, 0) } = flags;
-    // Before the first byte goes out: a reader must not take a part for the whole.
+    // Before the first byte: a reader must not take a part for the whole.
     checkRange(volume, path, offsetBytes, lengthBytes);
     try {
       await output.data(piecesOf(volume, offsetBytes, lengthBytes), signal);

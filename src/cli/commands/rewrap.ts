@@ -16,18 +16,18 @@ interface Refused {
   error: VolsealError;
 }
 
-/** Volumes under way at once: each asks KMS four times and writes 32 KiB. */
+/** Volumes in progress at once: each calls KMS four times and writes 32 KiB. */
 const VOLUMES_AT_ONCE = 8;
 
 /** The command; `session` is what it runs with. */
 export function rewrapCommand({ output, signal }: Session): Command {
   const command = new Command('rewrap')
     .description(
-      "wrap volumes' data keys under another KMS key, inside KMS; the data is not touched (a key that KMS rotates needs no rewrap: what its older material wrapped goes on opening)",
+      'wrap the data keys of volumes under another KMS key, inside KMS; the data is not touched (after a key rotation in KMS no rewrap is needed)',
     )
     .argument('<volume...>', 'the volumes')
-    .requiredOption('--key <key>', 'the KMS key to be: id, ARN or alias, of the same KMS and region')
-    .option('--dry-run', 'ask KMS whether it would, and change nothing');
+    .requiredOption('--key <key>', 'the new KMS key: id, ARN or alias, in the same KMS and region')
+    .option('--dry-run', 'only ask KMS whether it would do it; change nothing');
   withExistingVolume(command);
   withExamples(command, ['volseal rewrap disk.vol --key alias/aws/ebs --dry-run', 'volseal rewrap disk.vol --key alias/aws/ebs']);
   return command.action(async (paths: string[], { key, dryRun = false, ...flags }: RewrapFlags) => {
@@ -48,9 +48,9 @@ export function rewrapCommand({ output, signal }: Session): Command {
     const [first] = failed;
     if (first === undefined) return;
     if (paths.length === 1) throw first.error;
-    for (const { error } of failed) output.note(error.message);
+    for (const { error } of failed) output.warning(error.message);
     const { code, message, details } = first.error;
-    throw new VolsealError(code, `${failed.length} of ${paths.length} volumes are as they were; the first: ${message}`, { details });
+    throw new VolsealError(code, `${failed.length} of ${paths.length} volumes were not rewrapped; the first: ${message}`, { details });
   });
 }
 

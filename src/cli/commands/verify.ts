@@ -1,4 +1,4 @@
-/** `volseal verify`: whether a volume is whole, its owner's, and perhaps what an image says. */
+/** `volseal verify`: checks a volume with its key, and its data against an image. */
 import { Command } from 'commander';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withProgress } from '../options.js';
 import { withExamples } from '../output.js';
@@ -7,9 +7,9 @@ import { reportProgress } from '../progress.js';
 /** The command; `session` is what it runs with. */
 export function verifyCommand({ output, signal }: Session): Command {
   const command = new Command('verify')
-    .description('check a volume: both header copies, the key, digest and MAC; with --against all of the data. Nothing is changed')
+    .description('check a volume: both header copies, key, digest and MAC, and all data with --against; changes nothing')
     .argument('<volume>', 'the volume')
-    .option('--against <image>', 'a raw image that the data must be, byte for byte');
+    .option('--against <image>', 'compare the data with this raw image, byte by byte');
   withProgress(withExistingVolume(command));
   withExamples(command, ['volseal verify disk.vol --against disk.raw']);
   return command.action(async (volume: string, flags: ExistingVolumeFlags & { against?: string; progress?: boolean }) => {
@@ -18,10 +18,10 @@ export function verifyCommand({ output, signal }: Session): Command {
     const options = { ...existingVolumeOptions(flags), against: flags.against, signal, onProgress: progress.onProgress };
     const verified = await verifyVolume(volume, options).finally(progress.end);
     output.result(verified, [
-      `${volume} (${verified.volumeId}): both header copies are whole, the key is its key, digest and MAC hold`,
+      `${volume} (${verified.volumeId}): both header copies are good; key, digest and MAC match`,
       verified.against === null
-        ? 'the data was not looked at: --against IMAGE compares it'
-        : `its data is ${verified.against}, byte for byte: all ${verified.imageBytes} bytes`,
+        ? 'the data was not checked: --against IMAGE compares it'
+        : `all ${verified.imageBytes} bytes of its data are equal to ${verified.against}`,
     ]);
   });
 }

@@ -83,7 +83,7 @@ function listCommand({ output }: Session): Command {
   return command.action(async () => {
     const { listWorkspaces } = await import('../../workspaces/lifecycle.js');
     const workspaces = await listWorkspaces({ home: embeddedHome() });
-    if (workspaces.length === 0) output.note('there is no WorkSpace yet: volseal workspace create makes one');
+    if (workspaces.length === 0) output.warning('there is no WorkSpace yet: volseal workspace create makes one');
     const rows = workspaces.map(({ workspaceId, state, sid, directoryId }) => [workspaceId, `${state}  ${sid} in ${directoryId}`] as const);
     output.result({ workspaces }, alignedRows(rows));
   });

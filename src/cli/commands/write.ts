@@ -12,7 +12,7 @@ import { STANDARD_INPUT, standardInput } from '../standard-streams.js';
 /** The command; `session` is what it runs with. */
 export function writeCommand({ output, signal }: Session): Command {
   const command = new Command('write')
-    .description('write standard input into a volume, encrypted; what is there before and after it stays')
+    .description('write standard input into a volume, encrypted; the data before and after it stays')
     .argument('<volume>', 'the volume')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0);
   withExistingVolume(command);
@@ -30,7 +30,7 @@ export function writeCommand({ output, signal }: Session): Command {
         writtenBytes += piece.length;
       }
     } catch (error) {
-      // Flushes too: what the message counts is on the disk, or the message says that it may not be.
+      // Detaching flushes: the counted bytes are on the disk, or the message says that they may not be.
       const kept = await volume.detach().then(
         () => 'and flushed',
         () => 'and could not be flushed',

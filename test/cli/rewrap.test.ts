@@ -31,7 +31,7 @@ describe('volseal rewrap', () => {
     assert.equal(status, 4);
     const { error } = JSON.parse(stderr);
     assert.equal(error.code, 'ERR_IO');
-    assert.match(error.message, /1 of 3 volumes are as they were; the first: none\.vol/);
+    assert.match(error.message, /1 of 3 volumes were not rewrapped; the first: none\.vol/);
     const { volumes, rewrapped } = JSON.parse(text);
     assert.equal(rewrapped, 2);
     assert.equal(volumes[1].error.code, 'ERR_IO');

@@ -74,7 +74,7 @@ describeUnless(skipInjection())('--resume', () => {
     const first = await interrupted(at, args, ENCRYPT_CHECKPOINT, ['SIGINT']);
     assert.equal(first.status, 130, first.stderr);
     assert.match(first.stderr, /stopped on request; what was done is kept in .*\.a\.vol\.resume/);
-    assert.match(first.stderr, /hint: To go on from there, run the same command again\./);
+    assert.match(first.stderr, /hint: To continue from there, run the same command again\./);
     assert.deepEqual(at.names(), ['.a.header.resume', ENCRYPT_PARTIAL, ENCRYPT_CHECKPOINT, 'a.raw']);
     const before = safeBytesOf(at, ENCRYPT_CHECKPOINT);
     // A second Ctrl-C does not wait for anything: as a kill.

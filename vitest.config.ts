@@ -22,6 +22,8 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
   ['bench', ['bench/**']],
   // In a `vm` context, as under Jest.
   ['realm', ['realm/**']],
+  // The package packed, installed and used as its users do; needs a registry.
+  ['package', ['package/**']],
   // Random inputs and kills by count: `npm run fuzz`.
   ['fuzz', ['fuzz/**']],
   // C++ code built with the compiler's sanitizers: `npm run sanitize`.

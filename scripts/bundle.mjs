@@ -1,5 +1,5 @@
-// Makes dist/program: the bundle (src/program/bundle.ts), and the small files that load it.
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// Makes dist/program: the bundle (src/program/bundle.ts), and the small files that load it. And copies what tsc leaves out of dist/.
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { build } from 'esbuild';
@@ -42,6 +42,8 @@ const { metafile } = await build({
 });
 // The package around them is one of ES modules.
 writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}\n`);
+// The types of dist/src/native.d.ts import it; tsc copies no declarations.
+copyFileSync('binding.d.ts', 'dist/binding.d.ts');
 writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
 
 /** Packages that find files beside themselves (a native library, the code of a thread): in the bundle too they are told where they lie. */

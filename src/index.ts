@@ -23,8 +23,8 @@ export type { Allocation } from './luks2/token.js';
 export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
 export { type AttachOptions, attach } from './volume/attach.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
+export type { KmsAccess, OpenOptions } from './volume/unlock.js';
 export { Volume } from './volume/volume.js';
-export type { KmsAccess } from './volume/volume-file.js';
 export {
   type AttachedWorkspace,
   attachWorkspace,

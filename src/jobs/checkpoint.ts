@@ -1,18 +1,19 @@
 /**
- * How far an interrupted job has come, on the disk: JSON, with an HMAC under a key that only the data key gives. Whoever has not that key
- * cannot make a later run leave parts out, or go on from another file.
+ * The file that records how far an interrupted job has come: JSON, with an HMAC under a key that is derived from the data key. Without the data
+ * key nobody can make a later run leave parts out, or continue with another file.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
 import * as z from 'zod';
 import { syncDirectory } from '../directories.js';
-import { namingPath } from '../errors.js';
+import { namingPath, VolsealError } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
 import { decodeBase64, firstIssue } from '../luks2/metadata.js';
 import { type KeyHandle, native } from '../native.js';
+import { NamedFile } from '../output/named-file.js';
 import { cannotResume } from '../output/partial-file.js';
 import { parseStrictJson } from '../strict-json.js';
 
@@ -47,7 +48,7 @@ const recordSchema = z.strictObject({
 });
 const storedSchema = recordSchema.extend({ mac: z.string() });
 
-/** What a later run must find again, and where it goes on. */
+/** What a later run must find again, and where it continues. */
 export type CheckpointRecord = z.infer<typeof recordSchema>;
 export type StoredCheckpoint = z.infer<typeof storedSchema>;
 
@@ -71,15 +72,13 @@ export async function readCheckpoint(path: string, partial: string): Promise<Sto
 }
 
 async function readShort(path: string): Promise<string | undefined> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    return namingPath(path, () => Promise.reject(error));
-  });
-  if (file === undefined) return undefined;
-  await using open_ = file;
-  const bytes = Buffer.alloc(CHECKPOINT_BYTES_MAX);
-  const { bytesRead } = await namingPath(path, () => open_.read(bytes, 0, bytes.length, 0));
-  return bytes.toString('utf8', 0, bytesRead);
+  try {
+    await using file = await NamedFile.open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    return await file.readText(CHECKPOINT_BYTES_MAX);
+  } catch (error) {
+    if (error instanceof VolsealError && error.details.errno === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 /** @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it; `ERR_KEY_GONE` */
@@ -90,7 +89,7 @@ export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHa
 }
 
 /**
- * Puts `record` in the place of the last one, which stays until then. What it says is safe must be on the disk already.
+ * Replaces the last record, which stays until then. What `record` calls safe must be on the disk already.
  * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
  */
 export async function writeCheckpoint(path: string, record: CheckpointRecord, key: KeyHandle): Promise<void> {
@@ -98,11 +97,9 @@ export async function writeCheckpoint(path: string, record: CheckpointRecord, ke
   const temporary = temporaryPath(path);
   await removeIfThere(temporary);
   try {
-    await namingPath(path, async () => {
-      await using file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600);
-      await file.writeFile(`${JSON.stringify(stored, undefined, 2)}\n`);
-      await file.sync();
-    });
+    await using file = await NamedFile.open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, { name: path });
+    await file.writeText(`${JSON.stringify(stored, undefined, 2)}\n`);
+    await file.sync();
     await namingPath(path, () => rename(temporary, path));
   } catch (error) {
     await removeIfThere(temporary).catch(() => {});
@@ -111,7 +108,7 @@ export async function writeCheckpoint(path: string, record: CheckpointRecord, ke
   await syncDirectory(dirname(path));
 }
 
-/** Removes a checkpoint, and what a killed run left of the next one. No power cut brings it back. @throws {VolsealError} `ERR_IO` */
+/** Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws {VolsealError} `ERR_IO` */
 export async function removeCheckpoint(path: string): Promise<void> {
   for (const name of [path, temporaryPath(path)]) await removeIfThere(name);
   await syncDirectory(dirname(path));

@@ -1,41 +1,31 @@
 /** A volume back into a raw image. The volume is only read. */
 import { VolsealError } from '../errors.js';
-import type { EncryptionContext } from '../kms/shared/encryption-context.js';
-import { type KeyHandle, native, type TransformOptions } from '../native.js';
-import { openTarget } from '../output/atomic-file.js';
-import { dataFileBytes } from '../output/data-file.js';
-import { checkTarget, refuseOwnDevice, type TargetWish } from '../output/resolve-target.js';
-import type { TargetFile } from '../output/target.js';
-import { openVolumeFile, unlockVolume, type VolumeFile } from '../volume/volume-file.js';
-import { throwIfAborted } from '../workers/abort.js';
-import { leasePool, type PoolLease } from '../workers/pool.js';
+import type { TransformOptions } from '../native.js';
+import { openTarget } from '../output/open-target.js';
+import { type ResolvedTarget, refuseOwnDevice, resolveTarget, type TargetOptions } from '../output/resolve-target.js';
+import type { OpenTargetOptions, TargetFile } from '../output/target.js';
+import { type VolumeSession, withVolume } from '../volume/session.js';
+import type { OpenOptions } from '../volume/unlock.js';
+import type { VolumeFile } from '../volume/volume-file.js';
 import type { TargetStream } from './image-stream.js';
-import { beginOrGoOn, forgetProgress, type ResumableJob } from './resume.js';
+import { beginOrResume, checkResumable, forgetProgress, type ResumableJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
 
 /** Options of `decryptImage`. */
-export interface DecryptOptions extends JobOptions {
-  /** The file with the header, where that is detached. */
-  header?: string | undefined;
-  /** Where the key is unwrapped; default: what the header records, unless that is a URL. */
-  kms?: string | undefined;
-  /** Where the embedded KMS lies if neither `kms` nor the header says. Default: the user's data folder. */
-  embeddedHome?: string | undefined;
-  /** Pairs that the volume's encryption context must have. */
-  encryptionContext?: EncryptionContext | undefined;
-  /** Replaces an existing image once its successor is whole. A block device is overwritten where it is. */
+export interface DecryptOptions extends OpenOptions, JobOptions {
+  /** Replaces an existing image once the new one is complete. A block device is overwritten where it is. */
   force?: boolean | undefined;
-  /** Default true: what is reported as done is on the disk. Without, a power cut may leave anything in the image's place. */
+  /** Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the image's path. */
   fsync?: boolean | undefined;
   /**
-   * A run that is interrupted leaves what it has done beside the image; the same call again goes on there. Not for streams and block devices
-   * as targets, not with `sha256`, not without `fsync`.
+   * A run that is interrupted keeps what it has done in the image's directory; the same call resumes it. Not for streams and block devices as
+   * targets, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
-  /** Leaves blocks of zeros in the image as holes. A sparse volume's image file is left so in any case. */
+  /** Leaves blocks of zeros in the image as holes. The image file of a sparse volume gets holes in any case. */
   sparse?: boolean | undefined;
   /** Hashes the image on the way: `sha256` of the result. */
   sha256?: boolean | undefined;
@@ -49,7 +39,7 @@ export interface DecryptedImage {
   path: string;
   /** Length of the image. */
   imageBytes: number;
-  /** What the data took, from the first byte to the last one flushed and in its place: not the program's start, not KMS. */
+  /** What the data took, from the first byte read to the last one published: without the program's start and without KMS. */
   dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;
@@ -69,104 +59,93 @@ export async function decryptImage(
   options: DecryptOptions = {},
 ): Promise<DecryptedImage> {
   const imagePath = typeof image === 'string' ? image : image.name;
-  const resume = options.resume === true;
-  if (resume) checkResumable(image, imagePath, options);
-  if (typeof image !== 'string' && options.sparse === true)
+  const { sparse = false, sha256: digest = false, resume = false, onWarning } = options;
+  if (sparse && typeof image !== 'string')
     throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a stream, which cannot have holes; leave out the option sparse`);
-  const volume = await openVolumeFile(volumePath, { header: options.header, writable: false, lock: 'shared' });
-  let pool: PoolLease | undefined;
-  let key: KeyHandle | undefined;
-  let target: TargetFile | undefined;
-  try {
-    const { imageBytes, volumeId } = volume.token;
-    const wish = {
-      force: options.force === true,
-      fsync: options.fsync !== false,
-      resume,
-      onWarning: options.onWarning,
-      deviceBytes: imageBytes,
-    };
-    pool = leasePool();
-    if (typeof image === 'string') await checkPlace(volume, image, wish, options.sparse === true);
-    throwIfAborted(options.signal);
-    key = await unlockVolume(volume, options, pool);
-    if (typeof image === 'string') target = await openTarget(image, wish);
+  if (resume) checkResumable(imagePath, typeof image !== 'string', options);
+  return withVolume(volumePath, options, { lock: 'shared' }, async (session) => {
+    const { volumeId, imageBytes } = session.file.token;
+    const output = { force: options.force === true, fsync: options.fsync !== false, resume, onWarning, deviceBytes: imageBytes, sparse };
+    const target = typeof image === 'string' ? await resolveImage(session.file, image, output) : undefined;
+    await session.unlock();
     const startedMs = performance.now();
-    const isSparse = volume.token.allocation === 'sparse';
-    const transform: TransformOptions = {
-      key,
-      mode: 'decrypt',
-      sectorBytes: volume.segment.sectorBytes,
-      source: { kind: 'file', fd: volume.data.fd, offsetBytes: volume.segment.offsetBytes, sizeBytes: volume.sizeBytes, sparse: isSparse },
-      target:
-        target === undefined
-          ? { kind: 'stream', fd: (image as TargetStream).fd, sizeBytes: imageBytes }
-          : {
-              kind: 'file',
-              fd: target.file.fd,
-              offsetBytes: 0,
-              sizeBytes: imageBytes,
-              // A device does not read as zeros where nothing was written.
-              sparse: options.sparse === true || (isSparse && !target.place.isDevice),
-            },
-      startByte: 0,
-      digest: options.sha256 === true,
-    };
-    const paths = { source: volumePath, target: imagePath };
-    const job = { pool, signal: options.signal, onProgress: options.onProgress };
-    const resumable = resume ? resumableJob(volume, target!, transform) : undefined;
-    const run = async () => {
-      if (resumable === undefined) await target?.begin();
-      const identity = { volumeId, uuid: volume.found.header.uuid };
-      const checkpoint = resumable && (await beginOrGoOn(resumable, identity, transform, job, options.onWarning));
-      const stopped = target === undefined ? `${imagePath} has got a part of the image` : undefined;
-      return transformImage(job.pool, transform, paths, { ...job, checkpoint, stopped });
-    };
-    const { sha256 } = await whileUnchanged(volume.data, volumePath, dataFileBytes(volume.data, volumePath), run);
-    throwIfAborted(options.signal);
-    await target?.publish();
-    if (resumable !== undefined) await forgetProgress(target!);
+    const sha256 =
+      target === undefined
+        ? await toStream(session, image as TargetStream, digest, options)
+        : await toTarget(session, target, output, digest, options);
     const made = { volumeId, path: imagePath, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
     return sha256 === undefined ? made : { ...made, sha256 };
-  } catch (error) {
-    throw target === undefined ? error : target.explained(error);
-  } finally {
-    await target?.[Symbol.asyncDispose]();
-    if (key !== undefined) native.keyWipe(key);
-    await pool?.release();
-    await volume.close();
-  }
-}
-
-function checkResumable(image: string | TargetStream, name: string, { fsync, sha256 }: DecryptOptions): void {
-  const refuse = (why: string): never => {
-    throw new VolsealError('ERR_ARGUMENT', `${name}: cannot be made so that it can be resumed: ${why}`);
-  };
-  if (typeof image !== 'string') refuse('a stream goes only once');
-  if (sha256) refuse('a SHA-256 cannot begin in the middle of an image');
-  if (fsync === false) refuse('without fsync nobody knows what is on the disk');
-}
-
-async function checkPlace(volume: VolumeFile, imagePath: string, wish: TargetWish, sparse: boolean): Promise<void> {
-  await refuseOwnDevice(volume.data, volume.path, imagePath);
-  await refuseOwnDevice(volume.header, volume.headerPath, imagePath);
-  if (!(await checkTarget(imagePath, wish)).isDevice || !sparse) return;
-  throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a block device, whose old bytes would stay where an image has holes`, {
-    details: { path: imagePath },
   });
 }
 
-function resumableJob(volume: VolumeFile, target: TargetFile, transform: TransformOptions): ResumableJob {
+async function resolveImage({ data, header }: VolumeFile, imagePath: string, output: TargetOptions): Promise<ResolvedTarget> {
+  await refuseOwnDevice(data, imagePath);
+  await refuseOwnDevice(header, imagePath);
+  return resolveTarget(imagePath, output);
+}
+
+async function toStream(session: VolumeSession, { fd, name }: TargetStream, digest: boolean, job: JobOptions): Promise<string | undefined> {
+  const { file, pool } = session;
+  const target = { kind: 'stream', fd, sizeBytes: file.token.imageBytes } as const;
+  const transform: TransformOptions = { ...transformFrom(session), target, digest };
+  const stopped = `${name} has got a part of the image`;
+  const paths = { source: file.data.path, target: name };
+  const { sha256 } = await whileUnchanged(file.data, file.data.sizeBytes(), () =>
+    transformImage(pool, transform, paths, { ...job, stopped }),
+  );
+  session.throwIfAborted();
+  return sha256;
+}
+
+async function toTarget(
+  session: VolumeSession,
+  resolved: ResolvedTarget,
+  output: OpenTargetOptions,
+  digest: boolean,
+  job: JobOptions,
+): Promise<string | undefined> {
+  const { file, pool } = session;
+  await using target = await openTarget(resolved, output);
+  try {
+    // A device does not read as zeros where nothing was written.
+    const holes = !target.isDevice && (output.sparse === true || file.token.allocation === 'sparse');
+    const side = { kind: 'file', fd: target.file.fd, offsetBytes: 0, sizeBytes: file.token.imageBytes, sparse: holes } as const;
+    const transform: TransformOptions = { ...transformFrom(session), target: side, digest };
+    const resumable = output.resume ? resumableJob(file, target, holes) : undefined;
+    const { sha256 } = await whileUnchanged(file.data, file.data.sizeBytes(), async () => {
+      if (resumable === undefined) await target.begin();
+      const identity = { volumeId: file.token.volumeId, uuid: file.found.header.uuid };
+      const run = { pool, signal: job.signal };
+      const checkpoint = resumable && (await beginOrResume(resumable, identity, transform, run, output.onWarning));
+      return transformImage(pool, transform, { source: file.data.path, target: target.path }, { ...job, checkpoint });
+    });
+    session.throwIfAborted();
+    await target.publish();
+    if (resumable !== undefined) await forgetProgress(target);
+    return sha256;
+  } catch (error) {
+    throw target.withContext(error);
+  }
+}
+
+function transformFrom({ file, key }: VolumeSession): Omit<TransformOptions, 'target' | 'digest'> {
+  const { data, segment, sizeBytes, token } = file;
+  return {
+    key,
+    mode: 'decrypt',
+    sectorBytes: segment.sectorBytes,
+    source: { kind: 'file', fd: data.fd, offsetBytes: segment.offsetBytes, sizeBytes, sparse: token.allocation === 'sparse' },
+    startByte: 0,
+  };
+}
+
+function resumableJob({ data, header, segment }: VolumeFile, target: TargetFile, sparse: boolean): ResumableJob {
   return {
     kind: 'decrypt',
-    source: volume.data,
-    sourcePath: volume.path,
-    sourceBytes: dataFileBytes(volume.data, volume.path),
+    source: data,
+    sourceBytes: data.sizeBytes(),
     target,
-    sectorBytes: transform.sectorBytes,
-    choices: {
-      sparse: String(transform.target.kind === 'file' && transform.target.sparse),
-      header: volume.header === volume.data ? 'embedded' : 'detached',
-    },
+    sectorBytes: segment.sectorBytes,
+    choices: { sparse: String(sparse), header: header === data ? 'embedded' : 'detached' },
   };
 }

@@ -1,28 +1,19 @@
 /** A sparse volume into a full one, in place: afterwards nobody sees which sectors are in use. */
 import { withPath } from '../errors.js';
-import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { REQUEST_BYTES_MAX } from '../limits.js';
+import { intactHeader } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
 import { withToken } from '../luks2/token.js';
-import { type DeviceHandle, type KeyHandle, native } from '../native.js';
-import { describeOpenVolume, type VolumeInfo } from '../volume/info.js';
-import { openVolumeFile, unlockVolume, type VolumeFile } from '../volume/volume-file.js';
-import { throwIfAborted } from '../workers/abort.js';
-import { leasePool, type PoolLease } from '../workers/pool.js';
+import { type DeviceHandle, native } from '../native.js';
+import { describeContents, type VolumeInfo } from '../volume/info.js';
+import { type VolumeSession, withVolume } from '../volume/session.js';
+import type { OpenOptions } from '../volume/unlock.js';
+import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
 import type { JobOptions } from './transform.js';
 
 /** Options of `densifyVolume`. */
-export interface DensifyOptions extends JobOptions {
-  /** The file with the header, where that is detached. */
-  header?: string | undefined;
-  /** Where the key is unwrapped; default: what the header records, unless that is a URL. */
-  kms?: string | undefined;
-  /** Where the embedded KMS lies if neither `kms` nor the header says. Default: the user's data folder. */
-  embeddedHome?: string | undefined;
-  /** Pairs that the volume's encryption context must have. */
-  encryptionContext?: EncryptionContext | undefined;
-}
+export type DensifyOptions = OpenOptions & JobOptions;
 
 /** What `densifyVolume` leaves. */
 export interface DensifiedVolume extends VolumeInfo {
@@ -30,7 +21,7 @@ export interface DensifiedVolume extends VolumeInfo {
   wasSparse: boolean;
 }
 
-const STILL_SPARSE = 'the volume is sparse as before and as good; the same command goes on from here';
+const STILL_SPARSE = 'the volume is sparse as before and reads the same; the same command continues';
 
 /**
  * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it is full. A volume
@@ -42,56 +33,44 @@ const STILL_SPARSE = 'the volume is sparse as before and as good; the same comma
  * @throws {VolsealError} as `attach`; `ERR_IO` also where the disk is full
  */
 export async function densifyVolume(path: string, options: DensifyOptions = {}): Promise<DensifiedVolume> {
-  const file = await openVolumeFile(path, { header: options.header, writable: true, lock: 'exclusive' });
-  const pool = leasePool();
-  let key: KeyHandle | undefined;
+  const access = { lock: 'exclusive', ifStopped: STILL_SPARSE } as const;
   try {
-    throwIfAborted(options.signal, STILL_SPARSE);
-    key = await unlockVolume(file, options, pool);
-    const wasSparse = file.token.allocation === 'sparse';
-    if (wasSparse) {
-      await fillDevice(file, key, pool, options);
-      await declareFull(file, key);
-    } else {
-      await repairHeader(file.header, file.found, file.headerPath);
-    }
-    return { ...(await describeOpenVolume(file)), wasSparse };
+    return await withVolume(path, options, access, async (session) => {
+      const { file } = session;
+      await session.unlock();
+      const wasSparse = file.token.allocation === 'sparse';
+      if (!wasSparse) {
+        await repairHeader(file.header.handle, file.found, file.header.path);
+        return { ...(await describeContents(file)), wasSparse };
+      }
+      await fillDevice(session, options);
+      return { ...(await describeContents(await declareFull(session))), wasSparse };
+    });
   } catch (error) {
     throw withPath(error, path);
-  } finally {
-    if (key !== undefined) native.keyWipe(key);
-    await pool.release();
-    await file.close();
   }
 }
 
 /** Fills all of it, and flushes. */
-async function fillDevice(file: VolumeFile, key: KeyHandle, pool: PoolLease, options: JobOptions): Promise<void> {
-  const { segment, sizeBytes } = file;
-  const device = native.deviceOpen({
-    fd: file.data.fd,
-    key,
-    dataOffsetBytes: segment.offsetBytes,
-    sizeBytes,
-    sectorBytes: segment.sectorBytes,
-    writable: true,
-    sparse: true,
-  });
+async function fillDevice(session: VolumeSession, options: JobOptions): Promise<void> {
+  const device = session.openDevice(true);
   try {
-    await fillPieces(device, sizeBytes, pool, options);
-    await pool.run({ kind: 'flush', device });
+    await fillPieces(device, session, options);
+    await session.pool.run({ kind: 'flush', device });
   } finally {
     native.deviceClose(device);
   }
 }
 
-async function fillPieces(device: DeviceHandle, totalBytes: number, pool: PoolLease, { signal, onProgress }: JobOptions): Promise<void> {
+async function fillPieces(device: DeviceHandle, session: VolumeSession, { onProgress }: JobOptions): Promise<void> {
+  const { pool } = session;
+  const totalBytes = session.file.sizeBytes;
   let nextByte = 0;
   let doneBytes = 0;
   let failed = false;
-  const lane = async (): Promise<void> => {
+  const fillNext = async (): Promise<void> => {
     while (nextByte < totalBytes && !failed) {
-      throwIfAborted(signal, STILL_SPARSE);
+      session.throwIfAborted();
       const offsetBytes = nextByte;
       const lengthBytes = Math.min(REQUEST_BYTES_MAX, totalBytes - offsetBytes);
       nextByte += lengthBytes;
@@ -100,22 +79,24 @@ async function fillPieces(device: DeviceHandle, totalBytes: number, pool: PoolLe
       onProgress?.({ doneBytes, totalBytes });
     }
   };
-  const lanes = Array.from({ length: pool.threads }, () =>
-    lane().catch((error) => {
+  const workers = Array.from({ length: pool.threads }, () =>
+    fillNext().catch((error) => {
       failed = true;
       throw error;
     }),
   );
   // All must have ended before the device is closed, the failed ones and the others.
-  const outcomes = await Promise.allSettled(lanes);
+  const outcomes = await Promise.allSettled(workers);
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
-/** Once every sector is on the disk: from now on one of zeros is noise, and a change that somebody made. */
-async function declareFull({ found, token, header, headerPath }: VolumeFile, key: KeyHandle): Promise<void> {
-  const { headerMac: _, ...unsealed } = token;
-  const old = found.header;
+/** Writes the header of a full volume, once every sector is on the disk: from now on a sector of zeros is noise, not zeros. */
+async function declareFull({ file, key }: VolumeSession): Promise<VolumeFile> {
+  const { headerMac: _, ...unsealed } = file.token;
+  const old = file.found.header;
+  const { handle, path } = file.header;
   const metadata = withToken(old.metadata, { ...unsealed, allocation: 'full' });
-  const sealed = sealHeader(key, { ...old, sequence: old.sequence + 1n, metadata }, headerPath);
-  await writeHeader(header, sealed, headerPath, found.from);
+  const header = sealHeader(key, { ...old, sequence: old.sequence + 1n, metadata }, path);
+  await writeHeader(handle, header, path, file.found.from);
+  return { ...file, ...contentsOf(intactHeader(header), file) };
 }

@@ -1,5 +1,5 @@
 /**
- * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). What callers may wish, checked; build-volume.ts does the work.
+ * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). Checks the options; build-volume.ts does the work.
  */
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
@@ -7,17 +7,18 @@ import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { parseKmsUri } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
-import { dataFileBytes, openDataFile } from '../output/data-file.js';
+import { openDataFile } from '../output/data-file.js';
 import type { VolumeInfo } from '../volume/info.js';
-import { type KmsAccess, withAccess } from '../volume/volume-file.js';
+import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
-import { chooseAllocation } from './allocation.js';
-import { buildVolume, type EncryptedImage, type VolumePlan, type VolumeSource } from './build-volume.js';
+import { buildVolume, type EncryptedImage } from './build-volume.js';
 import { refuseOtherFormats } from './image-format.js';
 import type { SourceStream } from './image-stream.js';
+import { checkResumable } from './resume.js';
 import { sourceWarnings } from './source-warnings.js';
 import type { JobOptions } from './transform.js';
+import type { VolumePlan, VolumeSource } from './volume-plan.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
 const DEFAULT_KEY = 'alias/aws/ebs';
@@ -26,13 +27,13 @@ const DEFAULT_KEY = 'alias/aws/ebs';
 export interface NewVolumeOptions extends JobOptions {
   /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. */
   kms?: string | undefined;
-  /** Where the embedded KMS lies if `kms` does not say. Default: the user's data folder. */
+  /** Directory of the embedded KMS if `kms` does not name one. Default: the user's data directory. */
   embeddedHome?: string | undefined;
   /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
   key?: string | undefined;
   /** With which rights KMS is asked, where they are not those of the credentials alone. */
   kmsAccess?: KmsAccess | undefined;
-  /** Where somebody has to know it beforehand, for a grant that names it: `vol-` and 17 hexadecimal digits. Default: a new one. */
+  /** For a caller who needs it beforehand, for a grant that names it: `vol-` and 17 hexadecimal digits. Default: a new one. */
   volumeId?: string | undefined;
   /** Pairs beside `aws:ebs:id`, for instance the volume's user. */
   encryptionContext?: EncryptionContext | undefined;
@@ -45,9 +46,9 @@ export interface NewVolumeOptions extends JobOptions {
   allocation?: Allocation | undefined;
   /** Puts the header into a file of its own instead of the volume's first MiB. */
   header?: string | undefined;
-  /** Replaces existing targets, once their successors are whole. A block device is overwritten where it is. */
+  /** Replaces existing targets, once the new files are complete. A block device is overwritten where it is. */
   force?: boolean | undefined;
-  /** Default true: what is reported as done is on the disk. Without, a power cut may leave anything in the targets' places. */
+  /** Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the targets' paths. */
   fsync?: boolean | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
@@ -62,8 +63,8 @@ export interface EncryptOptions extends NewVolumeOptions {
   /** Hashes the image on the way: `sha256` of the result. As fast as one processor hashes. */
   sha256?: boolean | undefined;
   /**
-   * A run that is interrupted leaves what it has done beside its target; the same call again goes on there. Not for streams and block
-   * devices as targets, not with `sha256`, not without `fsync`.
+   * A run that is interrupted keeps what it has done in the target's directory; the same call resumes it. Not for streams and block devices
+   * as targets, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
 }
@@ -96,10 +97,10 @@ export async function encryptImage(
     return await makeVolume(stream, volumePath, sectorBytes, options);
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
-  const imageBytes = dataFileBytes(file, image);
-  if (!options.raw) await refuseOtherFormats(file, image, imageBytes);
+  const imageBytes = file.sizeBytes();
+  if (!options.raw) await refuseOtherFormats(file.handle, image, imageBytes);
   checkImageSize(imageBytes, image, sectorBytes, pad);
-  for (const warning of await sourceWarnings(file, image, sectorBytes)) options.onWarning?.(warning);
+  for (const warning of await sourceWarnings(file.handle, image, sectorBytes)) options.onWarning?.(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
   return await makeVolume({ path: image, imageBytes, side, file }, volumePath, sectorBytes, options);
 }
@@ -126,12 +127,11 @@ async function makeVolume(
   sectorBytes: SectorBytes,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): Promise<EncryptedImage> {
-  const { header, onWarning, signal, onProgress } = options;
-  const force = options.force === true;
-  const fsync = options.fsync !== false;
+  const { header, allocation, onWarning, signal, onProgress } = options;
   const resume = options.resume === true;
-  if (resume) checkResumable(source, fsync, options.sha256 === true);
-  const allocation = await chooseAllocation(options.allocation, source.side.kind === 'zeros' ? 'sparse' : 'full', volumePath);
+  if (resume) checkResumable(source.path, source.file === undefined, options);
+  if (allocation !== undefined && allocation !== 'full' && allocation !== 'sparse')
+    throw new VolsealError('ERR_ARGUMENT', `an allocation of ${JSON.stringify(allocation)} is neither full nor sparse`);
   const plan: VolumePlan = {
     source,
     volumePath,
@@ -144,28 +144,20 @@ async function makeVolume(
     keyId: options.key ?? DEFAULT_KEY,
     contextPairs: options.encryptionContext ?? {},
     sha256: options.sha256 === true,
-    wish: { force, fsync, resume, onWarning },
+    output: { force: options.force === true, fsync: options.fsync !== false, resume, onWarning },
   };
   return buildVolume(plan, { signal, onProgress });
 }
 
-function checkResumable(source: VolumeSource, fsync: boolean, sha256: boolean): void {
-  const refuse = (why: string): never => {
-    throw new VolsealError('ERR_ARGUMENT', `${source.path}: cannot be encrypted so that it can be resumed: ${why}`);
-  };
-  if (source.file === undefined) refuse('a stream comes only once');
-  if (sha256) refuse('a SHA-256 cannot begin in the middle of an image');
-  if (!fsync) refuse('without fsync nobody knows what is on the disk');
-}
-
 function checkVolumeId(volumeId: string): string {
   if (isVolumeId(volumeId)) return volumeId;
-  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(volumeId)} is no volume id: expected vol- and 17 hexadecimal digits`);
+  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(volumeId)} is not a volume id: expected vol- and 17 hexadecimal digits`);
 }
 
 function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorBytes {
   const known = SECTOR_SIZES.find((size) => size === sectorBytes);
-  if (known === undefined) throw new VolsealError('ERR_ARGUMENT', `a sector size of ${sectorBytes} is none of ${SECTOR_SIZES.join(', ')}`);
+  if (known === undefined)
+    throw new VolsealError('ERR_ARGUMENT', `a sector size of ${sectorBytes} is not one of ${SECTOR_SIZES.join(', ')}`);
   return known;
 }
 

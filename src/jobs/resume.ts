@@ -1,14 +1,14 @@
 /**
- * Jobs that go on where an interrupted run stood. A checkpoint says how far that was; before it is believed, source, partial target and options
- * must be the ones it was written for, its MAC must hold, and the last part that it calls done must be what the source gives.
+ * Resumes jobs from where an interrupted run stopped. A checkpoint records that point. It is used only if source, partial target and options are
+ * those it was written for, its MAC holds, and the last part that it calls done is what the source gives.
  */
 import assert from 'node:assert/strict';
-import type { FileHandle } from 'node:fs/promises';
-import { namingPath } from '../errors.js';
+import { VolsealError } from '../errors.js';
 import { CHECKPOINT_INTERVAL_MS, RESUME_UNIT_BYTES } from '../limits.js';
 import type { TransformOptions } from '../native.js';
+import { isSameFile, type NamedFile } from '../output/named-file.js';
 import { cannotResume, checkpointPath } from '../output/partial-file.js';
-import type { TargetFile } from '../output/target.js';
+import type { OpenTargetOptions, TargetFile } from '../output/target.js';
 import type { PoolLease } from '../workers/pool.js';
 import {
   type CheckpointRecord,
@@ -24,8 +24,7 @@ import { type Checkpoint, transformImage } from './transform.js';
 /** A job as a later run must find it again. */
 export interface ResumableJob {
   readonly kind: CheckpointRecord['kind'];
-  readonly source: FileHandle;
-  readonly sourcePath: string;
+  readonly source: NamedFile;
   /** Of the source's file or device. */
   readonly sourceBytes: number;
   /** What is written to. */
@@ -47,9 +46,9 @@ export interface VolumeIdentity {
  * @throws {VolsealError} `ERR_RESUME` the checkpoint is another job's, or not readable; `ERR_IO`
  */
 export async function findCheckpoint(job: ResumableJob): Promise<StoredCheckpoint | undefined> {
-  if (!job.target.hasBegun) return undefined;
+  if (!job.target.hasEarlierData) return undefined;
   const partial = job.target.openPath;
-  const stored = await readCheckpoint(checkpointPath(job.target.place.path), partial);
+  const stored = await readCheckpoint(checkpointPath(job.target.realPath), partial);
   if (stored === undefined) return undefined;
   const why = await differsFrom(stored, job);
   if (why !== undefined) throw cannotResume(partial, why);
@@ -57,22 +56,31 @@ export async function findCheckpoint(job: ResumableJob): Promise<StoredCheckpoin
 }
 
 async function differsFrom(stored: StoredCheckpoint, job: ResumableJob): Promise<string | undefined> {
-  const { target, sourcePath } = job;
+  const { source, target } = job;
   if (stored.kind !== job.kind) return `it is of a run of volseal ${stored.kind}`;
-  const partial = await partialIdentity(target);
-  if (stored.partial.dev !== partial.dev || stored.partial.ino !== partial.ino)
-    return 'it is not the file that the checkpoint was written for';
-  const source = differenceOf(stored.source, await identifySource(job.source, sourcePath, job.sourceBytes));
-  if (source !== undefined) return `the source ${sourcePath} is not as it was: ${source}`;
+  if (!isSameFile(stored.partial, await target.file.identity())) return 'it is not the file that the checkpoint was written for';
+  const difference = differenceOf(stored.source, await identifySource(source, job.sourceBytes));
+  if (difference !== undefined) return `the source ${source.path} is not as it was: ${difference}`;
   const names = new Set([...Object.keys(stored.choices), ...Object.keys(job.choices)]);
   const other = [...names].find((name) => stored.choices[name] !== job.choices[name]);
   if (other !== undefined) return `it was begun with ${other} ${stored.choices[other] ?? 'unset'}, not ${job.choices[other] ?? 'unset'}`;
   return stored.sectorBytes === job.sectorBytes ? undefined : `it was begun with sectors of ${stored.sectorBytes} bytes`;
 }
 
-async function partialIdentity({ file, openPath }: TargetFile): Promise<CheckpointRecord['partial']> {
-  const { dev, ino } = await namingPath(openPath, () => file.stat({ bigint: true }));
-  return { dev: `${dev}`, ino: `${ino}` };
+/** @param path of the stream or target, for the message @throws {VolsealError} `ERR_ARGUMENT` a job with these options cannot be resumed */
+export function checkResumable(
+  path: string,
+  isStream: boolean,
+  { fsync, sha256 }: { fsync?: boolean | undefined; sha256?: boolean | undefined },
+): void {
+  const why = isStream
+    ? 'a stream can be read or written only once'
+    : sha256
+      ? 'a SHA-256 cannot begin in the middle of an image'
+      : fsync === false
+        ? 'without fsync it is not known what is on the disk'
+        : undefined;
+  if (why !== undefined) throw new VolsealError('ERR_ARGUMENT', `${path}: this job cannot be resumed: ${why}`);
 }
 
 /** What a job runs with. */
@@ -81,7 +89,7 @@ export interface Run {
   readonly signal?: AbortSignal | undefined;
 }
 
-export type OnWarning = ((warning: string) => void) | undefined;
+type OnWarning = OpenTargetOptions['onWarning'];
 
 /**
  * Proves a checkpoint, and that the last part before it is in the partial target what the source gives; then sets `transform.startByte`.
@@ -89,7 +97,7 @@ export type OnWarning = ((warning: string) => void) | undefined;
  * @param transform the job's whole transform
  * @throws {VolsealError} `ERR_RESUME`, and as `transformImage`
  */
-export async function goOn(
+export async function resumeJob(
   job: ResumableJob,
   stored: StoredCheckpoint,
   volume: VolumeIdentity,
@@ -98,7 +106,7 @@ export async function goOn(
   onWarning: OnWarning,
 ): Promise<void> {
   const { openPath: partial, file } = job.target;
-  // Once more: KMS may have taken its time to answer.
+  // Once more: KMS may have taken long to answer.
   const why = await differsFrom(stored, job);
   if (why !== undefined) throw cannotResume(partial, why);
   proveCheckpoint(stored, transform.key, partial);
@@ -106,17 +114,19 @@ export async function goOn(
   if (stored.volumeId !== volume.volumeId || stored.uuid !== volume.uuid)
     throw cannotResume(partial, `it is of the volume ${stored.volumeId}`);
   if (safeBytes >= transform.target.sizeBytes) throw cannotResume(partial, `its checkpoint stands at ${safeBytes}, behind the end`);
-  const paths = { source: job.sourcePath, target: partial };
+  const paths = { source: job.source.path, target: partial };
   const { differsAtByte } = await transformImage(pool, comparison(transform, safeBytes), paths, { signal });
   if (differsAtByte !== undefined)
-    throw cannotResume(partial, `at byte ${differsAtByte} of the image it holds what ${job.sourcePath} does not give`);
+    throw cannotResume(partial, `at byte ${differsAtByte} of the image it holds what ${job.source.path} does not give`);
   // What lies behind was never flushed, and a sparse target is written only where there is something to write.
   const { target } = transform;
-  if (target.kind === 'file' && target.sparse) await namingPath(partial, () => file.truncate(target.offsetBytes + safeBytes));
+  if (target.kind === 'file' && target.sparse) await file.truncate(target.offsetBytes + safeBytes);
   transform.startByte = safeBytes;
-  onWarning?.(`${partial}: going on at byte ${safeBytes} of ${target.sizeBytes}`);
+  onWarning?.(`${partial}: resuming at byte ${safeBytes} of ${target.sizeBytes}`);
   if (stored.source.kind === 'device')
-    onWarning?.(`${job.sourcePath}: is a block device, and does not tell whether it was written to since: begin anew if it may have been`);
+    onWarning?.(
+      `${job.source.path}: is a block device, which does not tell whether it was written to since: begin again if it may have been`,
+    );
 }
 
 /** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
@@ -135,9 +145,9 @@ function comparison(transform: TransformOptions, safeBytes: number): TransformOp
 }
 
 /**
- * Records the job's progress beside its target, from now to its end. The files stay for a later run once there is a record.
+ * Records the job's progress in the directory of its target, from now to its end. The files stay for a later run once there is a record.
  *
- * @param others files that a later run needs beside the target: a detached header
+ * @param others other files that a later run needs: a detached header
  */
 export async function recordProgress(
   job: ResumableJob,
@@ -146,8 +156,8 @@ export async function recordProgress(
   others: readonly TargetFile[],
 ): Promise<Checkpoint> {
   const { kind, target, sectorBytes, choices } = job;
-  const source = await identifySource(job.source, job.sourcePath, job.sourceBytes);
-  const partial = await partialIdentity(target);
+  const source = await identifySource(job.source, job.sourceBytes);
+  const partial = await target.file.identity();
   let lastBytes = 0;
   return {
     intervalMs: CHECKPOINT_INTERVAL_MS,
@@ -157,7 +167,7 @@ export async function recordProgress(
       if (safeBytes <= lastBytes) return;
       await target.flush();
       const record = { version: 1 as const, kind, ...volume, source, partial, sectorBytes, safeBytes, choices: { ...choices } };
-      await writeCheckpoint(checkpointPath(target.place.path), record, key);
+      await writeCheckpoint(checkpointPath(target.realPath), record, key);
       for (const file of [target, ...others]) file.keepForResume();
       lastBytes = safeBytes;
     },
@@ -165,10 +175,10 @@ export async function recordProgress(
 }
 
 /**
- * Begins a job whose key is known anyway, or goes on where an interrupted run stood: sets `transform.startByte`, and gives what records the rest.
- * @throws {VolsealError} as `findCheckpoint` and `proveProgress`
+ * Begins a job whose key is known anyway, or resumes it: sets `transform.startByte`, and returns what records the rest.
+ * @throws {VolsealError} as `findCheckpoint` and `resumeJob`
  */
-export async function beginOrGoOn(
+export async function beginOrResume(
   job: ResumableJob,
   volume: VolumeIdentity,
   transform: TransformOptions,
@@ -180,12 +190,12 @@ export async function beginOrGoOn(
     await job.target.begin();
     await forgetProgress(job.target);
   } else {
-    await goOn(job, stored, volume, transform, run, onWarning);
+    await resumeJob(job, stored, volume, transform, run, onWarning);
   }
   return recordProgress(job, volume, transform, []);
 }
 
-/** Removes the record of a job that has ended, or is to begin anew. @throws {VolsealError} `ERR_IO` */
-export async function forgetProgress({ place }: TargetFile): Promise<void> {
-  await removeCheckpoint(checkpointPath(place.path));
+/** Removes the record of a job that has ended, or is to begin again. @throws {VolsealError} `ERR_IO` */
+export async function forgetProgress({ realPath }: TargetFile): Promise<void> {
+  await removeCheckpoint(checkpointPath(realPath));
 }

@@ -1,35 +1,22 @@
-/** The same volume under another KMS key: the data key is wrapped anew inside KMS, and the header says so. The data is not touched. */
+/** The same volume under another KMS key: KMS rewraps the data key, and the header records it. The data is not touched. */
 import { VolsealError, withPath } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
-import type { EncryptionContext } from '../kms/shared/encryption-context.js';
-import type { Luks2Header } from '../luks2/header.js';
+import { intactHeader, type Luks2Header } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
-import { findToken, type UnsealedToken, withToken } from '../luks2/token.js';
+import { type UnsealedToken, withToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
-import { endpointOf, type KmsAccess, openVolumeFile, unlockVolume, type VolumeFile } from '../volume/volume-file.js';
-import { throwIfAborted } from '../workers/abort.js';
-import { leasePool, type PoolLease } from '../workers/pool.js';
+import { type VolumeSession, withVolume } from '../volume/session.js';
+import { endpointOf, type OpenOptions, unlockVolume } from '../volume/unlock.js';
+import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
 import type { RewrapTask } from '../workers/tasks.js';
 
 /** Options of `rewrapVolume`. */
-export interface RewrapOptions {
-  /** The KMS key to be, of the same KMS: id, ARN, alias name or alias ARN. */
+export interface RewrapOptions extends OpenOptions {
+  /** The new KMS key, of the same KMS: id, ARN, alias name or alias ARN. */
   key: string;
-  /** The file with the header, where that is detached. */
-  header?: string | undefined;
-  /** Where the key is rewrapped; default: what the header records, unless that is a URL. */
-  kms?: string | undefined;
-  /** Where the embedded KMS lies if neither `kms` nor the header says. Default: the user's data folder. */
-  embeddedHome?: string | undefined;
-  /** Pairs that the volume's encryption context must have. */
-  encryptionContext?: EncryptionContext | undefined;
-  /** Who asks KMS, and how long it may take. */
-  kmsAccess?: KmsAccess | undefined;
   /** Asks KMS whether it would, and changes nothing. */
   dryRun?: boolean | undefined;
-  /** Ends it with `ERR_ABORTED` before the header is written. */
-  signal?: AbortSignal | undefined;
 }
 
 /** What `rewrapVolume` did, or would do. */
@@ -58,35 +45,39 @@ const AS_BEFORE = 'the volume is as it was';
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` for a key of another region: ReEncrypt works inside one KMS
  */
 export async function rewrapVolume(path: string, options: RewrapOptions): Promise<RewrappedVolume> {
-  const { signal } = options;
   const dryRun = options.dryRun === true;
-  const file = await openVolumeFile(path, { header: options.header, writable: !dryRun, lock: dryRun ? 'none' : 'exclusive' });
-  const pool = leasePool();
-  let key: KeyHandle | undefined;
   try {
-    throwIfAborted(signal, AS_BEFORE);
-    const { token } = file;
-    checkSameKms(token.keyId, options.key, path);
-    if (dryRun) {
-      await pool.run({ ...rewrapTask(file, options), kind: 'tryRewrap' }, signal);
-      return { path, volumeId: token.volumeId, fromKeyArn: token.keyId, toKeyArn: options.key, dryRun };
-    }
-    // First, so that nobody makes KMS wrap anew what a forged header holds.
-    key = await unlockVolume(file, options, pool);
-    await repairHeader(file.header, file.found, file.headerPath);
-    const wrapped = await pool.run(rewrapTask(file, options), signal);
-    const header = headerWith(file, key, { keyId: wrapped.keyArn, encryptedDataKey: Buffer.from(wrapped.encryptedDataKey) });
-    await proveHeader(file, header, options, pool);
-    throwIfAborted(signal, AS_BEFORE);
-    await writeHeader(file.header, header, file.headerPath);
-    return { path, volumeId: token.volumeId, fromKeyArn: token.keyId, toKeyArn: wrapped.keyArn, dryRun };
+    return await withVolume(path, options, { lock: dryRun ? 'none' : 'exclusive', ifStopped: AS_BEFORE }, async (session) => {
+      const { volumeId, keyId: fromKeyArn } = session.file.token;
+      session.throwIfAborted();
+      checkSameKms(fromKeyArn, options.key, path);
+      const toKeyArn = dryRun ? await tryRewrap(session, options) : await rewrap(session, options);
+      return { path, volumeId, fromKeyArn, toKeyArn, dryRun };
+    });
   } catch (error) {
     throw withPath(error, path);
-  } finally {
-    if (key !== undefined) native.keyWipe(key);
-    await pool.release();
-    await file.close();
   }
+}
+
+async function tryRewrap({ file, pool }: VolumeSession, options: RewrapOptions): Promise<string> {
+  await pool.run({ ...rewrapTask(file, options), kind: 'tryRewrap' }, options.signal);
+  return options.key;
+}
+
+async function rewrap(session: VolumeSession, options: RewrapOptions): Promise<string> {
+  const { file, pool } = session;
+  const { handle, path } = file.header;
+  // First, so that nobody makes KMS rewrap what a forged header holds.
+  const key = await session.unlock();
+  await repairHeader(handle, file.found, path);
+  const { keyArn, encryptedDataKey } = await pool.run(rewrapTask(file, options), options.signal);
+  const header = headerWith(file, key, { keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) });
+  // Unlocks the volume as the next attach will, by the header that is to be written.
+  const written = { ...file, ...contentsOf(intactHeader(header), file) };
+  native.keyWipe(await unlockVolume(written, options, pool));
+  session.throwIfAborted();
+  await writeHeader(handle, header, path);
+  return keyArn;
 }
 
 function rewrapTask(file: VolumeFile, options: RewrapOptions): RewrapTask {
@@ -100,20 +91,13 @@ function rewrapTask(file: VolumeFile, options: RewrapOptions): RewrapTask {
 }
 
 function headerWith(
-  { found, token, headerPath }: VolumeFile,
+  { found, token, header: { path } }: VolumeFile,
   key: KeyHandle,
   wrapped: Pick<UnsealedToken, 'keyId' | 'encryptedDataKey'>,
 ): Luks2Header {
   const { headerMac: _, ...unsealed } = token;
   const metadata = withToken(found.header.metadata, { ...unsealed, ...wrapped });
-  return sealHeader(key, { ...found.header, sequence: found.header.sequence + 1n, metadata }, headerPath);
-}
-
-/** Unlocks the volume as the next attach will, by the header that is to be written. */
-async function proveHeader(file: VolumeFile, header: Luks2Header, options: RewrapOptions, pool: PoolLease): Promise<void> {
-  const token = findToken(header.metadata, file.headerPath);
-  const proved = await unlockVolume({ ...file, token, found: { ...file.found, header } }, options, pool);
-  native.keyWipe(proved);
+  return sealHeader(key, { ...found.header, sequence: found.header.sequence + 1n, metadata }, path);
 }
 
 function checkSameKms(fromKeyArn: string, toKey: string, path: string): void {

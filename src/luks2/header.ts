@@ -21,6 +21,8 @@ export interface Luks2Header extends BinaryHeader {
   metadata: Luks2Metadata;
 }
 
+const GOOD = 'good';
+
 /** A header as found in a file. */
 export interface FoundHeader {
   header: Luks2Header;
@@ -31,10 +33,16 @@ export interface FoundHeader {
   stale: CopyName | undefined;
 }
 
+/** A header that was just written, as reading it back would find it. */
+export const intactHeader = (header: Luks2Header): FoundHeader => ({
+  header,
+  from: 'primary',
+  copies: { primary: GOOD, secondary: GOOD },
+  stale: undefined,
+});
+
 /** No header reaches further: two copies of the largest size. What a reader needs to have in memory at most. */
 export const HEADER_BYTES_MAX = 2 * Math.max(...LUKS2_HEADER_SIZES);
-
-const GOOD = 'good';
 
 /**
  * One copy of the header, ready for its place (0, or `copyBytes` for the secondary), with a salt of its own.

@@ -1,180 +1,196 @@
 /**
- * A file that comes to be all at once or not at all: written under another name beside its place, flushed, then renamed. Whatever happens
- * before `publish`, the place holds what it held.
+ * A file that appears at its path complete or not at all: it is written under a temporary name in the same directory, flushed, then renamed.
+ * Whatever happens before `publish`, the path leads to what it led to before.
  *
- * That other name is a random one, and goes when the job fails; or, for a job that is to be resumed, one that the next run finds.
+ * The temporary name is random, and the file is removed when the job fails. A job that can be resumed uses a fixed name, which the next run
+ * finds.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, link, open, rename, stat, unlink } from 'node:fs/promises';
+import { link, lstat, rename, stat, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { syncDirectory } from '../directories.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
-import { native } from '../native.js';
-import { openDeviceTarget } from './device.js';
+import { ifThere, NamedFile } from './named-file.js';
 import { checkpointPath, openPartial, partialPath } from './partial-file.js';
-import { checkTarget, holdExisting, ifThere, type Place, targetExists } from './resolve-target.js';
-import type { OpenTargetWish, TargetFile } from './target.js';
-import { backupPath, removeLeftovers, temporaryPath } from './temporary-files.js';
+import { lockExisting, type ResolvedTarget, targetExists } from './resolve-target.js';
+import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';
+import { backupPath, removeStaleFiles, temporaryPath } from './temporary-files.js';
+
+/** `temporary`: removed if the job fails. `kept`: stays for a later run. `published`: at its path. */
+type State = 'temporary' | 'kept' | 'published';
+
+export class AtomicFile implements TargetFile {
+  readonly path: string;
+  readonly realPath: string;
+  readonly isDevice = false;
+  readonly file: NamedFile;
+  readonly openPath: string;
+  readonly hasEarlierData: boolean;
+  readonly #options: OpenTargetOptions;
+  #state: State;
+  /** The file that is to be replaced, locked to the end, so that nobody attaches it for writing. */
+  #replaced: NamedFile | undefined;
+
+  private constructor(target: ResolvedTarget, file: NamedFile, openPath: string, hasEarlierData: boolean, options: OpenTargetOptions) {
+    this.path = target.path;
+    this.realPath = target.realPath;
+    this.file = file;
+    this.openPath = openPath;
+    this.hasEarlierData = hasEarlierData;
+    this.#options = options;
+    this.#state = hasEarlierData ? 'kept' : 'temporary';
+  }
+
+  /** As `openTarget`, for a target that is not a device. */
+  static async open(target: ResolvedTarget, options: OpenTargetOptions): Promise<AtomicFile> {
+    const { path, realPath } = target;
+    await removeStaleFiles(realPath);
+    if (!options.resume) await warnOfPartial(realPath, options);
+    const openPath = options.resume ? partialPath(realPath) : temporaryPath(realPath);
+    const file = options.resume
+      ? await openPartial(openPath)
+      : await NamedFile.open(openPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, { name: path });
+    const hasEarlierData = options.resume === true && (await file.stat()).size > 0n;
+    const opened = new AtomicFile(target, file, openPath, hasEarlierData, options);
+    try {
+      // The lock tells a file that is being written from one that a killed process left behind.
+      if (!options.resume) file.lock('exclusive');
+      if (options.force && (await opened.#replacesFile())) opened.#replaced = await lockExisting(realPath, path);
+    } catch (error) {
+      await opened[Symbol.asyncDispose]();
+      throw withPath(error, path);
+    }
+    return opened;
+  }
+
+  get isPublished(): boolean {
+    return this.#state === 'published';
+  }
+
+  async begin(): Promise<void> {
+    this.#state = 'temporary';
+    await this.file.truncate(0);
+  }
+
+  async flush(): Promise<void> {
+    if (this.#options.fsync) await this.file.datasync();
+  }
+
+  keepForResume(): void {
+    this.#state = 'kept';
+  }
+
+  async publish(): Promise<void> {
+    try {
+      await this.#rename();
+    } catch (error) {
+      throw this.isPublished ? notDurable(this.path, error) : error;
+    }
+  }
+
+  async publishReversibly(): Promise<ReversiblePublication> {
+    const backup = backupPath(this.openPath);
+    const stateBefore = this.#state;
+    const replaces = this.#options.force && (await this.#replacesFile());
+    if (replaces) await namingPath(this.path, () => link(this.realPath, backup));
+    const rollback = async (): Promise<void> => {
+      try {
+        await rollbackPublication(this.realPath, this.openPath, replaces);
+      } catch (error) {
+        throw notRolledBack(this.path, replaces ? backup : undefined, error);
+      }
+      this.#state = stateBefore;
+    };
+    try {
+      await this.#rename();
+    } catch (error) {
+      if (this.isPublished) await rollback();
+      else if (replaces) await unlink(backup);
+      throw error;
+    }
+    const commit = async (): Promise<void> => {
+      if (replaces) await unlink(backup).catch(() => this.#warn(`${backup}: the replaced file could not be removed; remove it`));
+    };
+    return { commit, rollback };
+  }
+
+  withContext(error: unknown): unknown {
+    return this.#state === 'kept' ? keptForResume(error, this.openPath) : error;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#replaced?.close();
+    if (this.#state === 'temporary') await unlink(this.openPath).catch(() => {});
+    await this.file.close();
+  }
+
+  async #replacesFile(): Promise<boolean> {
+    return (await ifThere(this.path, () => stat(this.realPath))) !== undefined;
+  }
+
+  async #rename(): Promise<void> {
+    const { fsync, force } = this.#options;
+    if (fsync) await this.file.sync();
+    if (force) await namingPath(this.path, () => rename(this.openPath, this.realPath));
+    else await this.#renameToNew();
+    this.#state = 'published';
+    if (fsync) await syncDirectory(dirname(this.realPath));
+  }
+
+  /** Unlike rename, link never replaces a file that has appeared in the meantime. */
+  async #renameToNew(): Promise<void> {
+    const { path, realPath, openPath } = this;
+    try {
+      await link(openPath, realPath);
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException;
+      if (code === 'EEXIST') throw targetExists(path);
+      if (!NO_HARD_LINKS.has(code)) throw asVolsealError(error, path);
+      if ((await ifThere(path, () => lstat(realPath))) !== undefined) throw targetExists(path);
+      await namingPath(path, () => rename(openPath, realPath));
+      return;
+    }
+    // The file is at its path; a second name does no harm.
+    await unlink(openPath).catch(() => this.#warn(`${openPath}: could not be removed: it is a second name of ${path}; remove it`));
+  }
+
+  #warn(warning: string): void {
+    this.#options.onWarning?.(warning);
+  }
+}
 
 /**
- * Opens a target: a block device itself, else a file beside its place.
- * @throws {VolsealError} as `checkTarget`; `ERR_STATE_BUSY` another run is at work on the same resumable job; `ERR_RESUME`; `ERR_ARGUMENT` a
- * device that is to be resumed
+ * Undoes a publication: the new file has its temporary name again, where a job that can be resumed looks for it.
+ * @param hasBackup of the file that it replaced
  */
-export async function openTarget(path: string, wish: OpenTargetWish): Promise<TargetFile> {
-  const place = await checkTarget(path, wish);
-  if (place.isDevice) return openDeviceTarget(path, place, wish);
-  await removeLeftovers(place.path);
-  if (!wish.resume) await tellOfPartial(place.path, wish);
-  const temporary = wish.resume ? partialPath(place.path) : temporaryPath(place.path);
-  const file = wish.resume
-    ? await openPartial(temporary)
-    : await namingPath(path, () => open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600));
-  const hasBegun = wish.resume === true && (await file.stat()).size > 0;
-  const target = targetBeside(path, place, temporary, file, hasBegun, wish);
-  try {
-    // Tells a file that is being written from one that a killed process left behind.
-    if (!wish.resume) native.fileLock(file.fd, true);
-    if (wish.force && (await ifThere(path, () => stat(place.path))) !== undefined) await target.holdOld();
-  } catch (error) {
-    await target[Symbol.asyncDispose]();
-    throw withPath(error, path);
-  }
-  return target;
-}
-
-function targetBeside(
-  path: string,
-  place: Place,
-  temporary: string,
-  file: FileHandle,
-  hasBegun: boolean,
-  { force, fsync, onWarning }: OpenTargetWish,
-): TargetFile & { holdOld(): Promise<void> } {
-  let published = false;
-  let kept = hasBegun;
-  let old: FileHandle | undefined;
-  const putInPlace = async (): Promise<void> => {
-    if (fsync) await namingPath(path, () => file.sync());
-    if (force) await namingPath(path, () => rename(temporary, place.path));
-    else await publishNew(temporary, place.path, path, onWarning);
-    published = true;
-    if (fsync) await syncDirectory(dirname(place.path));
-  };
-  return {
-    path,
-    place,
-    file,
-    openPath: temporary,
-    hasBegun,
-    get isPublished() {
-      return published;
-    },
-    async begin() {
-      kept = false;
-      await namingPath(path, () => file.truncate(0));
-    },
-    async flush() {
-      if (fsync) await namingPath(path, () => file.datasync());
-    },
-    keepForResume() {
-      kept = true;
-    },
-    /** Held to the end, so that nobody attaches for writing what is about to be replaced. */
-    async holdOld() {
-      old = await holdExisting(place.path, path);
-    },
-    async publish() {
-      try {
-        await putInPlace();
-      } catch (error) {
-        throw published ? notLasting(path, error) : error;
-      }
-    },
-    async publishUndoably() {
-      const backup = backupPath(temporary);
-      const replaces = force && (await ifThere(path, () => stat(place.path))) !== undefined;
-      if (replaces) await namingPath(path, () => link(place.path, backup));
-      const undo = async (): Promise<void> => {
-        try {
-          await takeBack(place.path, temporary, replaces);
-        } catch (error) {
-          throw notUndone(path, replaces ? backup : undefined, error);
-        }
-        published = false;
-      };
-      try {
-        await putInPlace();
-      } catch (error) {
-        if (published) await undo();
-        else if (replaces) await unlink(backup);
-        throw error;
-      }
-      const keep = async (): Promise<void> => {
-        if (replaces)
-          await unlink(backup).catch(() => onWarning?.(`${backup}: the file that was replaced could not be removed: remove it`));
-      };
-      return { undo, keep };
-    },
-    explained(error) {
-      return kept && !published ? keptForResume(error, temporary) : error;
-    },
-    async [Symbol.asyncDispose]() {
-      await old?.close().catch(() => {});
-      if (!published && !kept) await unlink(temporary).catch(() => {});
-      await file.close().catch(() => {});
-    },
-  };
-}
-
-/** Undoes a publication: the new file has its temporary name again, where a job that is to be resumed looks for it. @param hasBackup of what it replaced */
-export async function takeBack(place: string, temporary: string, hasBackup: boolean): Promise<void> {
-  if (!hasBackup) return rename(place, temporary);
-  // The place is never empty. A killed run may have come as far as this.
+export async function rollbackPublication(realPath: string, temporary: string, hasBackup: boolean): Promise<void> {
+  if (!hasBackup) return rename(realPath, temporary);
+  // The path always leads to a file. A killed run may have come as far as this.
   await unlink(temporary).catch(() => {});
-  await link(place, temporary);
-  await rename(backupPath(temporary), place);
-}
-
-/** Puts a file where nothing is. Unlike rename, link never replaces what has appeared in the meantime. */
-async function publishNew(temporary: string, place: string, path: string, onWarning: OpenTargetWish['onWarning']): Promise<void> {
-  try {
-    await link(temporary, place);
-  } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') throw targetExists(path);
-    if (!NO_HARD_LINKS.has(code)) throw asVolsealError(error, path);
-    await checkTarget(path, { force: false });
-    await namingPath(path, () => rename(temporary, place));
-    return;
-  }
-  // The file is where it belongs, whatever becomes of its other name.
-  await unlink(temporary).catch(() => onWarning?.(`${temporary}: could not be removed: it is a second name of ${path}; remove it`));
+  await link(realPath, temporary);
+  await rename(backupPath(temporary), realPath);
 }
 
 /** What link(2) says on a file system without hard links: FAT, some network file systems. */
 const NO_HARD_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 
-function notLasting(path: string, error: unknown): unknown {
+function notDurable(path: string, error: unknown): unknown {
   if (!(error instanceof VolsealError)) return error;
   return new VolsealError(
     error.code,
-    `${path}: is whole and in its place, but its folder could not be flushed: a power cut may bring back what was there before (${error.message})`,
+    `${path}: is complete and at its path, but its directory could not be flushed: a power cut may bring back what was there before (${error.message})`,
     { cause: error, details: { ...error.details, path, published: true } },
   );
 }
 
-function notUndone(path: string, backup: string | undefined, error: unknown): unknown {
+function notRolledBack(path: string, backup: string | undefined, error: unknown): unknown {
   const converted = asVolsealError(error, path);
   if (!(converted instanceof VolsealError)) return converted;
-  const old = backup === undefined ? 'remove it' : `what it replaced is ${backup}: rename that back`;
+  const remedy = backup === undefined ? 'remove it' : `the file that it replaced is ${backup}: rename that back`;
   return new VolsealError(
     converted.code,
-    `${path}: belongs to a volume that is not in its place, and could not be taken back: ${old} (${converted.message})`,
-    {
-      cause: error,
-      details: converted.details,
-    },
+    `${path}: belongs to a volume that was not published, and could not be rolled back; ${remedy} (${converted.message})`,
+    { cause: error, details: converted.details },
   );
 }
 
@@ -187,8 +203,8 @@ function keptForResume(error: unknown, partial: string): unknown {
   });
 }
 
-async function tellOfPartial(place: string, { onWarning }: OpenTargetWish): Promise<void> {
-  const partial = partialPath(place);
+async function warnOfPartial(realPath: string, { onWarning }: OpenTargetOptions): Promise<void> {
+  const partial = partialPath(realPath);
   if (onWarning === undefined || (await ifThere(partial, () => stat(partial))) === undefined) return;
-  onWarning(`${partial} holds what an interrupted run has done: --resume goes on with it; else remove it and ${checkpointPath(place)}`);
+  onWarning(`${partial} holds what an interrupted run has done: continue it with --resume, or remove it and ${checkpointPath(realPath)}`);
 }

@@ -1,20 +1,19 @@
-/** The files that hold images and volumes: regular files and block devices. Anything else is refused by its name. */
-import { constants, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
-import { namingPath, VolsealError, withPath } from '../errors.js';
-import { native } from '../native.js';
+/** The files that hold images and volumes: regular files and block devices. Anything else is refused, and the message says what it is. */
+import { type BigIntStats, constants } from 'node:fs';
+import { VolsealError } from '../errors.js';
+import { NamedFile } from './named-file.js';
 
 /**
- * Opens an image or a volume. A pipe that nobody writes to does not hang the caller: it is refused.
+ * Opens an image or a volume. O_NONBLOCK: a pipe that nobody writes to is refused and does not hang the caller.
  *
  * @param flags as for open(2)
  * @returns the open file, the caller's to close
- * @throws {VolsealError} `ERR_IO`; `ERR_ARGUMENT` with `details.kind` where it is a folder, a pipe ...
+ * @throws {VolsealError} `ERR_IO`; `ERR_ARGUMENT` with `details.kind` where it is a directory, a pipe ...
  */
-export async function openDataFile(path: string, flags: number): Promise<FileHandle> {
-  const file = await namingPath(path, () => open(path, flags | constants.O_NONBLOCK));
+export async function openDataFile(path: string, flags: number): Promise<NamedFile> {
+  const file = await NamedFile.open(path, flags | constants.O_NONBLOCK);
   try {
-    const found = await namingPath(path, () => file.stat());
+    const found = await file.stat();
     if (found.isFile() || found.isBlockDevice()) return file;
     const kind = describeKind(found);
     throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}; images and volumes are regular files or block devices`, {
@@ -26,21 +25,12 @@ export async function openDataFile(path: string, flags: number): Promise<FileHan
   }
 }
 
-/** Bytes of an open image or volume. @throws {VolsealError} `ERR_IO` */
-export function dataFileBytes(file: FileHandle, path: string): number {
-  try {
-    return native.fileSize(file.fd);
-  } catch (error) {
-    throw withPath(error, path);
-  }
-}
-
-/** What stands at a path, in words, with its article. */
-export function describeKind(found: Stats): string {
+/** What kind of file it is, in words, with its article. */
+export function describeKind(found: BigIntStats): string {
   if (found.isFile()) return 'a regular file';
-  if (found.isDirectory()) return 'a folder';
+  if (found.isDirectory()) return 'a directory';
   if (found.isBlockDevice()) return 'a block device';
   if (found.isCharacterDevice()) return 'a character device';
   if (found.isFIFO()) return 'a pipe';
-  return found.isSocket() ? 'a socket' : 'no regular file';
+  return found.isSocket() ? 'a socket' : 'not a regular file';
 }

@@ -1,68 +1,89 @@
 /**
- * A block device as target. There is no other place to write to first: what it held is gone from the first byte on, so the most that can be
- * promised is that an unfinished one never looks finished.
+ * A block device as target. It is overwritten where it is: what it held is gone from the first byte on. All that can be promised is that an
+ * unfinished one never looks finished.
  */
 import { constants } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
 import { namingPath, VolsealError } from '../errors.js';
 import { HEADER_BYTES_MAX } from '../luks2/header.js';
-import { native } from '../native.js';
-import { holdDevice, type Place } from './resolve-target.js';
-import type { OpenTargetWish, TargetFile } from './target.js';
+import type { NamedFile } from './named-file.js';
+import { openDevice, type ResolvedTarget } from './resolve-target.js';
+import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';
 
-/**
- * Opens a device for this process alone. `begin` erases where headers of volumes lie: both copies, whatever their size.
- * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_TARGET_SIZE`, `ERR_ARGUMENT` (resuming), `ERR_IO`
- */
-export async function openDeviceTarget(path: string, place: Place, { deviceBytes, fsync, resume }: OpenTargetWish): Promise<TargetFile> {
-  if (resume) {
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is a block device, and only a job into a file can be resumed`, { details: { path } });
+/** `untouched`: holds what it held. `incomplete`: what it held is gone. `complete`: all is written and flushed. */
+type State = 'untouched' | 'incomplete' | 'complete';
+
+export class DeviceTarget implements TargetFile {
+  readonly path: string;
+  readonly realPath: string;
+  readonly isDevice = true;
+  readonly file: NamedFile;
+  readonly openPath: string;
+  readonly hasEarlierData = false;
+  readonly #fsync: boolean;
+  #state: State = 'untouched';
+
+  private constructor({ path, realPath }: ResolvedTarget, file: NamedFile, fsync: boolean) {
+    this.path = path;
+    this.realPath = realPath;
+    this.openPath = path;
+    this.file = file;
+    this.#fsync = fsync;
   }
-  const file = await holdDevice(place.path, path, deviceBytes!, constants.O_RDWR);
-  let begun = false;
-  let published = false;
-  const flush = async (): Promise<void> => {
-    if (fsync) await namingPath(path, () => file.sync());
-  };
-  const publish = async (): Promise<void> => {
-    await flush();
-    published = true;
-  };
-  return {
-    path,
-    place,
-    file,
-    openPath: path,
-    hasBegun: false,
-    get isPublished() {
-      return published;
-    },
-    async begin() {
-      begun = true;
-      await namingPath(path, () => erase(file, path));
-      await flush();
-    },
-    flush,
-    keepForResume: () => {},
-    publish,
-    async publishUndoably() {
-      await publish();
-      return { keep: async () => {}, undo: async () => {} };
-    },
-    explained: (error) => (begun && !published ? lostContent(error, path) : error),
-    async [Symbol.asyncDispose]() {
-      await file.close().catch(() => {});
-    },
-  };
+
+  /** As `openTarget`, for a device: opens it for this process alone. */
+  static async open(target: ResolvedTarget, { deviceBytes, fsync, resume }: OpenTargetOptions): Promise<DeviceTarget> {
+    const { path, realPath } = target;
+    if (resume) {
+      throw new VolsealError('ERR_ARGUMENT', `${path}: is a block device; only a job that writes to a file can be resumed`, {
+        details: { path },
+      });
+    }
+    return new DeviceTarget(target, await openDevice(realPath, path, deviceBytes!, constants.O_RDWR), fsync);
+  }
+
+  get isPublished(): boolean {
+    return this.#state === 'complete';
+  }
+
+  async begin(): Promise<void> {
+    this.#state = 'incomplete';
+    await erase(this.file);
+    await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    if (this.#fsync) await this.file.sync();
+  }
+
+  keepForResume(): void {}
+
+  async publish(): Promise<void> {
+    await this.flush();
+    this.#state = 'complete';
+  }
+
+  async publishReversibly(): Promise<ReversiblePublication> {
+    await this.publish();
+    return { commit: async () => {}, rollback: async () => {} };
+  }
+
+  withContext(error: unknown): unknown {
+    return this.#state === 'incomplete' ? lostContents(error, this.path) : error;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close();
+  }
 }
 
-/** Zeros over the room of the largest header there is, or over all of a smaller device. */
-async function erase(file: FileHandle, path: string): Promise<void> {
-  const zeros = Buffer.alloc(Math.min(HEADER_BYTES_MAX, native.fileSize(file.fd)));
+/** Writes zeros where a volume's headers may be, both copies, whatever their size; or over all of a smaller device. */
+async function erase(file: NamedFile): Promise<void> {
+  const { path } = file;
+  const zeros = Buffer.alloc(Math.min(HEADER_BYTES_MAX, file.sizeBytes()));
   for (let offsetBytes = 0; offsetBytes < zeros.length; ) {
-    const { bytesWritten } = await file.write(zeros, offsetBytes, zeros.length - offsetBytes, offsetBytes);
+    const { bytesWritten } = await namingPath(path, () => file.handle.write(zeros, offsetBytes, zeros.length - offsetBytes, offsetBytes));
     if (bytesWritten === 0) {
-      throw new VolsealError('ERR_IO', `${path}: erasing what it held stopped at offset ${offsetBytes}: no byte was taken`, {
+      throw new VolsealError('ERR_IO', `${path}: erasing the old contents stopped at offset ${offsetBytes}: no byte was written`, {
         details: { syscall: 'write', path, offsetBytes },
       });
     }
@@ -70,7 +91,7 @@ async function erase(file: FileHandle, path: string): Promise<void> {
   }
 }
 
-function lostContent(error: unknown, path: string): unknown {
+function lostContents(error: unknown, path: string): unknown {
   if (!(error instanceof VolsealError)) return error;
   const message = error.code === 'ERR_ABORTED' ? 'stopped on request' : error.message;
   return new VolsealError(error.code, `${message}; what ${path} held before is gone, and what it holds now is not complete`, {

@@ -1,114 +1,140 @@
 /**
  * A volume and its detached header are two files, and no rename replaces two at once. The new header with the old volume would decrypt to
- * noise without a word. So a run that is about to put both in their places says so first, in a file `.HEADER.pair` beside the header, which
- * it holds locked: whoever opens the pair knows then whether the two belong together, whenever the run was killed.
+ * noise without an error. So a run that is about to publish both writes that down first, in a file `.HEADER.pair` in the header's directory,
+ * which it holds locked. Whoever opens the pair can tell from it whether the two belong together, whenever the run was killed.
  */
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open, realpath, stat, unlink } from 'node:fs/promises';
+import { lstat, realpath, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import * as z from 'zod';
 import { syncDirectory } from '../directories.js';
 import { namingPath, VolsealError } from '../errors.js';
-import { native } from '../native.js';
-import { parseStrictJson } from '../strict-json.js';
-import { takeBack } from './atomic-file.js';
-import { holdOwnFile, partialPath } from './partial-file.js';
-import { checkTarget, ifThere } from './resolve-target.js';
+import { rollbackPublication } from './atomic-file.js';
+import { identityOf, ifThere, isSameFile, NamedFile } from './named-file.js';
+import { openOwnFile, partialPath } from './partial-file.js';
+import { realPathOf } from './resolve-target.js';
 import type { TargetFile } from './target.js';
 import { backupPath, isTemporaryName } from './temporary-files.js';
 
 const fileSchema = z.object({
-  /** Of the new file, wherever it is by now. */
+  /** Of the new file, under whichever name it is. */
   dev: z.string(),
   ino: z.string(),
-  /** Its name beside its place, before it gets there. */
+  /** Its name in the same directory before it is published. */
   temporary: z.string(),
-  /** Free of symbolic links. */
+  /** Its path once it is published, free of symbolic links. */
   place: z.string(),
 });
 const recordSchema = z.object({ header: fileSchema, volume: fileSchema });
 type NewFile = z.infer<typeof fileSchema>;
 type PairRecord = z.infer<typeof recordSchema>;
 
-const markPath = (headerPlace: string): string => join(dirname(headerPlace), `.${basename(headerPlace)}.pair`);
+/** Two paths of 4 KiB, all of them escaped, and room to spare. */
+const MARK_BYTES_MAX = 64 * 1024;
 
-/** What a run that is about to replace a pair holds. */
-export interface PairMark {
-  /** Removes the mark, unless the new header stands there without its volume. Never throws. */
-  release(): Promise<void>;
-}
+const markPath = (headerRealPath: string): string => join(dirname(headerRealPath), `.${basename(headerRealPath)}.pair`);
 
 /**
- * Says that `header` and `volume` are about to get their places. On the disk when this returns, where `fsync` asks for that.
- * @throws {VolsealError} `ERR_STATE_BUSY` another run is about to replace the same header; `ERR_IO`
+ * Publishes a volume and its detached header: both, or none if one fails.
+ * @param fsync whether files and directories are flushed
+ * @throws {VolsealError} as `TargetFile.publish`; `ERR_STATE_BUSY` another run is about to replace the same header
  */
-export async function markPair(header: TargetFile, volume: TargetFile, fsync: boolean): Promise<PairMark> {
-  const path = markPath(header.place.path);
-  const file = await holdMark(path, constants.O_CREAT);
-  const record: PairRecord = { header: await newFile(header), volume: await newFile(volume) };
+export async function publishPair(volume: TargetFile, header: TargetFile, fsync: boolean): Promise<void> {
+  // This may take long, and fail: better before one of the two is published.
+  await volume.flush();
+  // A device is at its path from the beginning.
+  const mark = volume.isDevice ? undefined : await PairMark.write(header, volume, fsync);
   try {
-    await namingPath(path, async () => {
-      await file.truncate(0);
-      await file.write(JSON.stringify(record), 0);
-      if (fsync) await file.sync();
-    });
-    if (fsync) await syncDirectory(dirname(path));
-  } catch (error) {
-    await unlink(path).catch(() => {});
-    await file.close();
-    throw error;
+    // The header first: without its volume it is useless, and a volume without its header would be lost.
+    const publication = await header.publishReversibly();
+    try {
+      await volume.publish();
+    } catch (error) {
+      await (volume.isPublished ? publication.commit() : publication.rollback());
+      throw error;
+    }
+    await publication.commit();
+  } finally {
+    await mark?.release();
   }
-  return {
-    async release() {
-      const isHalf = await stands(record.header)
-        .then(async (headerStands) => headerStands && !(await stands(record.volume)))
-        .catch(() => true);
-      if (!isHalf) await unlink(path).catch(() => {});
-      await file.close().catch(() => {});
-    },
-  };
 }
 
-const holdMark = (path: string, create: number): Promise<FileHandle> =>
-  holdOwnFile(
+/** The file that says that a pair is about to be published, locked. */
+class PairMark {
+  readonly #file: NamedFile;
+  readonly #record: PairRecord;
+
+  private constructor(file: NamedFile, record: PairRecord) {
+    this.#file = file;
+    this.#record = record;
+  }
+
+  /** On the disk when this returns, where `fsync` asks for that. */
+  static async write(header: TargetFile, volume: TargetFile, fsync: boolean): Promise<PairMark> {
+    const file = await openMark(markPath(header.realPath), constants.O_CREAT);
+    try {
+      const record: PairRecord = { header: await newFile(header), volume: await newFile(volume) };
+      await file.writeText(JSON.stringify(record));
+      if (fsync) {
+        await file.sync();
+        await syncDirectory(dirname(file.path));
+      }
+      return new PairMark(file, record);
+    } catch (error) {
+      await unlink(file.path).catch(() => {});
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** Removes the mark, unless the new header is published without its volume. Never throws. */
+  async release(): Promise<void> {
+    const { header, volume } = this.#record;
+    const isHalfDone = await isPublished(header)
+      .then(async (headerIs) => headerIs && !(await isPublished(volume)))
+      .catch(() => true);
+    if (!isHalfDone) await unlink(this.#file.path).catch(() => {});
+    await this.#file.close();
+  }
+}
+
+const openMark = (path: string, create: number): Promise<NamedFile> =>
+  openOwnFile(
     path,
     create,
-    (why) => new VolsealError('ERR_IO', `${path}: cannot say in it that a pair is replaced: ${why}; remove it`, { details: { path } }),
+    (why) => new VolsealError('ERR_IO', `${path}: cannot record in it that a pair is replaced: ${why}; remove it`, { details: { path } }),
   );
 
-async function newFile({ file, openPath, place }: TargetFile): Promise<NewFile> {
-  const { dev, ino } = await namingPath(openPath, () => file.stat({ bigint: true }));
-  return { dev: `${dev}`, ino: `${ino}`, temporary: basename(openPath), place: place.path };
+async function newFile({ file, openPath, realPath }: TargetFile): Promise<NewFile> {
+  return { ...(await file.identity()), temporary: basename(openPath), place: realPath };
 }
 
-/** Whether the new file is in its place. @throws {VolsealError} `ERR_IO` */
-async function stands(file: NewFile): Promise<boolean> {
+/** Whether the new file is at its path. @throws {VolsealError} `ERR_IO` */
+async function isPublished(file: NewFile): Promise<boolean> {
   const found = await ifThere(file.place, () => stat(file.place, { bigint: true }));
-  return found !== undefined && isSame(found, file);
+  return found !== undefined && isSameFile(identityOf(found), file);
 }
-
-const isSame = ({ dev, ino }: { dev: bigint; ino: bigint }, file: NewFile): boolean => `${dev}` === file.dev && `${ino}` === file.ino;
 
 /**
- * Refuses a volume with the header of its successor.
- * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with what there is to choose from in `details`; `ERR_STATE_BUSY` while the run is at work; `ERR_IO`
+ * Refuses a new header whose volume is still the old one.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at work; `ERR_IO`
  */
-export async function refuseHalfReplaced(header: FileHandle, headerPath: string, path: string): Promise<void> {
-  const place = await namingPath(headerPath, () => realpath(headerPath));
-  const mark = markPath(place);
+export async function refuseHalfReplaced(header: NamedFile, path: string): Promise<void> {
+  const realPath = await namingPath(header.path, () => realpath(header.path));
+  const mark = markPath(realPath);
   if ((await ifThere(mark, () => lstat(mark))) === undefined) return;
-  await using file = await namingPath(mark, () => open(mark, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
-  const record = await readRecord(file, mark, place);
-  if (record === undefined || !isSame(await header.stat({ bigint: true }), record.header) || (await stands(record.volume))) return;
+  await using file = await NamedFile.open(mark, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const record = await readRecord(file, realPath);
+  if (record === undefined || !isSameFile(await header.identity(), record.header) || (await isPublished(record.volume))) return;
   try {
-    native.fileLock(file.fd, false);
+    file.lock('shared');
   } catch (error) {
-    throw new VolsealError('ERR_STATE_BUSY', `${headerPath}: is being replaced, and ${path} with it; try again`, {
+    throw new VolsealError('ERR_STATE_BUSY', `${header.path}: is being replaced, and ${path} with it; try again`, {
       cause: error,
-      details: { path: headerPath },
+      details: { path: header.path },
     });
   }
-  throw await halfReplaced(record, headerPath, path);
+  throw await halfReplaced(record, header.path, path);
 }
 
 async function halfReplaced({ header, volume }: PairRecord, headerPath: string, path: string): Promise<VolsealError> {
@@ -116,7 +142,7 @@ async function halfReplaced({ header, volume }: PairRecord, headerPath: string, 
   const resumable = temporaryOf(volume) === partialPath(volume.place);
   return new VolsealError(
     'ERR_STATE_INTERRUPTED',
-    `${headerPath}: a run that was to replace it, and the volume with it, was killed when it had replaced this header alone: it is not that of ${path}`,
+    `${headerPath}: the replacement was interrupted: this is the new header, and ${path} is still the old volume`,
     { details: { path, header: header.place, volume: volume.place, backup, successor, resumable } },
   );
 }
@@ -126,47 +152,49 @@ const temporaryOf = ({ place, temporary }: NewFile): string => join(dirname(plac
 const pathIfThere = async (path: string): Promise<string | null> => ((await ifThere(path, () => lstat(path))) === undefined ? null : path);
 
 /**
- * Undoes what a killed run left half done: a new header that stands there without its volume gets its temporary name back, and what it replaced
- * its place. For who is about to replace the pair. @throws {VolsealError} `ERR_STATE_BUSY` a run is at work on it; `ERR_IO`; as `checkTarget`
+ * Undoes what a killed run left half done: a new header that was published without its volume gets its temporary name back, and the header that
+ * it replaced its path. For a run that is about to replace the pair.
+ * @throws {VolsealError} `ERR_STATE_BUSY` a run is at work on it; `ERR_ARGUMENT` the header is a symbolic link to nothing; `ERR_IO`
  */
-export async function settlePair(headerPath: string): Promise<void> {
-  const { path: place } = await checkTarget(headerPath, { force: true });
-  const mark = markPath(place);
+export async function recoverPair(headerPath: string): Promise<void> {
+  const realPath = await realPathOf(headerPath);
+  const mark = markPath(realPath);
   if ((await ifThere(mark, () => lstat(mark))) === undefined) return;
-  await using file = await holdMark(mark, 0);
-  const record = await readRecord(file, mark, place);
-  if (record !== undefined) await settle(record);
+  await using file = await openMark(mark, 0);
+  const record = await readRecord(file, realPath);
+  if (record !== undefined) await recover(record);
   await namingPath(mark, () => unlink(mark));
 }
 
-async function settle({ header, volume }: PairRecord): Promise<void> {
+async function recover({ header, volume }: PairRecord): Promise<void> {
   const backup = backupPath(temporaryOf(header));
-  const [old, now] = [await ifThere(backup, () => lstat(backup)), await ifThere(header.place, () => stat(header.place))];
+  const old = await ifThere(backup, () => lstat(backup, { bigint: true }));
+  const now = await ifThere(header.place, () => stat(header.place, { bigint: true }));
   await namingPath(header.place, async () => {
-    if (!(await stands(header))) {
-      // Killed before the header: a second name of what is there. Another header since: what it replaced may be somebody's only one.
-      if (old !== undefined && old.ino === now?.ino && old.dev === now.dev) await unlink(backup);
-    } else if (await stands(volume)) {
+    if (!(await isPublished(header))) {
+      // Killed before the header: the backup is a second name of what is there. If another header is there since, the backup may be
+      // somebody's only one.
+      if (old !== undefined && now !== undefined && isSameFile(identityOf(old), identityOf(now))) await unlink(backup);
+    } else if (await isPublished(volume)) {
       if (old !== undefined) await unlink(backup);
     } else {
-      await takeBack(header.place, temporaryOf(header), old !== undefined);
+      await rollbackPublication(header.place, temporaryOf(header), old !== undefined);
     }
   });
 }
 
-/** Undefined where it is none: its run was killed while it wrote it, and had replaced nothing. @throws {VolsealError} `ERR_IO` */
-async function readRecord(file: FileHandle, path: string, headerPlace: string): Promise<PairRecord | undefined> {
-  const text = await namingPath(path, () => file.readFile('utf8'));
-  const parsed = recordSchema.safeParse(parsedJson(text));
+/** Undefined where the mark is not a record: its run was killed while it wrote it, and had replaced nothing. @throws {VolsealError} `ERR_IO` */
+async function readRecord(file: NamedFile, headerRealPath: string): Promise<PairRecord | undefined> {
+  const parsed = recordSchema.safeParse(parsedJson(await file.readText(MARK_BYTES_MAX)));
   if (!parsed.success) return undefined;
   const { header, volume } = parsed.data;
-  const isOurs = header.place === headerPlace && [header, volume].every(({ temporary, place }) => isTemporaryName(temporary, place));
+  const isOurs = header.place === headerRealPath && [header, volume].every(({ temporary, place }) => isTemporaryName(temporary, place));
   return isOurs ? parsed.data : undefined;
 }
 
 function parsedJson(text: string): unknown {
   try {
-    return parseStrictJson(text);
+    return JSON.parse(text);
   } catch {
     return undefined;
   }

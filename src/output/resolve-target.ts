@@ -1,80 +1,98 @@
 /**
- * The place that a target is to have: what stands there, and whether it may be replaced.
+ * Where a target goes, what is there now, and whether it may be replaced. Done once a target, before any work.
  *
- * Where the target is a symbolic link, its place is where the link leads: the link stays, and what it leads to is replaced.
+ * A symbolic link stays: what it leads to is the target, and is replaced.
  */
-import { type BigIntStats, constants, type Stats } from 'node:fs';
-import { type FileHandle, lstat, open, readlink, realpath, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { namingPath, VolsealError, withPath } from '../errors.js';
-import { native } from '../native.js';
+import { namingPath, VolsealError } from '../errors.js';
 import { describeKind } from './data-file.js';
+import { ifThere, NamedFile } from './named-file.js';
 
-/** How a target is to be made. */
-export interface TargetWish {
+/** How a target is made. */
+export interface TargetOptions {
   /** Replaces what is there. */
   readonly force: boolean;
   /** Bytes that a block device must have; undefined where the target must be a regular file. */
   readonly deviceBytes?: number | undefined;
+  /** Whether parts of the target are not written. A block device is refused then: its old bytes would stay there. */
+  readonly sparse?: boolean | undefined;
 }
 
-export interface Place {
-  /** Free of symbolic links: two targets are one if their places are. */
+export interface ResolvedTarget {
+  /** As the caller named it. */
   readonly path: string;
-  /** What stands there now. */
-  readonly found: Stats | undefined;
+  /** Free of symbolic links: two targets are one if these are equal. */
+  readonly realPath: string;
   readonly isDevice: boolean;
 }
 
 /**
- * Refuses a place that must not be written to, before any work is done.
+ * Resolves the path of a target, and refuses one that must not be written to.
  *
- * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is neither a regular file nor a device that is wanted (a folder, a
- * pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_STATE_BUSY` a volume that somebody has attached for
- * writing, a device that is mounted; `ERR_IO`
+ * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is neither a regular file nor a device that is wanted (a directory, a
+ * pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_STATE_BUSY` a volume that is attached for writing,
+ * a device that is mounted; `ERR_IO`
  */
-export async function checkTarget(path: string, wish: TargetWish): Promise<Place> {
-  // Asked with the path as it was given, so that the kernel can forbid a link that somebody else laid (protected_symlinks).
-  const found = await ifThere(path, () => stat(path));
-  if (found === undefined) return { path: await newPlace(path), found, isDevice: false };
-  const isDevice = found.isBlockDevice() && wish.deviceBytes !== undefined;
+export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
+  // The path as it was given: the kernel can then refuse a link that another user made (protected_symlinks).
+  const found = await ifThere(path, () => stat(path, { bigint: true }));
+  if (found === undefined) return { path, realPath: await newPath(path), isDevice: false };
+  const isDevice = found.isBlockDevice() && options.deviceBytes !== undefined;
   if (!found.isFile() && !isDevice) {
     const kind = describeKind(found);
-    const wanted = wish.deviceBytes === undefined ? 'this target is a regular file' : 'a target is a regular file or a block device';
+    const wanted = options.deviceBytes === undefined ? 'this target is a regular file' : 'a target is a regular file or a block device';
     throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}, and ${wanted}`, { details: { path, kind } });
   }
-  if (!wish.force) throw isDevice ? deviceNeedsForce(path) : targetExists(path);
-  const place = await namingPath(path, () => realpath(path));
-  const file = isDevice ? await holdDevice(place, path, wish.deviceBytes!, constants.O_RDONLY) : await holdExisting(place, path);
+  if (isDevice && options.sparse) {
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is a block device, whose old bytes would stay where a sparse target has holes`, {
+      details: { path },
+    });
+  }
+  if (!options.force) throw isDevice ? deviceNeedsForce(path) : targetExists(path);
+  const realPath = await namingPath(path, () => realpath(path));
+  const file = isDevice ? await openDevice(realPath, path, options.deviceBytes!, constants.O_RDONLY) : await lockExisting(realPath, path);
   await file.close();
-  return { path: place, found, isDevice };
+  return { path, realPath, isDevice };
 }
 
 /**
- * Refuses a target that is the device which `source` reads. A file may take its own source's place, which stays until its successor is whole; a
- * device has no such other place. By the device's number, whatever node or link names it.
+ * The path free of symbolic links, whether something is there or not.
+ * @throws {VolsealError} `ERR_ARGUMENT` a symbolic link to nothing, an empty path; `ERR_IO`
+ */
+export async function realPathOf(path: string): Promise<string> {
+  if ((await ifThere(path, () => stat(path))) === undefined) return newPath(path);
+  return namingPath(path, () => realpath(path));
+}
+
+/**
+ * Refuses a target that is the device which `source` reads. A file may replace its own source, which stays until the new file is complete; a
+ * device is overwritten where it is. Compares the devices' numbers, whatever node or link names them.
  *
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`
  */
-export async function refuseOwnDevice(source: FileHandle, sourcePath: string, path: string): Promise<void> {
-  const [held, found] = [await namingPath(sourcePath, () => source.stat()), await ifThere(path, () => stat(path))];
+export async function refuseOwnDevice(source: NamedFile, path: string): Promise<void> {
+  const [held, found] = [await source.stat(), await ifThere(path, () => stat(path, { bigint: true }))];
   if (!held.isBlockDevice() || !found?.isBlockDevice() || held.rdev !== found.rdev) return;
-  throw new VolsealError('ERR_ARGUMENT', `${path}: is the device ${sourcePath} itself, which would be gone before it was read`, {
+  throw new VolsealError('ERR_ARGUMENT', `${path}: is the device ${source.path} itself, which would be overwritten before it was read`, {
     details: { path },
   });
 }
 
-async function newPlace(path: string): Promise<string> {
+async function newPath(path: string): Promise<string> {
   if (path === '') throw new VolsealError('ERR_ARGUMENT', 'a target cannot be named ""', { details: { path } });
   await refuseLinkToNothing(path);
-  const folder = path.endsWith('/') ? path : dirname(path);
-  if (!(await ifThere(path, () => stat(folder)))?.isDirectory()) {
-    throw new VolsealError('ERR_IO', `${path}: there is no folder ${folder}`, { details: { errno: 'ENOENT', syscall: 'stat', path } });
+  const directory = path.endsWith('/') ? path : dirname(path);
+  if (!(await ifThere(path, () => stat(directory)))?.isDirectory()) {
+    throw new VolsealError('ERR_IO', `${path}: there is no directory ${directory}`, {
+      details: { errno: 'ENOENT', syscall: 'stat', path },
+    });
   }
-  return join(await namingPath(path, () => realpath(folder)), basename(path));
+  return join(await namingPath(path, () => realpath(directory)), basename(path));
 }
 
-/** Writing through such a link would make a file where nobody looked; in place of the link, one where nobody expects it. */
+/** Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising. */
 async function refuseLinkToNothing(path: string): Promise<void> {
   const found = await ifThere(path, () => lstat(path));
   if (!found?.isSymbolicLink()) return;
@@ -84,25 +102,24 @@ async function refuseLinkToNothing(path: string): Promise<void> {
   });
 }
 
-/** What is thrown where a target stands already and must stay. */
-export function targetExists(path: string): VolsealError {
-  return new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already and was left as it is`, { details: { path } });
-}
+/** The error where a target exists and must stay. */
+export const targetExists = (path: string): VolsealError =>
+  new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already and was left as it is`, { details: { path } });
 
 const deviceNeedsForce = (path: string): VolsealError =>
-  new VolsealError('ERR_TARGET_EXISTS', `${path}: is a block device, and what it holds would be gone; it was left as it is`, {
+  new VolsealError('ERR_TARGET_EXISTS', `${path}: is a block device, and what it holds would be lost; it was left as it is`, {
     details: { path, kind: 'a block device' },
   });
 
-/** Opens and locks a file that is to be replaced, against writers only: decrypting a volume onto itself holds a shared lock too. */
-export async function holdExisting(place: string, path: string): Promise<FileHandle> {
-  const file = await namingPath(path, () => open(place, 'r'));
+/** Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself holds one too. */
+export async function lockExisting(realPath: string, path: string): Promise<NamedFile> {
+  const file = await NamedFile.open(realPath, constants.O_RDONLY, { name: path });
   try {
-    native.fileLock(file.fd, false);
+    file.lock('shared');
     return file;
   } catch (error) {
     await file.close();
-    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw withPath(error, path);
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
     throw new VolsealError('ERR_STATE_BUSY', `${path}: is attached for writing, and cannot be replaced before it is detached`, {
       cause: error,
       details: { path },
@@ -111,37 +128,30 @@ export async function holdExisting(place: string, path: string): Promise<FileHan
 }
 
 /**
- * Opens a block device for this process alone: one that is mounted, mapped or held by another of its kind is refused.
+ * Opens a block device for this process alone: one that is mounted, mapped or held by another program is refused.
  *
- * @param neededBytes what it must have room for
+ * @param neededBytes the least size @param access O_RDONLY or O_RDWR
  * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_TARGET_SIZE`, `ERR_IO`
  */
-export async function holdDevice(place: string, path: string, neededBytes: number, access: number): Promise<FileHandle> {
-  const file = await open(place, access | constants.O_EXCL | constants.O_NONBLOCK).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EBUSY') throw deviceBusy(path, 'is mounted, or another program holds it', error);
-    throw withPath(error, path);
+export async function openDevice(realPath: string, path: string, neededBytes: number, access: number): Promise<NamedFile> {
+  const flags = access | constants.O_EXCL | constants.O_NONBLOCK;
+  const file = await NamedFile.open(realPath, flags, { name: path }).catch((error: unknown) => {
+    const isBusy = error instanceof VolsealError && error.details.errno === 'EBUSY';
+    throw isBusy ? deviceBusy(path, 'is mounted, or another program holds it', error) : error;
   });
   try {
-    native.fileLock(file.fd, true);
-    const sizeBytes = native.fileSize(file.fd);
+    file.lock('exclusive');
+    const sizeBytes = file.sizeBytes();
     if (sizeBytes >= neededBytes) return file;
     throw new VolsealError('ERR_TARGET_SIZE', `${path}: has ${sizeBytes} bytes, and ${neededBytes} are needed; nothing was written to it`, {
       details: { path, sizeBytes, neededBytes },
     });
   } catch (error) {
     await file.close();
-    if (error instanceof VolsealError && error.code === 'ERR_STATE_BUSY') throw deviceBusy(path, 'is attached as a volume', error);
-    throw withPath(error, path);
+    const isBusy = error instanceof VolsealError && error.code === 'ERR_STATE_BUSY';
+    throw isBusy ? deviceBusy(path, 'is attached as a volume', error) : error;
   }
 }
 
 const deviceBusy = (path: string, why: string, cause: Error): VolsealError =>
   new VolsealError('ERR_STATE_BUSY', `${path}: ${why}; nothing was written to it`, { cause, details: { path } });
-
-/** What `look` sees, or undefined where nothing is. @throws {VolsealError} `ERR_IO` */
-export async function ifThere<S extends Stats | BigIntStats>(path: string, look: () => Promise<S>): Promise<S | undefined> {
-  return namingPath(path, look).catch((error) => {
-    if (error instanceof VolsealError && (error.details.errno === 'ENOENT' || error.details.errno === 'ENOTDIR')) return undefined;
-    throw error;
-  });
-}

@@ -1,50 +1,47 @@
-/** What is made: a file that comes to its place when it is whole, or a block device that is written where it is. */
-import type { FileHandle } from 'node:fs/promises';
-import type { Place, TargetWish } from './resolve-target.js';
+/** What a job writes to: a file that appears at its path when it is complete, or a block device that is written where it is. */
+import type { NamedFile } from './named-file.js';
+import type { ResolvedTarget, TargetOptions } from './resolve-target.js';
 
-export interface OpenTargetWish extends TargetWish {
-  /** Whether files and folders are flushed to the disk. Without, a power cut may leave anything in the place, however long ago the job ended. */
+export interface OpenTargetOptions extends TargetOptions {
+  /** Whether files and directories are flushed to the disk. Without it a power cut may leave anything at the path, even long after the job ended. */
   readonly fsync: boolean;
-  /** Writes to a name that a later run finds, and goes on with what is there. */
+  /** Writes to a name that a later run finds, and continues what is there. */
   readonly resume?: boolean | undefined;
-  /** Told what deserves a look and stops nothing. */
+  /** Called with a warning, one sentence, about something that does not stop the job. */
   readonly onWarning?: ((warning: string) => void) | undefined;
 }
 
-export interface TargetFile {
-  /** As the caller named it. */
-  readonly path: string;
-  readonly place: Place;
-  /** Open for reading and writing. Empty, unless it is a device or another run has begun it. */
-  readonly file: FileHandle;
-  /** What is open there: the name beside its place, or a device's own. */
+export interface TargetFile extends ResolvedTarget {
+  /** Open for reading and writing. Empty, unless it is a device or an interrupted run has written to it. */
+  readonly file: NamedFile;
+  /** The path of what is open: the temporary file's, or the device's own. */
   readonly openPath: string;
-  /** Whether the place holds the new file: true also where `publish` failed after that. */
+  /** Whether `realPath` is the new file: true also where `publish` failed after that. */
   readonly isPublished: boolean;
   /** Whether an interrupted run has written to it already. */
-  readonly hasBegun: boolean;
-  /** Call it before the first byte of a new job is written: empties a file; erases where a device says what it holds. @throws {VolsealError} `ERR_IO` */
+  readonly hasEarlierData: boolean;
+  /** Call it before the first byte of a new job is written: empties a file; erases the headers that a device holds. @throws {VolsealError} `ERR_IO` */
   begin(): Promise<void>;
-  /** What was written so far is on the disk then, where that was asked for. @throws {VolsealError} `ERR_IO` */
+  /** Flushes to the disk what was written so far, where `fsync` asks for that. @throws {VolsealError} `ERR_IO` */
   flush(): Promise<void>;
-  /** Leaves the file to a later run where this one fails. */
+  /** Leaves the file to a later run if this one fails. */
   keepForResume(): void;
   /**
-   * Flushes the file, puts it in its place and flushes the folder.
-   * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_IO`, with `details.published` where the new file is in its place and whole
+   * Flushes the file, renames it to its path and flushes the directory.
+   * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_IO`, with `details.published` where the new file is complete and at its path
    */
   publish(): Promise<void>;
-  /** The same, and keeps what was in the place until the returned step is settled: for the first of two files that belong together. */
-  publishUndoably(): Promise<UndoablePublication>;
-  /** `error` with what has become of the target, where that is not as it was. */
-  explained(error: unknown): unknown;
-  /** Closes and, unless it was published or is to be resumed, removes the file. Never throws. */
+  /** The same, and keeps the replaced file until the result is committed or rolled back: for the first of two files that belong together. */
+  publishReversibly(): Promise<ReversiblePublication>;
+  /** `error` with what has become of the target, where it is not as it was. */
+  withContext(error: unknown): unknown;
+  /** Closes the file, and removes it unless it was published or is to be resumed. Never throws. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-export interface UndoablePublication {
-  /** Lets go of what was in the place. Never throws: the new files are in their places, and a leftover takes nothing from that. */
-  keep(): Promise<void>;
-  /** Puts back what was in the place. @throws {VolsealError} `ERR_IO` */
-  undo(): Promise<void>;
+export interface ReversiblePublication {
+  /** Removes the replaced file. Never throws: the new files are at their paths, and a file that stays behind does no harm. */
+  commit(): Promise<void>;
+  /** Puts the replaced file back. @throws {VolsealError} `ERR_IO` */
+  rollback(): Promise<void>;
 }

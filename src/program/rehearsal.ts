@@ -51,7 +51,7 @@ const SILENT: Output = {
 
 /** What the pool's threads do for a command; the code cache sees no other thread than its own. */
 async function inThisThread(path: string, kms: KmsEndpoint): Promise<void> {
-  const volume = await openVolumeFile(path, { writable: false, lock: 'none' });
+  const volume = await openVolumeFile(path, 'none');
   try {
     const { keyId, encryptedDataKey, encryptionContext } = volume.token;
     const { key } = await done({ kind: 'newKey', kms, keyId, context: encryptionContext });

@@ -2,10 +2,9 @@
  * What a volume's header says, for people and programs. Needs no key and asks no KMS: so it is what the header claims, and only
  * attaching or decrypting proves it.
  */
-import { namingPath } from '../errors.js';
 import { ENCRYPTION } from '../luks2/metadata.js';
 import type { Allocation } from '../luks2/token.js';
-import { type HeaderContents, type OpenFiles, openVolumeFile, readContents } from './volume-file.js';
+import { type HeaderContents, type OpenFiles, openVolumeFile } from './volume-file.js';
 
 /** What a header says of its volume. */
 export interface VolumeInfo {
@@ -56,27 +55,23 @@ const STAT_BLOCK_BYTES = 512;
  * @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`
  */
 export async function describeVolume(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
-  const volume = await openVolumeFile(path, { header: options.header, writable: false, lock: 'none' });
+  const volume = await openVolumeFile(path, 'none', options.header);
   try {
-    return await infoOf(volume, volume);
+    return await describeContents(volume);
   } finally {
     await volume.close();
   }
 }
 
-/** The same of files that are open. @throws {VolsealError} as `describeVolume` */
-export const describeOpenVolume = async (files: OpenFiles): Promise<VolumeInfo> => infoOf(files, await readContents(files));
-
-async function infoOf(
-  { path, data, header, headerPath }: OpenFiles,
-  { found, token, segment, sizeBytes }: HeaderContents,
-): Promise<VolumeInfo> {
-  const file = await namingPath(path, () => data.stat());
+/** The same of files that are open, and of a header that was read or written before. @throws {VolsealError} `ERR_IO` */
+export async function describeContents(volume: OpenFiles & HeaderContents): Promise<VolumeInfo> {
+  const { data, header, found, token, segment, sizeBytes } = volume;
+  const file = await data.stat();
   return {
     volumeId: token.volumeId,
     uuid: found.header.uuid,
-    path,
-    header: header === data ? null : headerPath,
+    path: data.path,
+    header: header === data ? null : header.path,
     keyId: token.keyId,
     encryptedDataKey: token.encryptedDataKey.toString('base64'),
     encryptionContext: token.encryptionContext,
@@ -86,7 +81,7 @@ async function infoOf(
     sizeBytes,
     imageBytes: token.imageBytes,
     allocation: token.allocation,
-    allocatedBytes: file.isFile() ? file.blocks * STAT_BLOCK_BYTES : null,
+    allocatedBytes: file.isFile() ? Number(file.blocks) * STAT_BLOCK_BYTES : null,
     kms: token.kms,
     created: token.created,
     headerCopies: { ...found.copies },

@@ -1,49 +1,30 @@
 /**
- * A volume's files, open: the one with the data, and the one with the header where that is detached. Reads the header and proves
- * what it says; nothing here holds a key.
+ * A volume's files, open: the one with the data, and the one with the header where that is detached. Reads the header and checks that the
+ * files agree with it; nothing here holds a key.
  */
-
 import { constants } from 'node:fs';
-import { type FileHandle, stat } from 'node:fs/promises';
-import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
-import { namingPath, VolsealError, withPath } from '../errors.js';
-import { describeContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
-import { asCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
+import { VolsealError } from '../errors.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
 import { readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
-import { type KeyHandle, native } from '../native.js';
-import { dataFileBytes, openDataFile } from '../output/data-file.js';
+import { openDataFile } from '../output/data-file.js';
+import type { NamedFile } from '../output/named-file.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
-import type { PoolLease } from '../workers/pool.js';
-import type { UnlockTask } from '../workers/tasks.js';
 
-/** With which rights KMS is asked, where they are not those of the credentials alone. */
-export interface KmsAccess {
-  /** Embedded KMS: the principal that asks. AWS: the ARN of a role that is assumed first. */
-  readonly principal?: string | undefined;
-  /** Tokens of grants that KMS may not have spread yet. */
-  readonly grantTokens?: readonly string[] | undefined;
-}
+/**
+ * How a volume's files are opened: `exclusive` for reading and writing, alone; `shared` for reading, with other readers; `none` for a look at
+ * the header, whoever holds the volume.
+ */
+export type VolumeLock = 'exclusive' | 'shared' | 'none';
 
-export interface OpenVolumeOptions {
-  /** The file with the header, where that is detached. */
-  header?: string | undefined;
-  writable: boolean;
-  /** Whether to hold the volume against others: `exclusive` alone, `shared` with other readers, `none` for a look at the header. */
-  lock: 'exclusive' | 'shared' | 'none';
-}
-
-/** A volume's files, open: `header` is `data` where the header is not detached. The paths are for messages. */
+/** A volume's open files; `header` is `data` where the header is not detached. */
 export interface OpenFiles {
-  readonly path: string;
-  readonly data: FileHandle;
-  readonly header: FileHandle;
-  readonly headerPath: string;
+  readonly data: NamedFile;
+  readonly header: NamedFile;
 }
 
-/** What the header says, and that the files agree with it. */
+/** What the header says; the files agree with it. */
 export interface HeaderContents {
   readonly found: FoundHeader;
   readonly segment: DataSegment;
@@ -52,33 +33,33 @@ export interface HeaderContents {
   readonly sizeBytes: number;
 }
 
+/** A volume's open files with what their header says. */
 export interface VolumeFile extends OpenFiles, HeaderContents {
+  /** Closes the files and so releases the lock. Never throws. */
   close(): Promise<void>;
 }
 
 /**
- * Opens a volume's files, takes the lock and reads the header, in this order: what was read stays true.
+ * Opens a volume's files, takes the lock, then reads the header: so what was read stays true.
  *
  * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`,
  * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device)
  */
-export async function openVolumeFile(path: string, options: OpenVolumeOptions): Promise<VolumeFile> {
-  const flags = options.writable ? constants.O_RDWR : constants.O_RDONLY;
+export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string): Promise<VolumeFile> {
+  const flags = lock === 'exclusive' ? constants.O_RDWR : constants.O_RDONLY;
   const data = await openDataFile(path, flags);
-  const headerPath = options.header ?? path;
   let header = data;
   const close = async (): Promise<void> => {
     await data.close();
     if (header !== data) await header.close();
   };
   try {
-    if (options.lock !== 'none') await lockFile(data, path, options.lock === 'exclusive');
-    if (options.header !== undefined) {
-      header = await openDataFile(options.header, flags);
-      await refuseHalfReplaced(header, headerPath, path);
+    if (lock !== 'none') await lockVolume(data, lock);
+    if (headerPath !== undefined) {
+      header = await openDataFile(headerPath, flags);
+      await refuseHalfReplaced(header, path);
     }
-    const files: OpenFiles = { path, data, header, headerPath };
-    return { ...files, ...(await readContents(files)), close };
+    return { data, header, ...(await readContents({ data, header })), close };
   } catch (error) {
     await close();
     throw error;
@@ -88,145 +69,59 @@ export async function openVolumeFile(path: string, options: OpenVolumeOptions): 
 /**
  * Reads the header of files that are open, whatever their paths lead to by now.
  *
- * @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`, `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`,
- * `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (a detached header without its data)
+ * @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`, and as `contentsOf`
  */
-export async function readContents({ path, data, header, headerPath }: OpenFiles): Promise<HeaderContents> {
-  const fileBytes = dataFileBytes(data, path);
-  const found = await readHeader(header, headerPath);
-  const { segment } = assertSupported(found.header.metadata, headerPath);
-  const token = findToken(found.header.metadata, headerPath);
-  checkPlacement(segment, header !== data, path);
-  return { found, segment, token, sizeBytes: dataBytes(segment, token, fileBytes, path) };
+export async function readContents(files: OpenFiles): Promise<HeaderContents> {
+  return contentsOf(await readHeader(files.header.handle, files.header.path), files);
 }
 
-async function lockFile(file: FileHandle, path: string, exclusive: boolean): Promise<void> {
+/**
+ * What a header says of `files`.
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (a detached header without its data),
+ * `ERR_IO`
+ */
+export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): HeaderContents {
+  const { segment } = assertSupported(found.header.metadata, header.path);
+  const token = findToken(found.header.metadata, header.path);
+  if (header === data && segment.offsetBytes === 0) throw dataIsMissing(data.path);
+  return { found, segment, token, sizeBytes: dataBytes(segment, token, data) };
+}
+
+async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promise<void> {
+  const { path } = file;
   try {
-    native.fileLock(file.fd, exclusive);
+    file.lock(lock);
   } catch (error) {
-    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw withPath(error, path);
-    const wish = exclusive ? 'writing' : 'reading';
-    throw new VolsealError(
-      'ERR_STATE_BUSY',
-      `${path}: cannot be opened for ${wish}: another process, or this one, has the volume attached`,
-      {
-        cause: error,
-        details: { path },
-      },
-    );
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
+    const purpose = lock === 'exclusive' ? 'writing' : 'reading';
+    const message = `${path}: cannot be opened for ${purpose}: another process, or this one, has the volume attached`;
+    throw new VolsealError('ERR_STATE_BUSY', message, { cause: error, details: { path } });
   }
-  // Between opening and locking, somebody may have put another file in this place: what we hold would be nobody's volume any more.
-  const [held, there] = await namingPath(path, () => Promise.all([file.stat(), stat(path)]));
-  if (held.ino !== there.ino || held.dev !== there.dev) {
+  // Between opening and locking, the path may have got another file: this one would be no volume any more.
+  if (!(await file.isAt(path))) {
     throw new VolsealError('ERR_STATE_BUSY', `${path}: was replaced while it was being opened; try again`, { details: { path } });
   }
 }
 
-function checkPlacement(segment: DataSegment, detached: boolean, path: string): void {
-  if (!detached && segment.offsetBytes === 0) {
-    throw new VolsealError(
-      'ERR_ARGUMENT',
-      `${path}: is a detached header; name the file with the data as the volume and this one as its header`,
-      {
-        details: { path },
-      },
-    );
-  }
+function dataIsMissing(path: string): VolsealError {
+  const message = `${path}: is a detached header; name the file with the data as the volume and this one as its header`;
+  return new VolsealError('ERR_ARGUMENT', message, { details: { path } });
 }
 
 /**
  * The volume's size is what its header's MAC covers: the image's length, in whole sectors. Bytes behind it (a larger device, something
  * appended) are not part of it.
  */
-function dataBytes(segment: DataSegment, token: VolumeToken, fileBytes: number, path: string): number {
+function dataBytes(segment: DataSegment, token: VolumeToken, data: NamedFile): number {
+  const fileBytes = data.sizeBytes();
   const available = fileBytes - segment.offsetBytes;
   const sizeBytes = Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes;
   if (available < sizeBytes || (segment.sizeBytes !== 'dynamic' && segment.sizeBytes !== sizeBytes)) {
     throw new VolsealError(
       'ERR_VOLUME_SIZE',
-      `${path}: holds ${Math.max(available, 0)} bytes of data, the volume has ${sizeBytes}: the file was cut off; restore it from a backup`,
-      { details: { path, sizeBytes: fileBytes } },
+      `${data.path}: holds ${Math.max(available, 0)} bytes of data, the volume has ${sizeBytes}: the file was cut off; restore it from a backup`,
+      { details: { path: data.path, sizeBytes: fileBytes } },
     );
   }
   return sizeBytes;
-}
-
-/**
- * Where to ask for this volume's key: what the caller names, else what the header records. A URL from a header is never followed:
- * whoever wrote the header would choose who answers.
- *
- * @param embeddedHome where the embedded KMS lies if neither says; default: the user's data folder
- * @throws {VolsealError} `ERR_ARGUMENT`
- */
-function chooseKms(kms: string | undefined, embeddedHome: string | undefined, volume: VolumeFile): KmsEndpoint {
-  if (kms !== undefined) return parseKmsUri(kms, embeddedHome);
-  const recorded = volume.token.kms;
-  if (recorded === 'embedded' || recorded.startsWith('aws:')) return parseKmsUri(recorded, embeddedHome);
-  throw new VolsealError(
-    'ERR_ARGUMENT',
-    `${volume.path}: its key was wrapped by the KMS at ${recorded}; name that KMS yourself if you trust it`,
-    {
-      details: { path: volume.path, kms: recorded },
-    },
-  );
-}
-
-/** Where, and as whom, to ask for this volume's key. @throws {VolsealError} `ERR_ARGUMENT` */
-export const endpointOf = (
-  volume: VolumeFile,
-  options: { kms?: string | undefined; embeddedHome?: string | undefined; kmsAccess?: KmsAccess | undefined },
-): KmsEndpoint => withAccess(chooseKms(options.kms, options.embeddedHome, volume), options.kmsAccess);
-
-/** The endpoint, asked as the principal of `access`. @throws {VolsealError} `ERR_ARGUMENT`, as `asCaller` */
-export function withAccess(endpoint: KmsEndpoint, access: KmsAccess | undefined): KmsEndpoint {
-  return access?.principal === undefined ? endpoint : asCaller(endpoint, { principal: access.principal });
-}
-
-/** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */
-function checkExpectedContext(expected: EncryptionContext | undefined, volume: VolumeFile): void {
-  const actual = volume.token.encryptionContext;
-  const wanted = { [VOLUME_ID_CONTEXT_KEY]: volume.token.volumeId, ...expected };
-  const differing = Object.entries(wanted).filter(([key, value]) => !Object.hasOwn(actual, key) || actual[key] !== value);
-  if (differing.length === 0) return;
-  const pairs = differing.map(
-    ([key, value]) =>
-      `${JSON.stringify(key)} is ${Object.hasOwn(actual, key) ? JSON.stringify(actual[key]) : 'not there'}, expected was ${JSON.stringify(value)}`,
-  );
-  throw new VolsealError(
-    'ERR_CONTEXT_MISMATCH',
-    `${volume.path}: the encryption context of ${volume.token.volumeId} is ${describeContext(actual)}: ${pairs.join('; ')}`,
-    { details: { path: volume.path, volumeId: volume.token.volumeId, encryptionContext: actual } },
-  );
-}
-
-/**
- * The volume's key, unwrapped by KMS into the vault, with the header proved by it. The caller wipes the handle.
- *
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
- */
-export async function unlockVolume(
-  volume: VolumeFile,
-  options: {
-    kms?: string | undefined;
-    embeddedHome?: string | undefined;
-    encryptionContext?: EncryptionContext | undefined;
-    kmsAccess?: KmsAccess | undefined;
-    signal?: AbortSignal | undefined;
-  },
-  pool: PoolLease,
-): Promise<KeyHandle> {
-  checkExpectedContext(options.encryptionContext, volume);
-  const { keyId, encryptedDataKey, encryptionContext } = volume.token;
-  try {
-    const task: UnlockTask = {
-      kind: 'unlock',
-      kms: endpointOf(volume, options),
-      request: { keyArn: keyId, encryptedDataKey, context: encryptionContext, grantTokens: options.kmsAccess?.grantTokens ?? [] },
-      header: volume.found.header,
-      headerPath: volume.headerPath,
-    };
-    return await pool.run(task, options.signal);
-  } catch (error) {
-    throw withPath(error, volume.path);
-  }
 }

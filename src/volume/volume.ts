@@ -5,17 +5,15 @@
 import { VolsealError, withPath } from '../errors.js';
 import { EXTENT_COUNT_MAX, HOLE_BYTES_MAX, REQUEST_BYTES_MAX } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
-import { type DeviceExtent, type DeviceHandle, type KeyHandle, native } from '../native.js';
-import type { PoolLease } from '../workers/pool.js';
+import { type DeviceExtent, type DeviceHandle, native } from '../native.js';
 import type { Task, TaskValue } from '../workers/tasks.js';
-import type { VolumeFile } from './volume-file.js';
+import type { VolumeSession } from './session.js';
 
 /** What a volume owns while it is attached; `detach` gives all of it back. */
 export interface Attachment {
-  readonly file: VolumeFile;
-  readonly key: KeyHandle;
+  /** Unlocked. */
+  readonly session: VolumeSession;
   readonly device: DeviceHandle;
-  readonly pool: PoolLease;
   readonly writable: boolean;
 }
 
@@ -35,22 +33,22 @@ export class Volume {
 
   /** `vol-` and 17 hexadecimal digits. */
   get volumeId(): string {
-    return this.#attachment.file.token.volumeId;
+    return this.#attachment.session.file.token.volumeId;
   }
 
   /** Bytes of plaintext that the volume holds. */
   get sizeBytes(): number {
-    return this.#attachment.file.sizeBytes;
+    return this.#attachment.session.file.sizeBytes;
   }
 
   /** Bytes of a sector. Reads and writes need no alignment; aligned ones are faster. */
   get sectorBytes(): number {
-    return this.#attachment.file.segment.sectorBytes;
+    return this.#attachment.session.file.segment.sectorBytes;
   }
 
   /** `sparse`: sectors that were never written, zeroed or trimmed take no room. */
   get allocation(): Allocation {
-    return this.#attachment.file.token.allocation;
+    return this.#attachment.session.file.token.allocation;
   }
 
   /**
@@ -150,39 +148,41 @@ export class Volume {
     await this.detach();
   }
 
+  get #path(): string {
+    return this.#attachment.session.file.data.path;
+  }
+
   async #detach(): Promise<void> {
-    const { file, key, device, pool, writable } = this.#attachment;
+    const { session, device, writable } = this.#attachment;
     await Promise.allSettled(this.#pending);
     try {
-      if (writable) await pool.run({ kind: 'flush', device });
+      if (writable) await session.pool.run({ kind: 'flush', device });
     } catch (error) {
-      throw withPath(error, file.path);
+      throw withPath(error, this.#path);
     } finally {
-      native.keyWipe(key);
       native.deviceClose(device);
-      await file.close();
-      await pool.release();
+      await session.close();
     }
   }
 
   async #changeRange(kind: 'zero' | 'trim', offsetBytes: number, lengthBytes: number): Promise<void> {
     this.#check(offsetBytes, lengthBytes);
     this.#checkWritable();
-    const { device, pool } = this.#attachment;
+    const { device, session } = this.#attachment;
     if (kind === 'trim' && this.allocation === 'full') return;
     const pieces = piecesOf(offsetBytes, lengthBytes, this.allocation === 'sparse' ? HOLE_BYTES_MAX : REQUEST_BYTES_MAX);
     // The range may be the whole volume: no more tasks at a time than threads, so that other requests get their turn.
-    const lane = async (): Promise<void> => {
+    const changePieces = async (): Promise<void> => {
       for (const piece of pieces) await this.#run({ kind, device, ...piece });
     };
-    await Promise.all(Array.from({ length: pool.threads }, lane));
+    await Promise.all(Array.from({ length: session.pool.threads }, changePieces));
   }
 
   #check(offsetBytes: number, lengthBytes: number): void {
     this.#refuseIfDetached();
     const inside = [offsetBytes, lengthBytes].every((number) => Number.isSafeInteger(number) && number >= 0);
     if (inside && offsetBytes + lengthBytes <= this.sizeBytes) return;
-    const { path } = this.#attachment.file;
+    const path = this.#path;
     throw new VolsealError(
       'ERR_ARGUMENT',
       `${path}: ${lengthBytes} bytes at ${offsetBytes} are not inside the volume's ${this.sizeBytes}`,
@@ -195,23 +195,23 @@ export class Volume {
   #checkWritable(): void {
     this.#refuseIfDetached();
     if (this.#attachment.writable) return;
-    const { path } = this.#attachment.file;
+    const path = this.#path;
     throw new VolsealError('ERR_STATE_READ_ONLY', `${path}: the volume is attached for reading only`, { details: { path } });
   }
 
   #refuseIfDetached(): void {
     if (this.#detaching === undefined) return;
-    const { path } = this.#attachment.file;
+    const path = this.#path;
     throw new VolsealError('ERR_STATE_DETACHED', `${path}: the volume ${this.volumeId} is detached`, { details: { path } });
   }
 
   async #run<T extends Task>(task: T): Promise<TaskValue<T>> {
-    const running = this.#attachment.pool.run(task);
+    const running = this.#attachment.session.pool.run(task);
     this.#pending.add(running);
     try {
       return await running;
     } catch (error) {
-      throw withPath(error, this.#attachment.file.path);
+      throw withPath(error, this.#path);
     } finally {
       this.#pending.delete(running);
     }

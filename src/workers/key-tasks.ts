@@ -10,7 +10,7 @@ import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import { type KeyHandle, native } from '../native.js';
-import { receiveAbort } from './abort-port.js';
+import { receiveAbort } from './abort.js';
 import type { SessionMessage, SessionReply } from './kms-session.js';
 import { taskResult } from './task-result.js';
 

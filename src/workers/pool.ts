@@ -9,7 +9,7 @@ import { VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
 import { TASKS_FILE } from '../package-files.js';
-import { sendAbort } from './abort-port.js';
+import { sendAbort } from './abort.js';
 import type { KmsTask } from './key-tasks.js';
 import { KmsSession, sessionKey } from './kms-session.js';
 import { resultValue, type TaskResult } from './task-result.js';
@@ -25,15 +25,16 @@ export interface PoolLease {
    * @throws {VolsealError} what the task threw; `ERR_ABORTED`
    */
   run<T extends Task>(task: T, signal?: AbortSignal): Promise<TaskValue<T>>;
-  /** Makes a thread ready for calls to such a KMS; all calls to KMS wait for that. For who has other things to load meanwhile. */
+  /** Makes a thread ready for calls to such a KMS; all calls to KMS wait for that. For a caller that loads other things meanwhile. */
   expectKms(kind: KmsEndpoint['kind']): void;
   /**
    * Keeps the KMS open in one thread while `work` runs: all tasks of this process that ask it go there.
    * @throws what `work` throws
    */
   withOpenKms<Result>(kms: KmsEndpoint, work: () => Promise<Result>): Promise<Result>;
-  /** Gives the share back; the last one ends the pool's threads. Once its own tasks are done; a second call does nothing. */
+  /** Gives the share back, once its tasks are done; the last one ends the pool's threads. A second call does nothing. */
   release(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
 }
 
 let pool: Piscina | undefined;
@@ -43,13 +44,13 @@ const sessions = new Map<string, { readonly session: KmsSession; users: number }
 /** Settles once no thread is getting ready for KMS. */
 let expecting: Promise<unknown> = Promise.resolve();
 
-/** A share in the pool, which starts with the first one. */
+/** A share in the pool, which starts with the first one. Throws what the start of the pool throws, and then counts as no share. */
 export function leasePool(): PoolLease {
   pool ??= startPool();
   leases += 1;
   const mine = pool;
   let released = false;
-  return {
+  const lease: PoolLease = {
     threads: mine.maxThreads,
     async run(task, signal) {
       if (asksKms(task)) await expecting;
@@ -91,7 +92,11 @@ export function leasePool(): PoolLease {
       pool = undefined;
       await mine.close();
     },
+    async [Symbol.asyncDispose]() {
+      await lease.release();
+    },
   };
+  return lease;
 }
 
 const asksKms = (task: Task): task is KmsTask => 'kms' in task;

@@ -8,7 +8,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Kms } from '../kms/client/calls.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
-import { receiveAbort } from './abort-port.js';
+import { receiveAbort } from './abort.js';
 import type { KmsCallTask, KmsTask, NewKey, NewKeyTask, RewrappedKey, RewrapTask, ServeKmsTask, UnlockTask } from './key-tasks.js';
 import { type TaskResult, taskResult } from './task-result.js';
 

@@ -7,7 +7,7 @@ import { syncDirectory } from '../directories.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { createVolume, encryptImage, type NewVolumeOptions } from '../jobs/encrypt.js';
 import { native } from '../native.js';
-import { leftoversOf } from '../output/temporary-files.js';
+import { staleFilesOf } from '../output/temporary-files.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
 import { describeVolume } from '../volume/info.js';
 import type { Volume } from '../volume/volume.js';
@@ -99,7 +99,7 @@ export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
 
 /** Whoever works on a WorkSpace is alone with it. One of these may be the volume itself by another name, for a moment of its making. */
 async function removePartials({ path }: Pick<WorkspaceVolume, 'path'>): Promise<void> {
-  for (const name of await leftoversOf(path)) await namingPath(name, () => rm(name, { force: true }));
+  for (const name of await staleFilesOf(path)) await namingPath(name, () => rm(name, { force: true }));
 }
 
 const accessOf = ({ services }: WorkspaceRecord, { grant }: WorkspaceVolume) => ({ principal: services.ebs, grantTokens: tokensOf(grant) });

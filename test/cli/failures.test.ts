@@ -103,13 +103,13 @@ describe('bad images', () => {
     mkdirSync(at.path('folder'));
     spawnSync('mkfifo', [at.path('fifo')]);
     const refused = { status: 1, code: 'ERR_ARGUMENT' };
-    fails(at, ['encrypt', 'folder', 'a.vol'], { ...refused, message: /folder: is a folder/, hint: /Name the file itself/ });
+    fails(at, ['encrypt', 'folder', 'a.vol'], { ...refused, message: /folder: is a directory/, hint: /Name the file itself/ });
     fails(at, ['encrypt', 'fifo', 'a.vol'], { ...refused, message: /fifo: is a pipe/, hint: /\| volseal encrypt - VOLUME --size/ });
     fails(at, ['encrypt', '/dev/null', 'a.vol'], { ...refused, message: /is a character device/, hint: /--help/ });
     at.image('a.raw', 512);
     fails(at, ['encrypt', 'a.raw', 'folder', '--force'], {
       ...refused,
-      message: /folder: is a folder, and a target/,
+      message: /folder: is a directory, and a target/,
       hint: /Name the file/,
     });
   });
@@ -147,8 +147,8 @@ describe('bad images', () => {
     const missing = { status: 4, code: 'ERR_IO', hint: /Check the path/ };
     fails(at, ['encrypt', 'no such.raw', 'a.vol'], { ...missing, message: /no such\.raw: open failed: ENOENT/ });
     at.image('a.raw', 512);
-    fails(at, ['encrypt', 'a.raw', 'nowhere/a.vol'], { ...missing, message: /there is no folder nowhere/ });
-    fails(at, ['encrypt', 'a.raw', 'a.vol/'], { ...missing, message: /there is no folder a\.vol\// });
+    fails(at, ['encrypt', 'a.raw', 'nowhere/a.vol'], { ...missing, message: /there is no directory nowhere/ });
+    fails(at, ['encrypt', 'a.raw', 'a.vol/'], { ...missing, message: /there is no directory a\.vol\// });
     for (const command of ['info', 'read', 'write']) fails(at, [command, 'no.vol'], { ...missing, message: /no\.vol: open failed/ });
   });
 

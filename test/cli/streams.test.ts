@@ -153,7 +153,7 @@ describe('images through pipes', () => {
     });
     return ended(child).then(({ status, stderr }) => {
       assert.equal(status, 1);
-      assert.match(stderr, /a folder is no stream/);
+      assert.match(stderr, /a directory is not a stream/);
     });
   });
 });

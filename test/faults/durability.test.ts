@@ -32,7 +32,7 @@ describeUnless(skipInjection())('a folder that cannot be flushed', () => {
     assert.equal(failure.code, 'ERR_IO');
     assert.match(
       failure.message,
-      /^to\/a\.vol: is whole and in its place, but its folder could not be flushed: a power cut may bring back/,
+      /^to\/a\.vol: is complete and at its path, but its directory could not be flushed: a power cut may bring back/,
     );
     assert.deepEqual([failure.details.errno, failure.details.published], ['EIO', true]);
     assert.match(failure.hint ?? '', /^Run sync\(1\)/);

@@ -60,7 +60,7 @@ describeUnless(skipInjection())('--resume', () => {
     assert.match(other.stderr, /\.a\.vol\.resume holds what an interrupted run has done: --resume goes on with it/);
     unlinkSync(at.path('a.vol'));
     const resumed = at.ok(ENCRYPT);
-    assert.match(resumed.stderr, new RegExp(`\\.a\\.vol\\.resume: going on at byte ${safeBytes} of ${image.length}`));
+    assert.match(resumed.stderr, new RegExp(`\\.a\\.vol\\.resume: resuming at byte ${safeBytes} of ${image.length}`));
     assert.equal(statSync(at.path('a.vol')).ino, begun);
     assert.deepEqual(at.names(), ['a.raw', 'a.vol']);
     at.ok(['decrypt', 'a.vol', 'b.raw']);
@@ -90,7 +90,7 @@ describeUnless(skipInjection())('--resume', () => {
     assert.notEqual((await end).status, 0);
     assert.ok(safeBytesOf(at, ENCRYPT_CHECKPOINT) >= before);
     const resumed = at.ok(args);
-    assert.match(resumed.stderr, /going on at byte/);
+    assert.match(resumed.stderr, /resuming at byte/);
     assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol']);
     at.ok(['decrypt', 'a.vol', 'b.raw', '--header', 'a.header']);
     assert.ok(at.contents('b.raw').equals(image));
@@ -117,7 +117,7 @@ describeUnless(skipInjection())('--resume', () => {
     const args = ['decrypt', 'a.vol', 'b.raw', '--force', '--resume'];
     await interrupted(at, args, '.b.raw.resume.json');
     assert.ok(at.contents('b.raw').equals(old));
-    assert.match(at.ok(args).stderr, /\.b\.raw\.resume: going on at byte/);
+    assert.match(at.ok(args).stderr, /\.b\.raw\.resume: resuming at byte/);
     assert.ok(at.contents('b.raw').equals(image));
     assert.deepEqual(at.names(), ['a.raw', 'a.vol', 'b.raw']);
   });
@@ -133,7 +133,7 @@ describeUnless(skipInjection())('--resume', () => {
       assert.match(failure.message, message);
       assert.match(
         failure.message,
-        /\.a\.vol\.resume: the interrupted job cannot go on: .*remove this file and .*json, or run without --resume/,
+        /\.a\.vol\.resume: the interrupted job cannot be resumed: .*remove this file and .*json, or run without --resume/,
       );
       assert.match(failure.hint ?? '', /^To begin anew: rm .*\.a\.vol\.resume' .*\.a\.vol\.resume\.json'$/);
       assert.deepEqual(at.names(), names);
@@ -254,7 +254,7 @@ describeUnless(skipInjection())('--resume', () => {
       const outcome = at.run([...args, '--resume', '--json']);
       assert.equal(outcome.status, 1, outcome.stderr);
       assert.equal(failureOf(outcome).code, 'ERR_ARGUMENT');
-      assert.match(failureOf(outcome).message, /so that it can be resumed: /);
+      assert.match(failureOf(outcome).message, /this job cannot be resumed: /);
     }
     assert.deepEqual(at.names(), ['a.raw', 'a.vol']);
   });

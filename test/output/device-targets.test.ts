@@ -74,7 +74,7 @@ describeUnless(skipWithoutLoop())('a block device as target', () => {
     const encrypt = (options: object) => encryptImage(box.path('a.raw'), device, { ...common, ...options });
     await assert.rejects(encrypt({ force: false }), {
       code: 'ERR_TARGET_EXISTS',
-      message: /is a block device, and what it holds would be gone/,
+      message: /is a block device, and what it holds would be lost/,
     });
     await assert.rejects(encrypt({}), {
       code: 'ERR_TARGET_SIZE',
@@ -111,7 +111,7 @@ describeUnless(skipWithoutLoop())('a block device as target', () => {
     const options = { kms: box.kms, force: true };
     await assert.rejects(encryptImage(device, box.path('link'), { ...options, header: box.path('h') }), {
       code: 'ERR_ARGUMENT',
-      message: /link: is the device .* itself, which would be gone before it was read/,
+      message: /link: is the device .* itself, which would be overwritten before it was read/,
     });
     await assert.rejects(decryptImage(box.path('link'), device, options), { code: 'ERR_ARGUMENT', message: /is the device .* itself/ });
     assert.ok(box.contents('disk').equals(before));

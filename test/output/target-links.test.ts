@@ -75,7 +75,7 @@ describe('a target that is a symbolic link', () => {
     symlinkSync('elsewhere', box.path('folder.vol'));
     const encrypt = (name: string) => encryptImage(box.path('a.raw'), box.path(name), { kms: box.kms, force: true });
     await assert.rejects(encrypt('circle.vol'), { code: 'ERR_IO', message: /circle\.vol: .*ELOOP/ });
-    await assert.rejects(encrypt('folder.vol'), { code: 'ERR_ARGUMENT', message: /folder\.vol: is a folder/ });
+    await assert.rejects(encrypt('folder.vol'), { code: 'ERR_ARGUMENT', message: /folder\.vol: is a directory/ });
   });
 
   test('that is turned elsewhere meanwhile: the file that was checked is replaced, and no other', async () => {

@@ -1,0 +1,91 @@
+/** The data key of a volume that is being made, and the header that records it. */
+import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
+import { VolsealError } from '../errors.js';
+import { parseKmsArn } from '../kms/shared/arn.js';
+import { checkContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
+import { type KmsEndpoint, kmsUri } from '../kms/shared/endpoint.js';
+import type { Luks2Header } from '../luks2/header.js';
+import { newHeader } from '../luks2/new-header.js';
+import { type KeyHandle, native } from '../native.js';
+import { cannotResume } from '../output/partial-file.js';
+import { unlockVolume } from '../volume/unlock.js';
+import { readContents } from '../volume/volume-file.js';
+import type { PoolLease } from '../workers/pool.js';
+import type { NewKeyTask } from '../workers/tasks.js';
+import type { NewVolumeFiles, VolumePlan } from './volume-plan.js';
+
+/** A volume's key, the caller's to wipe, and the header that holds it wrapped. */
+export interface KeyedHeader {
+  readonly key: KeyHandle;
+  readonly header: Luks2Header;
+  readonly volumeId: string;
+}
+
+/** The encryption context of the new volume. @throws {VolsealError} `ERR_ARGUMENT` */
+export function contextOf({ volumeId, contextPairs }: VolumePlan): EncryptionContext {
+  if (VOLUME_ID_CONTEXT_KEY in contextPairs) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the encryption context pair ${VOLUME_ID_CONTEXT_KEY} is set by volseal: it names the volume; leave it out`,
+    );
+  }
+  // JSON parsers drop it, or worse: the header could not carry it.
+  if (Object.hasOwn(contextPairs, '__proto__'))
+    throw new VolsealError('ERR_ARGUMENT', 'an encryption context pair cannot be named __proto__');
+  return checkContext({ [VOLUME_ID_CONTEXT_KEY]: volumeId, ...contextPairs });
+}
+
+/** A new key from KMS, and a new header. @throws {VolsealError} `ERR_KMS_*`, `ERR_ARGUMENT`, `ERR_MEMORY_LOCK`, `ERR_ABORTED` */
+export async function newVolumeKey(
+  plan: VolumePlan,
+  { detached, header, layout }: NewVolumeFiles,
+  context: EncryptionContext,
+  pool: PoolLease,
+  signal: AbortSignal | undefined,
+): Promise<KeyedHeader> {
+  const { endpoint, keyId, source, sectorBytes, volumeId } = plan;
+  const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId, context, grantTokens: plan.kmsAccess?.grantTokens };
+  const { key, keyArn, encryptedDataKey } = await pool.run(task, signal);
+  try {
+    const token = {
+      keyId: keyArn,
+      encryptedDataKey: Buffer.from(encryptedDataKey),
+      encryptionContext: context,
+      volumeId,
+      kms: recordedKms(endpoint, keyArn),
+      imageBytes: source.imageBytes,
+      allocation: layout.allocation,
+      created: new Date().toISOString(),
+    };
+    const placement = detached === undefined ? 'embedded' : 'detached';
+    return { key, volumeId, header: newHeader({ volumeKey: key, sectorBytes, placement, token }, header.path) };
+  } catch (error) {
+    native.keyWipe(key);
+    throw error;
+  }
+}
+
+/**
+ * The key of a volume that an interrupted run has begun, by its header.
+ * @throws {VolsealError} `ERR_RESUME` the header is missing; as `readContents` and `unlockVolume`
+ */
+export async function reopenedVolumeKey(
+  { endpoint, kmsAccess }: VolumePlan,
+  { volume, detached, header, layout }: NewVolumeFiles,
+  pool: PoolLease,
+  signal: AbortSignal | undefined,
+): Promise<KeyedHeader> {
+  if (detached?.hasEarlierData === false) throw cannotResume(volume.openPath, `its header ${detached.openPath} is missing`);
+  // A run that was killed may have left a sparse file shorter than it is to be.
+  await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
+  const files = { data: volume.file, header: header.file };
+  const contents = await readContents(files);
+  const kms = endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kmsUri(endpoint);
+  const key = await unlockVolume({ ...files, ...contents }, { kms, kmsAccess, signal }, pool);
+  return { key, header: contents.found.header, volumeId: contents.token.volumeId };
+}
+
+/** For AWS the region is recorded: the volume is then found again whatever region the next user's configuration names. */
+function recordedKms(endpoint: KmsEndpoint, keyArn: string): string {
+  return endpoint.kind === 'aws' ? `aws:${parseKmsArn(keyArn)?.region}` : kmsUri(endpoint);
+}

@@ -1,0 +1,120 @@
+/** An open file that knows its path, and which file a path leads to. */
+import type { BigIntStats } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { namingPath, VolsealError, withPath } from '../errors.js';
+import { native } from '../native.js';
+
+/** Which file it is, whatever its name: device and inode number, as text because they may exceed 2^53. */
+export interface FileIdentity {
+  readonly dev: string;
+  readonly ino: string;
+}
+
+/** The identity of a file by its stat(2). */
+export const identityOf = ({ dev, ino }: BigIntStats): FileIdentity => ({ dev: `${dev}`, ino: `${ino}` });
+
+/** Whether both are one file. */
+export const isSameFile = (one: FileIdentity, other: FileIdentity): boolean => one.dev === other.dev && one.ino === other.ino;
+
+/** What `look` (stat or lstat) finds at `path`; undefined where there is nothing. @throws {VolsealError} `ERR_IO` */
+export async function ifThere<S>(path: string, look: () => Promise<S>): Promise<S | undefined> {
+  return namingPath(path, look).catch((error) => {
+    if (error instanceof VolsealError && (error.details.errno === 'ENOENT' || error.details.errno === 'ENOTDIR')) return undefined;
+    throw error;
+  });
+}
+
+/** An open file; every method fails with an `ERR_IO` that names the path. Whoever holds it closes it. */
+export class NamedFile {
+  readonly handle: FileHandle;
+  /** What messages call the file. */
+  readonly path: string;
+
+  constructor(handle: FileHandle, path: string) {
+    this.handle = handle;
+    this.path = path;
+  }
+
+  /**
+   * Opens the file at `path`.
+   * @param flags as for open(2) @param name what messages call it, if not `path` @throws {VolsealError} `ERR_IO`
+   */
+  static async open(path: string, flags: number, { mode = 0o600, name = path } = {}): Promise<NamedFile> {
+    return new NamedFile(await namingPath(name, () => open(path, flags, mode)), name);
+  }
+
+  get fd(): number {
+    return this.handle.fd;
+  }
+
+  stat(): Promise<BigIntStats> {
+    return namingPath(this.path, () => this.handle.stat({ bigint: true }));
+  }
+
+  async identity(): Promise<FileIdentity> {
+    return identityOf(await this.stat());
+  }
+
+  /** Whether `path` leads to this very file. False where nothing is there. */
+  async isAt(path: string): Promise<boolean> {
+    const found = await ifThere(path, () => stat(path, { bigint: true }));
+    return found !== undefined && isSameFile(identityOf(found), await this.identity());
+  }
+
+  /** Bytes of the regular file or block device. @throws {VolsealError} also `ERR_ARGUMENT`: it is neither */
+  sizeBytes(): number {
+    return this.#naming(() => native.fileSize(this.fd));
+  }
+
+  /** Takes the lock of the open file (flock(2)), without waiting. @throws {VolsealError} also `ERR_STATE_BUSY` */
+  lock(kind: 'exclusive' | 'shared'): void {
+    this.#naming(() => native.fileLock(this.fd, kind === 'exclusive'));
+  }
+
+  truncate(sizeBytes: number): Promise<void> {
+    return namingPath(this.path, () => this.handle.truncate(sizeBytes));
+  }
+
+  /** fsync(2). */
+  sync(): Promise<void> {
+    return namingPath(this.path, () => this.handle.sync());
+  }
+
+  /** fdatasync(2). */
+  datasync(): Promise<void> {
+    return namingPath(this.path, () => this.handle.datasync());
+  }
+
+  /** Replaces the contents by `text`. */
+  async writeText(text: string): Promise<void> {
+    await this.truncate(0);
+    await namingPath(this.path, () => this.handle.writeFile(text));
+  }
+
+  /** The first `bytesMax` bytes of the file as text. */
+  async readText(bytesMax: number): Promise<string> {
+    const bytes = Buffer.alloc(bytesMax);
+    let filledBytes = 0;
+    for (let bytesRead = 1; bytesRead > 0 && filledBytes < bytesMax; filledBytes += bytesRead) {
+      ({ bytesRead } = await namingPath(this.path, () => this.handle.read(bytes, filledBytes, bytesMax - filledBytes, filledBytes)));
+    }
+    return bytes.toString('utf8', 0, filledBytes);
+  }
+
+  /** Never throws: what must be on the disk was flushed before. */
+  async close(): Promise<void> {
+    await this.handle.close().catch(() => {});
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #naming<T>(call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      throw withPath(error, this.path);
+    }
+  }
+}

@@ -1,0 +1,100 @@
+/** The one way to open a volume: its files with their lock, a share of the pool, and its key in the vault; all of it is given back together. */
+import { type DeviceHandle, type KeyHandle, native } from '../native.js';
+import { throwIfAborted } from '../workers/abort.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
+import { type OpenOptions, unlockVolume } from './unlock.js';
+import { openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
+
+/** For what a volume is opened. */
+export interface VolumeAccess {
+  readonly lock: VolumeLock;
+  /** What has become of the caller's files where the signal ends the job. Default: targets are as they were. */
+  readonly ifStopped?: string;
+}
+
+/** An open volume. Whoever opened it closes it. */
+export class VolumeSession {
+  readonly file: VolumeFile;
+  readonly pool: PoolLease;
+  readonly #options: OpenOptions;
+  readonly #ifStopped: string | undefined;
+  #key: KeyHandle | undefined;
+
+  private constructor(file: VolumeFile, pool: PoolLease, options: OpenOptions, ifStopped: string | undefined) {
+    this.file = file;
+    this.pool = pool;
+    this.#options = options;
+    this.#ifStopped = ifStopped;
+  }
+
+  /**
+   * Opens the files, locks them, reads the header and starts the pool. KMS is not asked yet.
+   * @throws {VolsealError} as `openVolumeFile`
+   */
+  static async open(path: string, options: OpenOptions, { lock, ifStopped }: VolumeAccess): Promise<VolumeSession> {
+    const file = await openVolumeFile(path, lock, options.header);
+    try {
+      return new VolumeSession(file, leasePool(), options, ifStopped);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** The volume's key, once `unlock` has returned; the session's to wipe. */
+  get key(): KeyHandle {
+    if (this.#key === undefined) throw new Error('the volume is not unlocked');
+    return this.#key;
+  }
+
+  /** Has KMS unwrap the volume's key into the vault, and proves the header by it. Once. @throws {VolsealError} as `unlockVolume` */
+  async unlock(): Promise<KeyHandle> {
+    this.throwIfAborted();
+    this.#key = await unlockVolume(this.file, this.#options, this.pool);
+    return this.#key;
+  }
+
+  /** @throws {VolsealError} `ERR_ABORTED` once the caller's signal has come */
+  throwIfAborted(): void {
+    throwIfAborted(this.#options.signal, this.#ifStopped);
+  }
+
+  /** Opens a device over the unlocked volume's data, the caller's to close. @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE` */
+  openDevice(writable: boolean): DeviceHandle {
+    const { data, segment, sizeBytes, token } = this.file;
+    return native.deviceOpen({
+      fd: data.fd,
+      key: this.key,
+      dataOffsetBytes: segment.offsetBytes,
+      sizeBytes,
+      sectorBytes: segment.sectorBytes,
+      writable,
+      sparse: token.allocation === 'sparse',
+    });
+  }
+
+  /** Wipes the key, closes the files, which releases their lock, and gives back the share of the pool. */
+  async close(): Promise<void> {
+    if (this.#key !== undefined) native.keyWipe(this.#key);
+    await this.file.close();
+    await this.pool.release();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Opens a volume for `use` and closes it after that, whatever happens. `use` unlocks it: what it can check before that costs no call to KMS.
+ * @throws {VolsealError} as `VolumeSession.open`, and whatever `use` throws
+ */
+export async function withVolume<T>(
+  path: string,
+  options: OpenOptions,
+  access: VolumeAccess,
+  use: (session: VolumeSession) => Promise<T>,
+): Promise<T> {
+  await using session = await VolumeSession.open(path, options, access);
+  return await use(session);
+}

@@ -83,7 +83,7 @@ describeUnless(skipWithoutLoop())('a block device as target', () => {
     await assert.rejects(encrypt({ allocation: 'sparse' }), { code: 'ERR_ARGUMENT' });
     await assert.rejects(encrypt({ header: box.path('h'), resume: true }), {
       code: 'ERR_ARGUMENT',
-      message: /only a job into a file can be resumed/,
+      message: /only a job that writes to a file can be resumed/,
     });
     await assert.rejects(encryptImage(box.path('a.raw'), box.path('b.vol'), { ...common, header: device }), {
       code: 'ERR_ARGUMENT',

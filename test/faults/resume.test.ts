@@ -57,7 +57,7 @@ describeUnless(skipInjection())('--resume', () => {
     const begun = statSync(at.path(ENCRYPT_PARTIAL)).ino;
     // A run without --resume tells of it, and leaves it alone.
     const other = at.ok(['encrypt', 'a.raw', 'a.vol']);
-    assert.match(other.stderr, /\.a\.vol\.resume holds what an interrupted run has done: --resume goes on with it/);
+    assert.match(other.stderr, /\.a\.vol\.resume holds what an interrupted run has done: continue it with --resume/);
     unlinkSync(at.path('a.vol'));
     const resumed = at.ok(ENCRYPT);
     assert.match(resumed.stderr, new RegExp(`\\.a\\.vol\\.resume: resuming at byte ${safeBytes} of ${image.length}`));
@@ -103,7 +103,7 @@ describeUnless(skipInjection())('--resume', () => {
     image.fill(0, SLOW_IMAGE_BYTES - 3 * 1024 * 1024);
     writeFileSync(at.path('a.raw'), image);
     await interrupted(at, [...ENCRYPT, '--sparse'], ENCRYPT_CHECKPOINT);
-    assert.match(at.ok([...ENCRYPT, '--sparse']).stderr, /going on/);
+    assert.match(at.ok([...ENCRYPT, '--sparse']).stderr, /resuming/);
     at.ok(['decrypt', 'a.vol', 'b.raw']);
     assert.ok(at.contents('b.raw').equals(image));
   });
@@ -181,7 +181,7 @@ describeUnless(skipInjection())('--resume', () => {
     names.splice(names.indexOf('kept'), 1);
 
     // Nothing of all that has spoilt it.
-    assert.match(at.ok(ENCRYPT).stderr, /going on/);
+    assert.match(at.ok(ENCRYPT).stderr, /resuming/);
     at.ok(['decrypt', 'a.vol', 'b.raw']);
     assert.ok(at.contents('b.raw').equals(image));
   });

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { describe, test } from 'vitest';
+import { test } from 'vitest';
+import { skipWithout } from '../interop/tools.js';
+import { describeUnless } from '../requirements.js';
 import { ended, firstLine, type Lab, lab } from './program.js';
 
 const COMMANDS = [
@@ -72,7 +74,7 @@ function withFiles(lab: Lab): Lab {
   return lab;
 }
 
-describe('help', () => {
+describeUnless(skipWithout('zstd'))('help', () => {
   test('lists exactly the commands there are', () => {
     const { ok } = lab();
     assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'help']);

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
+import { skipWithout } from '../interop/tools.js';
+import { testUnless } from '../requirements.js';
 import { type Lab, lab, parsed } from './program.js';
 
 const IMAGE_BYTES = 256 * 1024 * 1024;
@@ -13,7 +15,7 @@ function labWithImage(): Lab {
 }
 
 describe('progress', () => {
-  test('a terminal gets a bar with percentage, rate and time left', () => {
+  testUnless(skipWithout('script'))('a terminal gets a bar with percentage, rate and time left', () => {
     const at = labWithImage();
     // script(1) gives the program a terminal, and its output to us.
     const { status, text } = at.shell('script -qec "volseal encrypt a.raw a.vol" /dev/null < /dev/null');
@@ -24,7 +26,7 @@ describe('progress', () => {
     assert.match(text, /encrypted a\.raw into a\.vol in [0-9.]+ s, [0-9.]+ [kMG]B\/s\r\n/);
   });
 
-  test('nothing is drawn elsewhere', () => {
+  testUnless(skipWithout('script'))('nothing is drawn elsewhere', () => {
     const at = labWithImage();
     assert.equal(at.ok(['encrypt', 'a.raw', 'a.vol']).stderr, '');
     assert.equal(at.ok(['encrypt', 'a.raw', 'b.vol', '--json']).stderr, '');

@@ -6,6 +6,7 @@ import { openSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, test } from 'vitest';
 import { MAIN } from '../built.js';
+import { skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import { until } from '../until.js';
 import { ended, failureOf, type Lab, lab, parsed, rootRefused, unprivileged } from './program.js';
@@ -119,7 +120,7 @@ describe('images through pipes', () => {
     assert.equal(failureOf(outcome).details.errno, 'ENOSPC');
   });
 
-  test('a terminal as standard output is refused', () => {
+  testUnless(skipWithout('script'))('a terminal as standard output is refused', () => {
     const { at } = streamed();
     const { text } = at.shell(`script -qec "volseal decrypt 'a vol' -" /dev/null`);
     assert.match(text, /standard output is a terminal/);

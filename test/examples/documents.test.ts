@@ -1,7 +1,7 @@
 /** Every code block of README and docs: run in order, or marked with the reason why not. */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -11,10 +11,11 @@ import { skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import { codeBlocks, consoleOf, isRun, LANGUAGES, scriptOf, withoutIds } from './code-blocks.js';
 
-const documents = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '*.md'], { cwd: ROOT, encoding: 'utf8' })
-  .trim()
-  .split('\n')
-  .filter((path) => !path.startsWith('test/'));
+const documents = ['.', 'docs', 'docs/decisions'].flatMap((directory) =>
+  readdirSync(join(ROOT, directory))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(directory, name)),
+);
 
 /** Programs that the blocks use, besides volseal's own needs. */
 const TOOLS = ['bash', 'mkfs.ext4', 'zstd', 'xxd', 'aws', 'jq', 'cryptsetup'];

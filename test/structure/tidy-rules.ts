@@ -30,6 +30,20 @@ export function mutedTests(files: SourceFile[]): string[] {
     .flatMap((file) => linesWith(file, pattern, 'muted test', codeOnly(file.text)));
 }
 
+/** Tests of another runner than vitest, which the reports and totals would miss. */
+export function otherRunners(files: SourceFile[]): string[] {
+  const pattern = /(?:from|import\s*\(|require\s*\()\s*['"](?:node:)?test(?:\/[^'"]*)?['"]/;
+  return files.filter((file) => isCode(file) && !isRule(file)).flatMap((file) => linesWith(file, pattern, 'use vitest'));
+}
+
+/** Sleeps and random numbers that `node:timers/promises` and `node:crypto` have: a sleep by hand takes no signal, Math.random is no secret. */
+export function handWritten(files: SourceFile[]): string[] {
+  const pattern = /new Promise\b.*\bsetTimeout\(|\bMath\.random\(/;
+  return files
+    .filter((file) => isCode(file) && !isRule(file))
+    .flatMap((file) => linesWith(file, pattern, 'use timers/promises or crypto.randomInt', codeOnly(file.text)));
+}
+
 /** Exported functions and classes of src/ without a docstring above them. */
 export function undocumented(files: SourceFile[]): string[] {
   return files

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
+import { shuffled } from '../../src/bench/sampling.js';
 import { attach, createVolume, decryptImage, encryptImage, VolsealError } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { poolIsRunning } from '../../src/workers/pool.js';
@@ -45,7 +46,7 @@ describe('reading and writing', () => {
     for (let round = 0; round < 20; round++) {
       // 100 bytes each: about 40 writers share every sector.
       const expected = Buffer.from(Array.from({ length: 60_000 }, (_, i) => (round + Math.floor(i / 100)) % 256));
-      const offsets = Array.from({ length: 600 }, (_, i) => i * 100).sort(() => Math.random() - 0.5);
+      const offsets = shuffled(600).map((index) => index * 100);
       await Promise.all(offsets.map((offset) => volume.write(offset, expected.subarray(offset, offset + 100))));
       assert.ok(expected.equals(await volume.read(0, expected.length)));
     }

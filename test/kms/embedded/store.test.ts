@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { open } from 'lmdb';
 import { describe, test } from 'vitest';
@@ -119,7 +120,7 @@ describe('the store', () => {
     for (let round = 0; round < 12; round++) {
       const writers = [writer(home, 'forever'), writer(home, 'forever')];
       // From before the store exists to well into the writing.
-      await new Promise((resolve) => setTimeout(resolve, 120 + round * 35));
+      await sleep(120 + round * 35);
       for (const { child } of writers) child.kill('SIGKILL');
       await Promise.all(writers.map(({ child }) => once(child, 'close')));
       const kms = EmbeddedKms.open(home);

@@ -53,14 +53,19 @@ export function keyGenerate(byteLength: number): KeyHandle;
 /**
  * Takes the member `member` (a string of standard base64, 1 to 4096 bytes decoded) of a JSON object into the vault.
  *
- * `chunks` are the object's bytes in order, 64 KiB at most; **they are zeroed**, also where the call fails (each one that is a Uint8Array). `body` is a new buffer with the
+ * `chunks` are the object's bytes in order, 1 MiB at most; **they are zeroed**, also where the call fails (each one that is a Uint8Array). `body` is a new buffer with the
  * same JSON in which each character of the member's text but its padding reads "A", so that it still parses to as many bytes.
- * The object is scanned, not searched: only a member of the outermost object counts, and it may stand there once.
+ * The object is scanned, not searched: only a member of the outermost object is imported, and it may stand there once.
+ * @param redactInner Whether the text of such a member of an inner object reads "A" too, all of it. Left out: it stays as it is.
  * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
  * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not
  * base64, too long; chunks too long
  */
-export function keyImportJson(chunks: readonly Uint8Array[], member: string): { key: KeyHandle | undefined; body: Buffer };
+export function keyImportJson(
+  chunks: readonly Uint8Array[],
+  member: string,
+  redactInner?: boolean,
+): { key: KeyHandle | undefined; body: Buffer };
 
 /** Decodes base64 text into the vault and overwrites the text with "A", whatever happens. @throws `ERR_ARGUMENT` */
 export function keyImportBase64(text: Uint8Array): KeyHandle;

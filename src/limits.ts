@@ -35,8 +35,8 @@ export const KMS_DATA_KEY_BYTES_MAX = 1024;
 export const KMS_ALIASES_PER_KEY = 50;
 /** AWS KMS: description of a key. */
 export const KMS_DESCRIPTION_CHARS_MAX = 8192;
-/** A request or a reply of KMS: 4096 bytes of plaintext as base64, 6144 of ciphertext, a context of 8 KiB, and room to spare. */
-export const KMS_MESSAGE_BYTES_MAX = 64 * 1024;
+/** The body of a reply of KMS. A page of 100 grants, each with the longest constraints that AWS allows, has about 700 kB. */
+export const KMS_REPLY_BYTES_MAX = 1024 * 1024;
 /** An encryption context in the header's token, all keys and values together: the JSON area has 12 KiB for everything. */
 export const ENCRYPTION_CONTEXT_BYTES_MAX = 4096;
 /** Without a reply for this long, KMS counts as unreachable. */

@@ -96,7 +96,10 @@ Napi::Value KeyImportJson(const Arguments& info) {
   const Napi::Env env = info.Env();
   const std::vector<MutableBytes> chunks = ChunksOf(info[0]);
   const WipeChunks wipe{chunks};
-  const vault::JsonImport imported = ValueOrThrow(env, vault::ImportFromJson(chunks, TextOf(info[1], "member")));
+  const std::string member = TextOf(info[1], "member");
+  const bool redacts = info.IsGiven(2) && BooleanOf(info[2], "redactInner");
+  const vault::JsonImport imported =
+      ValueOrThrow(env, vault::ImportFromJson(chunks, member, redacts ? vault::Inner::kRedact : vault::Inner::kKeep));
   try {
     Napi::Object out = Napi::Object::New(env);
     out.Set("key", imported.key ? FromHandle(env, *imported.key) : env.Undefined());

@@ -1,5 +1,6 @@
 #include "vault/json_import.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/base64.h"
@@ -57,6 +58,8 @@ class Scanner {
         if (depth == 1 && key_expected) {
           key_expected = false;
           if (Equals(text) && !ReadMember()) return false;
+        } else if (depth > 1 && Equals(text) && !ReadInnerMember()) {
+          return false;
         }
         continue;
       }
@@ -75,6 +78,8 @@ class Scanner {
   int found() const { return found_; }
   bool is_string() const { return is_string_; }
   Text text() const { return text_; }
+  // The texts of members of that name in inner objects, in order.
+  const std::vector<Text>& inner_texts() const { return inner_texts_; }
 
  private:
   void SkipSpace() {
@@ -134,51 +139,75 @@ class Scanner {
     return !is_string_ || ReadString(text_);
   }
 
+  // The string before may also be a value that reads like the name.
+  bool ReadInnerMember() {
+    SkipSpace();
+    if (message_[at_] != ':') return true;
+    ++at_;
+    SkipSpace();
+    if (message_[at_] != '"') return true;
+    inner_texts_.emplace_back();
+    return ReadString(inner_texts_.back());
+  }
+
   Message& message_;
   std::string_view member_;
   size_t at_ = 0;
   int found_ = 0;
   bool is_string_ = false;
   Text text_{};
+  std::vector<Text> inner_texts_;
 };
 
 Status NotBase64(std::string_view member) {
   return Failure(Code::kArgument, "the JSON member " + std::string(member) + " is not base64 text of 1 to 4096 bytes");
 }
 
+// JSON may write "/" as "\/".
+bool IsEscapeOfSlash(Message& message, size_t at) { return message[at] == '\\' && message[at + 1] == '/'; }
+
+// The message with "A" for each character of the texts, in order, but for their padding.
+std::vector<uint8_t> BodyWithout(std::span<const Text> texts, Message& message) {
+  std::vector<uint8_t> body;
+  body.reserve(message.length());
+  for (size_t at = 0; at < message.length(); ++at) {
+    while (!texts.empty() && at >= texts.front().end) texts = texts.subspan(1);
+    const bool is_redacted = !texts.empty() && at >= texts.front().begin;
+    if (is_redacted && IsEscapeOfSlash(message, at)) continue;  // so that it still parses to as many bytes
+    body.push_back(is_redacted && message[at] != '=' ? 'A' : message[at]);
+  }
+  return body;
+}
+
 }  // namespace
 
-Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member) {
+Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member, Inner inner) {
   Message message(chunks);
-  if (message.length() > kJsonBytesMax) return Failure(Code::kArgument, "the JSON message is longer than 64 KiB");
+  if (message.length() > kJsonBytesMax) return Failure(Code::kArgument, "the JSON message is longer than 1 MiB");
   Scanner scanner(message, member);
   if (!scanner.Scan()) return Failure(Code::kArgument, "the message is not a whole JSON object");
   if (scanner.found() > 1)
     return Failure(Code::kArgument, "the JSON message has the member " + std::string(member) + " twice");
+  if (scanner.found() == 1 && !scanner.is_string()) return NotBase64(member);
 
   JsonImport imported;
-  imported.body.reserve(message.length());
-  if (scanner.found() == 0) {
-    for (size_t at = 0; at < message.length(); ++at) imported.body.push_back(message[at]);
-    return imported;
-  }
-  if (!scanner.is_string()) return NotBase64(member);
-  const auto [begin, end] = scanner.text();
-  auto slot = Vault::OfProcess().Reserve();
-  if (!slot.ok()) return slot.status();
-  Base64Decoder decoder(slot.value().data(), kKeyBytesMax);
-  for (size_t at = 0; at < message.length(); ++at) {
-    uint8_t character = message[at];
-    if (at >= begin && at < end) {
-      if (character == '\\' && message[at + 1] == '/') continue;  // JSON may write "/" as "\/"
-      decoder.Push(character);
-      if (character != '=') character = 'A';
+  std::vector<Text> redacted;
+  if (inner == Inner::kRedact) redacted = scanner.inner_texts();
+  if (scanner.found() == 1) {
+    const Text text = scanner.text();
+    auto slot = Vault::OfProcess().Reserve();
+    if (!slot.ok()) return slot.status();
+    Base64Decoder decoder(slot.value().data(), kKeyBytesMax);
+    for (size_t at = text.begin; at < text.end; ++at) {
+      if (!IsEscapeOfSlash(message, at)) decoder.Push(message[at]);
     }
-    imported.body.push_back(character);
+    const std::optional<size_t> length = decoder.Finish();
+    if (!length || *length == 0) return NotBase64(member);
+    imported.key = slot.value().Commit(*length);
+    redacted.push_back(text);
   }
-  const std::optional<size_t> length = decoder.Finish();
-  if (!length || *length == 0) return NotBase64(member);
-  imported.key = slot.value().Commit(*length);
+  std::sort(redacted.begin(), redacted.end(), [](Text a, Text b) { return a.begin < b.begin; });
+  imported.body = BodyWithout(redacted, message);
   return imported;
 }
 

@@ -12,17 +12,20 @@
 
 namespace volseal::vault {
 
-constexpr size_t kJsonBytesMax = 64 * 1024;
+constexpr size_t kJsonBytesMax = 1024 * 1024;
 
 struct JsonImport {
   std::optional<KeyHandle> key;  // none where the object has no such member
   std::vector<uint8_t> body;     // the message, the member's text overwritten with "A"
 };
 
-// `chunks` are the message in order; the caller zeroes them. Only a member of the outermost object counts.
+// What becomes of members of the same name in inner objects. They are never imported.
+enum class Inner { kKeep, kRedact };
+
+// `chunks` are the message in order; the caller zeroes them. Only a member of the outermost object is imported.
 // kArgument: not JSON as far as the scan reads, the member twice or not a string of base64 for 1
 // to 4096 bytes, too long.
-Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member);
+Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::string_view member, Inner inner);
 
 // Decodes `text` into the vault and overwrites it with "A" whatever happens.
 Result<KeyHandle> ImportBase64(MutableBytes text);

@@ -19,6 +19,8 @@ export interface Mapping {
 }
 
 export interface KeyCopy {
+  /** Which of the keys it is a copy of. */
+  keyIndex: number;
   /** Forms found side by side at this place: one schedule of round keys is one copy. */
   forms: string[];
   startByte: number;
@@ -63,14 +65,20 @@ export function parseSmaps(text: string): Mapping[] {
 /** The mappings of a living process. */
 export const mappingsOf = (pid: number | 'self'): Mapping[] => parseSmaps(readFileSync(`/proc/${pid}/smaps`, 'latin1'));
 
+interface Needle {
+  form: string;
+  keyIndex: number;
+  bytes: Buffer;
+}
+
 /**
  * Looks for 16-byte needles at every byte: a rolling hash of four bytes against a table, so that the time hardly depends on their number.
  */
 class NeedleSearch {
-  readonly #slots = new Uint8Array(65536);
-  readonly #needles = new Map<number, { form: string; bytes: Buffer }[]>();
+  readonly #slots = new Uint8Array(1 << 20);
+  readonly #needles = new Map<number, Needle[]>();
 
-  constructor(needles: { form: string; bytes: Buffer }[]) {
+  constructor(needles: Needle[]) {
     for (const needle of needles) {
       const first = needle.bytes.readUInt32LE(0);
       this.#slots[NeedleSearch.#slotOf(first)] = 1;
@@ -79,17 +87,17 @@ class NeedleSearch {
   }
 
   static #slotOf(word: number): number {
-    return Math.imul(word, 0x9e3779b1) >>> 16;
+    return Math.imul(word, 0x9e3779b1) >>> 12;
   }
 
   /** Reports each needle that begins before `limit`. */
-  find(bytes: Buffer, limit: number, report: (form: string, offset: number) => void): void {
+  find(bytes: Buffer, limit: number, report: (needle: Needle, offset: number) => void): void {
     let word = bytes.length >= 4 ? bytes.readUInt32LE(0) : 0;
     const last = Math.min(limit, bytes.length - NEEDLE_BYTES + 1);
     for (let at = 0; at < last; at++) {
       if (this.#slots[NeedleSearch.#slotOf(word)] === 1) {
-        for (const { form, bytes: needle } of this.#needles.get(word >>> 0) ?? []) {
-          if (needle.equals(bytes.subarray(at, at + NEEDLE_BYTES))) report(form, at);
+        for (const needle of this.#needles.get(word >>> 0) ?? []) {
+          if (needle.bytes.equals(bytes.subarray(at, at + NEEDLE_BYTES))) report(needle, at);
         }
       }
       word = (word >>> 8) | (bytes[at + 4]! << 24);
@@ -136,16 +144,22 @@ function stop(pid: number): void {
   }
 }
 
+interface Find {
+  form: string;
+  keyIndex: number;
+  startByte: number;
+}
+
 /** Joins finds that touch, or lie one needle apart, into copies. */
-function joined(finds: { form: string; startByte: number }[], mapping: Mapping): KeyCopy[] {
+function joined(finds: Find[], mapping: Mapping): KeyCopy[] {
   const copies: KeyCopy[] = [];
-  for (const { form, startByte } of finds.toSorted((a, b) => a.startByte - b.startByte)) {
+  for (const { form, keyIndex, startByte } of finds.toSorted((a, b) => a.keyIndex - b.keyIndex || a.startByte - b.startByte)) {
     const last = copies.at(-1);
-    if (last !== undefined && startByte <= last.endByte + NEEDLE_BYTES) {
+    if (last?.keyIndex === keyIndex && startByte <= last.endByte + NEEDLE_BYTES) {
       last.endByte = Math.max(last.endByte, startByte + NEEDLE_BYTES);
       if (!last.forms.includes(form)) last.forms.push(form);
     } else {
-      copies.push({ forms: [form], startByte, endByte: startByte + NEEDLE_BYTES, mapping });
+      copies.push({ keyIndex, forms: [form], startByte, endByte: startByte + NEEDLE_BYTES, mapping });
     }
   }
   return copies;
@@ -156,7 +170,7 @@ function joined(finds: { form: string; startByte: number }[], mapping: Mapping):
  * @throws {Error} where it is gone or may not be read
  */
 export function scanMemory(pid: number, keys: Buffer[]): MemoryScan {
-  const search = new NeedleSearch(keys.flatMap(keyForms));
+  const search = new NeedleSearch(keys.flatMap((key, keyIndex) => keyForms(key).map((form) => ({ ...form, keyIndex }))));
   const scan: MemoryScan = { outside: [], locked: [], unreadable: [], scannedBytes: 0 };
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES + NEEDLE_BYTES);
   stop(pid);
@@ -164,13 +178,13 @@ export function scanMemory(pid: number, keys: Buffer[]): MemoryScan {
     const fd = openSync(`/proc/${pid}/mem`, 'r');
     try {
       for (const mapping of mappingsOf(pid).filter(({ populated }) => populated)) {
-        const finds: { form: string; startByte: number }[] = [];
+        const finds: Find[] = [];
         let complete = true;
         for (let start = mapping.startByte; start < mapping.endByte; start += CHUNK_BYTES) {
           // A needle may lie across the chunks' border: each chunk sees the first bytes of the next.
           const bytes = buffer.subarray(0, Math.min(CHUNK_BYTES + NEEDLE_BYTES - 1, mapping.endByte - start));
           complete = readMemory(fd, bytes, start) && complete;
-          search.find(bytes, CHUNK_BYTES, (form, offset) => finds.push({ form, startByte: start + offset }));
+          search.find(bytes, CHUNK_BYTES, ({ form, keyIndex }, offset) => finds.push({ form, keyIndex, startByte: start + offset }));
         }
         scan.scannedBytes += mapping.endByte - mapping.startByte;
         if (!complete) scan.unreadable.push(mapping);

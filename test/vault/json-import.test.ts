@@ -6,6 +6,7 @@ import { native } from '../../src/native.js';
 import { importKey, revealKey, wrong } from './test-keys.js';
 
 const MEMBER = 'Plaintext';
+const MESSAGE_BYTES_MAX = 1 << 20;
 
 /** Cuts a message into chunks at the given places. */
 function chunksOf(message: Buffer, cuts: number[]): Buffer[] {
@@ -119,12 +120,39 @@ describe('keyImportJson finds the member of the outermost object', () => {
     assert.equal(Buffer.from((JSON.parse(imported.body.toString()) as { Plaintext: string }).Plaintext, 'base64').length, 48);
   });
 
-  test('of 4096 bytes, in a message of 64 KiB', () => {
+  test('of 4096 bytes, in a message of 1 MiB', () => {
     const large = randomBytes(4096);
     const head = `{"Plaintext":"${large.toString('base64')}","pad":"`;
-    const imported = importJson(`${head}${'x'.repeat(65536 - head.length - 2)}"}`);
+    const imported = importJson(`${head}${'x'.repeat(MESSAGE_BYTES_MAX - head.length - 2)}"}`);
     assert.ok(imported.key?.equals(large));
-    assert.equal(imported.body.length, 65536);
+    assert.equal(imported.body.length, MESSAGE_BYTES_MAX);
+  });
+});
+
+describe('keyImportJson that redacts inner objects', () => {
+  const redacted = (message: string): string => {
+    const { key, body } = native.keyImportJson([Buffer.from(message)], MEMBER, true);
+    if (key !== undefined) native.keyWipe(key);
+    return body.toString();
+  };
+
+  test('overwrites the text of each member of that name, and nothing else', () => {
+    for (const [message, expected] of [
+      ['{"a":{"Plaintext":"bm8="}}', '{"a":{"Plaintext":"AAA="}}'],
+      ['{"a":[{"Plaintext" : "b\\/8="},{"Pl\\u0061intext":""}]}', '{"a":[{"Plaintext" : "AAA="},{"Pl\\u0061intext":""}]}'],
+      [
+        '{"a":{"Plaintext":"x"},"Plaintext":"bm8=","b":{"Plaintext":"y"}}',
+        '{"a":{"Plaintext":"A"},"Plaintext":"AAA=","b":{"Plaintext":"A"}}',
+      ],
+      ['{"a":["Plaintext","bm8="],"b":{"c":"Plaintext","d":"bm8="}}', '{"a":["Plaintext","bm8="],"b":{"c":"Plaintext","d":"bm8="}}'],
+      ['{"a":{"Plaintext":1,"Plaintext":{"Plaintext":"x"}}}', '{"a":{"Plaintext":1,"Plaintext":{"Plaintext":"A"}}}'],
+    ] as const) {
+      assert.equal(redacted(message), expected);
+    }
+  });
+
+  test('a text that breaks off is refused', () => {
+    assert.throws(() => redacted('{"a":{"Plaintext":"bm8'), { code: 'ERR_ARGUMENT' });
   });
 });
 
@@ -166,7 +194,7 @@ describe('keyImportJson refuses', () => {
     'a space inside': '{"Plaintext":"QUJD QUJD"}',
     'an escape inside': '{"Plaintext":"\\u0051UJD"}',
     '4097 bytes': `{"Plaintext":"${randomBytes(4097).toString('base64')}"}`,
-    'more than 64 KiB': `{"a":"${'x'.repeat(65536)}"}`,
+    'more than 1 MiB': `{"a":"${'x'.repeat(MESSAGE_BYTES_MAX)}"}`,
   };
   for (const [what, message] of Object.entries(messages)) test(what, () => assertRefused(message));
 

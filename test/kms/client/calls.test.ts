@@ -141,7 +141,7 @@ describe('replies that KMS must not give', () => {
     ['a key of 63 bytes', { KeyId: ARN, Plaintext: randomBytes(63).toString('base64') }, /63 bytes.*64 or 32/],
     ['a key that is no base64', { KeyId: ARN, Plaintext: '???' }, /base64/],
     ['no JSON', '<html>sign in</html>', /JSON/],
-    ['too much', { KeyId: ARN, Plaintext: randomBytes(64).toString('base64'), more: 'x'.repeat(70_000) }, /longer than 65536/],
+    ['too much', { KeyId: ARN, Plaintext: randomBytes(64).toString('base64'), more: 'x'.repeat(1_100_000) }, /longer than 1048576/],
   ];
   for (const [name, body, message] of cases) {
     test(name, async () => {

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { PassThrough, Readable } from 'node:stream';
 import { promisify } from 'node:util';
-import { HttpRequest, HttpResponse } from '@smithy/core/protocols';
+import { HttpRequest } from '@smithy/core/protocols';
 import { describe, onTestFinished, test } from 'vitest';
-import { VolsealError } from '../../../src/errors.js';
-import { httpKeyIntake, keyIntake, type RequestHandler } from '../../../src/kms/client/key-intake.js';
+import { httpKeyIntake, type RequestHandler } from '../../../src/kms/client/key-intake.js';
 import { KeySlot, type SlotOptions } from '../../../src/kms/client/key-slot.js';
 import { native } from '../../../src/native.js';
 import { built } from '../../built.js';
@@ -17,120 +16,18 @@ import { selfSigned, serveFake } from './fake-server.js';
 const TEXT = randomBytes(64).toString('base64');
 const REPLY = JSON.stringify({ KeyId: 'arn', Plaintext: TEXT, EncryptionAlgorithm: 'SYMMETRIC_DEFAULT' });
 
-const requestOf = (operation: string, url = 'http://127.0.0.1'): HttpRequest => {
+function requestOf(operation: string, url: string): HttpRequest {
   const { protocol, hostname, port } = new URL(url);
-  return new HttpRequest({
-    protocol,
-    hostname,
-    port: Number(port),
-    method: 'POST',
-    path: '/',
-    headers: { 'x-amz-target': `TrentService.${operation}` },
-    body: '{}',
-  });
-};
-
-/** An inner handler whose reply is `body`. */
-function replying(body: Readable, statusCode = 200): RequestHandler {
-  return {
-    metadata: { handlerProtocol: 'test' },
-    handle: async () => ({ response: new HttpResponse({ statusCode, headers: {}, body }) }),
-    updateHttpClientConfig() {},
-    httpHandlerConfigs: () => ({}),
-    destroy() {},
-  };
+  const headers = { 'x-amz-target': `TrentService.${operation}` };
+  return new HttpRequest({ protocol, hostname, port: Number(port), method: 'POST', path: '/', headers, body: '{}' });
 }
 
-async function take(handler: RequestHandler, operation = 'Decrypt', url?: string): Promise<{ slot: KeySlot; body: Buffer }> {
+async function take(handler: RequestHandler, url: string): Promise<KeySlot> {
   const slot = new KeySlot();
   const options: SlotOptions = { keySlot: slot };
-  const { response } = await handler.handle(requestOf(operation, url), options);
-  return { slot, body: response.body as Buffer };
+  await handler.handle(requestOf('Decrypt', url), options);
+  return slot;
 }
-
-describe('keyIntake', () => {
-  test('takes the key out wherever the chunks are cut, and zeroes them', async () => {
-    await withoutLeak(async () => {
-      for (let cut = 0; cut <= REPLY.length; cut++) {
-        const chunks = [Buffer.from(REPLY.slice(0, cut)), Buffer.from(REPLY.slice(cut))].filter((chunk) => chunk.length > 0);
-        const { slot, body } = await take(keyIntake(replying(Readable.from(chunks, { objectMode: false }))));
-        assert.equal(spent(slot.take()), TEXT);
-        assert.ok(
-          chunks.every((chunk) => chunk.every((byte) => byte === 0)),
-          `cut at ${cut}`,
-        );
-        assert.equal(body.length, REPLY.length);
-        assert.ok(!body.includes(TEXT.slice(0, 8)));
-        assert.match(JSON.parse(body.toString()).Plaintext, /^A+=*$/);
-      }
-    });
-  });
-
-  test('byte by byte', async () => {
-    const chunks = [...REPLY].map((character) => Buffer.from(character));
-    const { slot } = await take(keyIntake(replying(Readable.from(chunks, { objectMode: false }))), 'GenerateDataKey');
-    assert.equal(spent(slot.take()), TEXT);
-  });
-
-  test('leaves other operations and refusals as they are', async () => {
-    const listing = Readable.from([Buffer.from(REPLY)]);
-    assert.equal((await take(keyIntake(replying(listing)), 'ListKeys')).body as unknown, listing);
-    const refusal = Readable.from([Buffer.from('{}')]);
-    assert.equal((await take(keyIntake(replying(refusal, 400)))).body as unknown, refusal);
-  });
-
-  test('a reply without a key leaves the slot empty', async () => {
-    const { slot, body } = await take(keyIntake(replying(Readable.from([Buffer.from('{"KeyId":"arn"}')]))));
-    assert.equal(slot.take(), undefined);
-    assert.equal(body.toString(), '{"KeyId":"arn"}');
-  });
-
-  test('what is no reply of KMS is a typed error without a byte of it', async () => {
-    await withoutLeak(async () => {
-      for (const text of [
-        `{"Plaintext":"${TEXT}`,
-        `{"Plaintext":"${TEXT}","Plaintext":"${TEXT}"}`,
-        '{"Plaintext":"*"}',
-        '{"Plaintext":7}',
-        '<html>',
-        '',
-      ]) {
-        const chunk = Buffer.from(text);
-        await assert.rejects(take(keyIntake(replying(Readable.from(text === '' ? [] : [chunk], { objectMode: false })))), (error) => {
-          assert.ok(error instanceof VolsealError && error.code === 'ERR_KMS_REPLY', String(error));
-          assert.ok(!JSON.stringify([error.message, error.details, String(error.cause)]).includes(TEXT.slice(0, 8)));
-          return true;
-        });
-        assert.ok(
-          chunk.every((byte) => byte === 0),
-          text,
-        );
-      }
-    });
-  });
-
-  test('a reply that is too long is dropped and zeroed', async () => {
-    const chunks = [Buffer.from(REPLY), Buffer.alloc(40_000, 'x'), Buffer.alloc(40_000, 'x'), Buffer.alloc(40_000, 'x')];
-    await assert.rejects(take(keyIntake(replying(Readable.from(chunks, { objectMode: false })))), { code: 'ERR_KMS_REPLY' });
-    assert.ok(chunks.slice(0, 3).every((chunk) => chunk.every((byte) => byte === 0)));
-  });
-
-  test('a reply that breaks off, or never ends, is transient and zeroed', async () => {
-    for (const end of [(body: PassThrough) => body.destroy(new Error('cut')), (body: PassThrough) => body.destroy(), () => {}]) {
-      const body = new PassThrough();
-      const chunk = Buffer.from(REPLY.slice(0, 60));
-      body.write(chunk);
-      setTimeout(() => end(body), 10);
-      await assert.rejects(take(keyIntake(replying(body), 60)), { name: 'TimeoutError' });
-      assert.ok(chunk.every((byte) => byte === 0));
-      assert.ok(body.destroyed);
-    }
-  });
-
-  test('a key that no call waits for is wiped', async () => {
-    await withoutLeak(() => keyIntake(replying(Readable.from([Buffer.from(REPLY)]))).handle(requestOf('Decrypt')));
-  });
-});
 
 test('a slot holds one key: the last', async () => {
   await withoutLeak(() => {
@@ -156,7 +53,7 @@ describe('over sockets', () => {
     }, tls);
     const handler = httpKeyIntake();
     onTestFinished(() => handler.destroy());
-    for (let round = 0; round < 3; round++) assert.equal(spent((await take(handler, 'Decrypt', url)).slot.take()), TEXT);
+    for (let round = 0; round < 3; round++) assert.equal(spent((await take(handler, url)).take()), TEXT);
   }
 
   test('over HTTP', () => overSocket());
@@ -166,15 +63,68 @@ describe('over sockets', () => {
       const url = await serveFake(answer);
       const handler = httpKeyIntake({ connectTimeoutMs: 1000, requestTimeoutMs: 80 });
       onTestFinished(() => handler.destroy());
-      await assert.rejects(take(handler, 'Decrypt', url), { name: 'TimeoutError', code: 'ETIMEDOUT' });
+      await assert.rejects(take(handler, url), { name: 'TimeoutError', code: 'ETIMEDOUT' });
     }
+  });
+
+  test('a key that no call waits for is wiped', async () => {
+    const url = await serveFake((response) => response.end(REPLY));
+    const handler = httpKeyIntake();
+    onTestFinished(() => handler.destroy());
+    await withoutLeak(() => handler.handle(requestOf('Decrypt', url)));
+  });
+
+  test('calls that run at once get their own keys', async () => {
+    // Each reply tells the number of its request, the later ones first.
+    const url = await serveFake((response, attempt) => {
+      const Plaintext = Buffer.alloc(64, attempt).toString('base64');
+      setTimeout(() => response.end(JSON.stringify({ Plaintext, Attempt: attempt })), 60 - attempt * 5);
+    });
+    const handler = httpKeyIntake();
+    onTestFinished(() => handler.destroy());
+    const round = async (): Promise<void> => {
+      const slot = new KeySlot();
+      const options: SlotOptions = { keySlot: slot };
+      const { response } = await handler.handle(requestOf('Decrypt', url), options);
+      let body = '';
+      for await (const piece of response.body) body += piece;
+      assert.equal(spent(slot.take()), Buffer.alloc(64, JSON.parse(body).Attempt).toString('base64'));
+    };
+    for (let rounds = 0; rounds < 2; rounds++) await Promise.all(Array.from({ length: 5 }, round));
+  });
+
+  test('a reply without end is cut off, whatever its status and coding', async () => {
+    const sent: number[] = [];
+    const url = await serveFake(async (response, attempt) => {
+      const status = attempt % 2 === 0 ? 200 : 500;
+      const coding = attempt > 2 ? { 'content-encoding': 'gzip' } : {};
+      response.writeHead(status, { ...coding, ...(attempt === 1 ? { 'content-length': 1_500_000_000 } : {}) });
+      const piece = Buffer.alloc(1024 * 1024, 'x');
+      let pieces = 0;
+      for (const closed = once(response, 'close'); !response.destroyed && pieces < 200; pieces++) {
+        if (!response.write(piece)) await Promise.race([closed, once(response, 'drain')]);
+      }
+      sent.push(pieces);
+      response.destroy();
+    });
+    const handler = httpKeyIntake();
+    onTestFinished(() => handler.destroy());
+    for (let attempt = 1; attempt <= 4; attempt++) {
+      const outcome = await handler.handle(requestOf('ListKeys', url)).then(
+        ({ response }) => response.statusCode,
+        (error: { code?: string }) => error.code,
+      );
+      assert.equal(outcome, attempt % 2 === 0 ? 'ERR_KMS_REPLY' : 500);
+    }
+    while (sent.length < 4) await new Promise(setImmediate);
+    assert.ok(Math.max(...sent) < 100, `sent: ${sent} MiB`);
   });
 
   test('a certificate that nobody vouches for is refused', async () => {
     const url = await serveFake((response) => response.end(REPLY), selfSigned(temporaryHome()));
     const handler = httpKeyIntake();
     onTestFinished(() => handler.destroy());
-    await assert.rejects(take(handler, 'Decrypt', url), { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
+    await assert.rejects(take(handler, url), { code: 'DEPTH_ZERO_SELF_SIGNED_CERT' });
   });
 
   test('over HTTPS, with the certificate in NODE_EXTRA_CA_CERTS', async () => {

@@ -25,6 +25,8 @@ const CLIENT = built('test/interop/kms-client-process.ts');
 interface Altered {
   readonly pieces: readonly string[];
   readonly cut?: boolean;
+  /** The client closes the connection after it has taken the key. */
+  readonly isClosedLater?: boolean;
   /** What the call must end with. */
   readonly outcome: string;
 }
@@ -77,7 +79,11 @@ const ALTERED: Readonly<Record<string, (text: string) => Altered>> = {
     outcome: 'ERR_KMS_REQUEST',
   }),
   'twice at once': (text) => ({ pieces: [withLength(bodyOf(text)) + withLength(bodyOf(text))], outcome: 'ERR_KMS_REPLY' }),
-  'twice, one after the other': (text) => ({ pieces: [withLength(bodyOf(text)), withLength(bodyOf(text))], outcome: 'key' }),
+  'twice, one after the other': (text) => ({
+    pieces: [withLength(bodyOf(text)), withLength(bodyOf(text))],
+    isClosedLater: true,
+    outcome: 'key',
+  }),
   'longer than its length': (text) => ({ pieces: [withLength(bodyOf(text), { length: 80 })], outcome: 'ERR_KMS_REPLY' }),
   'shorter than its length': (text) => ({
     pieces: [withLength(bodyOf(text), { length: 900 })],
@@ -101,7 +107,7 @@ const ALTERED: Readonly<Record<string, (text: string) => Altered>> = {
 };
 
 /** A server that answers with what `next` says, once for each request. @returns its port */
-async function serve(next: () => Altered, tls?: { key: Buffer; cert: Buffer }): Promise<number> {
+async function serve(next: (socket: Socket) => Altered, tls?: { key: Buffer; cert: Buffer }): Promise<number> {
   const sockets = new Set<Socket>();
   const talk = (socket: Socket): void => {
     sockets.add(socket);
@@ -113,7 +119,7 @@ async function serve(next: () => Altered, tls?: { key: Buffer; cert: Buffer }): 
       const headEnd = asked.indexOf('\r\n\r\n');
       if (headEnd === -1 || asked.length < headEnd + 4 + length) return;
       asked = '';
-      const { pieces, cut = false } = next();
+      const { pieces, cut = false } = next(socket);
       for (const piece of pieces) {
         socket.write(piece);
         if (pieces.length > 1) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -135,7 +141,12 @@ async function custodyOf(node: NodeName, overTls: boolean): Promise<void> {
   const home = temporaryHome();
   const { certPath, ...certificate } = selfSigned(home);
   let current: Altered | undefined;
-  const port = await serve(() => current!, overTls ? certificate : undefined);
+  let closed: Promise<unknown> = Promise.resolve();
+  const next = (socket: Socket): Altered => {
+    closed = once(socket, 'close');
+    return current!;
+  };
+  const port = await serve(next, overTls ? certificate : undefined);
   const child = spawn(nodeExecutable(node), [CLIENT, `http${overTls ? 's' : ''}://127.0.0.1:${port}`, home], {
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, NODE_EXTRA_CA_CERTS: certPath, AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' },
@@ -151,6 +162,8 @@ async function custodyOf(node: NodeName, overTls: boolean): Promise<void> {
     current = make(key.toString('base64'));
     child.stdin.write('\n');
     expect.soft(`${name}: ${await lineOf()}`).toBe(`${name}: ${current.outcome}`);
+    // Else the second reply could be taken for the one to the next request.
+    if (current.isClosedLater) await closed;
   }
   const { outside } = scanMemory(
     pid,

@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'vitest';
+import { deadPaths, dialect, longProse } from './prose-rules.js';
+import { projectFiles, type SourceFile } from './sources.js';
+
+const files = projectFiles();
+const file = (path: string, text: string): SourceFile => ({ path, text });
+const long = `${'word '.repeat(24)}words`;
+
+describe('prose of documents has at most 120 characters a line', () => {
+  test('holds', () => assert.deepEqual(longProse(files), []));
+  test('would be noticed', () => assert.equal(longProse([file('docs/A.md', `# A\n\n${long}\n`)]).length, 1));
+  test('has no false alarm', () => {
+    const text = ['```sh', long, '```', `| ${long} |`, `<!-- ${long} -->`, 'x'.repeat(121), '<!-- run -->', long, '<!-- end of run -->'];
+    assert.deepEqual(longProse([file('docs/A.md', text.join('\n')), file('src/a.ts', long)]), []);
+  });
+});
+
+describe('a path that a document names exists', () => {
+  test('holds', () => assert.deepEqual(deadPaths(files), []));
+  test('would be noticed', () => {
+    assert.equal(deadPaths([file('docs/A.md', 'see `src/no/such.ts` and [B](B.md)')]).length, 2);
+  });
+  test('has no false alarm', () => {
+    const document = file(
+      'docs/A.md',
+      'see `src/kms`, (src/kms/calls.ts), [C](C.md#part), [home](https://example.org/src/x) and x/src/y.ts',
+    );
+    assert.deepEqual(deadPaths([document, file('src/kms/calls.ts', ''), file('docs/C.md', '')]), []);
+  });
+});
+
+describe('no private English', () => {
+  test('holds', () => assert.deepEqual(dialect(files), []));
+  test('would be noticed', () => assert.equal(dialect([file('src/a.ts', '// Whoever has not that key cannot forge it')]).length, 1));
+  test('has no false alarm', () => assert.deepEqual(dialect([file('src/a.ts', '// Without the data key, nobody can forge it')]), []));
+});

@@ -54,20 +54,30 @@ describe('documents', () => {
     malformed(policy(statement({ Condition: { Fits: { a: 'b' } } })), /no condition operator "Fits"/);
     malformed(policy(statement({ Condition: { constructor: { a: 'b' } } })), /no condition operator/);
     malformed(policy(statement({ Condition: { IpAddress: { 'aws:SourceIp': '10.0.0.0/33' } } })), /does not fit/);
-    malformed(policy(statement({ Condition: { NumericEquals: { a: 'many' } } })), /does not fit/);
+    malformed(policy(statement({ Condition: { NumericEquals: { 'kms:EncryptionContext:a': 'many' } } })), /does not fit/);
     // biome-ignore lint/suspicious/noTemplateCurlyInString: a policy variable looks like this
     malformed(policy(statement({ Resource: '${aws:username}' })), /variables/);
     malformed(
       `{"Statement":[{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*","Condition":{"__proto__":{"a":"b"}}}]}`,
       /__proto__/,
     );
+    const allow = '"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"';
+    malformed(`{"Statement":[{${allow},"Condition":{"\\u005f_proto__":{"a":"b"}}}]}`, /member named __proto__/);
+    malformed(`{"Statement":[{${allow},"Condition":{"StringEquals":{"__prot\\u006f__":"b"}}}]}`, /member named __proto__/);
+    malformed(`{"Statement":[{${allow},"Effect":"Deny"}]}`, /two members named "Effect"/);
+    malformed(`{"Statement":[{${allow},"Condition":{},"Condition":{}}]}`, /two members named "Condition"/);
+    malformed(policy(statement({ Condition: { StringEquals: { 'kms:SomeKey': 'b' } } })), /the condition key "kms:SomeKey" is not one/);
+    const many = Array.from({ length: 501 }, (_, index) => `a${index}*`);
+    malformed(policy(statement({ Condition: { StringLike: { 'kms:EncryptionContext:a': many } } })), /501 patterns.*at most 500/);
     malformed(policy(statement()), /no Principal/, 'identity');
   });
 
   test('one statement, an account by its number, values that are no strings', () => {
-    const text = JSON.stringify({ Statement: statement({ Principal: { AWS: '000000000000' }, Condition: { Bool: { a: true } } }) });
-    assert.equal(decision(text, request({ principal: ROOT, conditions: { a: ['true'] } })), 'allow');
-    assert.equal(decision(text, request({ principal: ROOT, conditions: { a: ['false'] } })), 'none');
+    const text = JSON.stringify({
+      Statement: statement({ Principal: { AWS: '000000000000' }, Condition: { Bool: { 'kms:EncryptionContext:a': true } } }),
+    });
+    assert.equal(decision(text, request({ principal: ROOT, conditions: { 'kms:EncryptionContext:a': ['true'] } })), 'allow');
+    assert.equal(decision(text, request({ principal: ROOT, conditions: { 'kms:EncryptionContext:a': ['false'] } })), 'none');
   });
 
   test('whatever the text, the answer is a document or MalformedPolicyDocumentException', () => {
@@ -163,17 +173,25 @@ describe('conditions', () => {
   ];
   for (const [operator, wanted, given, holds] of cases) {
     test(`${operator} ${JSON.stringify(wanted)} of ${JSON.stringify(given)}`, () => {
-      const text = policy(statement({ Condition: { [operator]: { 'kms:Some': wanted } } }));
-      const conditions = given === undefined ? {} : { 'kms:some': given };
+      const text = policy(statement({ Condition: { [operator]: { 'kms:EncryptionContext:Some': wanted } } }));
+      const conditions = given === undefined ? {} : { 'kms:encryptioncontext:some': given };
       assert.equal(decision(text, request({ conditions })), holds ? 'allow' : 'none');
     });
   }
 
   test('all keys of all operators must hold', () => {
-    const text = policy(statement({ Condition: { StringEquals: { a: '1', b: '2' }, Bool: { c: 'true' } } }));
-    assert.equal(decision(text, request({ conditions: { a: ['1'], b: ['2'], c: ['true'] } })), 'allow');
-    for (const missing of ['a', 'b', 'c']) {
-      const conditions = Object.fromEntries(Object.entries({ a: ['1'], b: ['2'], c: ['true'] }).filter(([key]) => key !== missing));
+    const given = { 'kms:EncryptionContext:a': ['1'], 'kms:EncryptionContext:b': ['2'], 'kms:EncryptionContext:c': ['true'] };
+    const text = policy(
+      statement({
+        Condition: {
+          StringEquals: { 'kms:EncryptionContext:a': '1', 'kms:EncryptionContext:b': '2' },
+          Bool: { 'kms:EncryptionContext:c': 'true' },
+        },
+      }),
+    );
+    assert.equal(decision(text, request({ conditions: given })), 'allow');
+    for (const missing of Object.keys(given)) {
+      const conditions = Object.fromEntries(Object.entries(given).filter(([key]) => key !== missing));
       assert.equal(decision(text, request({ conditions })), 'none');
     }
   });
@@ -183,11 +201,15 @@ describe('as a whole', () => {
   const effect = fc.constantFrom('Allow', 'Deny');
   const principal = fc.constantFrom<unknown>('*', { AWS: ANNA }, { AWS: ROOT }, { AWS: `${ACCOUNT}user/bert` });
   const action = fc.constantFrom('kms:*', 'kms:Decrypt', 'kms:Encrypt', 'kms:De*');
-  const condition = fc.constantFrom<unknown>(undefined, { StringEquals: { a: '1' } }, { StringNotEquals: { a: '1' } });
+  const condition = fc.constantFrom<unknown>(
+    undefined,
+    { StringEquals: { 'kms:EncryptionContext:a': '1' } },
+    { StringNotEquals: { 'kms:EncryptionContext:a': '1' } },
+  );
   const some = fc
     .record({ Effect: effect, Principal: principal, Action: action, Condition: condition })
     .map((one) => ({ Resource: '*', ...one }));
-  const asked = fc.constantFrom(request(), request({ conditions: { a: ['1'] } }), request({ principal: ROOT }));
+  const asked = fc.constantFrom(request(), request({ conditions: { 'kms:EncryptionContext:a': ['1'] } }), request({ principal: ROOT }));
 
   test('a deny that applies always wins, and without allows nothing is allowed', () => {
     fc.assert(
@@ -214,6 +236,29 @@ describe('as a whole', () => {
       }),
     );
   });
+});
+
+test('a key with several values, by the stricter reading', () => {
+  const condition = (operator: string, effect: string) =>
+    policy(statement({ Effect: effect, Condition: { [operator]: { 'kms:EncryptionContext:a': '1' } } }));
+  const asked = request({ conditions: { 'kms:EncryptionContext:a': ['1', '2'] } });
+  assert.equal(decision(condition('StringEquals', 'Allow'), asked), 'none');
+  assert.equal(decision(condition('StringEquals', 'Deny'), asked), 'deny');
+  assert.equal(decision(condition('StringNotEquals', 'Allow'), asked), 'none');
+  assert.equal(decision(condition('StringNotEquals', 'Deny'), asked), 'deny');
+});
+
+test('patterns match as regular expressions would, also where parts are long', () => {
+  const piece = fc.constantFrom('a', 'b', 'ab', '*', '?', 'ab'.repeat(40), `${'a'.repeat(33)}?`, 'a'.repeat(20));
+  const text = fc.array(piece, { maxLength: 5 }).map((pieces) => pieces.join(''));
+  fc.assert(
+    fc.property(text, text, text, (pattern, before, after) => {
+      const expression = new RegExp(`^${pattern.replaceAll('?', '[^]').replaceAll('*', '[^]*')}$`);
+      for (const asked of [before, before + pattern + after, pattern.replaceAll('*', after).replaceAll('?', 'b')]) {
+        assert.equal(matches(pattern, asked), expression.test(asked), `${pattern} ${asked}`);
+      }
+    }),
+  );
 });
 
 test('patterns match as regular expressions would, and in good time', () => {

@@ -1,7 +1,8 @@
 /** How an operation gets a key: find it by its name, authorize the caller, check the key's state. */
-import { aliasNotFound, invalidKeyId, keyDisabled, keyNotFound, keyNotPendingDeletion, keyPendingDeletion } from '../faults.js';
+import { aliasNotFound, invalidKeyId, KmsFault, keyDisabled, keyNotFound, keyNotPendingDeletion, keyPendingDeletion } from '../faults.js';
 import type { OperationCall } from '../operations/define.js';
-import { type AuthorizationRequest, authorize } from '../policy/authorization.js';
+import { authorize } from '../policy/authorization.js';
+import type { AuthorizationRequest } from '../policy/request-conditions.js';
 import type { KeyRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
 import { makeKey, nextRotation } from './material.js';
@@ -82,6 +83,24 @@ export function activeKey(store: KmsStore, keyId: string): KeyRecord | undefined
 /** Whether callers still see a key. Once its waiting period for deletion is over they do not, though the record may still exist. */
 export const isActive = ({ state, deletionAtSeconds = Number.POSITIVE_INFINITY }: KeyRecord): boolean =>
   state !== 'PendingDeletion' || deletionAtSeconds > Date.now() / 1000;
+
+/** The key with this id or ARN, without authorization: for operations whose permission is not on the key. @throws {KmsFault} NotFoundException */
+export function existingKey(store: KmsStore, text: string): KeyRecord {
+  const name = parseKeyName(text);
+  if ('aliasName' in name) throw invalidKeyId(text);
+  return keyById(store, name.keyId);
+}
+
+/** The id of the key that a request names, without authorization; undefined where there is none or where the name is not valid. */
+export function idOfName(store: KmsStore, text: string): string | undefined {
+  try {
+    const name = parseKeyName(text);
+    return 'keyId' in name ? name.keyId : store.alias(name.aliasName)?.keyId;
+  } catch (error) {
+    if (error instanceof KmsFault) return undefined;
+    throw error;
+  }
+}
 
 function keyById(store: KmsStore, keyId: string): KeyRecord {
   const key = activeKey(store, keyId);

@@ -1,7 +1,8 @@
 /** Operations on aliases. Each needs permission on the alias and on the key. (AWS KMS API Reference; Developer Guide, "Controlling access to aliases".) */
 import { KMS_ALIASES_PER_KEY } from '../../../limits.js';
+import { parseKmsArn } from '../../shared/arn.js';
 import { aliasNotFound, KmsFault, limitExceeded, validation } from '../faults.js';
-import { activeKey, authorizeKeyUse, keyByIdOrArn } from '../keys/access.js';
+import { activeKey, authorizeKeyUse, existingKey, keyByIdOrArn } from '../keys/access.js';
 import { aliasArn, keyArn, RESERVED_ALIAS_PREFIX } from '../keys/names.js';
 import { authorize } from '../policy/authorization.js';
 import type { AliasRecord } from '../store/records.js';
@@ -13,6 +14,7 @@ const createAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasN
   const { store } = call;
   checkAliasName(AliasName);
   refuseReserved(AliasName);
+  refuseAliasAsTarget(TargetKeyId);
   authorize(call, { action: 'CreateAlias', resourceArn: aliasArn(AliasName) });
   const { keyId } = keyByIdOrArn(call, { action: 'CreateAlias' }, TargetKeyId);
   if (store.alias(AliasName) !== undefined) {
@@ -27,11 +29,12 @@ const createAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasN
 const updateAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasName, TargetKeyId }) => {
   checkAliasName(AliasName);
   refuseReserved(AliasName);
+  refuseAliasAsTarget(TargetKeyId);
   authorize(call, { action: 'UpdateAlias', resourceArn: aliasArn(AliasName) });
   const alias = knownAlias(call, AliasName);
   const former = activeKey(call.store, alias.keyId);
-  // The key that loses the alias may be in any state; one pending deletion is not checked.
-  if (former !== undefined && former.state !== 'PendingDeletion') authorizeKeyUse(call, { action: 'UpdateAlias' }, former);
+  // The key that loses the alias may be in any state: only the permission is checked.
+  if (former !== undefined) authorize(call, { action: 'UpdateAlias', key: former, resourceArn: keyArn(former.keyId) });
   const { keyId } = keyByIdOrArn(call, { action: 'UpdateAlias' }, TargetKeyId);
   if (alias.keyId !== keyId) refuseTooManyAliases(call, keyId);
   call.store.putAlias({ ...alias, keyId, updatedAtSeconds: Date.now() / 1000 });
@@ -51,7 +54,8 @@ const deleteAlias = changeOperation(requests.deleteAliasRequest, (call, { AliasN
 const listAliases = readOperation(requests.listAliasesRequest, (call, request) => {
   const { KeyId } = request;
   authorize(call, { action: 'ListAliases', resourceArn: '*' });
-  const keyId = KeyId === undefined ? undefined : keyByIdOrArn(call, { action: 'ListAliases' }, KeyId).keyId;
+  // The permission is for all aliases: AWS asks for none on the key.
+  const keyId = KeyId === undefined ? undefined : existingKey(call.store, KeyId).keyId;
   const page = pageOf(request, 50);
   const found = call.store.aliases().filter((alias) => alias.aliasName > page.after && (keyId === undefined || alias.keyId === keyId));
   const show = (alias: AliasRecord) => ({
@@ -73,9 +77,15 @@ function knownAlias({ store }: OperationCall, aliasName: string): AliasRecord {
 function checkAliasName(aliasName: string): void {
   if (!aliasName.startsWith('alias/') || aliasName === 'alias/') {
     throw validation(
-      'Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateAlias.html',
+      'Alias must start with the prefix "alias/". Please see https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html',
     );
   }
+  if (aliasName.includes(':')) throw validation(`${aliasName} contains invalid characters for an alias`);
+}
+
+function refuseAliasAsTarget(targetKeyId: string): void {
+  const resource = parseKmsArn(targetKeyId)?.resource ?? targetKeyId;
+  if (resource.startsWith('alias/')) throw validation('Aliases must refer to keys. Not aliases');
 }
 
 function refuseReserved(aliasName: string): void {

@@ -13,7 +13,7 @@ import {
   unsupported,
   validation,
 } from '../faults.js';
-import { activeKey, authorizeKeyUse, type KeyUse, keyByName } from '../keys/access.js';
+import { activeKey, authorizeKeyUse, idOfName, type KeyUse, keyByName } from '../keys/access.js';
 import { openCiphertext, parseCiphertext, sealCiphertext } from '../keys/ciphertext.js';
 import { currentMaterial, keyForSealing, withMasterKey } from '../keys/material.js';
 import { keyArn } from '../keys/names.js';
@@ -103,8 +103,9 @@ const decrypt = readOperation(requests.decryptRequest, (call, request) => {
 
 const reEncrypt = readOperation(requests.reEncryptRequest, (call, request) => {
   const { GrantTokens: grantTokens, SourceEncryptionContext, DestinationEncryptionContext } = request;
-  const from = { action: 'ReEncryptFrom', encryptionContext: SourceEncryptionContext, grantTokens };
-  const to = { action: 'ReEncryptTo', encryptionContext: DestinationEncryptionContext, grantTokens };
+  const conditions = { 'kms:ReEncryptOnSameKey': [String(isOnSameKey(call, request))] };
+  const from = { action: 'ReEncryptFrom', encryptionContext: SourceEncryptionContext, grantTokens, conditions };
+  const to = { action: 'ReEncryptTo', encryptionContext: DestinationEncryptionContext, grantTokens, conditions };
   if (ignoresCiphertext(request)) {
     keyByName(call, from, requiredKeyId(request.SourceKeyId, 'SourceKeyId'));
     keyByName(call, to, request.DestinationKeyId);
@@ -140,6 +141,14 @@ const useOf = (action: string, request: { EncryptionContext: EncryptionContext; 
   encryptionContext: request.EncryptionContext,
   grantTokens: request.GrantTokens,
 });
+
+type ReEncryptRequest = z.infer<typeof requests.reEncryptRequest>;
+
+/** Both permissions may ask about it, so it is known before either key is looked up. */
+function isOnSameKey({ store }: OperationCall, { SourceKeyId, CiphertextBlob, DestinationKeyId }: ReEncryptRequest): boolean {
+  const source = CiphertextBlob === undefined ? idOfName(store, SourceKeyId ?? '') : parseCiphertext(CiphertextBlob).keyId;
+  return source !== undefined && source === idOfName(store, DestinationKeyId);
+}
 
 /** Whether a dry run is to check permissions alone: then a request needs no ciphertext. */
 function ignoresCiphertext({ DryRun, DryRunModifiers }: { DryRun?: boolean | undefined; DryRunModifiers?: string[] | undefined }): boolean {

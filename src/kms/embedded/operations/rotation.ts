@@ -12,7 +12,7 @@ import * as requests from './requests.js';
 const PERIOD_DAYS = 365;
 
 const enableKeyRotation = changeOperation(requests.enableKeyRotationRequest, (call, { KeyId, RotationPeriodInDays }) => {
-  const conditions = RotationPeriodInDays === undefined ? {} : { 'kms:RotationPeriodInDays': [String(RotationPeriodInDays)] };
+  const conditions = { 'kms:RotationPeriodInDays': [String(RotationPeriodInDays ?? PERIOD_DAYS)] };
   const key = keyByIdOrArn(call, { action: 'EnableKeyRotation', conditions }, KeyId);
   // Enabled again without a period: the date of the next rotation stays.
   const rotation =
@@ -45,7 +45,8 @@ const rotateKeyOnDemand = changeOperation(requests.keyOnlyRequest, (call, { KeyI
   const onDemand = key.materials.filter(({ rotation }) => rotation?.type === 'ON_DEMAND');
   if (onDemand.length >= KMS_ROTATIONS_ON_DEMAND_MAX) {
     throw limitExceeded(
-      `${keyArn(key.keyId)} was rotated on demand ${KMS_ROTATIONS_ON_DEMAND_MAX} times, which is as often as a key can be`,
+      'The on-demand rotations limit has been reached for the given keyId. ' +
+        `No more on-demand rotations can be performed for this key: ${keyArn(key.keyId)}`,
     );
   }
   const next = rotated(call.store, key, 'ON_DEMAND');

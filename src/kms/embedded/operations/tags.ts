@@ -2,6 +2,7 @@
 import { KMS_TAGS_MAX } from '../../../limits.js';
 import { KmsFault } from '../faults.js';
 import { keyByIdOrArn } from '../keys/access.js';
+import { tagConditions } from '../policy/request-conditions.js';
 import type { KeyRecord } from '../store/records.js';
 import { changeOperation, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
@@ -10,7 +11,7 @@ import * as requests from './requests.js';
 type Tags = NonNullable<KeyRecord['tags']>;
 
 const tagResource = changeOperation(requests.tagResourceRequest, (call, { KeyId, Tags }) => {
-  const key = keyByIdOrArn(call, { action: 'TagResource', conditions: { 'aws:TagKeys': Tags.map(({ TagKey }) => TagKey) } }, KeyId);
+  const key = keyByIdOrArn(call, { action: 'TagResource', conditions: tagConditions(Tags) }, KeyId);
   checkTags(Tags);
   const kept = (key.tags ?? []).filter(({ TagKey }) => !Tags.some((tag) => tag.TagKey === TagKey));
   const tags = [...kept, ...Tags];

@@ -1,6 +1,8 @@
 /**
- * Who asks the embedded KMS. (IAM User Guide, "IAM identifiers", "AWS JSON policy elements: Principal".)
+ * The caller of the embedded KMS. (IAM User Guide, "IAM identifiers", "AWS JSON policy elements: Principal".)
  */
+
+import { createHash } from 'node:crypto';
 import { formatArn, parseArn } from '../../shared/arn.js';
 import { ACCOUNT } from '../keys/names.js';
 
@@ -17,7 +19,7 @@ export interface Caller {
   readonly userAgent?: string;
 }
 
-/** The account itself, which the default key policy lets do everything. Who calls in process unless it names another. */
+/** The account itself. The default key policy allows it everything, and a caller in process that names no principal is this one. */
 export const ACCOUNT_ROOT = `arn:aws:iam::${ACCOUNT}:root`;
 
 const PRINCIPAL =
@@ -33,10 +35,40 @@ export const isService = (principalArn: string): boolean => SERVICE.test(princip
 /** The account that a principal belongs to; undefined for a service, which belongs to none. */
 export const accountOf = (principalArn: string): string | undefined => parseArn(principalArn)?.accountId;
 
-/** Everyone a principal counts as where grants and policies name principals: itself and, for a role's session, the role. */
+/** The principals that a name in a grant or a policy may mean: the principal itself and, for a session of a role, the role. */
 export function identitiesOf(principalArn: string): readonly string[] {
   const arn = parseArn(principalArn);
   const [kind, role] = arn?.resource.split('/') ?? [];
   if (arn?.service !== 'sts' || kind !== 'assumed-role') return [principalArn];
   return [principalArn, formatArn({ ...arn, service: 'iam', resource: `role/${role}` })];
 }
+
+/** As `aws:PrincipalType` has it; undefined for a service. (IAM User Guide, "Principal key values".) */
+export function principalTypeOf(principalArn: string): 'Account' | 'User' | 'AssumedRole' | undefined {
+  if (isService(principalArn)) return undefined;
+  const { resource = '' } = parseArn(principalArn) ?? {};
+  if (resource === 'root') return 'Account';
+  return resource.startsWith('user/') ? 'User' : 'AssumedRole';
+}
+
+/** As `aws:username` has it: the name of a user without its path; undefined for every other principal. */
+export const userNameOf = (principalArn: string): string | undefined =>
+  principalTypeOf(principalArn) === 'User' ? principalArn.slice(principalArn.lastIndexOf('/') + 1) : undefined;
+
+/**
+ * As `aws:userid` has it: the account's number for root, the unique id of a user, the unique id of a role and the name of its session.
+ * Unique ids are derived from ARNs. A role that signs with an access key of its own has its name as the name of its session.
+ */
+export function userIdOf(principalArn: string): string | undefined {
+  const type = principalTypeOf(principalArn);
+  if (type === 'Account') return accountOf(principalArn);
+  if (type === 'User') return uniqueIdOf('AIDA', principalArn);
+  if (type === undefined) return undefined;
+  return `${uniqueIdOf('AROA', identitiesOf(principalArn).at(-1)!)}:${principalArn.slice(principalArn.lastIndexOf('/') + 1)}`;
+}
+
+const ID_ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+
+/** As long as the ids of IAM: a prefix that tells the kind, and 17 characters. */
+const uniqueIdOf = (prefix: string, arn: string): string =>
+  prefix + [...createHash('sha256').update(arn).digest().subarray(0, 17)].map((byte) => ID_ALPHABET[byte % ID_ALPHABET.length]).join('');

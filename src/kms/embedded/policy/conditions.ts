@@ -6,22 +6,24 @@
 import { BlockList, isIP } from 'node:net';
 import { arnParts } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
+import { isConditionKey } from './condition-keys.js';
 import { matches } from './patterns.js';
 
-/** What the request says of itself: values by condition key in lower case. A key that is absent is not in the map. */
+/** The values of a request by condition key in lower case. A key that is absent is not in the map. */
 export type ConditionValues = ReadonlyMap<string, readonly string[]>;
+
+/** Operators that compare each value of a request with each value of the policy. */
+export const COMPARES_EACH = /Like|Arn|Numeric|Date/;
 
 /** Whether the condition holds for a request. */
 export type Condition = (request: ConditionValues) => boolean;
 
-/** Whether one value of the request fits one value of the policy. */
-type Comparison = (value: string, wanted: string) => boolean;
-
 interface Operator {
-  readonly compare: Comparison;
-  /** What a value in a policy must look like. */
+  /** Whether a value of the request fits one of the values of the policy. What can be prepared for many values is prepared once. */
+  readonly prepare: (wanted: readonly string[]) => (value: string) => boolean;
+  /** Whether a value in a policy has the form that the operator needs. */
   readonly accepts: (wanted: string) => boolean;
-  /** The operator holds where the comparison does with none of the wanted values. */
+  /** The operator holds where the comparison holds with none of the wanted values. */
   readonly negated?: true;
 }
 
@@ -30,22 +32,34 @@ const timeOf = (text: string): number => (/^\d+$/.test(text) ? Number(text) * 10
 const isNumber = (text: string): boolean => text.trim() !== '' && Number.isFinite(Number(text));
 const isTime = (text: string): boolean => !Number.isNaN(timeOf(text));
 
-const text = (compare: Comparison): Operator => ({ compare, accepts: anyText });
+const oneByOne =
+  (compare: (value: string, wanted: string) => boolean): Operator['prepare'] =>
+  (wanted) =>
+  (value) =>
+    wanted.some((one) => compare(value, one));
 const numeric = (compare: (value: number, wanted: number) => boolean): Operator => ({
-  compare: (value, wanted) => isNumber(value) && compare(Number(value), Number(wanted)),
+  prepare: oneByOne((value, wanted) => isNumber(value) && compare(Number(value), Number(wanted))),
   accepts: isNumber,
 });
 const date = (compare: (value: number, wanted: number) => boolean): Operator => ({
-  compare: (value, wanted) => isTime(value) && compare(timeOf(value), timeOf(wanted)),
+  prepare: oneByOne((value, wanted) => isTime(value) && compare(timeOf(value), timeOf(wanted))),
   accepts: isTime,
 });
 const not = (operator: Operator): Operator => ({ ...operator, negated: true });
 
-const same = text((value, wanted) => value === wanted);
-const sameIgnoringCase = text((value, wanted) => value.toLowerCase() === wanted.toLowerCase());
-const like = text((value, wanted) => matches(wanted, value));
-const arn: Operator = { compare: arnMatches, accepts: (wanted) => wanted === '*' || arnParts(wanted).length === 6 };
-const ip: Operator = { compare: inRange, accepts: isRange };
+const oneOf = (wanted: readonly string[]): ((value: string) => boolean) => {
+  const values = new Set(wanted);
+  return (value) => values.has(value);
+};
+const ignoringCase = (wanted: readonly string[]): ((value: string) => boolean) => {
+  const holds = oneOf(wanted.map((one) => one.toLowerCase()));
+  return (value) => holds(value.toLowerCase());
+};
+const same: Operator = { prepare: oneOf, accepts: anyText };
+const sameIgnoringCase: Operator = { prepare: ignoringCase, accepts: anyText };
+const like: Operator = { prepare: oneByOne((value, wanted) => matches(wanted, value)), accepts: anyText };
+const arn: Operator = { prepare: oneByOne(arnMatches), accepts: (wanted) => wanted === '*' || arnParts(wanted).length === 6 };
+const ip: Operator = { prepare: inRanges, accepts: isRange };
 
 const OPERATORS: Readonly<Record<string, Operator>> = {
   StringEquals: same,
@@ -66,7 +80,7 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
   DateLessThanEquals: date((value, wanted) => value <= wanted),
   DateGreaterThan: date((value, wanted) => value > wanted),
   DateGreaterThanEquals: date((value, wanted) => value >= wanted),
-  Bool: { compare: (value, wanted) => value.toLowerCase() === wanted.toLowerCase(), accepts: (wanted) => /^(true|false)$/i.test(wanted) },
+  Bool: { prepare: ignoringCase, accepts: (wanted) => /^(true|false)$/i.test(wanted) },
   IpAddress: ip,
   NotIpAddress: not(ip),
   ArnEquals: arn,
@@ -77,13 +91,20 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
 
 /**
  * One key of one operator of a statement's `Condition`.
- * @param at Where it stands, for messages. @throws {KmsFault} MalformedPolicyDocumentException
+ * @param effect Of the statement. @param at Where the condition is in the policy, for messages. @throws {KmsFault} MalformedPolicyDocumentException
  */
-export function readCondition(operatorText: string, key: string, wanted: readonly string[], at: string): Condition {
+export function readCondition(
+  effect: 'Allow' | 'Deny',
+  operatorText: string,
+  key: string,
+  wanted: readonly string[],
+  at: string,
+): Condition {
   const [, quantifier, name = '', ifExists] = /^(ForAllValues:|ForAnyValue:)?(\w+?)(IfExists)?$/.exec(operatorText) ?? [];
   const folded = key.toLowerCase();
   const fail = (problem: string): KmsFault =>
     new KmsFault('MalformedPolicyDocumentException', `The policy document is malformed: ${at}: ${problem}`);
+  if (!isConditionKey(key)) throw fail(`the condition key ${JSON.stringify(key)} is not one that this KMS supplies`);
   const variable = wanted.find((value) => value.includes('${'));
   if (variable !== undefined) throw fail(`policy variables are not supported: ${variable}`);
   if (name === 'Null' && quantifier === undefined && ifExists === undefined) {
@@ -95,15 +116,17 @@ export function readCondition(operatorText: string, key: string, wanted: readonl
   const misfit = wanted.find((value) => !operator.accepts(value));
   if (misfit !== undefined) throw fail(`${JSON.stringify(misfit)} does not fit ${operatorText}`);
 
-  const { compare, negated = false } = operator;
-  const fits = (value: string): boolean => wanted.some((one) => compare(value, one)) !== negated;
+  const { prepare, negated = false } = operator;
+  const isWanted = prepare(wanted);
+  const fits = (value: string): boolean => isWanted(value) !== negated;
   return (request) => {
     const given = request.get(folded);
-    // An absent key fits what is asked for all its values, what is asked if it exists, and what must not be.
+    // With an absent key these hold: ForAllValues, IfExists, and a negated operator.
     if (given === undefined) return quantifier === 'ForAllValues:' || ifExists !== undefined || (negated && quantifier === undefined);
     if (quantifier === 'ForAllValues:') return given.every(fits);
-    // Without a quantifier a key has one value; where it has several, a negated operator must hold for each of them.
-    return negated && quantifier === undefined ? given.every(fits) : given.some(fits);
+    if (quantifier === 'ForAnyValue:') return given.some(fits);
+    // Without a quantifier a key has one value. Where it has several, the stricter reading holds: one suffices to deny, all must allow.
+    return effect === 'Deny' ? given.some(fits) : given.every(fits);
   };
 }
 
@@ -122,12 +145,13 @@ function isRange(range: string): boolean {
   );
 }
 
-function inRange(value: string, range: string): boolean {
-  const [address = '', bits] = range.split('/');
-  const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
-  if (isIP(value) === 0) return false;
+function inRanges(ranges: readonly string[]): (value: string) => boolean {
   const list = new BlockList();
-  if (bits === undefined) list.addAddress(address, family);
-  else list.addSubnet(address, Number(bits), family);
-  return list.check(value, isIP(value) === 6 ? 'ipv6' : 'ipv4');
+  for (const range of ranges) {
+    const [address = '', bits] = range.split('/');
+    const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+    if (bits === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(bits), family);
+  }
+  return (value) => isIP(value) !== 0 && list.check(value, isIP(value) === 6 ? 'ipv6' : 'ipv4');
 }

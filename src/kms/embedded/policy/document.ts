@@ -1,21 +1,21 @@
 /**
  * Policy documents: their grammar, checked. (IAM User Guide, "Grammar of the IAM JSON policy language".)
  *
- * Refused rather than passed over: what would change the meaning of a policy if it were ignored (NotPrincipal, unknown members, unknown
- * operators, policy variables).
+ * Whatever would change the meaning of a policy if it were ignored is refused: NotPrincipal, unknown members, unknown operators,
+ * condition keys that this KMS does not supply, policy variables.
  */
 import * as z from 'zod';
 import { parseStrictJson } from '../../../strict-json.js';
 import { KmsFault } from '../faults.js';
 import { ACCOUNT } from '../keys/names.js';
 import { isPrincipal } from './caller.js';
-import { type Condition, readCondition } from './conditions.js';
+import { COMPARES_EACH, type Condition, readCondition } from './conditions.js';
 
 export interface PolicyStatement {
   readonly effect: 'Allow' | 'Deny';
-  /** Whom it speaks of: `*`, ARNs, service names; undefined in identity policies. */
+  /** The principals it names: `*`, ARNs, service names; undefined in identity policies. */
   readonly principals: readonly string[] | undefined;
-  /** Patterns with `*` and `?`; `not`: all but these. */
+  /** Patterns with `*` and `?`; with `not`, everything that they do not match. */
   readonly actions: Patterns;
   readonly resources: Patterns;
   /** All of them must hold. */
@@ -60,17 +60,30 @@ const document = z.strictObject({
   Statement: z.preprocess((value) => (Array.isArray(value) ? value : [value]), z.array(statement).min(1)),
 });
 
+/** Problems that one error names. */
+const ISSUES_SHOWN = 5;
+/** A request may have thousands of values (the keys of its context), and each is compared with each of these. */
+const COMPARISONS_MAX = 500;
+
 /**
  * Reads the JSON text of a policy.
- * @param kind Statements of a `key` policy name principals; those of an `identity` policy belong to one and name none.
+ * @param kind Statements of a `key` policy name principals; those of an `identity` policy belong to a principal and name none.
  * @throws {KmsFault} MalformedPolicyDocumentException that says what is wrong
  */
 export function parsePolicy(text: string, kind: 'key' | 'identity'): PolicyDocument {
   const result = document.safeParse(parseJson(text));
   if (!result.success) {
-    throw malformed(result.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
+    const issues = result.error.issues.slice(0, ISSUES_SHOWN);
+    throw malformed(issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; '));
   }
-  return result.data.Statement.map((one, index) => readStatement(one, `Statement.${index}`, kind));
+  const { Statement } = result.data;
+  const comparisons = Statement.flatMap(({ Condition = {} }) => Object.entries(Condition))
+    .filter(([operator]) => COMPARES_EACH.test(operator))
+    .reduce((sum, [, keys]) => sum + Object.values(keys).reduce((count, wanted) => count + wanted.length, 0), 0);
+  if (comparisons > COMPARISONS_MAX) {
+    throw malformed(`its conditions have ${comparisons} patterns, numbers, dates and ARNs; at most ${COMPARISONS_MAX} are evaluated`);
+  }
+  return Statement.map((one, index) => readStatement(one, `Statement.${index}`, kind));
 }
 
 function parseJson(text: string): unknown {
@@ -92,7 +105,7 @@ function readStatement(one: z.infer<typeof statement>, at: string, kind: 'key' |
     return arn;
   });
   const conditions = Object.entries(one.Condition ?? {}).flatMap(([operator, keys]) =>
-    Object.entries(keys).map(([key, wanted]) => readCondition(operator, key, wanted, `${at}.Condition`)),
+    Object.entries(keys).map(([key, wanted]) => readCondition(one.Effect, operator, key, wanted, `${at}.Condition`)),
   );
   return {
     effect: one.Effect,

@@ -1,4 +1,4 @@
-/** What one policy document says about one request. (IAM User Guide, "Policy evaluation logic".) */
+/** Evaluates one policy document for one request. (IAM User Guide, "Policy evaluation logic".) */
 import { ACCOUNT_ROOT, accountOf, identitiesOf } from './caller.js';
 import type { ConditionValues } from './conditions.js';
 import type { Patterns, PolicyDocument, PolicyStatement } from './document.js';
@@ -16,14 +16,14 @@ export interface PolicyRequest {
 
 export interface PolicyOutcome {
   readonly decision: 'allow' | 'deny' | 'none';
-  /** Of a key policy: whether it allows the request to the account, so that an identity policy of the account may give it to the caller. */
+  /** Of a key policy: whether it allows the request to the account, so that an identity policy of the caller may allow it. */
   readonly delegated: boolean;
 }
 
-/** A deny is stronger than any number of allows. */
+/** One deny outweighs any number of allows. */
 export function evaluatePolicy(document: PolicyDocument, request: PolicyRequest): PolicyOutcome {
   const applying = document.filter((statement) => appliesTo(statement, request));
-  const denied = applying.some((statement) => statement.effect === 'Deny' && speaksOf(statement, request.principal));
+  const denied = applying.some((statement) => statement.effect === 'Deny' && concerns(statement, request.principal));
   const allows = applying.filter(({ effect }) => effect === 'Allow');
   const allowed = allows.some(
     ({ principals }) => principals === undefined || principals.some((name) => isAllowedTo(name, request.principal)),
@@ -43,10 +43,10 @@ function appliesTo(
 
 const among = ({ not, patterns }: Patterns, text: string): boolean => patterns.some((pattern) => matches(pattern, text)) !== not;
 
-/** Naming the account denies everybody in it, and allows nobody but root: the others need an identity policy besides. */
-const speaksOf = ({ principals }: PolicyStatement, principal: string): boolean =>
+/** A statement that names the account denies everybody in it, but allows only root: the others also need an identity policy. */
+const concerns = ({ principals }: PolicyStatement, principal: string): boolean =>
   principals === undefined ||
   principals.some((name) => isAllowedTo(name, principal) || (name === ACCOUNT_ROOT && accountOf(principal) === accountOf(ACCOUNT_ROOT)));
 
-/** `*` is everybody, services too: kms:CallerAccount and aws:PrincipalIsAWSService tell them apart. */
+/** `*` means everybody, services too: kms:CallerAccount and aws:PrincipalIsAWSService tell them apart. */
 const isAllowedTo = (name: string, principal: string): boolean => name === '*' || identitiesOf(principal).includes(name);

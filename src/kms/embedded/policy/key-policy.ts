@@ -1,13 +1,15 @@
-/** Key policies: the ones that keys have from the start, and the check that a new one does not lock everybody out. */
+/** Key policies: the default ones, and the check that a new one does not lock its author out. */
 import { KMS_POLICY_BYTES_MAX } from '../../../limits.js';
 import { KmsFault } from '../faults.js';
 import { ACCOUNT, keyArn } from '../keys/names.js';
 import type { KeyRecord } from '../store/records.js';
+import type { KmsStore } from '../store/store.js';
 import { ACCOUNT_ROOT, type Caller } from './caller.js';
 import { parsePolicy } from './document.js';
 import { evaluatePolicy } from './evaluation.js';
+import { conditionsOf } from './request-conditions.js';
 
-/** Leaves everything to the account: its root, and the identity policies of its users and roles. (Developer Guide, "Default key policy".) */
+/** Allows the account everything: its root, and through their identity policies its users and roles. (Developer Guide, "Default key policy".) */
 const DEFAULT_POLICY = JSON.stringify(
   {
     Version: '2012-10-17',
@@ -19,8 +21,8 @@ const DEFAULT_POLICY = JSON.stringify(
 );
 
 /**
- * Of the keys behind `alias/aws/...`: everybody in the account may use them, nobody may change them. AWS also demands that the request
- * come through the service (kms:ViaService); volseal is that service here.
+ * For the keys behind `alias/aws/...`: everybody in the account may use them, nobody may change them. AWS also requires that the request
+ * comes through the service (kms:ViaService); volseal is that service here.
  */
 const MANAGED_POLICY = JSON.stringify(
   {
@@ -52,21 +54,22 @@ const MANAGED_POLICY = JSON.stringify(
 export const keyPolicyOf = (key: KeyRecord): string => key.policy ?? (key.manager === 'AWS' ? MANAGED_POLICY : DEFAULT_POLICY);
 
 /**
- * Checks a policy that somebody wants to give a key.
- * @param caller Must keep kms:PutKeyPolicy under it; undefined: nobody needs to.
+ * Checks a new policy of a key.
+ * @param caller Must keep kms:PutKeyPolicy under the new policy; undefined: the check is bypassed.
  * @throws {KmsFault} MalformedPolicyDocumentException, LimitExceededException
  */
-export function checkKeyPolicy(text: string, keyId: string, caller: Caller | undefined): void {
+export function checkKeyPolicy(store: KmsStore, text: string, keyId: string, caller: Caller | undefined): void {
   if (Buffer.byteLength(text) > KMS_POLICY_BYTES_MAX) {
     throw new KmsFault('LimitExceededException', `A key policy has at most ${KMS_POLICY_BYTES_MAX} bytes.`);
   }
   const document = parsePolicy(text, 'key');
   if (caller === undefined) return;
+  const resourceArn = keyArn(keyId);
   const { decision, delegated } = evaluatePolicy(document, {
     principal: caller.principalArn,
     action: 'kms:PutKeyPolicy',
-    resourceArn: keyArn(keyId),
-    conditions: new Map([['aws:principalarn', [caller.principalArn]]]),
+    resourceArn,
+    conditions: conditionsOf(store, caller, { action: 'PutKeyPolicy', resourceArn }),
   });
   if (decision === 'allow' || (decision === 'none' && delegated)) return;
   throw new KmsFault('MalformedPolicyDocumentException', 'The new key policy will not allow you to update the key policy in the future.');

@@ -1,0 +1,145 @@
+/** The values of the condition keys (./condition-keys.ts) in one request. */
+import { parseArn } from '../../shared/arn.js';
+import type { EncryptionContext } from '../../shared/encryption-context.js';
+import { contextOf, type GrantRequest } from '../grants/grant-store.js';
+import { ACCOUNT, REGION } from '../keys/names.js';
+import type { GrantRecord, KeyRecord } from '../store/records.js';
+import type { KmsStore } from '../store/store.js';
+import { accountOf, type Caller, identitiesOf, isService, principalTypeOf, userIdOf, userNameOf } from './caller.js';
+import type { ConditionValues } from './conditions.js';
+
+/** What authorization decides about. */
+export interface AuthorizationRequest {
+  /** Without "kms:". */
+  readonly action: string;
+  /** Undefined for operations on no key. */
+  readonly key?: KeyRecord | undefined;
+  /** Key ARN, alias ARN or `*`. */
+  readonly resourceArn: string;
+  /** Of cryptographic operations; `{}` where the request names none. */
+  readonly encryptionContext?: EncryptionContext | undefined;
+  readonly grantTokens?: readonly string[] | undefined;
+  /** Of CreateGrant. */
+  readonly newGrant?: GrantRequest | undefined;
+  /** Of RetireGrant. */
+  readonly retiredGrant?: GrantRecord | undefined;
+  /** Condition keys of this operation alone, by their names. */
+  readonly conditions?: Readonly<Record<string, readonly string[]>> | undefined;
+}
+
+const ALGORITHM = 'SYMMETRIC_DEFAULT';
+
+/** A key without an algorithm of its own in the request: its operations use the only one it has. */
+const CRYPTOGRAPHIC_ACTIONS: ReadonlySet<string> = new Set([
+  'Decrypt',
+  'Encrypt',
+  'GenerateDataKey',
+  'GenerateDataKeyWithoutPlaintext',
+  'ReEncryptFrom',
+  'ReEncryptTo',
+]);
+const GRANT_ACTIONS: ReadonlySet<string> = new Set(['CreateGrant', 'ListGrants', 'RevokeGrant']);
+
+/** Adds values of a condition key; undefined ones are left out, and a key without a value is absent. */
+type Supply = (name: string, ...values: readonly (string | undefined)[]) => void;
+
+/** What policies may ask about a request, by condition key in lower case. */
+export function conditionsOf(store: KmsStore, caller: Caller, request: AuthorizationRequest): ConditionValues {
+  const { action, key, encryptionContext, newGrant, retiredGrant } = request;
+  const conditions = new Map<string, string[]>();
+  const supply: Supply = (name, ...values) => {
+    const known = values.filter((value) => value !== undefined);
+    const folded = name.toLowerCase();
+    // Two keys of a context may differ in case alone: to policies they are one key with two values.
+    if (known.length > 0) conditions.set(folded, [...(conditions.get(folded) ?? []), ...known]);
+  };
+  supplyCaller(supply, caller);
+  supplyService(supply, caller);
+  if (key !== undefined || action === 'CreateKey') supplyKeyKind(supply);
+  if (key !== undefined) supplyKey(supply, store, caller, key);
+  if (CRYPTOGRAPHIC_ACTIONS.has(action)) supply('kms:EncryptionAlgorithm', ALGORITHM);
+  if (encryptionContext !== undefined) supplyContext(supply, encryptionContext);
+  if (GRANT_ACTIONS.has(action)) {
+    supply('kms:GrantIsForAWSResource', String(isService(caller.principalArn) || caller.viaService !== undefined));
+  }
+  if (newGrant !== undefined) {
+    supply('kms:GrantOperations', ...newGrant.operations);
+    supply('kms:GranteePrincipal', newGrant.granteePrincipal);
+    supply('kms:RetiringPrincipal', newGrant.retiringPrincipal);
+  }
+  const grant = newGrant ?? retiredGrant;
+  if (grant !== undefined) supplyConstraints(supply, grant);
+  for (const [name, values] of Object.entries(request.conditions ?? {})) supply(name, ...values);
+  return conditions;
+}
+
+function supplyCaller(supply: Supply, caller: Caller): void {
+  const { principalArn } = caller;
+  const account = accountOf(principalArn);
+  const now = new Date();
+  supply('aws:PrincipalArn', isService(principalArn) ? undefined : identitiesOf(principalArn).at(-1));
+  supply('aws:PrincipalAccount', account);
+  supply('aws:PrincipalType', principalTypeOf(principalArn));
+  supply('aws:userid', userIdOf(principalArn));
+  supply('aws:username', userNameOf(principalArn));
+  supply('aws:PrincipalIsAWSService', String(isService(principalArn)));
+  supply('aws:CurrentTime', now.toISOString());
+  supply('aws:EpochTime', String(Math.floor(now.getTime() / 1000)));
+  supply('aws:RequestedRegion', REGION);
+  supply('aws:ResourceAccount', ACCOUNT);
+  supply('aws:SourceIp', caller.sourceIp);
+  supply('aws:UserAgent', caller.userAgent);
+  supply('aws:SecureTransport', 'false');
+  supply('kms:CallerAccount', account);
+}
+
+/** The services that ask themselves, and those that ask on a principal's behalf. */
+function supplyService(supply: Supply, { principalArn, viaService, sourceArn }: Caller): void {
+  if (isService(principalArn)) {
+    supply('aws:PrincipalServiceName', principalArn);
+    supply('aws:PrincipalServiceNamesList', principalArn);
+    supply('aws:SourceArn', sourceArn);
+    supply('aws:SourceAccount', sourceArn === undefined ? undefined : parseArn(sourceArn)?.accountId || undefined);
+  }
+  supply('aws:ViaAWSService', String(viaService !== undefined));
+  supply('kms:ViaService', viaService);
+  // `workspaces.local.amazonaws.com` -> `workspaces.amazonaws.com`
+  const service = viaService?.replace(/^([^.]+)\.[^.]+\./, '$1.');
+  for (const name of ['aws:CalledVia', 'aws:CalledViaFirst', 'aws:CalledViaLast']) supply(name, service);
+}
+
+function supplyKey(supply: Supply, store: KmsStore, caller: Caller, key: KeyRecord): void {
+  for (const { TagKey, TagValue } of key.tags ?? []) supply(`aws:ResourceTag/${TagKey}`, TagValue);
+  // All aliases of the store are read for this one: only where a policy may ask.
+  const asks = (text: string | undefined): boolean => text?.toLowerCase().includes('resourcealiases') ?? false;
+  if (asks(key.policy) || identitiesOf(caller.principalArn).some((arn) => store.principal(arn)?.policies.some(asks))) {
+    supply('kms:ResourceAliases', ...store.aliases().flatMap(({ keyId, aliasName }) => (keyId === key.keyId ? [aliasName] : [])));
+  }
+}
+
+/** All keys here are of one kind, and CreateKey can ask for no other. */
+function supplyKeyKind(supply: Supply): void {
+  supply('kms:KeyOrigin', 'AWS_KMS');
+  supply('kms:KeySpec', ALGORITHM);
+  supply('kms:CustomerMasterKeySpec', ALGORITHM);
+  supply('kms:KeyUsage', 'ENCRYPT_DECRYPT');
+  supply('kms:CustomerMasterKeyUsage', 'ENCRYPT_DECRYPT');
+  supply('kms:MultiRegion', 'false');
+}
+
+function supplyContext(supply: Supply, context: EncryptionContext): void {
+  supply('kms:EncryptionContextKeys', ...Object.keys(context));
+  for (const [name, value] of Object.entries(context)) supply(`kms:EncryptionContext:${name}`, value);
+}
+
+function supplyConstraints(supply: Supply, { constraint, sourceArn }: GrantRequest | GrantRecord): void {
+  const kinds = { subset: 'EncryptionContextSubset', equals: 'EncryptionContextEquals' };
+  supply('kms:GrantConstraintType', constraint && kinds[constraint.kind], sourceArn && 'SourceArn');
+  if (constraint !== undefined) supplyContext(supply, contextOf(constraint));
+}
+
+/** The tags in a request, as `aws:RequestTag/KEY` and `aws:TagKeys`. */
+export const tagConditions = (tags: NonNullable<KeyRecord['tags']>): Record<string, readonly string[]> => ({
+  'aws:TagKeys': tags.map(({ TagKey }) => TagKey),
+  ...Object.fromEntries(tags.map(({ TagKey, TagValue }) => [`aws:RequestTag/${TagKey}`, [TagValue]])),
+});

@@ -73,19 +73,56 @@ export const CONSTANT_MEMBERS = {
   eventCategory: 'Management',
 } as const;
 
-const SECRET_MEMBERS = new Set(['ciphertextBlob', 'grantToken', 'grantTokens', 'plaintext', 'recipient']);
+/**
+ * The members of requests and replies that a record repeats. All others are left out, whatever their spelling: keys, plaintexts,
+ * encrypted data keys and grant tokens must never be in the log.
+ */
+const RECORDED_MEMBERS: ReadonlySet<string> = new Set([
+  ...['AWSAccountId', 'AliasName', 'Arn', 'BypassPolicyLockoutSafetyCheck', 'CloudHsmClusterId', 'Constraints', 'CreationDate'],
+  ...['CurrentKeyMaterialId', 'CustomKeyStoreId', 'CustomerMasterKeySpec', 'DeletionDate', 'Description'],
+  ...['DestinationEncryptionAlgorithm', 'DestinationEncryptionContext', 'DestinationKeyId', 'DryRun', 'DryRunModifiers', 'Enabled'],
+  ...['EncryptionAlgorithm', 'EncryptionAlgorithms', 'EncryptionContext', 'EncryptionContextEquals', 'EncryptionContextSubset'],
+  ...['ExpirationModel', 'GrantId', 'GranteePrincipal', 'GranteeServicePrincipal', 'IncludeKeyMaterial', 'KeyAgreementAlgorithms'],
+  ...['KeyId', 'KeyManager', 'KeyMaterialId', 'KeyMetadata', 'KeySpec', 'KeyState', 'KeyUsage', 'Limit', 'MacAlgorithms', 'Marker'],
+  ...['MultiRegion', 'MultiRegionConfiguration', 'Name', 'NumberOfBytes', 'Operations', 'Origin', 'PendingDeletionWindowInDays'],
+  ...['PendingWindowInDays', 'Policy', 'PolicyName', 'RetiringPrincipal', 'RetiringServicePrincipal', 'RotationPeriodInDays'],
+  ...['SigningAlgorithms', 'SourceArn', 'SourceEncryptionAlgorithm', 'SourceEncryptionContext', 'SourceKeyId', 'TagKey', 'TagKeys'],
+  ...['TagValue', 'Tags', 'TargetKeyId', 'ValidTo', 'XksKeyConfiguration', 'XksKeyId'],
+]);
 
-/** A request or a reply of the KMS API as CloudTrail shows it: names in lower camel case, without what nobody may read later. */
+/** Members whose value is a map with names of the user's own. */
+const MAPS: ReadonlySet<string> = new Set([
+  'DestinationEncryptionContext',
+  'EncryptionContext',
+  'EncryptionContextEquals',
+  'EncryptionContextSubset',
+  'SourceEncryptionContext',
+]);
+/** Members whose value is a structure of the API, or a list of them. */
+const STRUCTURES: ReadonlySet<string> = new Set(['Constraints', 'KeyMetadata', 'Tags']);
+
+/**
+ * A request or a reply of the KMS API as CloudTrail shows it: names in lower camel case. Only members of `RECORDED_MEMBERS` are shown,
+ * and only values of the form that the API gives them.
+ */
 export function shownParameters(members: object): Record<string, unknown> {
-  const shown = Object.entries(members).map(([name, value]) => [`${name.charAt(0).toLowerCase()}${name.slice(1)}`, value] as const);
-  return Object.fromEntries(
-    shown
-      .filter(([name, value]) => !SECRET_MEMBERS.has(name) && value !== undefined)
-      .map(([name, value]) => [name, CONVERTED.has(name) && isObject(value) ? shownParameters(value) : value]),
-  );
+  const shown = Object.entries(members)
+    .filter(([name]) => RECORDED_MEMBERS.has(name))
+    .map(([name, value]) => [`${name.charAt(0).toLowerCase()}${name.slice(1)}`, shownValue(name, value)] as const);
+  return Object.fromEntries(shown.filter(([, value]) => value !== undefined));
 }
 
-/** Members whose own members are names of the API too; those of an encryption context are the user's. */
-const CONVERTED = new Set(['constraints', 'keyMetadata']);
+function shownValue(name: string, value: unknown): unknown {
+  if (MAPS.has(name)) {
+    return isObject(value) ? Object.fromEntries(Object.entries(value).filter(([, text]) => typeof text === 'string')) : undefined;
+  }
+  if (Array.isArray(value)) return value.map((item) => shownItem(name, item)).filter((item) => item !== undefined);
+  return shownItem(name, value);
+}
+
+function shownItem(name: string, value: unknown): unknown {
+  if (STRUCTURES.has(name)) return isObject(value) ? shownParameters(value) : undefined;
+  return value instanceof Date || ['string', 'number', 'boolean'].includes(typeof value) ? value : undefined;
+}
 
 const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null && !Array.isArray(value);

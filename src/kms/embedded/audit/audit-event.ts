@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Authenticate } from '../../../audit/files.js';
 import { type AuditEvent, shownParameters } from '../../../audit/record.js';
 import { native } from '../../../native.js';
+import { parseStrictJson } from '../../../strict-json.js';
 import type { KmsFault } from '../faults.js';
 import { ACCOUNT, REGION } from '../keys/names.js';
 import type { OperationFacts, OperationReply } from '../operations/define.js';
@@ -27,6 +28,11 @@ const LABEL = Buffer.from('volseal audit log\0');
 /** Operations whose `requestParameters` CloudTrail leaves out. */
 const WITHOUT_PARAMETERS: ReadonlySet<string> = new Set(['RetireGrant']);
 
+/** JSON of one member of a refused call: more than an ARN, a key id or a usual encryption context needs. */
+const REFUSED_MEMBER_BYTES_MAX = 1024;
+/** Characters of a text that the caller chooses: a user agent, an operation's name, an error that repeats a value. */
+const TEXT_CHARS_MAX = 1024;
+
 /** The HMAC of the audit log that belongs to a store. */
 export const auditKey =
   (store: KmsStore): Authenticate =>
@@ -44,12 +50,12 @@ export function auditEvent(call: RecordedCall, outcome: Outcome): AuditEvent {
   return {
     userIdentity: identityOf(caller),
     eventTime: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
-    eventName: name,
+    eventName: shortened(name),
     awsRegion: REGION,
     sourceIPAddress: caller.sourceIp ?? (isService(caller.principalArn) ? caller.principalArn : 'in process'),
-    userAgent: caller.userAgent ?? '',
-    ...('error' in outcome ? { errorCode: outcome.error.name, errorMessage: outcome.error.message } : {}),
-    requestParameters: WITHOUT_PARAMETERS.has(name) ? null : parametersOf(call.body),
+    userAgent: shortened(caller.userAgent ?? ''),
+    ...('error' in outcome ? { errorCode: outcome.error.name, errorMessage: shortened(outcome.error.message) } : {}),
+    requestParameters: WITHOUT_PARAMETERS.has(name) ? null : 'error' in outcome ? refusedParametersOf(call.body) : parametersOf(call.body),
     responseElements: 'error' in outcome ? null : elementsOf(name, outcome.reply, facts),
     ...(Object.keys(extra).length === 0 ? {} : { additionalEventData: extra }),
     requestID: requestId,
@@ -76,13 +82,30 @@ function identityOf({ principalArn, accessKeyId, viaService }: Caller): AuditEve
 
 function parametersOf(body: Buffer): Record<string, unknown> | null {
   try {
-    const value: unknown = JSON.parse(body.toString('utf8'));
+    const value = parseStrictJson(body.toString('utf8'));
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? shownParameters(value) : null;
   } catch {
-    // What is no JSON was refused, and says nothing.
+    // A body that is not JSON was refused; nothing of it is recorded.
     return null;
   }
 }
+
+/**
+ * The parameters of a refused call. Anybody with an access key can send one of 256 KiB, any number of times: a long member is replaced
+ * by its size, as CloudTrail does.
+ */
+function refusedParametersOf(body: Buffer): Record<string, unknown> | null {
+  const shown = parametersOf(body);
+  if (shown === null) return null;
+  return Object.fromEntries(
+    Object.entries(shown).map(([name, value]) => {
+      const originalSize = Buffer.byteLength(JSON.stringify(value));
+      return [name, originalSize > REFUSED_MEMBER_BYTES_MAX ? { omitted: true, originalSize } : value];
+    }),
+  );
+}
+
+const shortened = (text: string): string => (text.length > TEXT_CHARS_MAX ? `${text.slice(0, TEXT_CHARS_MAX)}...` : text);
 
 /** CloudTrail shows what calls answer that change something. */
 function elementsOf(name: string, { body }: OperationReply, { keyArns }: OperationFacts): Record<string, unknown> | null {

@@ -104,15 +104,16 @@ export function readCondition(
   const folded = key.toLowerCase();
   const fail = (problem: string): KmsFault =>
     new KmsFault('MalformedPolicyDocumentException', `The policy document is malformed: ${at}: ${problem}`);
-  if (!isConditionKey(key)) throw fail(`the condition key ${JSON.stringify(key)} is not one that this KMS supplies`);
   const variable = wanted.find((value) => value.includes('${'));
   if (variable !== undefined) throw fail(`policy variables are not supported: ${variable}`);
-  if (name === 'Null' && quantifier === undefined && ifExists === undefined) {
+  const operator = Object.hasOwn(OPERATORS, name) ? OPERATORS[name] : undefined;
+  const isNull = name === 'Null' && quantifier === undefined && ifExists === undefined;
+  if (operator === undefined && !isNull) throw fail(`there is no condition operator ${JSON.stringify(operatorText)}`);
+  if (!isConditionKey(key)) throw fail(`the condition key ${JSON.stringify(key)} is not one that this KMS supplies`);
+  if (operator === undefined) {
     if (!wanted.every((value) => /^(true|false)$/i.test(value))) throw fail('Null is true or false');
     return (request) => wanted.some((value) => (value.toLowerCase() === 'true') === !request.has(folded));
   }
-  const operator = Object.hasOwn(OPERATORS, name) ? OPERATORS[name] : undefined;
-  if (operator === undefined) throw fail(`there is no condition operator ${JSON.stringify(operatorText)}`);
   const misfit = wanted.find((value) => !operator.accepts(value));
   if (misfit !== undefined) throw fail(`${JSON.stringify(misfit)} does not fit ${operatorText}`);
 

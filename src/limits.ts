@@ -27,6 +27,8 @@ export const DIGEST_ITERATIONS = 1000;
 /** A forged header must not stall an attach: ten million take a few seconds. */
 export const DIGEST_ITERATIONS_MAX = 10_000_000;
 
+/** AWS KMS: plaintext of Encrypt. */
+export const KMS_PLAINTEXT_BYTES_MAX = 4096;
 /** AWS KMS: ciphertext blob of Decrypt. */
 export const KMS_CIPHERTEXT_BYTES_MAX = 6144;
 /** AWS KMS: GenerateDataKey's NumberOfBytes. */
@@ -71,6 +73,10 @@ export const KMS_TAGS_MAX = 50;
 export const KMS_REQUEST_BYTES_MAX = 256 * 1024;
 /** AWS: how far the clock of whoever signs a request may be from ours. */
 export const KMS_CLOCK_SKEW_MS = 5 * 60 * 1000;
+/** How often the KMS server looks for connections over their time: the time-outs are exact to this. */
+export const KMS_SERVER_CHECK_INTERVAL_MS = 1_000;
+/** How long the KMS server, when it ends, waits for clients that do not read their replies. */
+export const KMS_SERVER_CLOSE_GRACE_MS = 2_000;
 /** Connections to the KMS server at once: a machine's own tools, not the internet. */
 export const KMS_SERVER_CONNECTIONS_MAX = 256;
 /** Address space for the embedded KMS's store, some hundred thousand keys or grants; the file grows as they come. */

@@ -52,7 +52,7 @@ function read({ status, body, plaintext }: WireReply): Answer {
 /** Asserts an answer that refuses with this error and text. */
 export function refused(answer: Answer, name: string, message: string | RegExp, status = 400): void {
   assert.equal(answer.body.__type, name, JSON.stringify(answer.body));
-  const said = String(answer.body.message ?? answer.body.Message);
+  const said = String(answer.body.message ?? answer.body.Message ?? '');
   if (typeof message === 'string') assert.equal(said, message);
   else assert.match(said, message);
   assert.equal(answer.status, status);

@@ -8,6 +8,7 @@ import { withExamples } from '../output.js';
 interface ServeFlags {
   listen: { host: string; port: number };
   allowRemote?: boolean;
+  host?: string[];
 }
 
 /** The command; `session` is what it runs with. It ends with status 0 at Ctrl-C or SIGTERM. */
@@ -15,20 +16,23 @@ export function serveCommand({ output, signal }: Session): Command {
   const command = new Command('serve')
     .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C, to whoever has an access key of it')
     .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', listenArgument)
-    .option('--allow-remote', 'listen on other than loopback: plain HTTP, so whoever can read the network can read data keys');
+    .option('--allow-remote', 'allow an address that is not loopback: plain HTTP, so anybody who can read the network can read data keys')
+    .option('--host <name...>', 'a name besides localhost under which clients call it, such as that of a container', hostArgument);
   withJson(command);
   withExamples(command, [
     'eval "$(volseal kms create-access-key root)"',
     'volseal kms serve --listen 127.0.0.1:4599',
     'aws kms list-keys --endpoint-url http://127.0.0.1:4599 --region us-east-1',
   ]);
-  return command.action(async ({ listen, allowRemote = false }: ServeFlags) => {
+  return command.action(async ({ listen, allowRemote = false, host: hostNames = [] }: ServeFlags) => {
     const [{ serveKms }, { defaultHome }] = await Promise.all([
       import('../../kms/embedded/http/server.js'),
       import('../../kms/shared/endpoint.js'),
     ]);
     const home = resolve(embeddedHome() ?? defaultHome());
-    const server = await serveKms({ home, ...listen, allowRemote });
+    const onInternalError = (requestId: string, error: unknown): void =>
+      output.note(`request ${requestId} failed: ${error instanceof Error ? error.message : String(error)}`);
+    const server = await serveKms({ home, ...listen, allowRemote, hostNames, onInternalError });
     const { url } = server;
     output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}; Ctrl-C ends it`]);
     try {
@@ -41,6 +45,12 @@ export function serveCommand({ output, signal }: Session): Command {
       await server.close();
     }
   });
+}
+
+/** A host name, in lower case. @throws {InvalidArgumentError} */
+function hostArgument(text: string, others: string[] = []): string[] {
+  if (!/^[a-z0-9_]([a-z0-9_.-]{0,253}[a-z0-9_])?$/i.test(text)) throw new InvalidArgumentError('Expected a host name, such as kms.');
+  return [...others, text.toLowerCase()];
 }
 
 /** `HOST:PORT`, `[IPV6]:PORT`. @throws {InvalidArgumentError} */

@@ -15,8 +15,11 @@ export class KmsFault extends Error {
     this.status = status;
   }
 
-  /** The body of the reply. AWS spells the member `Message` in this one error. */
+  /**
+   * The body of the reply. AWS spells the member `Message` in one error, and leaves it out where there is nothing to say.
+   */
   toJson(): Record<string, string> {
+    if (this.message === '') return { __type: this.name };
     return this.name === 'AccessDeniedException' && this.message === UNKNOWN_KEY_TEXT
       ? { __type: this.name, Message: this.message }
       : { __type: this.name, message: this.message };

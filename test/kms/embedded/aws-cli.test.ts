@@ -29,7 +29,8 @@ async function commandLine(): Promise<(...parameters: string[]) => Promise<Run>>
   };
   return (...parameters) =>
     new Promise((resolve) => {
-      execFile('aws', ['--endpoint-url', server.url, '--output', 'json', 'kms', ...parameters], { env }, (error, stdout, stderr) => {
+      const service = parameters[0] === 'sts' ? [] : ['kms'];
+      execFile('aws', ['--endpoint-url', server.url, '--output', 'json', ...service, ...parameters], { env }, (error, stdout, stderr) => {
         resolve({ status: error === null ? 0 : Number(error.code), json: stdout === '' ? undefined : JSON.parse(stdout), stderr });
       });
     });
@@ -43,6 +44,7 @@ test('aws kms', async () => {
     assert.equal(status, 0, stderr);
     return json;
   };
+  assert.equal((await ok('sts', 'get-caller-identity')).Arn, 'arn:aws:iam::000000000000:root');
   const keyId: string = (await ok('create-key', '--description', 'from the command line')).KeyMetadata.KeyId;
   assert.deepEqual(
     (await ok('list-keys')).Keys.map((key: { KeyId: string }) => key.KeyId),

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { statSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { DecryptCommand, EncryptCommand, GenerateDataKeyCommand, KMSClient } from '@aws-sdk/client-kms';
 import { HttpRequest } from '@smithy/core/protocols';
 import { Hash } from '@smithy/core/serde';
@@ -29,6 +31,8 @@ async function served(): Promise<Served> {
 interface Changes {
   method?: string;
   path?: string;
+  /** That the request is signed for. */
+  service?: string;
   /** Of the request that is signed; undefined takes one away. */
   headers?: Record<string, string | undefined>;
   body?: string | Buffer;
@@ -54,7 +58,7 @@ async function send({ url, credentials }: Pick<Served, 'url' | 'credentials'>, c
   const signer = new SignatureV4({
     credentials: changes.credentials ?? credentials,
     region: 'eu-west-1',
-    service: 'kms',
+    service: changes.service ?? 'kms',
     sha256: Hash.bind(null, 'sha256'),
   });
   const { headers } = await signer.sign(new HttpRequest({ method, path, headers: unsigned, body }), {
@@ -65,7 +69,8 @@ async function send({ url, credentials }: Pick<Served, 'url' | 'credentials'>, c
   const [response] = await once(request, 'response');
   let text = '';
   for await (const part of response) text += part;
-  return { status: response.statusCode as number, body: JSON.parse(text), headers: response.headers };
+  const json = text.startsWith('<') ? undefined : JSON.parse(text);
+  return { status: response.statusCode as number, body: json, text, headers: response.headers };
 }
 
 describe('the HTTP front', () => {
@@ -90,7 +95,7 @@ describe('the HTTP front', () => {
         name: 'InvalidCiphertextException',
       });
       await assert.rejects(client.send(new EncryptCommand({ KeyId: 'alias/aws/ebs', Plaintext: Buffer.alloc(4097) })), {
-        name: 'SerializationException',
+        name: 'ValidationException',
       });
     });
   });
@@ -209,6 +214,149 @@ describe('the HTTP front', () => {
       }
       assert.equal((await send(server)).status, 200);
     });
+  });
+
+  test('answers while clients without credentials hold all its connections', async () => {
+    const server = await served();
+    const port = Number(new URL(server.url).port);
+    const silent = Array.from({ length: 300 }, (_, index) => {
+      const socket = connect(port, '127.0.0.1').on('error', () => {});
+      onTestFinished(() => void socket.destroy());
+      // Some send nothing, some a part of a head, some a part of a body.
+      if (index % 3 > 0) socket.write('POST / HTTP/1.1\r\nHost: localhost\r\n');
+      if (index % 3 > 1) socket.write('Content-Length: 100\r\n\r\n{');
+      return socket;
+    });
+    await Promise.all(silent.map((socket) => once(socket, 'connect')));
+    for (let turn = 0; turn < 3; turn++) assert.equal((await send(server)).status, 200);
+  });
+
+  test('ends a head that does not come', async () => {
+    const server = await served();
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1').on('error', () => {});
+    socket.resume().write('POST / HTTP/1.1\r\nHost: localhost\r\n');
+    await once(socket, 'close');
+  });
+
+  test('closes whatever its clients do', async () => {
+    const home = temporaryHome();
+    const credentials = await signAs(home);
+    const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
+    const open = ['', 'POST / HTTP/1.1\r\n', 'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{'].map(async (text) => {
+      const socket = connect(Number(new URL(server.url).port), '127.0.0.1').on('error', () => {});
+      await once(socket.resume(), 'connect');
+      if (text !== '') socket.write(text);
+      return socket;
+    });
+    const sockets = await Promise.all(open);
+    assert.equal((await send({ url: server.url, credentials })).status, 200);
+    const closed = Promise.all(sockets.map((socket) => once(socket, 'close')));
+    await server.close();
+    await closed;
+  });
+
+  test('names that the operator gives it are answered, others are not', async () => {
+    const home = temporaryHome();
+    const credentials = await signAs(home);
+    const server = await serveKms({ home, host: '127.0.0.1', port: 0, hostNames: ['kms'] });
+    onTestFinished(() => server.close());
+    for (const [host, status] of [
+      ['kms', 200],
+      ['KMS:4599', 200],
+      ['localhost', 200],
+      ['evil.example', 403],
+      ['kms.evil.example', 403],
+    ] as const) {
+      assert.equal((await send({ url: server.url, credentials }, { headers: { host } })).status, status, host);
+    }
+  });
+
+  test('a body nested deep is a bad request, and is recorded as one', async () => {
+    const server = await served();
+    const { status, body } = await send(server, { body: `${'{"a":'.repeat(40_000)}1${'}'.repeat(40_000)}` });
+    assert.deepEqual([status, body.__type, body.message], [400, 'SerializationException', 'The body is nested deeper than 64 levels.']);
+  });
+
+  test('a refused request takes little room in the audit log', async () => {
+    const server = await served();
+    const log = join(server.home, 'audit', 'embedded', 'audit.jsonl');
+    const grow = async (changes: Changes) => {
+      const before = statSync(log, { throwIfNoEntry: false })?.size ?? 0;
+      const { status } = await send(server, changes);
+      return { status, grown: statSync(log).size - before };
+    };
+    const long = 'x'.repeat(200_000);
+    const pairs = Object.fromEntries(Array.from({ length: 10_000 }, (_, index) => [`key${index}`, 'x']));
+    const bodies = [
+      { KeyId: long },
+      { [long]: 1 },
+      { KeyId: 'alias/none', EncryptionContext: pairs, NumberOfBytes: 64 },
+      { Tags: Array.from({ length: 80_000 }, () => ({})) },
+      { Policy: long },
+      { Description: long },
+      Object.fromEntries(Array.from({ length: 20_000 }, (_, index) => [`m${index}`, 1])),
+    ];
+    for (const target of ['CreateKey', 'GenerateDataKey', 'Sign', `X${'y'.repeat(5000)}`]) {
+      for (const body of bodies) {
+        const headers = { 'x-amz-target': `TrentService.${target}`, 'user-agent': 'u'.repeat(4000) };
+        const { status, grown } = await grow({ body: JSON.stringify(body), headers });
+        assert.equal(status, 400, target);
+        assert.ok(grown > 0 && grown < 12_000, `${target} ${Object.keys(body)[0]?.slice(0, 20)}: ${grown}`);
+      }
+    }
+  });
+
+  test('a fault of the KMS itself is reported with the id of its request', async () => {
+    const home = temporaryHome();
+    const credentials = await signAs(home);
+    const faults: [string, unknown][] = [];
+    const server = await serveKms({ home, host: '127.0.0.1', port: 0, onInternalError: (...fault) => faults.push(fault) });
+    onTestFinished(() => server.close());
+    const log = join(home, 'audit', 'embedded', 'audit.jsonl');
+    assert.equal((await send({ url: server.url, credentials })).status, 200);
+    writeFileSync(log, '');
+    const { status, body, headers } = await send({ url: server.url, credentials });
+    assert.deepEqual([status, body.__type], [500, 'KMSInternalException']);
+    const [[requestId, error] = []] = faults;
+    assert.equal(requestId, headers['x-amzn-requestid']);
+    assert.ok(body.message.includes(requestId));
+    assert.ok(error instanceof VolsealError && error.code === 'ERR_AUDIT');
+  });
+
+  test.each([
+    ['', 'ValidationException', /'plaintext'.*length greater than or equal to 1$/],
+    [Buffer.alloc(4097).toString('base64'), 'ValidationException', /'plaintext'.*length less than or equal to 4096$/],
+    [Buffer.alloc(60_000).toString('base64'), 'ValidationException', /'plaintext'.*length less than or equal to 4096$/],
+    [null, 'ValidationException', /Value null at 'plaintext'/],
+    ['A', 'SerializationException', /base64/],
+    [7, 'SerializationException', /base64/],
+  ] as const)('Encrypt refuses a plaintext that does not fit', async (Plaintext, name, message) => {
+    const server = await served();
+    const headers = { 'x-amz-target': 'TrentService.Encrypt' };
+    await withoutLeak(async () => {
+      const { status, body } = await send(server, { headers, body: JSON.stringify({ KeyId: 'alias/aws/ebs', Plaintext }, undefined, 1) });
+      assert.deepEqual([status, body.__type], [400, name]);
+      assert.match(body.message, message);
+    });
+  });
+
+  test('tells callers who they are, as AWS STS does', async () => {
+    const server = await served();
+    const anna = await signAs(server.home, 'user/anna');
+    const identify = async (changes: Changes, action = 'GetCallerIdentity') => {
+      const headers = { 'content-type': 'application/x-www-form-urlencoded; charset=utf-8', 'x-amz-target': undefined };
+      const { status, text } = await send(server, { service: 'sts', headers, body: `Action=${action}&Version=2011-06-15`, ...changes });
+      const tag = (name: string) => new RegExp(`<${name}>(.*)</${name}>`).exec(text)?.[1];
+      return { status, arn: tag('Arn'), account: tag('Account'), userId: tag('UserId'), code: tag('Code') };
+    };
+    const { userId, ...asAnna } = await identify({ credentials: anna });
+    assert.deepEqual(asAnna, { status: 200, arn: 'arn:aws:iam::000000000000:user/anna', account: '000000000000', code: undefined });
+    assert.match(userId ?? '', /^AIDA[A-Z2-7]{17}$/);
+    assert.equal((await identify({})).userId, '000000000000');
+    assert.equal((await identify({ credentials: { ...anna, secretAccessKey: 'wrong' } })).code, 'InvalidSignatureException');
+    assert.equal((await identify({ service: 'kms' })).code, 'IncompleteSignatureException');
+    assert.equal((await identify({ forged: { authorization: undefined } })).code, 'MissingAuthenticationTokenException');
+    assert.equal((await identify({}, 'GetSessionToken')).code, 'InvalidAction');
   });
 
   test('listens on loopback unless told otherwise', async () => {

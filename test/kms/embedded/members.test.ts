@@ -33,6 +33,16 @@ test('the model of AWS has all operations of the embedded KMS', () => {
   expect(operationNames().filter((name) => !models.has(name))).toEqual([]);
 });
 
+test('all other operations of AWS are unsupported, and what nobody has is unknown', () => {
+  const kms = openEmbedded();
+  const others = [...models.keys()].filter((name) => !operationNames().includes(name));
+  expect(others).toContain('GenerateDataKeyPair');
+  for (const name of others) {
+    refused(ask(kms, name), 'UnsupportedOperationException', `The embedded KMS does not support the operation ${name}.`);
+  }
+  refused(ask(kms, 'MakeCoffee'), 'UnknownOperationException', /MakeCoffee/);
+});
+
 describe.each(operationNames())('%s', (operation) => {
   const members = membersOf(models.get(operation)!);
 

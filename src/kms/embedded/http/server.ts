@@ -1,40 +1,57 @@
 /**
- * The HTTP front of the embedded KMS: `aws kms --endpoint-url` and any AWS SDK talk to it.
+ * The HTTP server of the embedded KMS: `aws kms --endpoint-url` and any AWS SDK can use it.
  *
- * Every request must be signed (SigV4) with an access key of a principal that the store knows, and may do what policies and grants
- * allow that principal. It still speaks plain HTTP: data keys are readable on the way, so it listens on loopback unless told otherwise.
- * And it answers nothing a web page could send: the content type and the Authorization header force a browser to ask first, and a Host
- * that is a name other than localhost is refused (DNS rebinding).
+ * Every request must be signed (SigV4) with an access key of a principal in the store; policies and grants decide what it may do.
+ * The server speaks plain HTTP, in which data keys are readable on the way, so it listens on loopback unless told otherwise.
+ * It does not answer what a web page could send: the content type and the Authorization header force a browser to ask first, and a Host
+ * header with another name than localhost or one of `hostNames` is refused (DNS rebinding).
  */
+import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, isIP } from 'node:net';
 import { finished } from 'node:stream/promises';
 import { asVolsealError, VolsealError } from '../../../errors.js';
-import { KMS_REQUEST_BYTES_MAX, KMS_REQUEST_TIMEOUT_MS, KMS_SERVER_CONNECTIONS_MAX } from '../../../limits.js';
+import {
+  KMS_REQUEST_BYTES_MAX,
+  KMS_REQUEST_TIMEOUT_MS,
+  KMS_SERVER_CHECK_INTERVAL_MS,
+  KMS_SERVER_CLOSE_GRACE_MS,
+  KMS_SERVER_CONNECTIONS_MAX,
+} from '../../../limits.js';
 import { native } from '../../../native.js';
 import { watchSocket, wipeChunks, wipeSocket } from '../../shared/socket-wipe.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, takeRequest, type WireReply, type WireRequest } from '../../shared/wire.js';
 import { KmsFault, serialization } from '../faults.js';
 import type { Caller } from '../policy/caller.js';
 import { EmbeddedKms } from '../service.js';
+import { asksForIdentity, identityReply, QUERY_CONTENT_TYPE, queryErrorReply } from './caller-identity.js';
+import { Connections } from './connections.js';
+import { checkPlaintextLength } from './plaintext-length.js';
 
 export interface ServeOptions {
-  /** Where the store lies. */
+  /** The directory of the store. */
   readonly home: string;
   /** An IP address, or `localhost`. */
   readonly host: string;
-  /** 0: one that is free. */
+  /** 0: a free one. */
   readonly port: number;
-  /** Lets `host` be other than loopback: whoever can read the network can read data keys. */
+  /** Allows a `host` that is not loopback: then anybody who can read the network can read data keys. */
   readonly allowRemote?: boolean;
+  /**
+   * Names besides `localhost` under which clients may call the server, in lower case: that of a container, for example. A request with
+   * another name in its Host header is refused, because a web page could make one (DNS rebinding).
+   */
+  readonly hostNames?: readonly string[];
+  /** Receives each error that is no answer of KMS; clients see only status 500 and the request id. */
+  readonly onInternalError?: (requestId: string, error: unknown) => void;
 }
 
 export interface KmsServer {
-  /** `http://HOST:PORT`, with the port that it really has. */
+  /** `http://HOST:PORT`, with the actual port. */
   readonly url: string;
-  /** Whether anybody has an access key: without one nobody can sign a request. */
+  /** Whether an access key exists: without one nobody can sign a request. */
   readonly hasAccessKeys: boolean;
-  /** Takes no more requests, lets those under way finish, closes the store. */
+  /** Takes no more requests, sends the replies under way, closes the store; takes a few seconds at most, whatever clients do. */
   close(): Promise<void>;
 }
 
@@ -43,7 +60,8 @@ export interface KmsServer {
  * @throws {VolsealError} `ERR_ARGUMENT` for a host that is not loopback without `allowRemote`; `ERR_IO` where the address is in use; as
  * `EmbeddedKms.open`
  */
-export async function serveKms({ home, host, port, allowRemote = false }: ServeOptions): Promise<KmsServer> {
+export async function serveKms(options: ServeOptions): Promise<KmsServer> {
+  const { home, host, port, allowRemote = false, hostNames = [], onInternalError = () => {} } = options;
   if (isIP(host) === 0 && host !== 'localhost')
     throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(host)} is neither an IP address nor localhost`);
   if (!allowRemote && !isLoopback(host)) {
@@ -53,12 +71,16 @@ export async function serveKms({ home, host, port, allowRemote = false }: ServeO
     );
   }
   const kms = EmbeddedKms.open(home);
-  const server = createServer((request, response) => {
-    answer(kms, request, response).catch(() => response.destroy());
+  const timeouts = {
+    requestTimeout: KMS_REQUEST_TIMEOUT_MS,
+    headersTimeout: KMS_REQUEST_TIMEOUT_MS,
+    // Node looks for connections that are over their time this often; its default of 30 s would be the real time-out.
+    connectionsCheckingInterval: KMS_SERVER_CHECK_INTERVAL_MS,
+  };
+  const server = createServer(timeouts, (request, response) => {
+    answer({ kms, connections, hostNames, onInternalError }, request, response).catch(() => response.destroy());
   });
-  server.requestTimeout = KMS_REQUEST_TIMEOUT_MS;
-  server.headersTimeout = KMS_REQUEST_TIMEOUT_MS;
-  server.maxConnections = KMS_SERVER_CONNECTIONS_MAX;
+  const connections = new Connections(server, KMS_SERVER_CONNECTIONS_MAX);
   server.on('connection', watchSocket);
   try {
     await listen(server, host, port);
@@ -73,7 +95,7 @@ export async function serveKms({ home, host, port, allowRemote = false }: ServeO
     async close() {
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
-        server.closeIdleConnections();
+        connections.close(KMS_SERVER_CLOSE_GRACE_MS);
       });
       await kms.close();
     },
@@ -92,34 +114,70 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-async function answer(kms: EmbeddedKms, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const reply = await replyTo(kms, request);
-  // A body that was not read to its end would be taken for the next request.
-  if (!request.complete) response.setHeader('connection', 'close');
+/** What each request needs of the server. */
+interface Serving {
+  readonly kms: EmbeddedKms;
+  readonly connections: Connections;
+  readonly hostNames: readonly string[];
+  readonly onInternalError: (requestId: string, error: unknown) => void;
+}
+
+async function answer(serving: Serving, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const received = await receive(serving, request);
+  await serving.connections.during(request.socket, async () => {
+    const reply = replyTo(serving, request, received);
+    // A body that was not read to its end would be taken for the next request.
+    if (!request.complete) response.setHeader('connection', 'close');
+    try {
+      if (reply.plaintext !== undefined) revealPlaintext(reply);
+      response.writeHead(reply.status, { ...reply.headers, 'content-length': reply.body.length });
+      response.end(reply.body);
+      await finished(response);
+    } finally {
+      reply.body.fill(0);
+    }
+  });
+}
+
+interface SignedCall {
+  /** Undefined for GetCallerIdentity of STS. */
+  readonly wire: WireRequest | undefined;
+  readonly caller: Caller;
+}
+
+type Received = SignedCall | { readonly error: unknown };
+
+async function receive(serving: Serving, request: IncomingMessage): Promise<Received> {
   try {
-    if (reply.plaintext !== undefined) revealPlaintext(reply);
-    response.writeHead(reply.status, { ...reply.headers, 'content-length': reply.body.length });
-    response.end(reply.body);
-    await finished(response);
-  } finally {
-    reply.body.fill(0);
+    const received = await readRequest(serving, request);
+    serving.connections.trust(request.socket);
+    return received;
+  } catch (error) {
+    return { error };
   }
 }
 
-async function replyTo(kms: EmbeddedKms, request: IncomingMessage): Promise<WireReply> {
+function replyTo({ kms, onInternalError }: Serving, request: IncomingMessage, received: Received): WireReply {
+  const requestId = randomUUID();
   try {
-    const { wire, caller } = await readRequest(kms, request);
-    return kms.handle(wire, caller);
+    if ('error' in received) throw received.error;
+    const { wire, caller } = received;
+    return wire === undefined ? identityReply(caller, requestId) : kms.handle(wire, caller);
   } catch (error) {
-    const fault =
-      error instanceof KmsFault ? error : new KmsFault('KMSInternalException', 'The embedded KMS failed; see its own messages.', 500);
-    return { status: fault.status, headers: { 'content-type': KMS_CONTENT_TYPE }, body: Buffer.from(JSON.stringify(fault.toJson())) };
+    const known = error instanceof KmsFault;
+    if (!known) onInternalError(requestId, error);
+    const fault = known
+      ? error
+      : new KmsFault('KMSInternalException', `The embedded KMS failed; its messages name request ${requestId}.`, 500);
+    if (isQueryRequest(request)) return queryErrorReply(fault, requestId);
+    const headers = { 'content-type': KMS_CONTENT_TYPE, 'x-amzn-requestid': requestId };
+    return { status: fault.status, headers, body: Buffer.from(JSON.stringify(fault.toJson())) };
   } finally {
     wipeSocket(request.socket);
   }
 }
 
-/** Writes the key over the "AAAA..." that stands for it, and wipes the handle: from here the key is in this process's memory until sent. */
+/** Writes the key over its placeholder "AAAA..." and wipes the handle: from here the key is in ordinary memory until it is sent. */
 function revealPlaintext({ body, plaintext }: WireReply): void {
   const member = '"Plaintext":"';
   try {
@@ -129,32 +187,37 @@ function revealPlaintext({ body, plaintext }: WireReply): void {
   }
 }
 
-/** @throws {KmsFault} for what is not a request of KMS at all, or not signed by a principal that is known */
-async function readRequest(kms: EmbeddedKms, request: IncomingMessage): Promise<{ wire: WireRequest; caller: Caller }> {
-  checkEnvelope(request);
+/** @throws {KmsFault} for a request that is not one of KMS, or that no known principal signed */
+async function readRequest({ kms, hostNames }: Serving, request: IncomingMessage): Promise<SignedCall> {
+  checkEnvelope(request, hostNames);
+  const isQuery = isQueryRequest(request);
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(request.headers)) headers[name] = String(value);
   const chunks: Buffer[] = [];
   try {
     let byteCount = 0;
-    // Not destroyed when left: a client that sends too much is still told so.
+    // Not destroyed at an early end: a client that sends too much still receives the error.
     for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       chunks.push(chunk);
       byteCount += chunk.length;
       if (byteCount > KMS_REQUEST_BYTES_MAX)
         throw new KmsFault('RequestEntityTooLargeException', `A request has at most ${KMS_REQUEST_BYTES_MAX} bytes.`, 413);
     }
-    // One piece, because its hash is signed as a whole; what it was copied from is zeroed below, and so is the piece.
+    // One buffer, because the hash of the whole body is signed; it is zeroed below, and so are the chunks.
     const body = Buffer.concat(chunks);
     chunks.push(body);
+    if (isQuery && !asksForIdentity(body)) throw new KmsFault('InvalidAction', 'Of AWS STS there is only GetCallerIdentity here.');
     const { remoteAddress: sourceIp } = request.socket;
-    const identity = await kms.authenticate({ headers, body });
+    const identity = await kms.authenticate({ service: isQuery ? 'sts' : 'kms', headers, body });
     const caller = {
       ...identity,
       ...(sourceIp === undefined ? {} : { sourceIp: sourceIp.replace(/^::ffff:/, '') }),
       ...(headers['user-agent'] === undefined ? {} : { userAgent: headers['user-agent'] }),
     };
-    return { wire: takeRequest(headers['x-amz-target'] ?? '', headers, [body]), caller };
+    if (isQuery) return { wire: undefined, caller };
+    const target = headers['x-amz-target'] ?? '';
+    if (target === `${KMS_TARGET_PREFIX}Encrypt`) checkPlaintextLength(body);
+    return { wire: takeRequest(target, headers, [body]), caller };
   } catch (error) {
     if (error instanceof VolsealError && error.code === 'ERR_ARGUMENT') throw serialization(`Plaintext: ${error.message}`);
     throw error;
@@ -163,18 +226,27 @@ async function readRequest(kms: EmbeddedKms, request: IncomingMessage): Promise<
   }
 }
 
-function checkEnvelope({ method, url, headers }: IncomingMessage): void {
+function checkEnvelope({ method, url, headers }: IncomingMessage, hostNames: readonly string[]): void {
   if (method !== 'POST' || url !== '/') throw new KmsFault('UnknownOperationException', 'KMS is asked with POST at /.', 404);
-  if (!isNumericHost(headers.host ?? '')) {
-    throw new KmsFault('AccessDeniedException', 'The Host header must be an IP address or localhost.', 403);
+  const host = hostOf(headers.host ?? '');
+  if (host !== 'localhost' && isIP(host) === 0 && !hostNames.includes(host)) {
+    const text = 'The Host header must be an IP address, localhost or a name that the server was started with.';
+    throw new KmsFault('AccessDeniedException', text, 403);
   }
+  if (isQueryRequest({ headers })) return;
   if (headers['content-type'] !== KMS_CONTENT_TYPE) throw serialization(`The content type must be ${KMS_CONTENT_TYPE}.`);
   if (!String(headers['x-amz-target'] ?? '').startsWith(KMS_TARGET_PREFIX)) {
     throw new KmsFault('UnknownOperationException', `The header X-Amz-Target must begin with ${KMS_TARGET_PREFIX}`);
   }
 }
 
-function isNumericHost(header: string): boolean {
-  const host = header.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
-  return host === 'localhost' || isIP(host) !== 0;
-}
+/** Whether a request is one of STS. Its content type a web page could send as well, so the signature alone protects it. */
+const isQueryRequest = ({ headers }: Pick<IncomingMessage, 'headers'>): boolean =>
+  headers['content-type']?.split(';')[0]?.trim() === QUERY_CONTENT_TYPE;
+
+/** `NAME:PORT` or `[IPV6]:PORT` without the port, in lower case. */
+const hostOf = (header: string): string =>
+  header
+    .replace(/:\d+$/, '')
+    .replace(/^\[(.*)\]$/, '$1')
+    .toLowerCase();

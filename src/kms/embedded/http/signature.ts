@@ -1,8 +1,8 @@
 /**
- * Who signed a request: AWS Signature Version 4, checked. (IAM User Guide, "AWS Signature Version 4 for API requests".)
+ * Checks the signature of a request: AWS Signature Version 4. (IAM User Guide, "AWS Signature Version 4 for API requests".)
  *
- * The request is signed again with the secret that this KMS knows, by the library that AWS's own clients sign with, and the signatures
- * are compared.
+ * The library that AWS's own clients sign with signs the request again with the secret that this KMS has; then the signatures are
+ * compared.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { HttpRequest } from '@smithy/core/protocols';
@@ -13,17 +13,19 @@ import { KmsFault } from '../faults.js';
 
 /** A request as it arrived: to `/`, with POST. */
 export interface SignedRequest {
+  /** The service that it must be signed for. */
+  readonly service: 'kms' | 'sts';
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Uint8Array;
 }
 
-/** Signed besides what a client likes: without them a signature would serve for another request. */
-const ALWAYS_SIGNED = ['host', 'x-amz-date', 'x-amz-target'];
+/** Headers that must be signed: otherwise a signature would fit another request too. Requests of STS have no target. */
+const ALWAYS_SIGNED = { kms: ['host', 'x-amz-date', 'x-amz-target'], sts: ['host', 'x-amz-date'] };
 const AUTHORIZATION =
-  /^AWS4-HMAC-SHA256 +Credential=([^\s,/]+)\/(\d{8})\/([^\s,/]+)\/kms\/aws4_request, *SignedHeaders=([^\s,]+), *Signature=([0-9a-f]{64})$/;
+  /^AWS4-HMAC-SHA256 +Credential=([^\s,/]+)\/(\d{8})\/([^\s,/]+)\/(kms|sts)\/aws4_request, *SignedHeaders=([^\s,]+), *Signature=([0-9a-f]{64})$/;
 
-/** The id of the access key that a request says it is signed with. @throws {KmsFault} MissingAuthenticationTokenException, IncompleteSignatureException */
+/** The id of the access key that a request names. @throws {KmsFault} MissingAuthenticationTokenException, IncompleteSignatureException */
 export const accessKeyIdOf = (request: SignedRequest): string => partsOf(request).accessKeyId;
 
 /**
@@ -43,7 +45,7 @@ export async function checkSignature(request: SignedRequest, secretAccessKey: st
   }
   const { 'x-amz-content-sha256': _, ...others } = request.headers;
   const headers = Object.fromEntries(Object.entries(others).filter(([name]) => signedHeaders.includes(name)));
-  // What a client says of its body is worth nothing: the hash of the body that came is what must have been signed.
+  // The client's own hash of the body proves nothing: the hash of the body that arrived must have been signed.
   if (signedHeaders.includes('x-amz-content-sha256')) {
     const hash = new Hash('sha256');
     hash.update(request.body);
@@ -52,7 +54,7 @@ export async function checkSignature(request: SignedRequest, secretAccessKey: st
   const signer = new SignatureV4({
     credentials: { accessKeyId, secretAccessKey },
     region,
-    service: 'kms',
+    service: request.service,
     sha256: Hash.bind(null, 'sha256'),
     applyChecksum: false,
   });
@@ -77,12 +79,13 @@ interface SignatureParts {
   readonly signature: string;
 }
 
-function partsOf({ headers }: SignedRequest, mustBeSigned: readonly string[] = ALWAYS_SIGNED): SignatureParts {
+function partsOf({ headers, service }: SignedRequest, mustBeSigned: readonly string[] = ALWAYS_SIGNED[service]): SignatureParts {
   const { authorization } = headers;
   if (authorization === undefined) throw new KmsFault('MissingAuthenticationTokenException', 'Missing Authentication Token');
-  const [, accessKeyId, day, region, list, signature] = AUTHORIZATION.exec(authorization) ?? [];
-  if (accessKeyId === undefined || day === undefined || region === undefined || list === undefined || signature === undefined) {
-    throw incomplete('The Authorization header is not one of AWS Signature Version 4 for kms.');
+  const [, accessKeyId, day, region, signedService, list, signature] = AUTHORIZATION.exec(authorization) ?? [];
+  const isWhole = day !== undefined && region !== undefined && list !== undefined && signature !== undefined;
+  if (accessKeyId === undefined || !isWhole || signedService !== service) {
+    throw incomplete(`The Authorization header is not one of AWS Signature Version 4 for ${service}.`);
   }
   const signedHeaders = list.split(';');
   const unsigned = mustBeSigned.filter((name) => !signedHeaders.includes(name));

@@ -1,14 +1,15 @@
 /**
- * How keys and aliases of the embedded KMS are called: ids, ARNs, alias names. (AWS KMS Developer Guide, "Key identifiers".)
+ * The names of keys and aliases of the embedded KMS: ids, ARNs, alias names. (AWS KMS Developer Guide, "Key identifiers".)
  */
 import { looksLikeArn, parseKmsArn } from '../../shared/arn.js';
-import { invalidArn, invalidKeyId } from '../faults.js';
+import { invalidArn, invalidKeyId, keyNotFound } from '../faults.js';
 
-/** The embedded KMS is a region and an account of its own: its ARNs cannot be taken for those of AWS. */
+/** The embedded KMS has a region and an account of its own, so that its ARNs cannot be mistaken for those of AWS. */
 export const REGION = 'local';
 export const ACCOUNT = '000000000000';
 
 const ARN_PREFIX = `arn:aws:kms:${REGION}:${ACCOUNT}:`;
+const MULTI_REGION_ID = /^mrk-[0-9a-f]{32}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** The ARN of the key with this id (a UUID). */
@@ -16,7 +17,7 @@ export const keyArn = (keyId: string): string => `${ARN_PREFIX}key/${keyId}`;
 /** @param aliasName With its prefix, `alias/`. */
 export const aliasArn = (aliasName: string): string => `${ARN_PREFIX}${aliasName}`;
 
-/** The aliases that AWS reserves for itself, and the ones of them that exist here: their key is made when first used. */
+/** The aliases that AWS reserves, and those of them that exist here: their key is made at the first use. */
 export const RESERVED_ALIAS_PREFIX = 'alias/aws/';
 export const MANAGED_ALIASES: Readonly<Record<string, string>> = {
   'alias/aws/ebs': 'Default key that protects my EBS volumes when no other key is defined',
@@ -31,6 +32,8 @@ export function parseKeyName(text: string): KeyName {
   const resource = looksLikeArn(text) ? resourceOf(text) : text;
   if (resource.startsWith('alias/') && resource.length > 'alias/'.length) return { aliasName: resource };
   const keyId = looksLikeArn(text) ? resource.replace(/^key\//, '') : resource;
+  // The id of a key of several Regions, which are not here: no such key exists, as AWS says it.
+  if (MULTI_REGION_ID.test(keyId)) throw keyNotFound(keyArn(keyId));
   if (!UUID.test(keyId)) throw invalidKeyId(text);
   return { keyId };
 }

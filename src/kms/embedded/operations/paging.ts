@@ -1,4 +1,5 @@
 /** Pages of the listing operations. (AWS KMS API Reference, `Limit`, `Marker`, `NextMarker`, `Truncated`.) */
+import { createHash } from 'node:crypto';
 import { KmsFault } from '../faults.js';
 
 export interface Page {
@@ -29,13 +30,26 @@ export function paged<Item>(
 ): object {
   const shown = found.slice(0, page.limit);
   const last = found.length > page.limit ? shown.at(-1) : undefined;
-  const end = last === undefined ? { Truncated: false } : { Truncated: true, NextMarker: Buffer.from(nameOf(last)).toString('base64url') };
+  const end = last === undefined ? { Truncated: false } : { Truncated: true, NextMarker: markerOf(nameOf(last)) };
   return { [member]: shown.map(show), ...end };
+}
+
+/** Tells markers of this KMS from texts that somebody made up; a marker carries no permission, so it needs no secret. */
+const checkOf = (name: Buffer): Buffer =>
+  createHash('sha256').update('volseal kms marker\0').update(name).digest().subarray(0, CHECK_BYTES);
+
+const CHECK_BYTES = 8;
+
+function markerOf(text: string): string {
+  const name = Buffer.from(text);
+  return Buffer.concat([checkOf(name), name]).toString('base64url');
 }
 
 function nameFromMarker(marker: string): string {
   const bytes = Buffer.from(marker, 'base64url');
-  if (bytes.length === 0 || bytes.toString('base64url') !== marker)
+  const name = bytes.subarray(CHECK_BYTES);
+  if (!bytes.subarray(0, CHECK_BYTES).equals(checkOf(name)) || bytes.toString('base64url') !== marker) {
     throw new KmsFault('InvalidMarkerException', 'Could not deserialize marker');
-  return bytes.toString('utf8');
+  }
+  return name.toString('utf8');
 }

@@ -19,18 +19,25 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...TAG_API,
 };
 
-/** Operations of AWS KMS that the embedded one does not have: asymmetric and HMAC keys, imported material, key stores, other Regions. */
+/**
+ * Operations of AWS KMS that the embedded one does not have: asymmetric and HMAC keys, imported material, key stores, other Regions.
+ * GenerateDataKeyPair is one of them, because a private key would pass through JavaScript; so is GetKeyLastUsage, because each use of a
+ * key would be a write to the store.
+ */
 const AWS_ONLY: ReadonlySet<string> = new Set([
   'ConnectCustomKeyStore',
   'CreateCustomKeyStore',
+  'Decapsulate',
   'DeleteCustomKeyStore',
   'DeleteImportedKeyMaterial',
   'DeriveSharedSecret',
   'DescribeCustomKeyStores',
   'DisconnectCustomKeyStore',
+  'Encapsulate',
   'GenerateDataKeyPair',
   'GenerateDataKeyPairWithoutPlaintext',
   'GenerateMac',
+  'GetKeyLastUsage',
   'GetParametersForImport',
   'GetPublicKey',
   'ImportKeyMaterial',

@@ -31,7 +31,7 @@ export function serveCommand({ output, signal }: Session): Command {
     ]);
     const home = resolve(embeddedHome() ?? defaultHome());
     const onInternalError = (requestId: string, error: unknown): void =>
-      output.note(`request ${requestId} failed: ${error instanceof Error ? error.message : String(error)}`);
+      output.warning(`request ${requestId} failed: ${error instanceof Error ? error.message : String(error)}`);
     const server = await serveKms({ home, ...listen, allowRemote, hostNames, onInternalError });
     const { url } = server;
     output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}; Ctrl-C ends it`]);

@@ -116,7 +116,7 @@ describe('rotation', () => {
       assert.deepEqual(done(kms, 'RotateKeyOnDemand', { KeyId }), { KeyId: `${ARN}key/${KeyId}` });
       blobs.push(wrap());
     }
-    refused(ask(kms, 'RotateKeyOnDemand', { KeyId }), 'LimitExceededException', /25/);
+    refused(ask(kms, 'RotateKeyOnDemand', { KeyId }), 'LimitExceededException', /on-demand rotations limit/);
     assert.equal(new Set(blobs.map(({ KeyMaterialId }) => KeyMaterialId)).size, 26);
     for (const { CiphertextBlob, KeyMaterialId } of blobs) {
       assert.equal(done(kms, 'Decrypt', { CiphertextBlob, EncryptionContext: CONTEXT }).KeyMaterialId, KeyMaterialId);

@@ -1,5 +1,5 @@
 /**
- * The whole way once, on a real disk image: `npm run demo`.
+ * A real disk image, encrypted and decrypted again: `npm run demo`.
  *
  * A raw ext4 image becomes an encrypted LUKS2 volume whose data key KMS wraps; the volume is attached, read and written like a
  * disk, and detached; then it becomes an image again, byte for byte what it was.
@@ -13,17 +13,19 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { attach, decryptImage, encryptImage } from 'volseal';
 
-const folder = await mkdtemp(join(tmpdir(), 'volseal-demo-'));
-const image = join(folder, 'disk.raw');
-const volumeFile = join(folder, 'disk.vol');
-const restored = join(folder, 'restored.raw');
-// A KMS of this demo's own. Leave the option out for the one in your data folder, or say aws, aws:eu-west-1, http://127.0.0.1:4599.
-const kms = `embedded:${join(folder, 'kms home')}`;
+const directory = await mkdtemp(join(tmpdir(), 'volseal-demo-'));
+const image = join(directory, 'disk.raw');
+const volumeFile = join(directory, 'disk.vol');
+const restored = join(directory, 'restored.raw');
+// The demo has its own KMS. Without this option the KMS in your data directory is used; or name aws, aws:eu-west-1, http://127.0.0.1:4599.
+const kms = `embedded:${join(directory, 'kms home')}`;
 
 try {
-  await mkdir(join(folder, 'files'));
-  await writeFile(join(folder, 'files', 'letter.txt'), 'Dear reader, this file system is real.\n');
-  execFileSync('mkfs.ext4', ['-q', '-d', join(folder, 'files'), image, '256M'], { env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin` } });
+  await mkdir(join(directory, 'files'));
+  await writeFile(join(directory, 'files', 'letter.txt'), 'Dear reader, this file system is real.\n');
+  execFileSync('mkfs.ext4', ['-q', '-d', join(directory, 'files'), image, '256M'], {
+    env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
+  });
   console.log(`1. a raw disk image with ext4 on it      ${image}`);
 
   const started = performance.now();
@@ -35,8 +37,8 @@ try {
   console.log(`     encryption context  ${JSON.stringify(info.encryptionContext)}`);
   console.log(`     encrypted data key  ${info.encryptedDataKey.slice(0, 44)}...`);
 
-  {
-    await using volume = await attach(volumeFile, { kms, encryptionContext: { user: 'alice' } });
+  const volume = await attach(volumeFile, { kms, encryptionContext: { user: 'alice' } });
+  try {
     const superblock = Buffer.from(await volume.read(1024, 1024));
     console.log(`3. attached: ${volume.sizeBytes} bytes; ext4 magic 0x${superblock.readUInt16LE(56).toString(16)} at byte 1080`);
     // ext4 leaves the first KiB to boot loaders.
@@ -46,6 +48,8 @@ try {
     const text = Buffer.from(await volume.read(100, 26)).toString();
     console.log(`   wrote and read back "${text}", then put the old bytes back`);
     await volume.write(0, before);
+  } finally {
+    await volume.detach();
   }
   console.log('4. detached: the data key is wiped from memory');
 
@@ -54,7 +58,7 @@ try {
   if (was !== is) throw new Error('the restored image differs');
   console.log(`5. decrypted: identical to the original    sha256 ${is.slice(0, 16)}...`);
 } finally {
-  await rm(folder, { recursive: true });
+  await rm(directory, { recursive: true });
 }
 
 async function sha256(path: string): Promise<string> {

@@ -1,24 +1,24 @@
 /**
- * The one error class of the library. Its `code` decides behaviour (retry, exit status, hint); its message is for people and
- * names the file, the offset, the key and the encryption context where they matter.
+ * The only error class of the library. Its `code` decides behaviour (retry, exit status, hint). Its message names the file, the offset,
+ * the key and the encryption context if they matter.
  */
 import { types } from 'node:util';
 
-/** Every code a caller can meet. A code is added here before anything throws it. */
+/** All error codes. */
 export type ErrorCode =
   /** A caller's argument is wrong: nothing was touched. */
   | 'ERR_ARGUMENT'
   /** The target exists and overwriting was not asked for. */
   | 'ERR_TARGET_EXISTS'
-  /** An image has a length that no whole number of sectors makes. `details.sizeBytes`, `details.sectorBytes`. */
+  /** The length of an image is not a whole number of sectors. `details.sizeBytes`, `details.sectorBytes`. */
   | 'ERR_IMAGE_SIZE'
-  /** A volume's data is not the image it was compared with. `details.offsetBytes`, `details.sector` where the first difference is. */
+  /** A volume's data is not the image it was compared with. `details.offsetBytes`, `details.sector`: the first difference. */
   | 'ERR_IMAGE_DIFFERS'
-  /** A block device is too small for what is to be written to it. `details.sizeBytes`, `details.neededBytes`. */
+  /** A block device is too small for the data. `details.sizeBytes`, `details.neededBytes`. */
   | 'ERR_TARGET_SIZE'
-  /** The source was changed while it was read: what came of it would be neither its old state nor its new one. */
+  /** The source was changed while it was read: the result would be a mixture of its old and new state. */
   | 'ERR_SOURCE_CHANGED'
-  /** What an interrupted run has left does not belong to this job, or was changed. `details.path`. */
+  /** The partial file of an interrupted run does not belong to this job, or was changed. `details.path`. */
   | 'ERR_RESUME'
   /** The operation was aborted by the caller's signal; targets are as they were. */
   | 'ERR_ABORTED'
@@ -40,31 +40,31 @@ export type ErrorCode =
   | 'ERR_WORKSPACE_STORE'
   /** There is no such WorkSpace. */
   | 'ERR_WORKSPACE_NOT_FOUND'
-  /** The WorkSpace is not in a state that allows this: something was begun and not finished, or it exists already. */
+  /** The state of the WorkSpace does not allow this: an operation was not completed, or the WorkSpace exists already. */
   | 'ERR_WORKSPACE_STATE'
-  /** The audit log cannot be written, or was changed: no call to KMS is made that it would not show. */
+  /** The audit log cannot be written, or was changed. No call to KMS is made that it cannot record. */
   | 'ERR_AUDIT'
   /** The encryption context (or the encrypted data key itself) is not what the data key was wrapped with. */
   | 'ERR_CONTEXT_MISMATCH'
-  /** The file holds no LUKS2 header. */
+  /** The file has no LUKS2 header. */
   | 'ERR_NOT_A_VOLUME'
-  /** A LUKS2 header is there and no copy of it is whole. `details.copies` says what is wrong with each. */
+  /** No copy of the LUKS2 header is good. `details.copies` says what is wrong with each. */
   | 'ERR_HEADER_DAMAGED'
-  /** The header is whole and asks for what volseal refuses: another cipher, segment type, requirement. */
+  /** The header is good, but needs something that volseal does not support: another cipher, segment type, requirement. */
   | 'ERR_HEADER_UNSUPPORTED'
-  /** The header is whole and carries no `aws-kms` token, or an incomplete one. */
+  /** The header is good, but has no complete `aws-kms` token. */
   | 'ERR_HEADER_TOKEN'
-  /** The header does not carry the MAC that the volume key gives: somebody changed it. */
+  /** The MAC in the header is not the one that the volume key gives: somebody changed the header. */
   | 'ERR_HEADER_MAC'
-  /** The file's length is not what the header describes: cut off, or not whole sectors. `details.sizeBytes`. */
+  /** The length of the file is not what the header describes: truncated, or not whole sectors. `details.sizeBytes`. */
   | 'ERR_VOLUME_SIZE'
-  /** The unwrapped key is not the key of this volume (the digest differs). */
+  /** The unwrapped key is not the key of this volume: the digest differs. `details.keyslots`: how many passphrases it has. */
   | 'ERR_KEY_DIGEST'
   /** The volume is detached. */
   | 'ERR_STATE_DETACHED'
   /** Another process, or this one, holds the volume. */
   | 'ERR_STATE_BUSY'
-  /** A killed run has left a volume with the header of another: `details.backup` is its own, `details.successor` what was to replace it. */
+  /** A killed run left a new header with an old volume. `details.backup`: the old header; `details.successor`: the new volume. */
   | 'ERR_STATE_INTERRUPTED'
   /** The volume was attached for reading only. */
   | 'ERR_STATE_READ_ONLY'
@@ -74,17 +74,17 @@ export type ErrorCode =
   | 'ERR_KEY_GONE'
   /** A system call failed; `details` has errno, syscall, path, offsetBytes. */
   | 'ERR_IO'
-  /** Memory for keys could not be locked (RLIMIT_MEMLOCK): no key is ever put into unlocked memory instead. */
+  /** Memory for keys could not be locked (RLIMIT_MEMLOCK). No key is put into unlocked memory instead. */
   | 'ERR_MEMORY_LOCK'
-  /** The cipher's power-on self-test failed: the processor, its memory or this build gives wrong bytes, so no key is used. */
+  /** The self-test of the cipher failed: processor, memory or build produce wrong bytes. No key is used. */
   | 'ERR_SELF_TEST';
 
-/** Facts beside the message, for programs: plain values that survive a structured clone. */
+/** Facts for programs, in addition to the message: plain values that survive a structured clone. */
 export type ErrorDetails = Readonly<
   Record<string, string | number | boolean | null | readonly string[] | Readonly<Record<string, string>>>
 >;
 
-/** What a `VolsealError` is while it crosses between threads, where class and code would be lost. */
+/** A `VolsealError` on its way between threads, where class and code would be lost. */
 export interface PlainError {
   code: ErrorCode;
   message: string;
@@ -106,7 +106,7 @@ export class VolsealError extends Error {
     this.details = options.details ?? {};
   }
 
-  /** Only an unreachable KMS may answer next time; everything else fails the same way again. */
+  /** True only for an unreachable KMS, which may answer next time. Everything else fails the same way again. */
   get retryable(): boolean {
     return this.code === 'ERR_KMS_UNREACHABLE';
   }

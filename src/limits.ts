@@ -1,30 +1,30 @@
-/** Every number that bounds something, in one place, with the reason beside it. */
+/** All limits, in one place, each with its reason. */
 
-/** LUKS2 sector sizes. dm-crypt takes these and no others. */
+/** LUKS2 sector sizes. dm-crypt accepts only these. */
 export const SECTOR_SIZES = [512, 1024, 2048, 4096] as const;
 export type SectorBytes = (typeof SECTOR_SIZES)[number];
 
 /** The unit in which tweaks count, whatever the sector size ("plain64"). */
 export const TWEAK_UNIT_BYTES = 512;
 
-/** What an image without partition-table trouble wants: a GPT counts in 512-byte blocks, so the mapped device must have them too. */
+/** The partition table of an image counts in 512-byte blocks, so the mapped device must have them too. */
 export const DEFAULT_SECTOR_BYTES: SectorBytes = 512;
 
-/** AES-256-XTS: two keys of 32 bytes. The only length volseal makes. */
+/** AES-256-XTS: two keys of 32 bytes. volseal makes no other length. */
 export const DATA_KEY_BYTES = 64;
 /** Lengths it accepts from KMS: AES-256-XTS and AES-128-XTS. */
 export const DATA_KEY_LENGTHS: readonly number[] = [64, 32];
 
-/** Two header copies of 16 KiB, and keyslot room up to 1 MiB: where the data of an embedded volume begins. */
+/** Two header copies of 16 KiB, and space for keyslots up to 1 MiB, where the data of an embedded volume begins. */
 export const HEADER_COPY_BYTES = 16384;
 export const EMBEDDED_DATA_OFFSET_BYTES = 1024 * 1024;
 
-/** Header sizes the LUKS2 specification allows (section 2.1): where a second copy may sit when the first is gone. */
+/** Header sizes the LUKS2 specification allows (section 2.1): the possible offsets of the second copy if the first is damaged. */
 export const LUKS2_HEADER_SIZES = [0x4000, 0x8000, 0x10000, 0x20000, 0x40000, 0x80000, 0x100000, 0x200000, 0x400000] as const;
 
-/** What cryptsetup itself uses at least for the digest of a volume key; the key is random, so iterations add nothing. */
+/** The minimum of cryptsetup for the digest of a volume key. The key is random, so more iterations add nothing. */
 export const DIGEST_ITERATIONS = 1000;
-/** A forged header must not stall an attach: ten million take a few seconds. */
+/** A forged header must not block an attach for long: ten million iterations take a few seconds. */
 export const DIGEST_ITERATIONS_MAX = 10_000_000;
 
 /** AWS KMS: plaintext of Encrypt. */

@@ -10,7 +10,7 @@ import { LUKS2_HEADER_SIZES } from '../limits.js';
 
 export type CopyName = 'primary' | 'secondary';
 
-/** What both copies say alike. */
+/** The fields that are equal in both copies. */
 export interface BinaryHeader {
   /** 36 characters, as in `/dev/disk/by-uuid`. */
   uuid: string;
@@ -54,22 +54,22 @@ const FIELD = {
   checksum: { at: 448, bytes: 64 },
 } as const satisfies Record<string, Field>;
 
-/** Whether the six bytes that announce this copy stand at `offsetBytes` of `area`. */
+/** Whether the magic of this copy (six bytes) is at `offsetBytes` of `area`. */
 export function carriesMagic(area: Buffer, offsetBytes: number, name: CopyName): boolean {
   const magic = MAGIC[name];
   return area.subarray(offsetBytes, offsetBytes + magic.length).equals(magic);
 }
 
-/** The version number after a magic at offset 0: 1 is LUKS1. Undefined where the area ends before it. */
+/** The version number after a magic at offset 0: 1 is LUKS1. Undefined if the area ends before it. */
 export function headerVersion(area: Buffer): number | undefined {
   return area.length < FIELD.version.at + FIELD.version.bytes ? undefined : area.readUInt16BE(FIELD.version.at);
 }
 
 /**
- * One whole copy: `header.copyBytes` bytes with a fresh salt and its checksum.
+ * One complete copy: `header.copyBytes` bytes with a new salt and its checksum.
  *
  * @param jsonText the JSON area's text; at least one NUL must fit behind it
- * @throws {VolsealError} `ERR_ARGUMENT` where a field or the text does not fit, or the size is not one of the specification's
+ * @throws {VolsealError} `ERR_ARGUMENT` if a field or the text does not fit, or the specification does not have the size
  */
 export function encodeCopy(header: BinaryHeader, name: CopyName, jsonText: string): Buffer {
   const { copyBytes } = header;
@@ -80,7 +80,7 @@ export function encodeCopy(header: BinaryHeader, name: CopyName, jsonText: strin
   if (json.length > roomBytes) {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `LUKS2 header: the metadata takes ${json.length} bytes and its area has room for ${roomBytes}; shorten the encryption context or remove tokens`,
+      `LUKS2 header: the metadata takes ${json.length} bytes and its area holds ${roomBytes}; shorten the encryption context or remove tokens`,
       { details: { jsonBytes: json.length, roomBytes } },
     );
   }
@@ -104,7 +104,7 @@ export function encodeCopy(header: BinaryHeader, name: CopyName, jsonText: strin
  * Reads the copy that begins at `offsetBytes` of `area`: magic, version, size, offset, checksum algorithm, checksum and texts are
  * all checked. `jsonArea` is a view into `area`.
  *
- * @throws {VolsealError} `ERR_HEADER_DAMAGED`, the message being what is wrong in a few words, without a file's name
+ * @throws {VolsealError} `ERR_HEADER_DAMAGED`; the message says in a few words what is wrong, without the name of the file
  */
 export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): { header: BinaryHeader; jsonArea: Buffer } {
   const rest = area.subarray(offsetBytes);
@@ -116,7 +116,7 @@ export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): {
   refuseUnlistedSize(headerSize, 'ERR_HEADER_DAMAGED');
   const copyBytes = Number(headerSize);
   const placedAt = rest.readBigUInt64BE(FIELD.headerOffset.at);
-  if (placedAt !== BigInt(offsetBytes)) throw damaged(`it says it lies at offset ${placedAt} and lies at ${offsetBytes}`);
+  if (placedAt !== BigInt(offsetBytes)) throw damaged(`it names the offset ${placedAt} and is at ${offsetBytes}`);
   if (name === 'secondary' && copyBytes !== offsetBytes) throw damaged(`header size ${copyBytes} at offset ${offsetBytes}`);
   if (rest.length < copyBytes) throw damaged(`truncated: ${rest.length} of ${copyBytes} bytes`);
   const algorithm = readText(rest, FIELD.checksumAlgorithm);
@@ -124,7 +124,7 @@ export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): {
 
   const copy = rest.subarray(0, copyBytes);
   const { at, bytes } = FIELD.checksum;
-  // All 64 bytes of the field, so that no bit of a copy is left out of the check.
+  // All 64 bytes of the field, so that every bit of a copy is checked.
   const expected = Buffer.alloc(bytes);
   checksumOf(copy).copy(expected);
   if (!timingSafeEqual(copy.subarray(at, at + bytes), expected)) throw damaged('bad checksum');
@@ -160,7 +160,7 @@ function refuseUnlistedSize(headerSize: number | bigint, code: 'ERR_ARGUMENT' | 
 
 function writeText(copy: Buffer, field: Field, text: string): void {
   const bytes = Buffer.from(text);
-  // The last byte stays NUL: C readers count on it.
+  // The last byte stays NUL: readers in C rely on it.
   if (bytes.length >= field.bytes || bytes.includes(0)) {
     throw new VolsealError('ERR_ARGUMENT', `LUKS2 header: ${JSON.stringify(text)} does not fit into ${field.bytes - 1} bytes of text`);
   }

@@ -1,8 +1,8 @@
 /**
- * The header's MAC: whoever does not have the volume key cannot change how the volume's data is read.
+ * The header's MAC: without the volume key, nobody can change how the data of the volume is read.
  *
- * It covers what decides that - the UUID, the segments, the digest of the volume key, the requirements, the `aws-kms` token - and
- * nothing else, so that stock cryptsetup may add a recovery passphrase or a token of another type and the volume still attaches.
+ * It covers what decides that: the UUID, the segments, the digest of the volume key, the requirements, and the `aws-kms` token.
+ * It covers nothing else, so that cryptsetup can add a recovery passphrase or a token of another type and the volume still attaches.
  * HMAC-SHA-256 over JSON canonicalised by RFC 8785; docs/FORMAT.md gives the input exactly.
  */
 import { timingSafeEqual } from 'node:crypto';
@@ -18,10 +18,10 @@ const MAC_KEY_LABEL = Buffer.from('volseal header mac v1');
 /**
  * The text that the MAC covers, as UTF-8.
  *
- * Out of the digests come their `keyslots` lists (they grow with each passphrase) and the digests of no segment (keys that open
- * nothing).
+ * Left out are the `keyslots` lists of the digests, which grow with each passphrase, and digests without a segment, whose keys open
+ * nothing.
  *
- * @throws {VolsealError} `ERR_HEADER_TOKEN` where the header has no `aws-kms` token, or several
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` if the header has no `aws-kms` token, or several
  */
 export function headerMacInput(header: Luks2Header, path: string): Buffer {
   const { uuid, metadata } = header;
@@ -59,7 +59,7 @@ export function sealHeader(volumeKey: KeyHandle, header: Luks2Header, path: stri
 }
 
 /**
- * Whether `volumeKey` is this volume's, and the header what its owner wrote. Call it before any byte of data is read or written.
+ * Proves that `volumeKey` is the key of this volume and that its owner wrote the header. Call it before any data is read or written.
  *
  * @param volumeKey stays the caller's
  * @param path the file that holds the header, for messages

@@ -1,5 +1,5 @@
 /**
- * A LUKS2 header: two copies of the same thing, of which the newest valid one counts.
+ * A LUKS2 header: two copies of the same content. The newest valid copy is used.
  *
  * LUKS2 On-Disk Format Specification, section 2 ("LUKS2 On-Disk Format").
  */
@@ -16,7 +16,7 @@ import {
 } from './binary-header.js';
 import { type Luks2Metadata, parseMetadata } from './metadata.js';
 
-/** What a header says, whichever copy said it. */
+/** The content of a header, from either copy. */
 export interface Luks2Header extends BinaryHeader {
   metadata: Luks2Metadata;
 }
@@ -29,11 +29,11 @@ export interface FoundHeader {
   from: CopyName;
   /** Each copy's state in words: `good`, `bad checksum`, `older than the other copy` ... */
   copies: Readonly<Record<CopyName, string>>;
-  /** The copy that `repairHeader` should write anew; undefined where both are good, or something else lies in its place. */
+  /** The copy that `repairHeader` should rewrite; undefined if both are good, or if something else is at its position. */
   stale: CopyName | undefined;
 }
 
-/** A header that was just written, as reading it back would find it. */
+/** A header that was just written, as reading it back would return it. */
 export const intactHeader = (header: Luks2Header): FoundHeader => ({
   header,
   from: 'primary',
@@ -41,13 +41,13 @@ export const intactHeader = (header: Luks2Header): FoundHeader => ({
   stale: undefined,
 });
 
-/** No header reaches further: two copies of the largest size. What a reader needs to have in memory at most. */
+/** The largest header: two copies of the largest size. A reader needs no more than this. */
 export const HEADER_BYTES_MAX = 2 * Math.max(...LUKS2_HEADER_SIZES);
 
 /**
- * One copy of the header, ready for its place (0, or `copyBytes` for the secondary), with a salt of its own.
+ * One copy of the header with its own salt, to be written at offset 0 (secondary: at `copyBytes`).
  *
- * @throws {VolsealError} `ERR_ARGUMENT` where something does not fit, or `decodeHeader` would not accept it
+ * @throws {VolsealError} `ERR_ARGUMENT` if something does not fit, or if `decodeHeader` would not accept the copy
  */
 export function encodeHeaderCopy(header: Luks2Header, name: CopyName): Buffer {
   const copy = encodeCopy(header, name, JSON.stringify(header.metadata));
@@ -70,18 +70,18 @@ export function encodeHeader(header: Luks2Header): Buffer {
 }
 
 /**
- * Finds the header in the first bytes of a file: the newest valid copy wins, the primary where both are equally new. Without a
- * valid primary the secondary is looked for at every place the specification allows.
+ * Finds the header in the first bytes of a file: the newest valid copy, the primary if both are equally new. Without a valid
+ * primary, the secondary is searched at every offset that the specification allows.
  *
- * Integrity only: whoever can write the file can write a valid header. `verifyHeader` tells whether the volume's owner wrote it.
+ * This checks for accidents only: anybody who can write the file can write a valid header. `verifyHeader` proves who wrote it.
  *
  * @param area the file's first `HEADER_BYTES_MAX` bytes, or all it has
  * @param path the file, for messages
- * @throws {VolsealError} `ERR_NOT_A_VOLUME` no copy's magic is there; `ERR_HEADER_DAMAGED` no copy is whole (`details.copies`)
+ * @throws {VolsealError} `ERR_NOT_A_VOLUME` no copy has its magic; `ERR_HEADER_DAMAGED` no copy is good (`details.copies`)
  */
 export function decodeHeader(area: Buffer, path: string): FoundHeader {
   const primary = tryCopy(area, 0, 'primary');
-  // Before any secondary counts: an older LUKS2 header may have left one behind.
+  // Before the secondary is used: an older LUKS2 header may have left one behind.
   if (primary.present && headerVersion(area) === 1) throw notAVolume(area, path);
   const secondary = findSecondary(area, primary.header);
   if (primary.header === undefined && secondary.header === undefined) {
@@ -89,7 +89,7 @@ export function decodeHeader(area: Buffer, path: string): FoundHeader {
     const copies = { primary: primary.state, secondary: secondary.state };
     throw new VolsealError(
       'ERR_HEADER_DAMAGED',
-      `${path}: neither copy of the LUKS2 header is whole (primary: ${copies.primary}; secondary: ${copies.secondary}); restore the header from a backup`,
+      `${path}: neither copy of the LUKS2 header is good (primary: ${copies.primary}; secondary: ${copies.secondary})`,
       { details: { path, copies } },
     );
   }
@@ -100,8 +100,8 @@ export function decodeHeader(area: Buffer, path: string): FoundHeader {
 }
 
 /**
- * The header in `area` where both copies lie there whole and say the same: then nothing behind `area` could change what `decodeHeader` finds.
- * Undefined where not.
+ * The header in `area`, if both copies are in it, good and equal: then nothing behind `area` can change the result of `decodeHeader`.
+ * Otherwise undefined.
  */
 export function decodeIntactHeader(area: Buffer): FoundHeader | undefined {
   const primary = tryCopy(area, 0, 'primary');
@@ -144,7 +144,7 @@ function findSecondary(area: Buffer, primary: Luks2Header | undefined): Copy {
   const found = LUKS2_HEADER_SIZES.map((size) => tryCopy(area, size, 'secondary'));
   return (
     found.find(({ header }) => header !== undefined) ??
-    found.find(({ present }) => present) ?? { present: false, state: 'not at any place a secondary copy may have', header: undefined }
+    found.find(({ present }) => present) ?? { present: false, state: 'not at any offset that a secondary copy may have', header: undefined }
   );
 }
 
@@ -185,5 +185,5 @@ function appearance(area: Buffer): string {
   if (content !== undefined) return `it looks like ${content}`;
   if (area.length < EMBEDDED_DATA_OFFSET_BYTES) return `no header in its ${area.length} bytes`;
   if (area.equals(Buffer.alloc(area.length))) return 'it begins with zeros';
-  return 'no header is at any place it may have (if the header lies in a file of its own, name that file)';
+  return 'it has no header (if the header is in a file of its own, name that file)';
 }

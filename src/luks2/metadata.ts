@@ -1,8 +1,8 @@
 /**
- * The JSON area of a LUKS2 header: what it may hold, and the small part of it that volseal serves.
+ * The JSON area of a LUKS2 header: what it may contain, and the small part that volseal supports.
  *
  * LUKS2 On-Disk Format Specification, section 3 ("JSON Area"). Well-formedness (`parseMetadata`) and support (`assertSupported`)
- * are two questions: a header with a foreign cipher is whole, and is shown by `info`, and is never attached.
+ * are two questions: a header with another cipher is well-formed, `info` shows it, and it is never attached.
  */
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
@@ -10,7 +10,7 @@ import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES
 import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
 
-/** The only cipher. CVE-2025-59054 and its kin swapped a null cipher into an unauthenticated header. */
+/** The only cipher. CVE-2025-59054 and similar attacks put a null cipher into an unauthenticated header. */
 export const ENCRYPTION = 'aes-xts-plain64';
 
 /** As deep as any LUKS2 reader goes (json-c's default); a token nested a million deep must not exhaust the stack. */
@@ -50,9 +50,9 @@ const metadataSchema = z.looseObject({
 /** A whole JSON area. Members that no schema names are kept as they are. */
 export type Luks2Metadata = z.infer<typeof metadataSchema>;
 
-/** Where the data of a volume lies in its file, and how it is cut. */
+/** Where the data of a volume is in its file, and its sector size. */
 export interface DataSegment {
-  /** 0 where the header lies in a file of its own; a multiple of 512. */
+  /** 0 if the header is in a file of its own; a multiple of 512. */
   offsetBytes: number;
   /** `dynamic`: to the end of the file. */
   sizeBytes: number | 'dynamic';
@@ -67,11 +67,11 @@ export interface KeyDigest {
 }
 
 /**
- * Parses a JSON area: one JSON object from the first byte, NUL to the end. The result is the parsed value itself, so that members unknown
- * here are written back as they were read.
+ * Parses a JSON area: one JSON object from the first byte, NUL to the end. The result is the parsed value itself, so that unknown members
+ * are written back as they were read.
  *
- * @throws {VolsealError} `ERR_HEADER_DAMAGED` in a few words, without a file's name: not UTF-8, not JSON, bytes behind it, nested deeper
- * than 32, numbers that would not survive rewriting, the schema's objects or references not right
+ * @throws {VolsealError} `ERR_HEADER_DAMAGED` in a few words, without the name of the file: not UTF-8, not JSON, bytes behind it, nested
+ * deeper than 32, numbers that would not survive rewriting, wrong objects or references
  */
 export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
   const end = jsonArea.indexOf(0);
@@ -86,7 +86,7 @@ export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
   const metadata = raw as Luks2Metadata;
   refuseDanglingReferences(metadata);
   if (metadata.config.json_size !== String(jsonArea.length)) {
-    throw malformed(`says it has ${metadata.config.json_size} bytes and has ${jsonArea.length}`);
+    throw malformed(`names a size of ${metadata.config.json_size} bytes and has ${jsonArea.length}`);
   }
   const keyslotsBytes = Number(metadata.config.keyslots_size);
   if (keyslotsBytes % 4096 !== 0 || keyslotsBytes > KEYSLOTS_BYTES_MAX) {
@@ -95,20 +95,20 @@ export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
   return metadata;
 }
 
-/** The first complaint of a schema: where (`segments.0.offset`) and what. */
+/** The first issue of a schema: where (`segments.0.offset`) and what. */
 export function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0];
   const where = issue?.path.map((part) => printable(String(part))).join('.') ?? '';
   return `${where === '' ? '' : `${where}: `}${printable(issue?.message ?? 'is not valid')}`;
 }
 
-/** Bytes from the start of the header to the end of its keyslot area: both copies, and room for recovery passphrases. */
+/** Bytes from the start of the header to the end of its keyslot area: both copies, and space for recovery passphrases. */
 export function headerAreaBytes(metadata: Luks2Metadata): number {
   return 2 * (BINARY_HEADER_BYTES + Number(metadata.config.json_size)) + Number(metadata.config.keyslots_size);
 }
 
 /**
- * What of a well-formed header volseal serves: one segment `0` of type crypt in aes-xts-plain64, without integrity, flags or
+ * The part of a well-formed header that volseal supports: one segment `0` of type crypt in aes-xts-plain64, without integrity, flags or
  * requirements, and one PBKDF2-SHA-256 digest over it. Everything else is refused by name.
  *
  * @param path the file, for messages
@@ -123,7 +123,7 @@ export function assertSupported(metadata: Luks2Metadata, path: string): { segmen
   const requirements = metadata.config.requirements;
   const unknown = requirements === undefined ? [] : Object.keys(requirements).filter((key) => key !== 'mandatory');
   const required = [...(requirements?.mandatory ?? []), ...unknown];
-  if (required.length > 0) refuse(`the header has the requirement ${printable(required.join(', '))} (a re-encryption under way?)`);
+  if (required.length > 0) refuse(`the header has the requirement ${printable(required.join(', '))} (a re-encryption in progress?)`);
   return { segment: supportedSegment(metadata, refuse), digest: supportedDigest(metadata, refuse) };
 }
 
@@ -200,7 +200,7 @@ function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** Refuses what would not come out as it went in, here or in the MAC's canonical form. */
+/** Refuses values that would change when they are written again, in the header or in the canonical form under the MAC. */
 function refuseUnportable(value: unknown, depth: number): void {
   if (depth > NESTING_MAX) throw malformed(`is nested deeper than ${NESTING_MAX}`);
   if (typeof value === 'number' && !(Number.isSafeInteger(value) || (Number.isFinite(value) && !Number.isInteger(value)))) {
@@ -209,7 +209,7 @@ function refuseUnportable(value: unknown, depth: number): void {
   if (typeof value === 'string') refuseLoneSurrogate(value);
   if (typeof value !== 'object' || value === null) return;
   for (const [key, member] of Object.entries(value)) {
-    // Assigned like any other member, this one would change an object's prototype.
+    // Assigning this member would change the prototype of an object.
     if (key === '__proto__') throw malformed('has a member named __proto__');
     refuseLoneSurrogate(key);
     refuseUnportable(member, depth + 1);
@@ -220,7 +220,7 @@ function refuseLoneSurrogate(text: string): void {
   if (/\p{Surrogate}/u.test(text)) throw malformed('has a text with half a surrogate pair');
 }
 
-/** Specification, section 3: what an object refers to by name must exist. */
+/** Specification, section 3: an object that another one names must exist. */
 function refuseDanglingReferences(metadata: Luks2Metadata): void {
   const check = (from: string, referred: string[], to: object): void => {
     const missing = referred.find((name) => !Object.hasOwn(to, name));
@@ -235,7 +235,7 @@ function refuseDanglingReferences(metadata: Luks2Metadata): void {
 
 const malformed = (what: string): VolsealError => new VolsealError('ERR_HEADER_DAMAGED', `the JSON area ${what}`);
 
-/** A value of the header for a message: short, and without bytes that a terminal would obey. */
+/** A value of the header for a message: short, and without bytes that control a terminal. */
 function quoted(value: unknown): string {
   return value === undefined ? '(none)' : printable(JSON.stringify(value));
 }

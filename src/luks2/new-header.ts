@@ -1,5 +1,5 @@
 /**
- * The header of a fresh volume: one segment, no keyslot, the digest of its key, and the sealed `aws-kms` token.
+ * The header of a new volume: one segment, no keyslot, the digest of its key, and the sealed `aws-kms` token.
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { DIGEST_ITERATIONS, EMBEDDED_DATA_OFFSET_BYTES, HEADER_COPY_BYTES, type SectorBytes } from '../limits.js';
@@ -22,11 +22,11 @@ export interface NewHeaderOptions {
 }
 
 /**
- * A new sealed header with its own UUID, for a file that has none. Both placements leave room for passphrases up to 1 MiB, so that
+ * A new sealed header with its own UUID, for a file that has none. Both placements leave space for passphrases up to 1 MiB, so that
  * `cryptsetup luksAddKey` works on either.
  *
- * @param path the file it will lie in, for messages
- * @throws {VolsealError} `ERR_ARGUMENT` where the token is not valid; `ERR_KEY_GONE`
+ * @param path the file that will contain it, for messages
+ * @throws {VolsealError} `ERR_ARGUMENT` if the token is not valid; `ERR_KEY_GONE`
  */
 export function newHeader(options: NewHeaderOptions, path: string): Luks2Header {
   const { volumeKey, token, sectorBytes, placement } = options;

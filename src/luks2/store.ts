@@ -1,5 +1,5 @@
 /**
- * The header in its file: one bounded read, and writes that a power cut cannot turn into a volume without a header.
+ * Reading and writing a header: one bounded read, and writes after which a power cut always leaves a valid header.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { asVolsealError, VolsealError } from '../errors.js';
@@ -7,12 +7,12 @@ import { LUKS2_HEADER_SIZES } from '../limits.js';
 import type { CopyName } from './binary-header.js';
 import { decodeHeader, decodeIntactHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
 
-/** Both copies of the smallest size, which is that of nearly all headers. */
+/** Both copies of the smallest size, which nearly all headers have. */
 const FIRST_READ_BYTES = 2 * Math.min(...LUKS2_HEADER_SIZES);
 
 /**
- * Reads the header at the start of `file`: once, into memory, at most 8 MiB, and no more than 32 KiB where both copies lie in them and are
- * good. What is checked later is what was read here. A block device works like a file (its stat size is 0, so only the reads tell its length).
+ * Reads the header at the start of `file` once, into memory: 32 KiB if they contain two good copies, otherwise at most 8 MiB. Later checks
+ * use what was read here. A block device works like a file (its stat size is 0, so only the reads tell its length).
  *
  * @param path the file, for messages
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED` (as `decodeHeader`), `ERR_IO`
@@ -22,7 +22,7 @@ export async function readHeader(file: FileHandle, path: string): Promise<FoundH
   return decodeIntactHeader(first) ?? decodeHeader(await readOn(file, path, first, HEADER_BYTES_MAX), path);
 }
 
-/** The file's first `bytes` bytes, or all it has, of which `known` were read before. */
+/** The first `bytes` bytes of the file, or all it has; `known` were read before. */
 async function readOn(file: FileHandle, path: string, known: Buffer, bytes: number): Promise<Buffer> {
   const area = Buffer.alloc(bytes);
   let filledBytes = known.copy(area);
@@ -37,14 +37,14 @@ async function readOn(file: FileHandle, path: string, known: Buffer, bytes: numb
 }
 
 /**
- * Writes both copies of `header`, one after the other with an fsync behind each.
+ * Writes both copies of `header`, one after the other, each followed by an fsync.
  *
- * The copy named by `lastGood` is overwritten last: until the other one is safely on the disk, it still holds the old header. So
- * whenever the power goes, one copy is whole, and the higher sequence number tells which is newer. By default that is the primary: the one
- * that simple tools look at stays whole longest. Pass `found.from` for an update of a header that may have a damaged copy.
+ * The copy `lastGood` is overwritten last: until the other copy is on the disk, it still contains the old header. So after a power cut one
+ * copy is good, and the higher sequence number tells which is newer. The default is the primary, because simple tools read only that one.
+ * Pass `found.from` to update a header that may have a damaged copy.
  *
- * @param header its `sequence` must be higher than the one in the file
- * @param fsync without, a power cut may leave neither copy: for a file that nobody relies on yet
+ * @param header its `sequence` must be higher than that of the header in the file
+ * @param fsync if false, a power cut may leave no good copy: only for a file that nobody relies on yet
  * @throws {VolsealError} `ERR_ARGUMENT` (as `encodeHeader`; nothing was written), `ERR_IO`
  */
 export async function writeHeader(
@@ -60,8 +60,8 @@ export async function writeHeader(
 }
 
 /**
- * Writes the stale copy anew from the good one: same sequence number, own salt and offset. Does nothing where both are good. Call
- * it once `verifyHeader` has accepted the header, or it multiplies what a forger wrote.
+ * Rewrites the stale copy from the good one: same sequence number, own salt and offset. Does nothing if both are good. Call it only
+ * after `verifyHeader` accepted the header; otherwise it would copy a forged one.
  *
  * @returns the copy that was written
  * @throws {VolsealError} `ERR_IO`

@@ -1,5 +1,5 @@
 /**
- * The LUKS2 token of type `aws-kms`: the KMS-wrapped volume key, and what it takes to have it unwrapped again.
+ * The LUKS2 token of type `aws-kms`: the wrapped volume key, and what KMS needs to unwrap it.
  *
  * LUKS2 On-Disk Format Specification, section 3.4 ("Tokens Object"); members named `aws-kms-...` are what `aws kms decrypt` asks for,
  * those named `volseal-...` are volseal's own. docs/FORMAT.md describes each.
@@ -12,16 +12,16 @@ import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MA
 import { decodeBase64, firstIssue, type Luks2Metadata } from './metadata.js';
 
 export const TOKEN_TYPE = 'aws-kms';
-/** The token's member that the MAC itself does not cover: it holds the MAC. */
+/** The member that contains the MAC; it is the only one that the MAC does not cover. */
 export const MAC_MEMBER = 'volseal-header-mac';
-/** 1: every sector is ciphertext. 2: the volume is sparse; who knows version 1 alone must not read it. */
+/** 1: every sector is ciphertext. 2: the volume is sparse; a reader that knows only version 1 must not read it. */
 const VERSIONS = { full: 1, sparse: 2 } as const;
 const MAC_BYTES = 32;
 /** cryptsetup's own limit of tokens. */
 const TOKENS_MAX = 32;
 
 /**
- * Which sectors of a volume are written. `full`: all. `sparse`: those in use; one whose ciphertext is all zeros, a hole for instance, reads as
+ * Which sectors of a volume are written. `full`: all. `sparse`: those in use; a sector whose ciphertext is all zeros, such as a hole, reads as
  * zeros.
  */
 export type Allocation = 'full' | 'sparse';
@@ -45,7 +45,7 @@ export interface UnsealedToken {
   created: string;
 }
 
-/** What a volume's header says about its key. */
+/** What the header of a volume says about its key. */
 export interface VolumeToken extends UnsealedToken {
   /** 32 bytes over everything that decides how data is read (header-mac.ts). */
   headerMac: Buffer;
@@ -65,7 +65,7 @@ const encryptionContext = z.record(z.string().min(1), z.string()).refine((contex
   return bytes <= ENCRYPTION_CONTEXT_BYTES_MAX;
 }, `is longer than ${ENCRYPTION_CONTEXT_BYTES_MAX} bytes`);
 
-// Strict: a member that this version does not know might change how data is read.
+// Strict: an unknown member might change how data is read.
 const members = z.strictObject({
   type: z.literal(TOKEN_TYPE),
   keyslots: z.array(z.string()).max(0, 'is not empty'),
@@ -95,7 +95,7 @@ export type TokenObject = z.infer<typeof unsealedSchema> & { [MAC_MEMBER]?: stri
 /**
  * The token's JSON object.
  *
- * @throws {VolsealError} `ERR_ARGUMENT` where a member is not what `findToken` would accept
+ * @throws {VolsealError} `ERR_ARGUMENT` if `findToken` would not accept a member
  */
 export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
   const object = {
@@ -121,7 +121,7 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
  * The one sealed `aws-kms` token of a header.
  *
  * @param path the file, for messages
- * @throws {VolsealError} `ERR_HEADER_TOKEN` where there is none, more than one, or one with a member missing, unknown or not valid
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` if there is none or more than one, or if a member is missing, unknown or not valid
  */
 export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
   const refuse = (what: string): never => {
@@ -144,9 +144,9 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
 }
 
 /**
- * The one `aws-kms` token as it stands in the header, sealed or not, and the name it stands under.
+ * The one `aws-kms` token as it is in the header, sealed or not, and its name.
  *
- * @throws {VolsealError} `ERR_HEADER_TOKEN` where there is none or more than one
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` if there is none or more than one
  */
 export function findTokenObject(metadata: Luks2Metadata, path: string): { name: string; object: Luks2Metadata['tokens'][string] } {
   const all = Object.entries(metadata.tokens).filter(([, object]) => object.type === TOKEN_TYPE);
@@ -163,9 +163,9 @@ export function findTokenObject(metadata: Luks2Metadata, path: string): { name: 
 }
 
 /**
- * The metadata with `token` in the place of every `aws-kms` token there was; other tokens stay. The argument is not changed.
+ * The metadata with `token` instead of every existing `aws-kms` token; other tokens stay. The argument is not changed.
  *
- * @throws {VolsealError} `ERR_ARGUMENT` where the token is not valid, or 32 other tokens leave no room
+ * @throws {VolsealError} `ERR_ARGUMENT` if the token is not valid, or if there are 32 other tokens
  */
 export function withToken(metadata: Luks2Metadata, token: UnsealedToken | VolumeToken): Luks2Metadata {
   const others = Object.fromEntries(Object.entries(metadata.tokens).filter(([, object]) => object.type !== TOKEN_TYPE));

@@ -27,7 +27,7 @@ describe('examples', () => {
     try {
       assert.match(
         runExample('user-volume', folder),
-        /^vol-[0-9a-f]{17} is attached for alice\nfor mallory it is not: ERR_CONTEXT_MISMATCH\n$/,
+        /^vol-[0-9a-f]{17} is attached for alice\nmallory cannot attach it: ERR_CONTEXT_MISMATCH\n$/,
       );
     } finally {
       rmSync(folder, { recursive: true });

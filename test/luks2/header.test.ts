@@ -100,7 +100,7 @@ describe('a header of two copies', () => {
       });
     refused({ segments: { x: {} } }, /segments\.x/);
     refused({ digests: { '0': { ...header.metadata.digests['0'], segments: ['1'] } } }, /refers to 1/);
-    refused({ filler: 'x'.repeat(13000) }, /metadata takes \d+ bytes and its area has room for 12287/);
+    refused({ filler: 'x'.repeat(13000) }, /metadata takes \d+ bytes and its area holds 12287/);
     refused({ a: JSON.parse('{"__proto__":1}') }, /__proto__/);
   });
 });
@@ -156,7 +156,7 @@ describe('what is no volume', () => {
     ['an empty file', Buffer.alloc(0), /the file is empty/],
     ['a short file', Buffer.from('hello'), /no header in its 5 bytes/],
     ['zeros', Buffer.alloc(HEADER_BYTES_MAX), /begins with zeros/],
-    ['noise', Buffer.alloc(HEADER_BYTES_MAX, 0x5a), /no header is at any place/],
+    ['noise', Buffer.alloc(HEADER_BYTES_MAX, 0x5a), /it has no header/],
     ['qcow2', Buffer.concat([Buffer.from('QFI\xfb', 'latin1'), Buffer.alloc(65536)]), /looks like a qcow2 image/],
     ['gzip', Buffer.concat([Buffer.from([0x1f, 0x8b, 8]), Buffer.alloc(65536)]), /looks like a gzip file/],
     ['a partition table', Buffer.concat([Buffer.alloc(510), Buffer.from([0x55, 0xaa]), Buffer.alloc(65536)]), /partition table/],

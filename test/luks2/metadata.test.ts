@@ -103,7 +103,7 @@ describe('the JSON area', () => {
     {
       what: 'of another size than it says',
       bytes: () => changed((m) => Object.assign(m.config, { json_size: '4096' })),
-      says: /says it has 4096/,
+      says: /names a size of 4096/,
     },
     {
       what: 'with an odd keyslot area',

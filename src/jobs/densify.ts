@@ -1,7 +1,7 @@
 /** A sparse volume into a full one, in place: afterwards nobody sees which sectors are in use. */
 import { withPath } from '../errors.js';
 import { REQUEST_BYTES_MAX } from '../limits.js';
-import { intactHeader } from '../luks2/header.js';
+import { intactHeader, nextSequence } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
 import { withToken } from '../luks2/token.js';
@@ -96,7 +96,7 @@ async function declareFull({ file, key }: VolumeSession): Promise<VolumeFile> {
   const old = file.found.header;
   const { handle, path } = file.header;
   const metadata = withToken(old.metadata, { ...unsealed, allocation: 'full' });
-  const header = sealHeader(key, { ...old, sequence: old.sequence + 1n, metadata }, path);
+  const header = sealHeader(key, { ...old, sequence: nextSequence(old), metadata }, path);
   await writeHeader(handle, header, path, file.found.from);
   return { ...file, ...contentsOf(intactHeader(header), file) };
 }

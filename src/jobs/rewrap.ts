@@ -1,7 +1,7 @@
 /** The same volume under another KMS key: KMS rewraps the data key, and the header records it. The data is not touched. */
 import { VolsealError, withPath } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
-import { intactHeader, type Luks2Header } from '../luks2/header.js';
+import { intactHeader, type Luks2Header, nextSequence } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
 import { type UnsealedToken, withToken } from '../luks2/token.js';
@@ -97,7 +97,7 @@ function headerWith(
 ): Luks2Header {
   const { headerMac: _, ...unsealed } = token;
   const metadata = withToken(found.header.metadata, { ...unsealed, ...wrapped });
-  return sealHeader(key, { ...found.header, sequence: found.header.sequence + 1n, metadata }, path);
+  return sealHeader(key, { ...found.header, sequence: nextSequence(found.header), metadata }, path);
 }
 
 function checkSameKms(fromKeyArn: string, toKey: string, path: string): void {

@@ -29,7 +29,10 @@ export interface FoundHeader {
   from: CopyName;
   /** Each copy's state in words: `good`, `bad checksum`, `older than the other copy` ... */
   copies: Readonly<Record<CopyName, string>>;
-  /** The copy that `repairHeader` should rewrite; undefined if both are good, or if something else is at its position. */
+  /**
+   * The copy that `repairHeader` should rewrite. Undefined if both are whole and equally new (also if they differ: nobody can tell which
+   * is right), or if something else is at its position.
+   */
   stale: CopyName | undefined;
 }
 
@@ -43,6 +46,12 @@ export const intactHeader = (header: Luks2Header): FoundHeader => ({
 
 /** The largest header: two copies of the largest size. A reader needs no more than this. */
 export const HEADER_BYTES_MAX = 2 * Math.max(...LUKS2_HEADER_SIZES);
+
+/**
+ * The sequence number of a header's next version: after 2^64 - 1 comes 0, as cryptsetup counts. While one copy still has the old number,
+ * that copy is the header, as if the new version had not been written.
+ */
+export const nextSequence = ({ sequence }: BinaryHeader): bigint => BigInt.asUintN(64, sequence + 1n);
 
 /**
  * One copy of the header with its own salt, to be written at offset 0 (secondary: at `copyBytes`).
@@ -129,7 +138,7 @@ function choose(primary: Copy, secondary: Copy): FoundHeader {
   }
   if (!sameContent(primary.header, secondary.header)) {
     const differs = 'differs from the primary copy of the same sequence number';
-    return { header: primary.header, from: 'primary', copies: { ...copies, secondary: differs }, stale: 'secondary' };
+    return { header: primary.header, from: 'primary', copies: { ...copies, secondary: differs }, stale: undefined };
   }
   return { header: primary.header, from: 'primary', copies, stale: undefined };
 }

@@ -9,6 +9,7 @@ import { VolsealError } from '../errors.js';
 import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
 import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
+import { areaFault, keyslotSchema } from './keyslots.js';
 
 /** The only cipher. CVE-2025-59054 and similar attacks put a null cipher into an unauthenticated header. */
 export const ENCRYPTION = 'aes-xts-plain64';
@@ -28,7 +29,7 @@ const fewObjects = <T extends z.ZodType>(value: T) =>
   objects(value).refine((all) => Object.keys(all).length <= OBJECTS_MAX, `has more than ${OBJECTS_MAX} members`);
 
 const metadataSchema = z.looseObject({
-  keyslots: fewObjects(z.looseObject({ type: z.string(), key_size: z.int().positive() })),
+  keyslots: fewObjects(keyslotSchema),
   tokens: fewObjects(z.looseObject({ type: z.string(), keyslots: names })),
   segments: objects(
     z.looseObject({
@@ -92,6 +93,11 @@ export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
   if (keyslotsBytes % 4096 !== 0 || keyslotsBytes > KEYSLOTS_BYTES_MAX) {
     throw malformed(`config.keyslots_size: ${metadata.config.keyslots_size} is not a multiple of 4096 up to ${KEYSLOTS_BYTES_MAX}`);
   }
+  const fault = areaFault(metadata.keyslots, headerAreaBytes(metadata) - keyslotsBytes, keyslotsBytes);
+  if (fault !== undefined) throw malformed(fault);
+  const areaBytes = headerAreaBytes(metadata);
+  const segment = Object.entries(metadata.segments).find(([, { offset }]) => Number(offset) !== 0 && Number(offset) < areaBytes);
+  if (segment !== undefined) throw malformed(`segments.${segment[0]}.offset lies inside the header's ${areaBytes} bytes`);
   return metadata;
 }
 
@@ -148,8 +154,6 @@ function supportedSegment(metadata: Luks2Metadata, refuse: Refuse): DataSegment 
 
   const offsetBytes = Number(segment.offset);
   if (offsetBytes % TWEAK_UNIT_BYTES !== 0 || offsetBytes > VOLUME_BYTES_MAX) refuse(`the data offset ${segment.offset} is out of range`);
-  const areaBytes = headerAreaBytes(metadata);
-  if (offsetBytes !== 0 && offsetBytes < areaBytes) refuse(`the data offset ${segment.offset} lies inside the header's ${areaBytes} bytes`);
   if (segment.size === 'dynamic') return { offsetBytes, sizeBytes: 'dynamic', sectorBytes };
   const sizeBytes = Number(segment.size);
   if (sizeBytes === 0 || sizeBytes % sectorBytes !== 0 || offsetBytes + sizeBytes > VOLUME_BYTES_MAX) {
@@ -231,6 +235,9 @@ function refuseDanglingReferences(metadata: Luks2Metadata): void {
     check(`digests.${name}.keyslots`, digest.keyslots, metadata.keyslots);
     check(`digests.${name}.segments`, digest.segments, metadata.segments);
   }
+  const proved = new Set(Object.values(metadata.digests).flatMap(({ keyslots }) => keyslots));
+  const unproved = Object.keys(metadata.keyslots).find((name) => metadata.keyslots[name]?.type !== 'reencrypt' && !proved.has(name));
+  if (unproved !== undefined) throw malformed(`keyslots.${unproved} has no digest`);
 }
 
 const malformed = (what: string): VolsealError => new VolsealError('ERR_HEADER_DAMAGED', `the JSON area ${what}`);

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { describe, onTestFinished, test } from 'vitest';
 import { attach, describeVolume, encryptImage, rewrapVolume, VolsealError } from '../../src/index.js';
 import { openKms } from '../../src/kms/client/calls.js';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';
+import { readHeader, writeHeader } from '../../src/luks2/store.js';
 import { ask } from '../kms/harness.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
 
@@ -43,6 +45,18 @@ async function contentsOf(volume: string, options: object): Promise<Buffer> {
 const dataHash = (bytes: Buffer, from: number) => createHash('sha256').update(bytes.subarray(from)).digest('hex');
 
 describe('rewrapping', () => {
+  test('a header whose sequence number is the largest there is: the next one is 0, as cryptsetup counts', async () => {
+    const { box, image, keyArn, volume } = await prepared();
+    const file = await open(volume, 'r+');
+    const { header } = await readHeader(file, volume);
+    await writeHeader(file, { ...header, sequence: 2n ** 64n - 1n }, volume);
+    await file.close();
+    await rewrapVolume(volume, { key: keyArn, kms: box.kms });
+    assert.deepEqual((await describeVolume(volume)).headerCopies, { primary: 'good', secondary: 'good' });
+    assert.equal((await describeVolume(volume)).keyId, keyArn);
+    assert.ok((await contentsOf(volume, { kms: box.kms })).equals(image));
+  });
+
   for (const header of [undefined, 'disk.header']) {
     test(`moves a volume to another key, ${header === undefined ? 'its header inside' : 'its header detached'}; its data stays byte for byte`, async () => {
       const { box, image, keyArn, volume } = await prepared(header);

@@ -7,7 +7,7 @@ import type { Luks2Metadata } from '../../src/luks2/metadata.js';
 import { newHeader } from '../../src/luks2/new-header.js';
 import { findToken, withToken } from '../../src/luks2/token.js';
 import { type KeyHandle, native } from '../../src/native.js';
-import { sampleHeader, sampleToken } from './sample-headers.js';
+import { sampleHeader, sampleKeyslot, sampleToken } from './sample-headers.js';
 
 const rawKey = randomBytes(64);
 let volumeKey: KeyHandle;
@@ -136,7 +136,7 @@ describe('the header MAC', () => {
     [
       'a keyslot',
       inMetadata((metadata) => {
-        metadata.keyslots['0'] = { type: 'luks2', key_size: 64 };
+        metadata.keyslots['0'] = sampleKeyslot();
         metadata.digests['0']!.keyslots.push('0');
       }),
     ],

@@ -70,7 +70,8 @@ describe('a header of two copies', () => {
     const one = sampleHeader();
     const found = decodeHeader(mixed(one, { ...one, label: 'other' }), 'a.img');
     assert.equal(found.header.label, '');
-    assert.equal(found.stale, 'secondary');
+    // Nobody can tell which one is right: a repair could destroy the only good copy.
+    assert.equal(found.stale, undefined);
     assert.match(found.copies.secondary, /differs/);
   });
 

@@ -34,6 +34,15 @@ export function digestOf(key: Buffer): Luks2Metadata['digests'][string] {
   };
 }
 
+/** A passphrase as cryptsetup adds it, in the first room for keyslots of a header of 16 KiB copies. */
+export const sampleKeyslot = (): Luks2Metadata['keyslots'][string] => ({
+  type: 'luks2',
+  key_size: 64,
+  af: { type: 'luks1', stripes: 4000, hash: 'sha256' },
+  area: { type: 'raw', offset: '32768', size: '258048', encryption: 'aes-xts-plain64', key_size: 64 },
+  kdf: { type: 'pbkdf2', hash: 'sha256', iterations: 1000, salt: randomBytes(32).toString('base64') },
+});
+
 /** Unsealed: 16 KiB copies, data at 1 MiB, a token with a made-up MAC where `mac` is given. */
 export function sampleHeader(options: { key?: Buffer; copyBytes?: number; token?: UnsealedToken; mac?: Buffer } = {}): Luks2Header {
   const copyBytes = options.copyBytes ?? 16384;

@@ -1,13 +1,14 @@
 /** Every code block of README and docs: run in order, or marked with the reason why not. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ROOT } from '../built.js';
+import { MAIN, ROOT } from '../built.js';
 import { lab } from '../cli/program.js';
 import { skipWithout } from '../interop/tools.js';
+import { lacksNode, nodeExecutable } from '../other-nodes.js';
 import { testUnless } from '../requirements.js';
 import { codeBlocks, consoleOf, isRun, LANGUAGES, scriptOf, withoutIds } from './code-blocks.js';
 
@@ -31,15 +32,22 @@ async function freePort(): Promise<number> {
   return typeof address === 'object' && address !== null ? address.port : assert.fail();
 }
 
+/** The oldest Node that volseal runs on, if the tests have it; otherwise the Node of the tests. */
+const node = lacksNode('node-20') ? process.execPath : nodeExecutable('node-20');
+
 /** A directory in which `volseal` is a command and a package, and what a login shell has. */
 async function readersDirectory() {
   const { folder, env } = lab();
   mkdirSync(join(folder, 'node_modules'));
   symlinkSync(ROOT, join(folder, 'node_modules', 'volseal'));
   const { VOLSEAL_HOME: _, ...rest } = env;
+  const bin = join(folder, '.bin');
+  mkdirSync(bin);
+  symlinkSync(node, join(bin, 'node'));
+  writeFileSync(join(bin, 'volseal'), `#!/bin/sh\nexec '${node}' '${MAIN}' "$@"\n`, { mode: 0o755 });
   const port = await freePort();
   // The system's own programs come first: another `aws` in a user's directory may be another program.
-  const path = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', env.PATH].join(':');
+  const path = [bin, '/usr/sbin', '/usr/bin', '/sbin', '/bin', env.PATH].join(':');
   const run = (script: string): Promise<{ status: number | null; stdout: string; stderr: string }> =>
     new Promise((resolve) => {
       const child = spawn('bash', ['-c', script.replaceAll(PORT, String(port))], {

@@ -82,10 +82,26 @@ export const KMS_SERVER_CONNECTIONS_MAX = 256;
 /** Address space for the embedded KMS's store, some hundred thousand keys or grants; the file grows as they come. */
 export const KMS_STORE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 
-/** A record of the audit log: a key policy of 32 KiB, all of it escaped, is the longest thing in one. */
-export const AUDIT_LINE_BYTES_MAX = 512 * 1024;
+/** What a record of the audit log repeats of a call that was made: a key policy of 32 KiB, all of it escaped, and room to spare. */
+export const AUDIT_PARAMETERS_BYTES_MAX = 80 * 1024;
+/** ... of a call that was refused: anybody with an access key can make those, as long as a request may be. */
+export const AUDIT_REFUSED_PARAMETERS_BYTES_MAX = 4 * 1024;
+/** ... of a text that a caller chose: user agent, error message, name of an operation. */
+export const AUDIT_TEXT_CHARS_MAX = 512;
+/** A record of the audit log: parameters, reply, and everything else. */
+export const AUDIT_LINE_BYTES_MAX = 128 * 1024;
+/** How long a record of a call that changed nothing may wait to be flushed. */
+export const AUDIT_FLUSH_INTERVAL_MS = 1_000;
 /** How often a log that is followed is looked at for more. */
 export const AUDIT_FOLLOW_INTERVAL_MS = 250;
+
+/**
+ * Room that a store's file has before a transaction begins: a full disk is found there, not inside LMDB. The longest record of the audit
+ * log, as JSON in JSON, is the longest value.
+ */
+export const STORE_ROOM_BYTES = 512 * 1024;
+/** Threads and processes that may read a store at once. LMDB's own default is 126. */
+export const STORE_READERS_MAX = 2048;
 
 /** Address space for the store of WorkSpaces, some hundred thousand of them; the file grows as they come. */
 export const WORKSPACE_STORE_BYTES_MAX = 1024 * 1024 * 1024;

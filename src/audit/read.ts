@@ -1,12 +1,13 @@
 /** Reading the audit log: all of it or what a question asks for, as it stands or as it grows. */
 
-import { createReadStream, statSync } from 'node:fs';
+import { constants, createReadStream, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { asVolsealError, VolsealError } from '../errors.js';
 import { AUDIT_FOLLOW_INTERVAL_MS, AUDIT_LINE_BYTES_MAX } from '../limits.js';
-import { auditError, auditPaths } from './files.js';
+import { openOwnFile } from '../own-files.js';
 import { type AuditRecord, auditRecord } from './record.js';
+import { auditError, auditPaths } from './state.js';
 
 /** What somebody wants to know. All that is given must hold. */
 export interface AuditQuestion {
@@ -77,7 +78,8 @@ export async function* linesFrom(path: string, startByte: number): AsyncGenerato
   let rest: Buffer = Buffer.alloc(0);
   let restStart = startByte;
   try {
-    for await (const chunk of createReadStream(path, { start: startByte }) as AsyncIterable<Buffer>) {
+    const fd = openOwnFile(path, constants.O_RDONLY);
+    for await (const chunk of createReadStream(path, { fd, start: startByte }) as AsyncIterable<Buffer>) {
       const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       let from = 0;
       for (let end = bytes.indexOf('\n'); end !== -1; end = bytes.indexOf('\n', from)) {

@@ -1,92 +1,78 @@
-/** Whether an audit log is what was written: every line in its place, none changed, none missing, none cut off at the end. */
-import { closeSync, openSync, readdirSync } from 'node:fs';
+/** Verifies that an audit log holds what was written: every line in its place, none changed, none missing, none cut off at the end. */
+import { existsSync, readdirSync } from 'node:fs';
 import { asVolsealError } from '../errors.js';
-import { type Authenticate, auditPaths, EMPTY_HEAD, FIRST_HASH, type Head, hashOf, readHead } from './files.js';
+import { hashOf, isJson, problemOf } from './line.js';
 import { linesFrom } from './read.js';
-import { auditRecord } from './record.js';
+import { auditPaths, EMPTY_STATE, type Link, type LogOwner, type LogState } from './state.js';
 
 export interface AuditProof {
-  /** Records that are proved. */
+  /** Records that were verified. */
   readonly records: number;
-  /** Half lines that killed writers left, set aside. */
+  /** The number of the record after which the log begins; 0 unless a new log was begun after a loss. */
+  readonly begunAfter: number;
+  /** Parts that interrupted writes left, set aside in files `audit.torn-*` or still at the end. */
   readonly tornLines: number;
-  /** Whether the head carries a MAC, so that only the log's owner can have written all of this. */
+  /** Whether every record carries a MAC, so that only the owner of the root key can have written it. */
   readonly authenticated: boolean;
-  /** The first thing that is wrong; undefined where nothing is. */
+  /** The first problem; undefined where there is none. */
   readonly broken?: { readonly line: number; readonly problem: string };
 }
 
 /**
- * Reads the log of `folder` from its first line to its last.
- * @param authenticate as it was given to `openAudit`
- * @throws {VolsealError} `ERR_IO`; `ERR_AUDIT` where the head is damaged or forged
+ * Reads the log of `directory` from its first line to its last.
+ * @param owner as it was given to `AuditLog`; without one the log has no state to compare it with
+ * @throws {VolsealError} `ERR_IO`; `ERR_AUDIT` where its state is damaged
  */
-export async function verifyAudit(folder: string, authenticate?: Authenticate): Promise<AuditProof> {
-  const { log, head: headPath } = auditPaths(folder);
+export async function verifyAudit(directory: string, owner: LogOwner): Promise<AuditProof> {
+  const { log } = auditPaths(directory);
   // Before the log: what is appended meanwhile is no fault.
-  const head = headOf(headPath, authenticate);
-  let sequence = 0;
-  let previousHash = FIRST_HASH;
+  const known = owner.state.read();
+  const state: LogState = known ?? EMPTY_STATE;
+  let last: Link = state.first;
   let endByte = 0;
+  let torn = tornFilesIn(directory);
   const proof = (problem?: string): AuditProof => ({
-    records: sequence,
-    tornLines: tornLinesIn(folder),
-    authenticated: authenticate !== undefined,
-    ...(problem === undefined ? {} : { broken: { line: sequence + 1, problem } }),
+    records: last.sequence - state.first.sequence,
+    begunAfter: state.first.sequence,
+    tornLines: torn,
+    authenticated: owner.authenticate !== undefined,
+    ...(problem === undefined ? {} : { broken: { line: last.sequence - state.first.sequence + 1, problem } }),
   });
+  if (known === undefined && !owner.mayLackState && existsSync(log))
+    return proof(`cannot be verified: the store or the head that says how far the log reached is missing`);
   for await (const line of linesFrom(log, 0)) {
-    const problem = problemOf(line.bytes, sequence, previousHash);
-    if (problem !== undefined) return proof(problem);
-    sequence += 1;
-    previousHash = hashOf(line.bytes);
-    endByte = line.endByte;
-    if (sequence === head.sequence && (previousHash !== head.hash || endByte !== head.bytes)) {
-      sequence -= 1;
-      return proof('is not the line that the head of the log knows');
+    const isDurable = last.sequence < state.sequence;
+    const problem = problemOf(line.bytes, last, owner.authenticate);
+    if (problem !== undefined) {
+      // What an interrupted write leaves follows the last durable record, and is no JSON.
+      if (isDurable || isJson(line.bytes)) return proof(problem);
+      torn += 1;
+      break;
     }
+    const next = { sequence: last.sequence + 1, hash: hashOf(line.bytes) };
+    if (next.sequence === state.sequence && (next.hash !== state.hash || line.endByte !== state.bytes)) {
+      return proof('is not the record that was written');
+    }
+    last = next;
+    endByte = line.endByte;
   }
-  if (sequence < head.sequence) return proof(`is missing: ${head.sequence} were written`);
-  // One that the head does not know yet may be under way; more are somebody else's, or the head was taken away.
-  const known = headOf(headPath, authenticate).sequence;
-  if (sequence > known + 1) {
-    sequence = known + 1;
-    return proof('is not known to the head of the log');
-  }
+  if (last.sequence < state.sequence && !isPending(state, last, endByte)) return proof(`is missing: ${state.sequence} were written`);
   return proof();
 }
 
-function headOf(path: string, authenticate: Authenticate | undefined): Head {
-  try {
-    const fd = openSync(path, 'r');
-    try {
-      return readHead(fd, path, authenticate);
-    } finally {
-      closeSync(fd);
-    }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return EMPTY_HEAD;
-    throw asVolsealError(error, path);
-  }
-}
+/** Whether only the last record is missing, which the store has: the next call appends it. */
+const isPending = ({ line, sequence, hash, bytes }: LogState, last: Link, endByte: number): boolean =>
+  line !== undefined &&
+  sequence === last.sequence + 1 &&
+  bytes === endByte + Buffer.byteLength(line) + 1 &&
+  hash === hashOf(line) &&
+  problemOf(Buffer.from(line), last, undefined) === undefined;
 
-function problemOf(bytes: Buffer, sequence: number, previousHash: string): string | undefined {
-  let value: unknown;
+function tornFilesIn(directory: string): number {
   try {
-    value = JSON.parse(bytes.toString('utf8'));
-  } catch {
-    return 'is no JSON';
-  }
-  const { success, data } = auditRecord.safeParse(value);
-  if (!success) return 'is no record';
-  if (data.volseal.sequence !== sequence + 1) return `is number ${data.volseal.sequence}, where ${sequence + 1} belongs`;
-  return data.volseal.previousHash === previousHash ? undefined : 'does not follow from the line before: one of them was changed';
-}
-
-function tornLinesIn(folder: string): number {
-  try {
-    return readdirSync(folder).filter((name) => name.startsWith('audit.torn-')).length;
+    return readdirSync(directory).filter((name) => name.startsWith('audit.torn-')).length;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0;
-    throw asVolsealError(error, folder);
+    throw asVolsealError(error, directory);
   }
 }

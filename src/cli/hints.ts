@@ -54,8 +54,10 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     'The store is the directory workspaces of $VOLSEAL_HOME. Check that this is the right home and that the disk has free space. If the store is damaged, keep a copy and restore the directory from a backup.',
   ERR_WORKSPACE_NOT_FOUND: 'volseal workspace list shows the WorkSpaces of this home.',
   ERR_WORKSPACE_STATE: workspaceStateHint,
-  ERR_AUDIT:
-    'The log is the directory audit of $VOLSEAL_HOME. volseal audit verify shows what is wrong with it. Free some space if the disk is full; otherwise keep the directory as evidence: move it away, and a new log begins.',
+  ERR_AUDIT: ({ details }) =>
+    details.errno === 'ENOSPC' || details.errno === 'EDQUOT'
+      ? 'Free some space on that disk, then run the command again: no call is made that cannot be recorded.'
+      : 'volseal audit verify shows what is wrong. Keep a copy of the directory audit of $VOLSEAL_HOME as evidence; then volseal audit restart begins a new log.',
   ERR_KMS_REPLY: 'The server that answered is not a KMS that can be trusted with this volume: check --kms and VOLSEAL_KMS.',
   ERR_KMS_STORE: ({ command }) =>
     command === 'kms init'
@@ -240,7 +242,7 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       return `Check who may do that: ls -ld ${shown(details.path, 'FILE')} and its directory.`;
     case 'ENOSPC':
     case 'EDQUOT':
-      if (!isMaker(command)) return 'Free some space on that disk, then run the command again.';
+      if (!isMaker(command) || isStore(details.path)) return 'Free some space on that disk, then run the command again.';
       return 'Free some space, or choose a target on another disk: it needs the size of the image and 1 MiB more.';
     case 'EROFS':
       return 'The file system is mounted read-only: choose another one.';
@@ -269,6 +271,8 @@ function memoryLockHint({ details }: HintRequest): string {
 
 /** Whether a failed run has left something: a device half written, or a partial file for a later run. */
 const isLeft = ({ device, partial }: ErrorDetails): boolean => device !== undefined || partial !== undefined;
+/** A store's file, not the target of the command. */
+const isStore = (path: unknown): boolean => typeof path === 'string' && path.endsWith('.mdb');
 const isMaker = (command: string): boolean => ['encrypt', 'decrypt', 'create'].includes(command);
 const isReader = (command: string): boolean => ['decrypt', 'read', 'verify', 'write', 'rewrap', 'densify'].includes(command);
 

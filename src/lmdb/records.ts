@@ -2,12 +2,15 @@
  * Records in an LMDB file: read with their schema, written, listed by prefix, changed in transactions; every fault names the file.
  *
  * Several processes and threads may have the file open at once: LMDB lets one of them write at a time, readers see whole transactions,
- * and a process that is killed leaves the last whole transaction behind.
+ * and a process that is killed, or a power cut, leaves the last whole transaction behind.
  */
-import { open } from 'lmdb';
+import { getSystemErrorName } from 'node:util';
+import { open, type RootDatabaseOptionsWithPath } from 'lmdb';
 import type * as z from 'zod';
-import { type ErrorCode, messageOf, VolsealError } from '../errors.js';
-import { prepareStoreFile, restrictStoreFiles } from './store-file.js';
+import { asVolsealError, type ErrorCode, type ErrorDetails, messageOf, VolsealError } from '../errors.js';
+import { STORE_READERS_MAX, STORE_ROOM_BYTES } from '../limits.js';
+import { makeRoom } from './room.js';
+import { prepareStoreFile } from './store-file.js';
 
 /** Sorts after every character of a key. */
 const LAST = '\u{10FFFF}';
@@ -19,13 +22,15 @@ export interface Records {
   remove(key: string): void;
   /** @throws {VolsealError} where the record is not one of `schema` */
   read<Schema extends z.ZodType>(key: string, schema: Schema): z.infer<Schema> | undefined;
-  /** As `read`, for a record that another one promises. @throws {VolsealError} also where there is none */
-  promised<Schema extends z.ZodType>(key: string, schema: Schema): z.infer<Schema>;
+  /** As `read`, for a record that another one refers to. @throws {VolsealError} also where there is none */
+  required<Schema extends z.ZodType>(key: string, schema: Schema): z.infer<Schema>;
   /** Up to `limit` keys with this prefix in their order, from the one after `prefix + after`; all of them without a limit. */
   range(prefix: string, after?: string, limit?: number): string[];
   /**
-   * Runs `change` as one transaction, alone among all processes; what it throws undoes it. Durable when this returns. A transaction within
-   * a transaction is part of it.
+   * Runs `change` as one transaction while no other thread or process writes; what it throws undoes it. Durable when this returns. A
+   * transaction within a transaction is part of it.
+   * @throws {VolsealError} `ERR_IO` with errno `ENOSPC` where the disk is full: nothing was changed; with `outcome: 'unknown'` in its
+   * details where the transaction failed while it was written: it may have taken place
    */
   transaction<Result>(change: () => Result): Result;
   /** Makes later reads see what other threads and processes have committed by now. */
@@ -36,7 +41,7 @@ export interface Records {
   close(): Promise<void>;
 }
 
-/** What a file of records is, for messages, and the code of its faults. */
+/** How messages name a file of records, and the code of its faults. */
 export interface RecordsOf {
   readonly name: string;
   readonly code: ErrorCode;
@@ -45,33 +50,41 @@ export interface RecordsOf {
 }
 
 /**
- * Opens the records in the file `path` and makes it where there is none, with its folder, for its user alone.
- * @throws {VolsealError} the code of `what`, here and in every method: a damaged file, a fault of LMDB or the disk; `ERR_IO`
+ * Opens the records in the file `path` and makes it where there is none, with its directory, for its user alone.
+ * @throws {VolsealError} here and in every method: the code of `what` for a damaged file or a fault of LMDB, `ERR_IO` for one of the disk
  */
 export function openRecords(path: string, what: RecordsOf): Records {
   const fault = (problem: string, cause?: unknown): VolsealError =>
-    new VolsealError(what.code, `${path}: ${problem}`, {
-      cause,
-      details: { path, errno: String((cause as { code?: unknown })?.code ?? '') },
-    });
+    new VolsealError(what.code, `${path}: ${problem}`, { cause, details: { path } });
+  /** What LMDB threw: its own codes are negative, those of system calls are positive. */
+  const failure = (cause: unknown, details: ErrorDetails = {}): VolsealError => {
+    const { code } = cause as { code?: unknown };
+    const problem = `${path}: ${what.name} failed: ${messageOf(cause)}`;
+    const isSystem = typeof code === 'number' && code > 0;
+    const errno = isSystem ? getSystemErrorName(-code) : String(code ?? '');
+    return new VolsealError(isSystem ? 'ERR_IO' : what.code, problem, { cause, details: { ...details, path, errno } });
+  };
   const guarded = <Result>(run: () => Result): Result => {
     try {
       return run();
     } catch (error) {
-      throw fault(`${what.name} failed: ${messageOf(error)}`, error);
+      throw failure(error);
     }
   };
   prepareStoreFile(path, what);
   const database = guarded(() =>
-    // Without `overlappingSync` a commit is LMDB's own: data synced, then the page that makes it valid, before it returns.
-    open<unknown, string>({ path, noSubdir: true, encoding: 'json', overlappingSync: false, mapSize: what.bytesMax, maxDbs: 1 }),
+    open<unknown, string>({
+      path,
+      noSubdir: true,
+      encoding: 'json',
+      // A commit is LMDB's own then: data synced, then the page that makes it valid, before it returns.
+      overlappingSync: false,
+      mapSize: what.bytesMax,
+      maxDbs: 1,
+      maxReaders: STORE_READERS_MAX,
+      permissionsMode: 0o600,
+    } as RootDatabaseOptionsWithPath),
   );
-  try {
-    restrictStoreFiles(path);
-  } catch (error) {
-    void database.close();
-    throw error;
-  }
 
   function checked<Schema extends z.ZodType>(value: unknown, key: string, schema: Schema): z.infer<Schema> {
     const result = schema.safeParse(value);
@@ -80,17 +93,40 @@ export function openRecords(path: string, what: RecordsOf): Records {
     throw fault(`record ${JSON.stringify(key)} is damaged or of another version (${problems}); restore the store from a backup`);
   }
   const get = (key: string): unknown => guarded(() => database.get(key));
+  let isWriting = false;
+  function transaction<Result>(change: () => Result): Result {
+    if (isWriting) return change();
+    let thrown: { readonly error: unknown } | undefined;
+    try {
+      return database.transactionSync(() => {
+        isWriting = true;
+        try {
+          makeRoom(path, STORE_ROOM_BYTES);
+          return change();
+        } catch (error) {
+          thrown = { error };
+          throw error;
+        } finally {
+          isWriting = false;
+        }
+      });
+    } catch (error) {
+      throw thrown === undefined ? failure(error, { outcome: 'unknown' }) : asVolsealError(thrown.error, path);
+    }
+  }
   return {
     get,
-    put: (key, value) => guarded(() => database.putSync(key, value)),
+    put: (key, value) => {
+      transaction(() => guarded(() => database.putSync(key, value)));
+    },
     remove: (key) => {
-      guarded(() => database.removeSync(key));
+      transaction(() => guarded(() => database.removeSync(key)));
     },
     read(key, schema) {
       const value = get(key);
       return value === undefined ? undefined : checked(value, key, schema);
     },
-    promised: (key, schema) => checked(get(key), key, schema),
+    required: (key, schema) => checked(get(key), key, schema),
     range: (prefix, after = '', limit) =>
       guarded(() => [
         ...database.getKeys({
@@ -101,22 +137,7 @@ export function openRecords(path: string, what: RecordsOf): Records {
           ...(limit === undefined ? {} : { limit }),
         }),
       ]),
-    transaction(change) {
-      let thrown: { readonly error: unknown } | undefined;
-      try {
-        return database.transactionSync(() => {
-          try {
-            return change();
-          } catch (error) {
-            thrown = { error };
-            throw error;
-          }
-        });
-      } catch (error) {
-        if (thrown !== undefined) throw thrown.error;
-        throw fault(`${what.name} failed: ${(error as Error).message}`, error);
-      }
-    },
+    transaction,
     refresh: () => database.resetReadTxn(),
     async copyTo(target) {
       try {

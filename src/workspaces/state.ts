@@ -7,6 +7,7 @@ import { defaultHome } from '../kms/shared/endpoint.js';
 import { WORKSPACE_STORE_BYTES_MAX } from '../limits.js';
 import { openRecords } from '../lmdb/records.js';
 import { native } from '../native.js';
+import { checkOwnDirectory } from '../own-files.js';
 import { type WorkspaceRecord, workspaceRecord } from './record.js';
 
 const PREFIX = 'workspace/';
@@ -29,6 +30,7 @@ export interface WorkspaceStore {
  * @throws {VolsealError} `ERR_WORKSPACE_STORE`, `ERR_IO`
  */
 export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
+  checkOwnDirectory(resolve(home));
   const folder = join(resolve(home), 'workspaces');
   const records = openRecords(join(folder, 'state.mdb'), {
     name: 'the store of WorkSpaces',
@@ -46,7 +48,7 @@ export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
     },
     all() {
       records.refresh();
-      return records.range(PREFIX).map((key) => records.promised(key, workspaceRecord));
+      return records.range(PREFIX).map((key) => records.required(key, workspaceRecord));
     },
     put: (record) => records.put(PREFIX + record.workspaceId, record),
     remove: (workspaceId) => records.remove(PREFIX + workspaceId),

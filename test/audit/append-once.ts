@@ -1,8 +1,8 @@
 /** node append-once.js FOLDER: appends one record of a change; prints what came of it. */
-import { openAudit } from '../../src/audit/log.js';
-import { authenticate, event } from './events.js';
+import { AuditLog } from '../../src/audit/log.js';
+import { event, ownerOf } from './events.js';
 
-const log = openAudit(process.argv[2]!, authenticate);
+const log = new AuditLog(process.argv[2]!, ownerOf(process.argv[2]!));
 try {
   log.append(event({ readOnly: false }));
   console.log('appended');

@@ -1,8 +1,13 @@
 /** Records for tests, and the HMAC of their log's owner. */
 import { createHmac, randomUUID } from 'node:crypto';
+import { fileOwner } from '../../src/audit/log.js';
 import type { AuditEvent } from '../../src/audit/record.js';
+import type { LogOwner } from '../../src/audit/state.js';
 
 export const authenticate = (message: Uint8Array): Buffer => createHmac('sha256', 'owner').update(message).digest();
+
+/** The owner of the log in `directory`: its state in a file, and a key. */
+export const ownerOf = (directory: string): LogOwner => ({ ...fileOwner(directory), authenticate });
 
 /** A Decrypt by root, with `changes`. */
 export const event = (changes: Partial<AuditEvent> = {}): AuditEvent => ({

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { shownParameters } from '../../src/audit/record.js';
+import { shownParameters } from '../../src/audit/parameters.js';
 
 describe('shownParameters', () => {
   const secret = 'c2VjcmV0';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { ended, firstLine, lab } from './program.js';
 
@@ -37,8 +37,38 @@ describe('volseal audit', () => {
     appendFileSync(path('home/audit/embedded/audit.jsonl'), '{}\n');
     const { status, stderr } = run(['audit', 'verify']);
     assert.equal(status, 4);
-    assert.match(stderr, /audit\.jsonl: line 2 is no record/);
+    assert.match(stderr, /audit\.jsonl: line 2 is not a record/);
     assert.equal(run(['kms', 'create-key']).status, 4);
+  });
+
+  test('what is missing is a failure: an older log, no log, no directory; a new log is begun on request', () => {
+    const { ok, run, path } = lab();
+    ok(['create', 'a.vol', '--size', '64K']);
+    const older = path('older');
+    cpSync(path('home/audit'), older, { recursive: true });
+    ok(['read', 'a.vol', '--length', '512']);
+    assert.match(ok(['audit', 'verify']).text, /3 records in order/);
+    const log = path('home/audit/embedded/audit.jsonl');
+    const whole = readFileSync(log);
+    const fails = (what: RegExp): void => {
+      const { status, stderr } = run(['audit', 'verify']);
+      assert.equal(status, 4, stderr);
+      assert.match(stderr, what);
+      assert.equal(run(['read', 'a.vol', '--length', '512']).status, 4);
+    };
+    rmSync(path('home/audit'), { recursive: true });
+    cpSync(older, path('home/audit'), { recursive: true });
+    fails(/line 3 is missing: 3 were written/);
+    rmSync(log);
+    fails(/line 1 is missing: 3 were written/);
+    rmSync(path('home/audit'), { recursive: true });
+    fails(/line 1 is missing: 3 were written/);
+    assert.match(ok(['audit', 'restart']).text, /a new log/);
+    ok(['read', 'a.vol', '--length', '512']);
+    assert.match(ok(['audit', 'verify']).text, /1 records in order, authenticated by the root key; begun anew after record 3/);
+    assert.match(ok(['audit', 'restart']).text, /nothing to do/);
+    writeFileSync(log, whole);
+    assert.equal(run(['audit', 'verify']).status, 4);
   });
 
   test('--follow goes on until Ctrl-C: status 130', async () => {

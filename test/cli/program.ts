@@ -45,9 +45,11 @@ export interface Lab {
   shell(line: string): Outcome;
 }
 
-/** A folder whose name holds a space; removed when the test ends. */
-export function lab(): Lab {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal cli '));
+/** A folder whose name holds a space; removed when the test ends. @param parent where it is made */
+export const lab = (parent = tmpdir()): Lab => labIn(mkdtempSync(join(parent, 'volseal cli ')));
+
+/** The same for a folder that exists. */
+export function labIn(folder: string): Lab {
   const children: ChildProcess[] = [];
   onTestFinished(() => {
     for (const child of children) child.kill('SIGKILL');

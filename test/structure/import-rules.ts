@@ -5,7 +5,7 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 /** Each layer may import itself and the layers above its line; layers of one line do not know each other. */
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['async-dispose', 'errors', 'limits', 'package-files', 'context-keys'],
-  ['native', 'directories', 'strict-json'],
+  ['native', 'directories', 'own-files', 'strict-json'],
   ['audit', 'lmdb'],
   ['bench', 'kernels', 'kms'],
   ['luks2'],

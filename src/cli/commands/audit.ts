@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { AuditRecord } from '../../audit/record.js';
+import type { LogOwner } from '../../audit/state.js';
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import { embeddedHome, type Session, withJson } from '../options.js';
@@ -30,6 +31,7 @@ export function auditCommand(session: Session): Command {
     .option('--json', "one record a line, in CloudTrail's shape");
   withExamples(command, ['volseal audit', 'volseal audit --event Decrypt --json']);
   command.addCommand(verifyCommand(session));
+  command.addCommand(restartCommand(session));
   return command.action(async ({ volume, key, event, since, follow = false }: AuditFlags) => {
     const { contextOf, readAudit } = await import('../../audit/read.js');
     const question = { volumeId: volume, key, eventName: event, sinceMs: since };
@@ -52,12 +54,11 @@ function verifyCommand({ output }: Session): Command {
   return command.action(async () => {
     const { verifyAudit } = await import('../../audit/verify.js');
     const logs: ({ folder: string } & Awaited<ReturnType<typeof verifyAudit>>)[] = [];
-    const [embedded, calls] = await folders();
-    logs.push({ folder: embedded, ...(await withAuditKey((authenticate) => verifyAudit(embedded, authenticate))) });
-    logs.push({ folder: calls, ...(await verifyAudit(calls)) });
-    const lines = logs.map(({ folder, records, tornLines, authenticated }) => {
-      const torn = tornLines === 0 ? '' : `; ${tornLines} set aside: half written by killed processes`;
-      return `${folder}: ${records} records in order${authenticated ? ', authenticated by the root key' : ''}${torn}`;
+    await eachLog(async (folder, owner) => void logs.push({ folder, ...(await verifyAudit(folder, owner)) }));
+    const lines = logs.map(({ folder, records, begunAfter, tornLines, authenticated }) => {
+      const begun = begunAfter === 0 ? '' : `; begun anew after record ${begunAfter}`;
+      const torn = tornLines === 0 ? '' : `; ${tornLines} cut off by a kill or a power cut, in audit.torn-*`;
+      return `${folder}: ${records} records in order${authenticated ? ', authenticated by the root key' : ''}${begun}${torn}`;
     });
     output.result({ logs }, lines);
     const bad = logs.find(({ broken }) => broken !== undefined);
@@ -66,6 +67,23 @@ function verifyCommand({ output }: Session): Command {
     throw new VolsealError('ERR_AUDIT', `${join(bad.folder, 'audit.jsonl')}: line ${line} ${problem}`, {
       details: { path: bad.folder, line },
     });
+  });
+}
+
+function restartCommand({ output }: Session): Command {
+  const command = new Command('restart').description('begin a new log where verify fails; what is left of the old one is kept beside it');
+  withExamples(command, ['volseal audit restart']);
+  return command.action(async () => {
+    const [{ verifyAudit }, { AuditLog }] = await Promise.all([import('../../audit/verify.js'), import('../../audit/log.js')]);
+    const restarted: string[] = [];
+    await eachLog(async (folder, owner) => {
+      const proof = await verifyAudit(folder, owner).catch((error: unknown) => ({ broken: error }));
+      if (proof.broken === undefined) return;
+      new AuditLog(folder, owner).restart();
+      restarted.push(folder);
+    });
+    const lines = restarted.map((folder) => `${folder}: a new log; the old one is kept as audit-until-*.jsonl`);
+    output.result({ restarted }, lines.length === 0 ? ['nothing to do: every log is whole'] : lines);
   });
 }
 
@@ -80,17 +98,21 @@ async function folders(): Promise<[embedded: string, calls: string]> {
   return [auditFolder(place, 'embedded'), auditFolder(place, 'calls')];
 }
 
-/** Without a store there is no key, and nothing to authenticate: looking must not make one. */
-async function withAuditKey<Result>(use: (authenticate?: (message: Uint8Array) => Buffer) => Promise<Result>): Promise<Result> {
+/** Both logs of the home, each with its owner. Where the embedded KMS has no store, none is made. */
+async function eachLog(use: (folder: string, owner: LogOwner) => Promise<void>): Promise<void> {
+  const [embedded, calls] = await folders();
+  const { fileOwner } = await import('../../audit/log.js');
   const place = await home();
-  if (!existsSync(join(place, 'kms'))) return use();
-  const { administerKms } = await import('../../kms/embedded/administration.js');
-  const kms = administerKms(place);
-  try {
-    return await use(kms.auditKey);
-  } finally {
-    await kms.close();
-  }
+  if (existsSync(join(place, 'kms', 'store.mdb'))) {
+    const { administerKms } = await import('../../kms/embedded/administration.js');
+    const kms = administerKms(place);
+    try {
+      await use(embedded, kms.auditOwner);
+    } finally {
+      await kms.close();
+    }
+  } else await use(embedded, { state: { read: () => undefined, write() {} } });
+  await use(calls, fileOwner(calls));
 }
 
 /** One record as a line: time, event, outcome, who, volume, key, and the grant that allowed it. */

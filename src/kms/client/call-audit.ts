@@ -2,8 +2,9 @@
 
 import { randomUUID } from 'node:crypto';
 import type { KMSClient } from '@aws-sdk/client-kms';
-import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
-import { type AuditEvent, shownParameters } from '../../audit/record.js';
+import { AuditLog, auditFolder, fileOwner } from '../../audit/log.js';
+import { shortened, shownParameters } from '../../audit/parameters.js';
+import type { AuditEvent } from '../../audit/record.js';
 import { formatArn, parseKeyArn } from '../shared/arn.js';
 import { type KmsEndpoint, kmsUri } from '../shared/endpoint.js';
 
@@ -25,7 +26,8 @@ interface Members {
  * @throws {VolsealError} `ERR_AUDIT`
  */
 export function auditCalls(client: KMSClient, endpoint: KmsEndpoint & { auditHome: string }): void {
-  const log = openAudit(auditFolder(endpoint.auditHome, 'calls'));
+  const directory = auditFolder(endpoint.auditHome, 'calls');
+  const log = new AuditLog(directory, fileOwner(directory));
   const destroy = client.destroy.bind(client);
   client.destroy = () => {
     destroy();
@@ -86,8 +88,8 @@ async function record(
     awsRegion: await client.config.region(),
     sourceIPAddress: 'in process',
     userAgent: 'volseal',
-    ...(error === undefined ? {} : { errorCode: error.code ?? 'Error', errorMessage: error.message ?? '' }),
-    requestParameters: name === 'RetireGrant' ? null : shownParameters(input),
+    ...(error === undefined ? {} : { errorCode: error.code ?? 'Error', errorMessage: shortened(error.message ?? '') }),
+    requestParameters: name === 'RetireGrant' ? null : shownParameters(input, error !== undefined),
     responseElements: readOnly || error !== undefined || Object.keys(shown).length === 0 ? null : shown,
     ...(Object.keys(extra).length === 0 ? {} : { additionalEventData: extra }),
     requestID: requestId ?? '',

@@ -1,7 +1,7 @@
 /** Administration of the embedded KMS: principals and access keys, which no request of the KMS API can make. */
 import { join } from 'node:path';
-import type { Authenticate } from '../../audit/files.js';
-import { auditKey } from './audit/audit-event.js';
+import type { LogOwner } from '../../audit/state.js';
+import { auditOwner } from './audit/audit-event.js';
 import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './policy/principals.js';
 import { backUp, type KmsBackup } from './store/backup.js';
 import { chooseRootKey, type RootKeyChoice } from './store/root-key-source.js';
@@ -25,8 +25,8 @@ export interface KmsAdministration {
   removeAccessKey(accessKeyId: string): void;
   /** Copies the store to a new directory. @throws {VolsealError} as `backUp` (backup.ts) */
   backUp(target: string, withRootKey: boolean): Promise<KmsBackup>;
-  /** The HMAC that authenticates the audit log. */
-  readonly auditKey: Authenticate;
+  /** The key and the state of the audit log. */
+  readonly auditOwner: LogOwner;
   close(): Promise<void>;
 }
 
@@ -57,7 +57,7 @@ export function administerKms(home: string): KmsAdministration {
     createAccessKey: (name) => createAccessKey(store, principalArnOf(name)),
     removeAccessKey: (accessKeyId) => removeAccessKey(store, accessKeyId),
     backUp: (target, withRootKey) => backUp(store, join(home, 'kms'), target, withRootKey),
-    auditKey: auditKey(store),
+    auditOwner: auditOwner(store),
     close: () => store.close(),
   };
 }

@@ -4,11 +4,14 @@
  * Master keys and data keys exist in clear only in the vault; the store holds them sealed.
  */
 import { randomUUID } from 'node:crypto';
-import { type AuditLog, auditFolder, openAudit } from '../../audit/log.js';
+import { join } from 'node:path';
+import { AuditLog, auditFolder } from '../../audit/log.js';
+import type { AuditEvent } from '../../audit/record.js';
 import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
+import { checkOwnDirectory } from '../../own-files.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest } from '../shared/wire.js';
-import { auditEvent, auditKey, type RecordedCall } from './audit/audit-event.js';
+import { auditEvent, auditOwner, type RecordedCall } from './audit/audit-event.js';
 import { KmsFault } from './faults.js';
 import type { SignedRequest } from './http/signature.js';
 import type { OperationFacts, OperationReply } from './operations/define.js';
@@ -33,13 +36,9 @@ export class EmbeddedKms {
    * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`
    */
   static open(home: string): EmbeddedKms {
+    checkOwnDirectory(join(home, 'audit'));
     const store = openStore(home);
-    try {
-      return new EmbeddedKms(store, openAudit(auditFolder(home, 'embedded'), auditKey(store)));
-    } catch (error) {
-      void store.close();
-      throw error;
-    }
+    return new EmbeddedKms(store, new AuditLog(auditFolder(home, 'embedded'), auditOwner(store)));
   }
 
   /**
@@ -90,22 +89,39 @@ export class EmbeddedKms {
     }
   }
 
-  /** Performs and records the call as one transaction: a call that cannot be recorded is not performed, and its key is wiped. */
+  /**
+   * Performs and records the call. A change and its record are one transaction: neither is there without the other. The result of a call
+   * that cannot be recorded is not given out, and its key is wiped.
+   */
   #run(call: RecordedCall, plaintext: KeyHandle | undefined): OperationReply {
     const store = this.#opened();
     const operation = operationNamed(call.name);
-    store.refresh();
-    const perform = (): OperationReply => {
-      const reply = operation.run({ store, caller: call.caller, plaintext, facts: call.facts }, call.body);
-      try {
-        this.#audit.append(auditEvent(call, { reply }));
-        return reply;
-      } catch (error) {
-        if (reply.plaintext !== undefined) native.keyWipe(reply.plaintext);
-        throw error;
-      }
+    let reply: OperationReply | undefined;
+    const perform = (record: (event: AuditEvent) => void): OperationReply => {
+      store.refresh();
+      reply = operation.run({ store, caller: call.caller, plaintext, facts: call.facts }, call.body);
+      record(auditEvent(call, { reply }));
+      return reply;
     };
-    return operation.readOnly ? perform() : store.transaction(perform);
+    try {
+      if (operation.readOnly) return perform((event) => this.#audit.append(event));
+      return this.#audit.change((record) => store.transaction(() => perform(record)));
+    } catch (error) {
+      if (reply?.plaintext !== undefined) native.keyWipe(reply.plaintext);
+      if (!operation.readOnly && error instanceof VolsealError) this.#recordFailure(call, error);
+      throw error;
+    }
+  }
+
+  /** Records that this KMS itself has failed to make a change, where it can: the disk may be full. */
+  #recordFailure(call: RecordedCall, { code, details }: VolsealError): void {
+    const outcome = details.outcome === 'unknown' ? 'whether it took place is unknown' : 'it did not take place';
+    const error = { name: 'KMSInternalException', message: `${code} ${details.errno ?? ''}: ${outcome}` };
+    try {
+      this.#audit.append(auditEvent(call, { error }));
+    } catch {
+      // The caller gets the first error.
+    }
   }
 
   #opened(): KmsStore {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';
-import { auditFolder } from '../../../src/audit/log.js';
+import { auditFolder, fileOwner } from '../../../src/audit/log.js';
 import { readAudit } from '../../../src/audit/read.js';
 import type { AuditRecord } from '../../../src/audit/record.js';
 import { verifyAudit } from '../../../src/audit/verify.js';
@@ -142,7 +142,7 @@ describe('calls to a KMS elsewhere', () => {
     assert.deepEqual(found[1]?.requestParameters, { keyId: wrapped.keyArn, encryptionContext: CONTEXT });
     const text = readFileSync(join(folder, 'audit.jsonl'), 'utf8');
     assert.ok(!text.includes(wrapped.encryptedDataKey.toString('base64').slice(0, 20)));
-    assert.equal((await verifyAudit(folder)).broken, undefined);
+    assert.equal((await verifyAudit(folder, fileOwner(folder))).broken, undefined);
   });
 
   test('fail where they cannot be recorded', async () => {

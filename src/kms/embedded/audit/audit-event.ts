@@ -1,7 +1,8 @@
 /** The record of a call to the embedded KMS, in CloudTrail's shape. */
 import { randomUUID } from 'node:crypto';
-import type { Authenticate } from '../../../audit/files.js';
-import { type AuditEvent, shownParameters } from '../../../audit/record.js';
+import { shortened, shownParameters } from '../../../audit/parameters.js';
+import type { AuditEvent } from '../../../audit/record.js';
+import type { LogOwner } from '../../../audit/state.js';
 import { native } from '../../../native.js';
 import { parseStrictJson } from '../../../strict-json.js';
 import type { KmsFault } from '../faults.js';
@@ -22,22 +23,18 @@ export interface RecordedCall {
   readonly facts: OperationFacts;
 }
 
-type Outcome = { readonly reply: OperationReply } | { readonly error: KmsFault };
+type Outcome = { readonly reply: OperationReply } | { readonly error: Pick<KmsFault, 'name' | 'message'> };
 
 const LABEL = Buffer.from('volseal audit log\0');
 /** Operations whose `requestParameters` CloudTrail leaves out. */
 const WITHOUT_PARAMETERS: ReadonlySet<string> = new Set(['RetireGrant']);
 
-/** JSON of one member of a refused call: more than an ARN, a key id or a usual encryption context needs. */
-const REFUSED_MEMBER_BYTES_MAX = 1024;
-/** Characters of a text that the caller chooses: a user agent, an operation's name, an error that repeats a value. */
-const TEXT_CHARS_MAX = 1024;
-
-/** The HMAC of the audit log that belongs to a store. */
-export const auditKey =
-  (store: KmsStore): Authenticate =>
-  (message) =>
-    native.keyHmac(store.rootKey, Buffer.concat([LABEL, message]));
+/** What the store of an embedded KMS keeps for its audit log. */
+export const auditOwner = (store: KmsStore): LogOwner => ({
+  authenticate: (message) => native.keyHmac(store.rootKey, Buffer.concat([LABEL, message])),
+  state: { read: () => store.auditState(), write: (state) => store.putAuditState(state) },
+  mayLackState: true,
+});
 
 /** The record of `call`, which ended with `outcome`. */
 export function auditEvent(call: RecordedCall, outcome: Outcome): AuditEvent {
@@ -55,7 +52,7 @@ export function auditEvent(call: RecordedCall, outcome: Outcome): AuditEvent {
     sourceIPAddress: caller.sourceIp ?? (isService(caller.principalArn) ? caller.principalArn : 'in process'),
     userAgent: shortened(caller.userAgent ?? ''),
     ...('error' in outcome ? { errorCode: outcome.error.name, errorMessage: shortened(outcome.error.message) } : {}),
-    requestParameters: WITHOUT_PARAMETERS.has(name) ? null : 'error' in outcome ? refusedParametersOf(call.body) : parametersOf(call.body),
+    requestParameters: WITHOUT_PARAMETERS.has(name) ? null : parametersOf(call.body, 'error' in outcome),
     responseElements: 'error' in outcome ? null : elementsOf(name, outcome.reply, facts),
     ...(Object.keys(extra).length === 0 ? {} : { additionalEventData: extra }),
     requestID: requestId,
@@ -80,32 +77,15 @@ function identityOf({ principalArn, accessKeyId, viaService }: Caller): AuditEve
   };
 }
 
-function parametersOf(body: Buffer): Record<string, unknown> | null {
+function parametersOf(body: Buffer, isRefused: boolean): Record<string, unknown> | null {
   try {
     const value = parseStrictJson(body.toString('utf8'));
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? shownParameters(value) : null;
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? shownParameters(value, isRefused) : null;
   } catch {
-    // A body that is not JSON was refused; nothing of it is recorded.
+    // A body that is not JSON was refused.
     return null;
   }
 }
-
-/**
- * The parameters of a refused call. Anybody with an access key can send one of 256 KiB, any number of times: a long member is replaced
- * by its size, as CloudTrail does.
- */
-function refusedParametersOf(body: Buffer): Record<string, unknown> | null {
-  const shown = parametersOf(body);
-  if (shown === null) return null;
-  return Object.fromEntries(
-    Object.entries(shown).map(([name, value]) => {
-      const originalSize = Buffer.byteLength(JSON.stringify(value));
-      return [name, originalSize > REFUSED_MEMBER_BYTES_MAX ? { omitted: true, originalSize } : value];
-    }),
-  );
-}
-
-const shortened = (text: string): string => (text.length > TEXT_CHARS_MAX ? `${text.slice(0, TEXT_CHARS_MAX)}...` : text);
 
 /** CloudTrail shows what calls answer that change something. */
 function elementsOf(name: string, { body }: OperationReply, { keyArns }: OperationFacts): Record<string, unknown> | null {

@@ -76,7 +76,7 @@ export function grantStore(records: Records): GrantStore {
     `grant-bucket/${hash(keyId, granteePrincipal, bucket)}`;
 
   const grant = (keyId: string, grantId: string): GrantRecord | undefined => records.read(recordKey(keyId, grantId), grantRecord);
-  const required = (keyId: string, grantId: string): GrantRecord => records.promised(recordKey(keyId, grantId), grantRecord);
+  const required = (keyId: string, grantId: string): GrantRecord => records.required(recordKey(keyId, grantId), grantRecord);
   const number = (key: string): number => (records.get(key) as number | undefined) ?? 0;
   const add = (key: string, change: number): void => {
     const sum = number(key) + change;

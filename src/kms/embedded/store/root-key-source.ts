@@ -4,16 +4,18 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, scryptSync } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { makeDirectory, syncDirectorySync } from '../../../directories.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import { type KeyHandle, native } from '../../../native.js';
+import { readOwnFile } from '../../../own-files.js';
 import { parseStrictJson } from '../../../strict-json.js';
 import { createRootKey, readRootKey } from './root-key.js';
 
 const ROOT_KEY_BYTES = 32;
+const SOURCE_BYTES_MAX = 64 * 1024;
 const COMMAND_TIMEOUT_MS = 30_000;
 const PASSPHRASE_BYTES_MAX = 4096;
 /** RFC 7914 with what OWASP asks for: 128 MiB and about 0.4 s for each opening of the store. */
@@ -90,15 +92,10 @@ export function describeRootKey(folder: string): string {
 }
 
 function readSource(path: string): z.infer<typeof sourceRecord> {
-  let text: string;
+  const bytes = readOwnFile(path, SOURCE_BYTES_MAX);
+  if (bytes === undefined) return { source: 'file' };
   try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { source: 'file' };
-    throw asVolsealError(error, path);
-  }
-  try {
-    return sourceRecord.parse(parseStrictJson(text));
+    return sourceRecord.parse(parseStrictJson(bytes.toString('utf8')));
   } catch (error) {
     throw new VolsealError('ERR_KMS_STORE', `${path} does not say where the root key comes from; restore it from a backup`, {
       cause: error,
@@ -214,4 +211,6 @@ function base64Of(bytes: Buffer): Buffer {
 }
 
 const fromSource = (problem: string): VolsealError =>
-  new VolsealError('ERR_KMS_STORE', `the root key of the embedded KMS: ${problem}; no new one is made, for it would open nothing`);
+  new VolsealError('ERR_KMS_STORE', `the root key of the embedded KMS: ${problem}; no new one is made, because it would open nothing`, {
+    details: { rootKey: 'source' },
+  });

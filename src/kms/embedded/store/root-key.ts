@@ -9,6 +9,7 @@ import { dirname } from 'node:path';
 import { syncDirectorySync } from '../../../directories.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import { type KeyHandle, native } from '../../../native.js';
+import { openOwnFile } from '../../../own-files.js';
 
 const ROOT_KEY_BYTES = 32;
 
@@ -20,7 +21,7 @@ const ROOT_KEY_BYTES = 32;
 export function readRootKey(path: string): KeyHandle | undefined {
   let fd: number;
   try {
-    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+    fd = openOwnFile(path, constants.O_RDONLY);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw asVolsealError(error, path);

@@ -3,10 +3,12 @@
  */
 import { join } from 'node:path';
 import type * as z from 'zod';
+import { type LogState, logState } from '../../../audit/state.js';
 import { VolsealError } from '../../../errors.js';
 import { KMS_STORE_BYTES_MAX } from '../../../limits.js';
-import { openRecords, type Records } from '../../../lmdb/records.js';
+import { openRecords, type Records, type RecordsOf } from '../../../lmdb/records.js';
 import { type KeyHandle, native } from '../../../native.js';
+import { checkOwnDirectory } from '../../../own-files.js';
 import { type GrantStore, grantStore } from '../grants/grant-store.js';
 import {
   type AccessKeyRecord,
@@ -26,6 +28,10 @@ const KEY_PREFIX = 'key/';
 const ALIAS_PREFIX = 'alias/';
 const PRINCIPAL_PREFIX = 'principal/';
 const ACCESS_KEY_PREFIX = 'access-key/';
+/** How far the audit log has reached. Backups do not have it. */
+export const AUDIT_KEY = 'audit';
+
+export const STORE_FILE: RecordsOf = { name: 'the store of the embedded KMS', code: 'ERR_KMS_STORE', bytesMax: KMS_STORE_BYTES_MAX };
 
 export interface KmsStore extends GrantStore {
   /** Seals master keys. The store's own: wiped by `close`. */
@@ -51,6 +57,9 @@ export interface KmsStore extends GrantStore {
   removeAccessKey(accessKeyId: string): void;
   /** All access keys in the order of their ids. */
   accessKeys(): AccessKeyRecord[];
+  /** How far the audit log has reached; undefined where nothing was recorded since the store was made or restored. */
+  auditState(): LogState | undefined;
+  putAuditState(state: LogState): void;
   /**
    * Runs `change` as one transaction, alone among all processes; what it throws undoes it. Durable when this returns.
    * A transaction within a transaction is part of it.
@@ -73,7 +82,8 @@ export interface KmsStore extends GrantStore {
 export function openStore(home: string): KmsStore {
   const folder = join(home, 'kms');
   const path = join(folder, 'store.mdb');
-  const records = openRecords(path, { name: 'the store of the embedded KMS', code: 'ERR_KMS_STORE', bytesMax: KMS_STORE_BYTES_MAX });
+  checkOwnDirectory(home);
+  const records = openRecords(path, STORE_FILE);
   try {
     return storeOver(records, loadRootKey(records, path, folder));
   } catch (error) {
@@ -82,24 +92,17 @@ export function openStore(home: string): KmsStore {
   }
 }
 
-/** Reads the root key, or makes it with a new store; the transaction is what two processes that start at once queue at. */
+/** Reads the root key, or makes it with a new store, in a transaction: of several processes that start at once, one makes it. */
 function loadRootKey(records: Records, path: string, folder: string): KeyHandle {
+  const known = records.read(STORE_KEY, storeRecord);
+  if (known !== undefined) return checkedRootKey(known, path, folder);
   return records.transaction(() => {
-    const known = records.read(STORE_KEY, storeRecord);
-    // A key file without a store record: the process that made it was killed before it could write the record.
-    const rootKey = openRootKey(folder, known === undefined);
-    if (rootKey === undefined) {
-      throw new VolsealError(
-        'ERR_KMS_STORE',
-        `${join(folder, 'root.key')} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
-      );
-    }
+    const made = records.read(STORE_KEY, storeRecord);
+    if (made !== undefined) return checkedRootKey(made, path, folder);
+    // A key file may exist already: the process that made it was killed before it could write the record.
+    const rootKey = openRootKey(folder, true)!;
     try {
-      if (known === undefined) records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
-      else if (checkOf(rootKey) !== known.rootKeyCheck) {
-        const problem = `${describeRootKey(folder)} is not the root key that ${path} was made with; restore both from the same backup`;
-        throw new VolsealError('ERR_KMS_STORE', problem);
-      }
+      records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
       return rootKey;
     } catch (error) {
       native.keyWipe(rootKey);
@@ -108,18 +111,32 @@ function loadRootKey(records: Records, path: string, folder: string): KeyHandle 
   });
 }
 
+function checkedRootKey({ rootKeyCheck }: z.infer<typeof storeRecord>, path: string, folder: string): KeyHandle {
+  const rootKey = openRootKey(folder, false);
+  if (rootKey === undefined) {
+    throw new VolsealError(
+      'ERR_KMS_STORE',
+      `${join(folder, 'root.key')} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
+    );
+  }
+  if (checkOf(rootKey) === rootKeyCheck) return rootKey;
+  native.keyWipe(rootKey);
+  const problem = `${describeRootKey(folder)} is not the root key that ${path} was made with; restore both from the same backup`;
+  throw new VolsealError('ERR_KMS_STORE', problem);
+}
+
 const checkOf = (rootKey: KeyHandle): string => native.keyHmac(rootKey, Buffer.from('volseal kms root key check')).toString('hex');
 
 function storeOver(records: Records, rootKey: KeyHandle): KmsStore {
   const all = <Schema extends z.ZodType>(prefix: string, schema: Schema): z.infer<Schema>[] =>
-    records.range(prefix).map((key) => records.promised(key, schema));
+    records.range(prefix).map((key) => records.required(key, schema));
   return {
     rootKey,
     ...grantStore(records),
     key: (keyId) => records.read(KEY_PREFIX + keyId, keyRecord),
     putKey: (record) => records.put(KEY_PREFIX + record.keyId, record),
     removeKey: (keyId) => records.remove(KEY_PREFIX + keyId),
-    keys: (limit, afterKeyId) => records.range(KEY_PREFIX, afterKeyId, limit).map((key) => records.promised(key, keyRecord)),
+    keys: (limit, afterKeyId) => records.range(KEY_PREFIX, afterKeyId, limit).map((key) => records.required(key, keyRecord)),
     alias: (aliasName) => records.read(aliasName, aliasRecord),
     putAlias: (record) => records.put(record.aliasName, record),
     removeAlias: (aliasName) => records.remove(aliasName),
@@ -132,6 +149,11 @@ function storeOver(records: Records, rootKey: KeyHandle): KmsStore {
     putAccessKey: (record) => records.put(ACCESS_KEY_PREFIX + record.accessKeyId, record),
     removeAccessKey: (accessKeyId) => records.remove(ACCESS_KEY_PREFIX + accessKeyId),
     accessKeys: () => all(ACCESS_KEY_PREFIX, accessKeyRecord),
+    auditState() {
+      records.refresh();
+      return records.read(AUDIT_KEY, logState);
+    },
+    putAuditState: (state) => records.put(AUDIT_KEY, state),
     transaction: records.transaction,
     refresh: records.refresh,
     copyTo: records.copyTo,

@@ -1,0 +1,133 @@
+/**
+ * The power is cut at every flush of a command, before it: what is on the disk then is the old state or the new one, or a later run
+ * gets there. Every file that volseal writes is written by one of these commands.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { test } from 'vitest';
+import { failureOf, type Lab, lab, labIn } from '../cli/program.js';
+import { runTool } from '../interop/tools.js';
+import { describeUnless } from '../requirements.js';
+import { faulty } from './injected.js';
+import { LossyDisk, skipPowerCut } from './lossy-disk.js';
+
+const IMAGE_BYTES = 256 * 1024;
+
+interface Scenario {
+  readonly title: string;
+  /** What lies on the disk before. */
+  readonly prepare: (at: Lab) => void;
+  readonly command: readonly string[];
+  /** Looks at what the cut has left. @param isDone the command had ended with 0 */
+  readonly check: (at: Lab, isDone: boolean) => void;
+}
+
+/** Which of two images the volume holds. */
+function held(at: Lab, volume: string, ...options: string[]): 'old' | 'new' | undefined {
+  for (const which of ['old', 'new'] as const) {
+    if (at.run(['verify', volume, '--against', `${which}.raw`, ...options]).status === 0) return which;
+  }
+  return undefined;
+}
+
+const HEADER = ['--header', 'a.header'];
+const SID = ['--sid', 'S-1-5-21-1-2-3-1001', '--directory', 'd-0123456789'];
+
+const SCENARIOS: readonly Scenario[] = [
+  {
+    title: 'a new volume, the first in its home',
+    prepare: () => {},
+    command: ['encrypt', 'new.raw', 'a.vol'],
+    check(at, isDone) {
+      if (isDone || existsSync(at.path('a.vol'))) assert.equal(held(at, 'a.vol'), 'new');
+      at.ok(['encrypt', 'new.raw', 'b.vol']);
+    },
+  },
+  {
+    title: 'a volume that is replaced',
+    prepare: (at) => at.ok(['encrypt', 'old.raw', 'a.vol']),
+    command: ['encrypt', 'new.raw', 'a.vol', '--force'],
+    check(at, isDone) {
+      const found = held(at, 'a.vol');
+      assert.ok(found === 'new' || (found === 'old' && !isDone), String(found));
+    },
+  },
+  {
+    title: 'a volume and its detached header',
+    prepare: (at) => at.ok(['encrypt', 'old.raw', 'a.vol', ...HEADER]),
+    command: ['encrypt', 'new.raw', 'a.vol', ...HEADER, '--force'],
+    check(at, isDone) {
+      const found = held(at, 'a.vol', ...HEADER);
+      if (found === undefined) {
+        const failure = failureOf(at.run(['verify', 'a.vol', ...HEADER, '--json']));
+        assert.equal(failure.code, 'ERR_STATE_INTERRUPTED', failure.message);
+        const back = /mv \S+ \S+/.exec(failure.hint ?? '');
+        assert.notEqual(back, null, failure.message);
+        assert.equal(at.shell(back![0]).status, 0);
+        assert.notEqual(held(at, 'a.vol', ...HEADER), undefined);
+      } else assert.ok(found === 'new' || !isDone, found);
+    },
+  },
+  {
+    title: 'a job with checkpoints',
+    prepare: (at) => at.ok(['create', 'first.vol', '--size', '64K']),
+    command: ['encrypt', 'new.raw', 'a.vol', '--resume'],
+    check(at, isDone) {
+      if (isDone) assert.equal(held(at, 'a.vol'), 'new');
+      at.ok(['encrypt', 'new.raw', 'a.vol', '--resume', '--force']);
+      assert.equal(held(at, 'a.vol'), 'new');
+    },
+  },
+  {
+    title: 'a header that is wrapped anew',
+    prepare(at) {
+      at.ok(['encrypt', 'old.raw', 'a.vol']);
+      at.ok(['kms', 'create-key']);
+      at.ok(['kms', 'create-alias', 'alias/other', at.ok(['kms', 'create-key', '--json']).text.match(/[0-9a-f-]{36}/)![0]]);
+    },
+    command: ['rewrap', 'a.vol', '--key', 'alias/other'],
+    check: (at) => assert.equal(held(at, 'a.vol'), 'old'),
+  },
+  {
+    title: 'a WorkSpace',
+    prepare: (at) => at.ok(['create', 'first.vol', '--size', '64K']),
+    command: ['workspace', 'create', ...SID, '--folder', 'desks', '--root-image', 'new.raw', '--user-size', '64K'],
+    check(at, isDone) {
+      const list = at.ok(['workspace', 'list', '--json']).text;
+      if (isDone) assert.match(list, /"state":\s*"ready"/);
+    },
+  },
+];
+
+describeUnless(skipPowerCut())('a power cut at every flush', () => {
+  for (const { title, prepare, command, check } of SCENARIOS) {
+    test(title, async () => {
+      const disk = new LossyDisk(192 * 1024 * 1024);
+      const template = lab(disk.path);
+      for (const which of ['old', 'new']) template.image(`${which}.raw`, IMAGE_BYTES);
+      prepare(template);
+      let cuts = 0;
+      for (const flush of ['fsync', 'fdatasync']) {
+        for (let when = 1, killed = true; killed; when++) {
+          const folder = join(disk.path, `${flush}-${when}`);
+          cpSync(template.folder, folder, { recursive: true });
+          const at = labIn(folder);
+          runTool('sync', ['-f', disk.path]);
+          const { status, stderr } = faulty(at, `${flush}:signal=KILL:when=${when}`, [...command]);
+          killed = status === null || status === 137;
+          if (!killed) assert.equal(status, 0, stderr);
+          await disk.afterPowerCut((path) => {
+            try {
+              check(labIn(join(path, basename(at.folder))), !killed);
+            } catch (error) {
+              throw new Error(`${flush} ${when}: ${(error as Error).message}`, { cause: error });
+            }
+          });
+          cuts += killed ? 1 : 0;
+        }
+      }
+      assert.ok(cuts > 2, `only ${cuts} cuts`);
+    });
+  }
+});

@@ -24,21 +24,36 @@ function addonSettings(names: readonly string[]): string[] {
   });
 }
 
-/** Builds in `build/FOLDER`, only what has changed. @returns the program's path. @throws {Error} with the compiler's output */
-export function buildProgram(target: 'native' | 'aarch64'): string {
-  const folder = `${ROOT}build/native-tests${target === 'native' ? '' : '-aarch64'}`;
-  const settings =
-    target === 'native'
-      ? addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS'])
-      : [...addonSettings(['CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']), `-DCMAKE_TOOLCHAIN_FILE=${ROOT}test/native/aarch64.cmake`];
-  runTool('cmake', ['-S', `${ROOT}test/native`, '-B', folder, ...settings]);
-  runTool('cmake', ['--build', folder, '--parallel', '2']);
-  return `${folder}/xts_test`;
+/** What the program is built for: this machine, Arm, or this machine with sanitizers of the compiler. */
+export type BuildTarget = 'native' | 'aarch64' | 'address,undefined' | 'thread';
+
+/** Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the compiler's output */
+export function buildProgram(target: BuildTarget): string {
+  const directory = `${ROOT}build/native-tests${target === 'native' ? '' : `-${target.replace(',', '-')}`}`;
+  const settings = {
+    native: () => addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']),
+    aarch64: () => [...addonSettings(['CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']), `-DCMAKE_TOOLCHAIN_FILE=${ROOT}test/native/aarch64.cmake`],
+    'address,undefined': () => sanitized(target),
+    thread: () => sanitized(target),
+  }[target]();
+  runTool('cmake', ['-S', `${ROOT}test/native`, '-B', directory, ...settings]);
+  runTool('cmake', ['--build', directory, '--parallel', '2']);
+  return `${directory}/xts_test`;
 }
 
+/** The first report of a sanitizer ends the program. */
+const sanitized = (sanitizers: string): string[] => [
+  ...addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE']),
+  `-DCMAKE_CXX_FLAGS=-fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer`,
+];
+
 /** Runs the program to its end. */
-export function runProgram(program: string): ToolResult {
-  const { status, stdout, stderr, error } = spawnSync(program, { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+export function runProgram(program: string, args: string[] = [], env: NodeJS.ProcessEnv = process.env): ToolResult {
+  const { status, stdout, stderr, error } = spawnSync(program, args, {
+    env,
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+  });
   if (error !== undefined) throw error;
   return { status, stdout, stderr };
 }

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { onTestFinished, test } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { serveKms } from '../../../src/kms/embedded/http/server.js';
+import { requireTool, skipWithout } from '../../interop/tools.js';
+import { testUnless } from '../../requirements.js';
 import { signAs, temporaryHome } from '../harness.js';
 
 interface Run {
@@ -30,13 +32,18 @@ async function commandLine(): Promise<(...parameters: string[]) => Promise<Run>>
   return (...parameters) =>
     new Promise((resolve) => {
       const service = parameters[0] === 'sts' ? [] : ['kms'];
-      execFile('aws', ['--endpoint-url', server.url, '--output', 'json', ...service, ...parameters], { env }, (error, stdout, stderr) => {
-        resolve({ status: error === null ? 0 : Number(error.code), json: stdout === '' ? undefined : JSON.parse(stdout), stderr });
-      });
+      execFile(
+        requireTool('aws'),
+        ['--endpoint-url', server.url, '--output', 'json', ...service, ...parameters],
+        { env },
+        (error, stdout, stderr) => {
+          resolve({ status: error === null ? 0 : Number(error.code), json: stdout === '' ? undefined : JSON.parse(stdout), stderr });
+        },
+      );
     });
 }
 
-test('aws kms', async () => {
+testUnless(skipWithout('aws'))('aws kms', async () => {
   const aws = await commandLine();
   const folder = temporaryHome();
   const ok = async (...parameters: string[]) => {

@@ -290,11 +290,17 @@ export interface TransformZeros {
 }
 
 export type TransformSource = TransformFile | TransformStream | TransformZeros;
-export type TransformTarget = TransformFile | TransformStream;
+/** A stream that is written. */
+export interface TransformTargetStream extends TransformStream {
+  /** Written before the image's bytes, 16 MiB at most: the header of a volume. Copied at once. */
+  preamble?: Uint8Array;
+}
+
+export type TransformTarget = TransformFile | TransformTargetStream;
 
 /**
  * The sizes of both sides differ by less than one sector: what the source lacks counts as zeros, and of the last sector only the target's bytes
- * are written. Only the plaintext side may be a stream.
+ * are written. A stream can be the source of `encrypt`, and the target of `encrypt` and `decrypt`.
  */
 export interface TransformOptions {
   key: KeyHandle;

@@ -20,6 +20,7 @@ using engine::ImageTransform;
 
 constexpr uint64_t kRunThreadsMax = 16;
 constexpr uint64_t kRunMillisecondsMax = 60'000;
+constexpr size_t kPreambleBytesMax = 16 << 20;
 
 // The process's, as the vault is: a handle opened in one thread is good in every other.
 using DeviceTable = HandleTable<Device, HandleKind::kDevice>;
@@ -169,11 +170,21 @@ std::variant<engine::FileSide, engine::StreamSide, engine::ZerosSide> SourceOf(c
   return engine::ZerosSide{};
 }
 
+engine::StreamSide TargetStreamOf(const Napi::Object& from) {
+  engine::StreamSide side = StreamSideOf(from);
+  const Napi::Value preamble = from.Get("preamble");
+  if (preamble.IsUndefined()) return side;
+  const Bytes bytes = BytesOf(preamble, "preamble");
+  if (bytes.size() > kPreambleBytesMax) ThrowArgument(from.Env(), "preamble is longer than 16 MiB");
+  side.preamble.assign(bytes.begin(), bytes.end());
+  return side;
+}
+
 std::variant<engine::FileSide, engine::StreamSide> TargetOf(const Napi::Object& from) {
   const std::string kind = TextOf(from.Get("kind"), "the target's kind");
   if (kind == "file") return FileSideOf(from);
   if (kind != "stream") ThrowArgument(from.Env(), "the target's kind is not file or stream");
-  return StreamSideOf(from);
+  return TargetStreamOf(from);
 }
 
 uint64_t SizeOf(const Napi::Object& side) {

@@ -40,8 +40,9 @@ Status CheckOptions(const ImageTransformOptions& options) {
   const bool out = std::holds_alternative<StreamSide>(options.target);
   if (std::holds_alternative<ZerosSide>(options.source) && !encrypts)
     return Failure(Code::kArgument, "zeros are a source for encrypt only");
-  if ((in && !encrypts) || (out && options.mode != TransformMode::kDecrypt))
-    return Failure(Code::kArgument, "only the plaintext of an image can be a stream");
+  if (in && !encrypts) return Failure(Code::kArgument, "only an image to encrypt can be read from a stream");
+  if (out && options.mode == TransformMode::kCompare)
+    return Failure(Code::kArgument, "an image that is compared with cannot be a stream");
   if (options.start_byte % kBufferBytes != 0 || options.start_byte > options.target_bytes)
     return Failure(Code::kArgument, "a transform begins at a whole MiB of the image");
   if (options.start_byte > 0 && (in || out || options.digest))
@@ -199,8 +200,16 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
   if (!status.ok()) return status;
   if (encrypts_) {
     const size_t image_bytes = std::min<uint64_t>(piece.length, options_.source_bytes - piece.start);
-    if (in_turns_) status = TakeTurn(piece, whole.first(image_bytes), {});
-    if (status.ok() && sparse_target_) {
+    if (out_.valid()) {
+      const MutableBytes ciphertext = other.first(whole.size());
+      xts::ActiveKernel().encrypt(key.value().schedule(), whole.data(), ciphertext.data(), run);
+      status = TakeTurn(piece, whole.first(image_bytes), ciphertext.first(piece.length));
+    } else if (in_turns_) {
+      status = TakeTurn(piece, whole.first(image_bytes), {});
+    }
+    if (out_.valid() || !status.ok()) {
+      // Written to the stream, or failed.
+    } else if (sparse_target_) {
       // One run of data at a time: what is left out must not be encrypted, to stay recognisable as zeros.
       status = ForEachDataRun(whole, kHoleBytes, [&](size_t at, size_t length) {
         const uint64_t start = piece.start + at;
@@ -210,7 +219,7 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
             {start / xts::kTweakUnitBytes, options_.sector_bytes, length / options_.sector_bytes});
         return target_.Write(start, data);
       });
-    } else if (status.ok()) {
+    } else {
       xts::ActiveKernel().encrypt(key.value().schedule(), whole.data(), whole.data(), run);
       status = target_.Write(piece.start, whole.first(piece.length));
     }
@@ -276,6 +285,10 @@ Status ImageTransform::TakeTurn(const Piece& piece, Bytes plaintext, Bytes to_st
   if (options_.digest) sha256_.Update(plaintext);
   if (!to_stream.empty()) {
     const auto stopped = [this] { return queue_.stopped(); };
+    const Bytes preamble = std::get<StreamSide>(options_.target).preamble;
+    if (piece.start == 0 && !preamble.empty()) {
+      if (Status status = out_.Write(0, preamble, stopped); !status.ok()) return status;
+    }
     if (Status status = out_.Write(piece.start, to_stream, stopped); !status.ok()) return status;
   }
   queue_.EndTurn(piece);

@@ -37,6 +37,7 @@ struct FileSide {
 };
 struct StreamSide {
   int fd;
+  std::vector<uint8_t> preamble = {};  // as target: written before the image
 };
 struct ZerosSide {};
 

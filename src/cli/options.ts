@@ -1,12 +1,15 @@
 /** The options that commands share, how they are parsed, and the library options that they become. */
 
+import { isatty } from 'node:tty';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
+import type { TargetStream } from '../jobs/image-stream.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { SECTOR_SIZES } from '../limits.js';
 import type { Output } from './output.js';
 import { parseSize } from './sizes.js';
+import { STANDARD_OUTPUT } from './standard-streams.js';
 
 /** What every command runs with. */
 export interface Session {
@@ -83,6 +86,13 @@ export const withResume = (command: Command): Command =>
 
 /** The argument that means standard input or output instead of a file. */
 export const STREAM_ARGUMENT = '-';
+
+/** `-` as a target is standard output. @throws {VolsealError} `ERR_ARGUMENT` if that is a terminal */
+export function targetStreamOr(path: string): string | TargetStream {
+  if (path !== STREAM_ARGUMENT) return path;
+  if (isatty(1)) throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is a terminal: send the data to a pipe or a file`);
+  return { fd: 1, name: STANDARD_OUTPUT };
+}
 
 /** `--sha256`. */
 export const withSha256 = (command: Command): Command =>

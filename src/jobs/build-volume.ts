@@ -20,7 +20,7 @@ import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { contentsOf } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { contextOf, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
+import { contextOf, type HeaderTarget, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
 import { findCheckpoint, forgetProgress, type ResumableJob, recordProgress, resumeJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
@@ -50,7 +50,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   await using pool = leasePool();
   try {
     const keyed = await (stored === undefined
-      ? newVolumeKey(plan, files, context, pool, job.signal)
+      ? newVolumeKey(plan, headerTargetOf(files), context, pool, job.signal)
       : reopenedVolumeKey(plan, files, pool, job.signal));
     try {
       const transform = transformOf(plan, files, keyed.key);
@@ -68,6 +68,12 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
     throw volume.withContext(error);
   }
 }
+
+const headerTargetOf = ({ detached, header, layout }: NewVolumeFiles): HeaderTarget => ({
+  headerPath: header.path,
+  placement: detached === undefined ? 'embedded' : 'detached',
+  allocation: layout.allocation,
+});
 
 interface ResolvedTargets {
   readonly layout: Layout;

@@ -14,9 +14,10 @@ import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
 import { refuseOtherFormats } from './image-format.js';
-import type { SourceStream } from './image-stream.js';
+import type { SourceStream, TargetStream } from './image-stream.js';
 import { checkResumable } from './resume.js';
 import { sourceWarnings } from './source-warnings.js';
+import { streamVolume } from './stream-volume.js';
 import type { JobOptions } from './transform.js';
 import type { VolumePlan, VolumeSource } from './volume-plan.js';
 
@@ -79,13 +80,14 @@ export interface CreateOptions extends NewVolumeOptions {
  * Encrypts a raw image (a regular file, a block device or a stream) into a new volume. The image is only read.
  *
  * @param image a path, or an open stream
+ * @param volume a path, or an open stream, which gets the volume in order; what it got before a failure it keeps
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO` (of a stream also
  * `ENODATA`: it ends early, and `EFBIG`: it goes on), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`, `ERR_RESUME`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`,
  * `ERR_SELF_TEST`. Whatever fails, target files are as they were; a block device is not, and the message says so.
  */
 export async function encryptImage(
   image: string | SourceStream,
-  volumePath: string,
+  volume: string | TargetStream,
   options: EncryptOptions = {},
 ): Promise<EncryptedImage> {
   const sectorBytes = checkSectorBytes(options.sectorBytes);
@@ -94,7 +96,7 @@ export async function encryptImage(
     const { fd, name, sizeBytes } = image;
     checkImageSize(sizeBytes, name, sectorBytes, pad);
     const stream: VolumeSource = { path: name, imageBytes: sizeBytes, side: { kind: 'stream', fd, sizeBytes } };
-    return await makeVolume(stream, volumePath, sectorBytes, options);
+    return await makeVolume(stream, volume, sectorBytes, options);
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
   const imageBytes = file.sizeBytes();
@@ -102,7 +104,7 @@ export async function encryptImage(
   checkImageSize(imageBytes, image, sectorBytes, pad);
   for (const warning of await sourceWarnings(file.handle, image, sectorBytes)) options.onWarning?.(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
-  return await makeVolume({ path: image, imageBytes, side, file }, volumePath, sectorBytes, options);
+  return await makeVolume({ path: image, imageBytes, side, file }, volume, sectorBytes, options);
 }
 
 /**
@@ -123,7 +125,7 @@ export async function createVolume(volumePath: string, options: CreateOptions): 
 
 async function makeVolume(
   source: VolumeSource,
-  volumePath: string,
+  target: string | TargetStream,
   sectorBytes: SectorBytes,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): Promise<EncryptedImage> {
@@ -134,7 +136,7 @@ async function makeVolume(
     throw new VolsealError('ERR_ARGUMENT', `an allocation of ${JSON.stringify(allocation)} is neither full nor sparse`);
   const plan: VolumePlan = {
     source,
-    volumePath,
+    volumePath: typeof target === 'string' ? target : target.name,
     header,
     sectorBytes,
     allocation,
@@ -146,7 +148,8 @@ async function makeVolume(
     sha256: options.sha256 === true,
     output: { force: options.force === true, fsync: options.fsync !== false, resume, onWarning },
   };
-  return buildVolume(plan, { signal, onProgress });
+  const job = { signal, onProgress };
+  return typeof target === 'string' ? buildVolume(plan, job) : streamVolume(plan, target, job);
 }
 
 function checkVolumeId(volumeId: string): string {

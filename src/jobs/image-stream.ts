@@ -1,4 +1,4 @@
-/** Images that come or go in order, once: through a pipe, a socket, or an open file from where it stands. */
+/** Images and volumes that come or go in order, once: through a pipe, a socket, or an open file from where it stands. */
 
 /** An image that comes through an open descriptor. It must end after `sizeBytes`. */
 export interface SourceStream {
@@ -10,7 +10,7 @@ export interface SourceStream {
   readonly name: string;
 }
 
-/** Where an image goes to. Nothing can be undone: who reads must wait for the end before believing it. */
+/** Where an image or a volume goes. Nothing can be undone: who reads must wait for the end before believing it. */
 export interface TargetStream {
   /** Stays the caller's. */
   readonly fd: number;

@@ -6,6 +6,7 @@ import { checkContext, type EncryptionContext } from '../kms/shared/encryption-c
 import { type KmsEndpoint, kmsUri } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { newHeader } from '../luks2/new-header.js';
+import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
 import { unlockVolume } from '../volume/unlock.js';
@@ -35,10 +36,18 @@ export function contextOf({ volumeId, contextPairs }: VolumePlan): EncryptionCon
   return checkContext({ [VOLUME_ID_CONTEXT_KEY]: volumeId, ...contextPairs });
 }
 
+/** What a new header must know of where it goes. */
+export interface HeaderTarget {
+  /** For messages. */
+  readonly headerPath: string;
+  readonly placement: 'embedded' | 'detached';
+  readonly allocation: Allocation;
+}
+
 /** A new key from KMS, and a new header. @throws {VolsealError} `ERR_KMS_*`, `ERR_ARGUMENT`, `ERR_MEMORY_LOCK`, `ERR_ABORTED` */
 export async function newVolumeKey(
   plan: VolumePlan,
-  { detached, header, layout }: NewVolumeFiles,
+  { headerPath, placement, allocation }: HeaderTarget,
   context: EncryptionContext,
   pool: PoolLease,
   signal: AbortSignal | undefined,
@@ -54,11 +63,10 @@ export async function newVolumeKey(
       volumeId,
       kms: recordedKms(endpoint, keyArn),
       imageBytes: source.imageBytes,
-      allocation: layout.allocation,
+      allocation,
       created: new Date().toISOString(),
     };
-    const placement = detached === undefined ? 'embedded' : 'detached';
-    return { key, volumeId, header: newHeader({ volumeKey: key, sectorBytes, placement, token }, header.path) };
+    return { key, volumeId, header: newHeader({ volumeKey: key, sectorBytes, placement, token }, headerPath) };
   } catch (error) {
     native.keyWipe(key);
     throw error;

@@ -3,7 +3,7 @@
  */
 import type { FileHandle } from 'node:fs/promises';
 import { asVolsealError, VolsealError } from '../errors.js';
-import { LUKS2_HEADER_SIZES } from '../limits.js';
+import { EMBEDDED_DATA_OFFSET_BYTES, LUKS2_HEADER_SIZES } from '../limits.js';
 import type { CopyName } from './binary-header.js';
 import { decodeHeader, decodeIntactHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
 
@@ -69,6 +69,14 @@ export async function writeHeader(
 export async function repairHeader(file: FileHandle, found: FoundHeader, path: string): Promise<CopyName | undefined> {
   if (found.stale !== undefined) await writeCopy(file, found.stale, encodeHeaderCopy(found.header, found.stale), path, true);
   return found.stale;
+}
+
+/** The whole area in front of the data of an embedded volume: both copies of its header, and room for keyslots. */
+export function headerArea(header: Luks2Header): Buffer {
+  const area = Buffer.alloc(EMBEDDED_DATA_OFFSET_BYTES);
+  const primaryBytes = encodeHeaderCopy(header, 'primary').copy(area);
+  encodeHeaderCopy(header, 'secondary').copy(area, primaryBytes);
+  return area;
 }
 
 async function writeCopy(file: FileHandle, name: CopyName, copy: Buffer, path: string, fsync: boolean): Promise<void> {

@@ -32,13 +32,17 @@ export interface ResolvedTarget {
  * Resolves the path of a target, and refuses one that must not be written to.
  *
  * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is neither a regular file nor a device that is wanted (a directory, a
- * pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_STATE_BUSY` a volume that is attached for writing,
+ * pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_IO` also a missing device; `ERR_STATE_BUSY` a volume that is attached for writing,
  * a device that is mounted; `ERR_IO`
  */
 export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
   // The path as it was given: the kernel can then refuse a link that another user made (protected_symlinks).
   const found = await ifThere(path, () => stat(path, { bigint: true }));
-  if (found === undefined) return { path, realPath: await newPath(path), isDevice: false };
+  if (found === undefined) {
+    const realPath = await newPath(path);
+    if (isAmongDevices(realPath)) throw noSuchDevice(path);
+    return { path, realPath, isDevice: false };
+  }
   const isDevice = found.isBlockDevice() && options.deviceBytes !== undefined;
   if (!found.isFile() && !isDevice) {
     const kind = describeKind(found);
@@ -77,6 +81,15 @@ export async function refuseOwnDevice(source: NamedFile, path: string): Promise<
   if (!held.isBlockDevice() || !found?.isBlockDevice() || held.rdev !== found.rdev) return;
   throw new VolsealError('ERR_ARGUMENT', `${path}: is the device ${source.path} itself, which would be overwritten before it was read`, {
     details: { path },
+  });
+}
+
+/** Whether a path is in the directory of device nodes. /dev/shm and /dev/mqueue there are file systems of their own, for files. */
+const isAmongDevices = (realPath: string): boolean => realPath.startsWith('/dev/') && !/^\/dev\/(shm|mqueue)\//.test(realPath);
+
+function noSuchDevice(path: string): VolsealError {
+  return new VolsealError('ERR_IO', `${path}: there is no such device, and a file in /dev would be lost at the next start`, {
+    details: { errno: 'ENOENT', syscall: 'stat', path },
   });
 }
 

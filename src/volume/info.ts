@@ -12,7 +12,7 @@ export interface VolumeInfo {
   volumeId: string;
   /** UUID of the LUKS2 header. */
   uuid: string;
-  /** Path of the file or device with the data. */
+  /** Path of the file or device with the data; the name of a stream. */
   path: string;
   /** The file with the header, where that is detached. */
   header: string | null;
@@ -34,7 +34,7 @@ export interface VolumeInfo {
   imageBytes: number;
   /** `sparse`: sectors that are not in use may be holes. */
   allocation: Allocation;
-  /** Bytes that the file with the data takes on the disk; null where that is a block device. */
+  /** Bytes that the file with the data takes on the disk; null where that is a block device or a stream. */
   allocatedBytes: number | null;
   /** Where the key was wrapped. */
   kms: string;
@@ -65,13 +65,22 @@ export async function describeVolume(path: string, options: { header?: string | 
 
 /** The same of files that are open, and of a header that was read or written before. @throws {VolsealError} `ERR_IO` */
 export async function describeContents(volume: OpenFiles & HeaderContents): Promise<VolumeInfo> {
-  const { data, header, found, token, segment, sizeBytes } = volume;
+  const { data, header } = volume;
   const file = await data.stat();
+  const allocatedBytes = file.isFile() ? Number(file.blocks) * STAT_BLOCK_BYTES : null;
+  return describeHeader(volume, { path: data.path, header: header === data ? null : header.path, allocatedBytes });
+}
+
+/** What a header says, with what is known of the files. */
+export function describeHeader(
+  { found, token, segment, sizeBytes }: HeaderContents,
+  files: Pick<VolumeInfo, 'path' | 'header' | 'allocatedBytes'>,
+): VolumeInfo {
   return {
     volumeId: token.volumeId,
     uuid: found.header.uuid,
-    path: data.path,
-    header: header === data ? null : header.path,
+    path: files.path,
+    header: files.header,
     keyId: token.keyId,
     encryptedDataKey: token.encryptedDataKey.toString('base64'),
     encryptionContext: token.encryptionContext,
@@ -81,7 +90,7 @@ export async function describeContents(volume: OpenFiles & HeaderContents): Prom
     sizeBytes,
     imageBytes: token.imageBytes,
     allocation: token.allocation,
-    allocatedBytes: file.isFile() ? Number(file.blocks) * STAT_BLOCK_BYTES : null,
+    allocatedBytes: files.allocatedBytes,
     kms: token.kms,
     created: token.created,
     headerCopies: { ...found.copies },

@@ -81,10 +81,20 @@ export async function readContents(files: OpenFiles): Promise<HeaderContents> {
  * `ERR_IO`
  */
 export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): HeaderContents {
-  const { segment } = assertSupported(found.header.metadata, header.path);
-  const token = findToken(found.header.metadata, header.path);
-  if (header === data && segment.offsetBytes === 0) throw dataIsMissing(data.path);
-  return { found, segment, token, sizeBytes: dataBytes(segment, token, data) };
+  const contents = claimsOf(found, header.path);
+  if (header === data && contents.segment.offsetBytes === 0) throw dataIsMissing(data.path);
+  checkDataSize(contents, data);
+  return contents;
+}
+
+/**
+ * What a header says, whatever files it has. The volume's size is what its MAC covers: the image's length, in whole sectors.
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`
+ */
+export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents {
+  const { segment } = assertSupported(found.header.metadata, headerPath);
+  const token = findToken(found.header.metadata, headerPath);
+  return { found, segment, token, sizeBytes: Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes };
 }
 
 async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promise<void> {
@@ -108,14 +118,10 @@ function dataIsMissing(path: string): VolsealError {
   return new VolsealError('ERR_ARGUMENT', message, { details: { path } });
 }
 
-/**
- * The volume's size is what its header's MAC covers: the image's length, in whole sectors. Bytes behind it (a larger device, something
- * appended) are not part of it.
- */
-function dataBytes(segment: DataSegment, token: VolumeToken, data: NamedFile): number {
+/** Bytes behind the volume (a larger device, something appended) are not part of it. */
+function checkDataSize({ segment, sizeBytes }: HeaderContents, data: NamedFile): void {
   const fileBytes = data.sizeBytes();
   const available = fileBytes - segment.offsetBytes;
-  const sizeBytes = Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes;
   if (available < sizeBytes || (segment.sizeBytes !== 'dynamic' && segment.sizeBytes !== sizeBytes)) {
     throw new VolsealError(
       'ERR_VOLUME_SIZE',
@@ -123,5 +129,4 @@ function dataBytes(segment: DataSegment, token: VolumeToken, data: NamedFile): n
       { details: { path: data.path, sizeBytes: fileBytes } },
     );
   }
-  return sizeBytes;
 }

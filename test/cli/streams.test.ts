@@ -45,6 +45,53 @@ describe('images through pipes', () => {
     assert.deepEqual(at.contents('first'), raw);
   });
 
+  for (const flags of ['', '--sector-size 4096 --pad']) {
+    test(`a volume through a pipe, from a file and from a pipe ${flags}`, () => {
+      const at = lab();
+      const raw = at.image('a.raw', BYTES);
+      const sha256 = createHash('sha256').update(raw).digest('hex');
+      const sent = at.shell(`volseal encrypt a.raw - --json --sha256 ${flags} | cat > 'a vol'`);
+      const said = parsed(sent.stderr);
+      assert.deepEqual([said.sha256, said.path, said.allocatedBytes, said.allocation], [sha256, 'standard output', null, 'full']);
+      at.ok(['verify', 'a vol', '--against', 'a.raw']);
+      const through = at.shell(`cat a.raw | volseal encrypt - - --size ${BYTES} ${flags} | volseal decrypt /dev/stdin - ; true`);
+      assert.match(through.stderr, /is a pipe/);
+      assert.equal(at.shell(`cat a.raw | volseal encrypt - - --size ${BYTES} ${flags} > 'b vol'`).status, 0);
+      at.ok(['verify', 'b vol', '--against', 'a.raw']);
+      at.ok(['decrypt', 'b vol', 'b.raw']);
+      assert.deepEqual(at.contents('b.raw'), raw);
+    });
+  }
+
+  test('a volume through a pipe: what a stream cannot do is refused, and nothing is written', () => {
+    const at = lab();
+    at.image('a.raw', BYTES);
+    for (const [flags, why] of [
+      ['--sparse', /no holes/],
+      ['--resume', /resumed/],
+      ['--header a.hdr', /detached header/],
+    ] as const) {
+      const refused = at.shell(`volseal encrypt a.raw - ${flags} | wc -c`);
+      assert.equal(refused.text.trim(), '0');
+      assert.match(refused.stderr, why);
+    }
+    const created = at.run(['create', '-', '--size', '1M']);
+    assert.equal(created.status, 1);
+    assert.deepEqual(at.names(), ['a.raw']);
+  });
+
+  test('a volume through a pipe: a full device, a reader that has gone, Ctrl-C while nobody reads', async () => {
+    const at = lab();
+    at.image('a.raw', BYTES);
+    const full = at.shell('volseal encrypt a.raw - --json > /dev/full; echo $?');
+    assert.equal(full.text, '4\n');
+    assert.equal(failureOf(full).details.errno, 'ENOSPC');
+    assert.equal(at.shell('(volseal encrypt a.raw -; echo $? > status) | head -c 1 > /dev/null; cat status').text, '141\n');
+    const stuck = at.shell(`mkfifo pipe; timeout --foreground -s INT 5 volseal encrypt a.raw - --json <> pipe >&0; echo $?`);
+    assert.equal(stuck.text, '124\n');
+    assert.match(failureOf(stuck).message, /standard output has got a part of the volume/);
+  });
+
   testUnless(rootRefused())('a pipe of another user, as sudo and su leave it, which cannot be opened once more', () => {
     const at = lab();
     const raw = at.image('a.raw', BYTES);
@@ -57,7 +104,7 @@ describe('images through pipes', () => {
     assert.equal(taken.status, 0, taken.stderr);
     assert.deepEqual(at.contents('b.raw'), raw);
     // Opened for both directions, so that it neither ends nor gives anything.
-    const stopped = at.shell(`timeout -s INT 5 ${volseal} encrypt - 'b vol' --size ${BYTES} <> stalled`);
+    const stopped = at.shell(`timeout --foreground -s INT 5 ${volseal} encrypt - 'b vol' --size ${BYTES} <> stalled`);
     assert.equal(stopped.status, 124);
     assert.match(stopped.stderr, /stopped on request/);
     assert.equal(at.names().includes('b vol'), false);

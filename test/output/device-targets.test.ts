@@ -1,10 +1,10 @@
 /** Block devices as targets: asked for by name and force, held alone, large enough, and never half a volume that looks whole. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { test } from 'vitest';
-import { attach, createVolume, decryptImage, describeVolume, encryptImage } from '../../src/index.js';
+import { attach, createVolume, decryptImage, describeVolume, encryptImage, type VolsealError } from '../../src/index.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { sandbox } from '../volume/sandbox.js';
@@ -20,6 +20,18 @@ async function bytesAt(device: string, offset: number, length: number): Promise<
   await file.read(bytes, 0, length, offset);
   return bytes;
 }
+
+test('a device that is missing is not made as a file', async () => {
+  const box = sandbox();
+  box.image('a.raw', 4096);
+  const missing = `/dev/volseal-missing-${process.pid}`;
+  await assert.rejects(encryptImage(box.path('a.raw'), missing, { kms: box.kms, force: true }), (error: VolsealError) => {
+    assert.deepEqual([error.code, error.details.errno, error.details.path], ['ERR_IO', 'ENOENT', missing]);
+    assert.match(error.message, /there is no such device/);
+    return true;
+  });
+  assert.equal(existsSync(missing), false);
+});
 
 describeUnless(skipWithoutLoop())('a block device as target', () => {
   test('encrypt, attach, decrypt from device to device', async () => {
@@ -108,7 +120,7 @@ describeUnless(skipWithoutLoop())('a block device as target', () => {
     symlinkSync(device, box.path('link'));
     await createVolume(device, { kms: box.kms, force: true, sizeBytes: MIB });
     const before = box.contents('disk');
-    const options = { kms: box.kms, force: true };
+    const options = { kms: box.kms, force: true, raw: true };
     await assert.rejects(encryptImage(device, box.path('link'), { ...options, header: box.path('h') }), {
       code: 'ERR_ARGUMENT',
       message: /link: is the device .* itself, which would be overwritten before it was read/,

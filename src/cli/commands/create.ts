@@ -1,6 +1,7 @@
 /** `volseal create`: a new volume that reads as zeros. */
 import { Command, Option } from 'commander';
-import { type NewVolumeFlags, newVolumeOptions, type Session, sizeArgument, withNewVolume } from '../options.js';
+import { VolsealError } from '../../errors.js';
+import { type NewVolumeFlags, newVolumeOptions, type Session, STREAM_ARGUMENT, sizeArgument, withNewVolume } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { newVolumeLines } from '../volume-lines.js';
@@ -21,6 +22,8 @@ export function createCommand({ output, signal }: Session): Command {
     .addOption(new Option('--full', 'write every sector now, so that nobody can see which ones are in use').conflicts('sparse'));
   withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
   return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
+    if (volume === STREAM_ARGUMENT)
+      throw new VolsealError('ERR_ARGUMENT', 'create makes a file or writes a block device: name it (./- for a file that is called -)');
     const { createVolume } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const options = {

@@ -1,14 +1,11 @@
 /** `volseal decrypt`: a volume into a raw image. */
-import { isatty } from 'node:tty';
 import { Command } from 'commander';
-import { VolsealError } from '../../errors.js';
-import type { TargetStream } from '../../jobs/image-stream.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   type Session,
-  STREAM_ARGUMENT,
   sha256Lines,
+  targetStreamOr,
   withExistingVolume,
   withForce,
   withNoFsync,
@@ -19,7 +16,6 @@ import {
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { exactSize, pace } from '../sizes.js';
-import { STANDARD_OUTPUT } from '../standard-streams.js';
 
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
@@ -33,7 +29,7 @@ export function decryptCommand({ output, signal }: Session): Command {
   );
   withExamples(command, ['volseal decrypt disk.vol copy.raw', 'volseal decrypt disk.vol - | zstd > disk.raw.zst']);
   return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & DecryptFlags) => {
-    const target = targetOf(image);
+    const target = targetStreamOr(image);
     const { decryptImage } = await import('../../jobs/decrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse } = flags;
@@ -57,11 +53,4 @@ interface DecryptFlags {
   progress?: boolean;
   sha256?: boolean;
   sparse?: boolean;
-}
-
-/** @throws {VolsealError} `ERR_ARGUMENT` if the image would go to a terminal */
-function targetOf(image: string): string | TargetStream {
-  if (image !== STREAM_ARGUMENT) return image;
-  if (isatty(1)) throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is a terminal: send the image to a pipe or a file`);
-  return { fd: 1, name: STANDARD_OUTPUT };
 }

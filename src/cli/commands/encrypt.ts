@@ -9,6 +9,7 @@ import {
   STREAM_ARGUMENT,
   sha256Lines,
   sizeArgument,
+  targetStreamOr,
   withNewVolume,
   withResume,
   withSha256,
@@ -24,7 +25,7 @@ export function encryptCommand({ output, signal }: Session): Command {
   const command = new Command('encrypt')
     .description('encrypt a raw image into a new volume with its own data key; the image is not changed')
     .argument('<image>', 'raw disk image: a regular file, a block device, or - for standard input')
-    .argument('<volume>', 'the volume to make');
+    .argument('<volume>', 'the volume to make, or - for standard output');
   withNewVolume(command)
     .option('--pad', 'fill the last sector with zeros; decrypting gives back the exact length')
     .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
@@ -33,21 +34,26 @@ export function encryptCommand({ output, signal }: Session): Command {
   withResume(withSha256(command));
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
+    'volseal encrypt disk.raw - | ssh backup "cat > disk.vol"',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
   ]);
   return command.action(async (image: string, volume: string, flags: NewVolumeFlags & EncryptFlags) => {
     const source = sourceOf(image, flags.size);
+    const target = targetStreamOr(volume);
     const { encryptImage } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
     const { pad, raw, sha256, resume } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.warning };
     const options = { ...newVolumeOptions(flags), pad, raw, sha256, resume, signal, ...reports };
-    const info = await encryptImage(source, volume, options).finally(progress.end);
+    const info = await encryptImage(source, target, options).finally(progress.end);
     const name = typeof source === 'string' ? source : source.name;
-    const done = `encrypted ${name} into ${volume}`;
+    const done = `encrypted ${name} into ${info.path}`;
     // A run that continued another one has moved only a part.
     const moved = resume ? done : `${done} ${pace(info.imageBytes, info.dataSeconds)}`;
-    output.result(info, [...newVolumeLines(moved, info), ...sha256Lines(info)]);
+    const lines = [...newVolumeLines(moved, info), ...sha256Lines(info)];
+    // Standard output carries the volume.
+    if (typeof target === 'string') output.result(info, lines);
+    else output.aside(info, lines);
   });
 }
 

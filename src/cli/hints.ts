@@ -198,11 +198,11 @@ function notFoundHint({ details, command }: HintRequest): string {
 function keyStateHint({ details }: HintRequest): string {
   const keyId = String(details.keyId ?? 'KEY');
   const region = kmsOfKey(keyId).replace(' --kms aws:', ' --region ');
-  const enable = (server: string): string =>
-    `aws kms enable-key --key-id ${keyId}${server} (if its deletion is scheduled, first: aws kms cancel-key-deletion, with the same options)`;
-  if (!keyId.startsWith('arn:aws:kms:local:')) return `Enable the key: ${enable(region)}`;
+  const first = 'Enable the key (if its deletion is scheduled, cancel that first: aws kms cancel-key-deletion):';
+  const enable = (server: string): string => `aws kms enable-key --key-id ${keyId}${server}`;
+  if (!keyId.startsWith('arn:aws:kms:local:')) return [first, enable(region)].join('\n');
   return [
-    'Enable the key:',
+    first,
     'volseal kms serve --listen 127.0.0.1:4599 &',
     'eval "$(volseal kms create-access-key root)"',
     enable(' --endpoint-url http://127.0.0.1:4599 --region us-east-1'),

@@ -48,6 +48,19 @@ export function deadPaths(files: SourceFile[]): string[] {
   });
 }
 
+/** Decisions whose number is taken twice, or whose title has another number than the file. */
+export function decisionNumbers(files: SourceFile[]): string[] {
+  const decisions = files.flatMap(({ path, text }) => {
+    const [, number] = /^docs\/decisions\/(\d{4})-/.exec(path) ?? [];
+    return number === undefined ? [] : [{ path, number, title: /^# (\d+)\. /.exec(text)?.[1] }];
+  });
+  return decisions.flatMap(({ path, number, title }, index) => {
+    if (decisions.findIndex((other) => other.number === number) !== index)
+      return [`${path}: the number ${number} is taken: use the next free one`];
+    return Number(title) === Number(number) ? [] : [`${path}: its title does not begin with "# ${Number(number)}. "`];
+  });
+}
+
 /** Sentences that readers stumbled over, and their kind. */
 const DIALECT: readonly RegExp[] = [
   /\bmay she\?/i,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
-import { deadPaths, dialect, longProse } from './prose-rules.js';
+import { deadPaths, decisionNumbers, dialect, longProse } from './prose-rules.js';
 import { projectFiles, type SourceFile } from './sources.js';
 
 const files = projectFiles();
@@ -28,6 +28,16 @@ describe('a path that a document names exists', () => {
     );
     assert.deepEqual(deadPaths([document, file('src/kms/calls.ts', ''), file('docs/C.md', '')]), []);
   });
+});
+
+describe('each decision has a number of its own', () => {
+  test('holds', () => assert.deepEqual(decisionNumbers(files), []));
+  test('would be noticed', () => {
+    const one = file('docs/decisions/0001-a.md', '# 1. A');
+    assert.equal(decisionNumbers([one, file('docs/decisions/0001-b.md', '# 1. B')]).length, 1);
+    assert.equal(decisionNumbers([file('docs/decisions/0002-b.md', '# 1. B')]).length, 1);
+  });
+  test('has no false alarm', () => assert.deepEqual(decisionNumbers([file('docs/decisions/0010-a.md', '# 10. A')]), []));
 });
 
 describe('no private English', () => {

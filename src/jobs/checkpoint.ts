@@ -35,7 +35,6 @@ const recordSchema = z.strictObject({
     ino: digits,
     sizeBytes: digits,
     mtimeNs: digits,
-    ctimeNs: digits,
   }),
   partial: z.strictObject({ dev: digits, ino: digits }),
   sectorBytes: z.number().int().positive(),

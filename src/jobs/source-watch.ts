@@ -7,16 +7,16 @@ export interface SourceIdentity extends FileIdentity {
   readonly kind: 'file' | 'device';
   /** Numbers as text: nanoseconds exceed 2^53. */
   readonly sizeBytes: string;
+  /** When its contents were written. Not ctime: a new link, name, owner or mode changes that too, and the contents stay. */
   readonly mtimeNs: string;
-  readonly ctimeNs: string;
 }
 
 /** @param sizeBytes of the file or device @throws {VolsealError} `ERR_IO` */
 export async function identifySource(file: NamedFile, sizeBytes: number): Promise<SourceIdentity> {
   const found = await file.stat();
-  if (!found.isFile()) return { kind: 'device', dev: '', ino: '', sizeBytes: String(sizeBytes), mtimeNs: '', ctimeNs: '' };
-  const { size, mtimeNs, ctimeNs } = found;
-  return { kind: 'file', ...identityOf(found), sizeBytes: `${size}`, mtimeNs: `${mtimeNs}`, ctimeNs: `${ctimeNs}` };
+  if (!found.isFile()) return { kind: 'device', dev: '', ino: '', sizeBytes: String(sizeBytes), mtimeNs: '' };
+  const { size, mtimeNs } = found;
+  return { kind: 'file', ...identityOf(found), sizeBytes: `${size}`, mtimeNs: `${mtimeNs}` };
 }
 
 /** What has changed, in words; undefined where nothing has. */
@@ -24,7 +24,6 @@ export function differenceOf(before: SourceIdentity, now: SourceIdentity): strin
   if (before.kind !== now.kind || !isSameFile(before, now)) return 'it is another file';
   if (before.sizeBytes !== now.sizeBytes) return `it had ${before.sizeBytes} bytes and has ${now.sizeBytes}`;
   if (before.mtimeNs !== now.mtimeNs) return `it was written to (${timeOf(now.mtimeNs)})`;
-  if (before.ctimeNs !== now.ctimeNs) return `it was written to, or its name, owner or mode was changed (${timeOf(now.ctimeNs)})`;
   return undefined;
 }
 

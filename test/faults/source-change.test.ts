@@ -1,6 +1,19 @@
 /** A source that somebody changes while it is read: the target stays as it was, and the message says why. */
 import assert from 'node:assert/strict';
-import { appendFileSync, closeSync, openSync, readdirSync, truncateSync, writeSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  closeSync,
+  linkSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  statSync,
+  truncateSync,
+  unlinkSync,
+  utimesSync,
+  writeSync,
+} from 'node:fs';
 import { describe, test } from 'vitest';
 import { decryptImage, encryptImage } from '../../src/index.js';
 import { sandbox } from '../volume/sandbox.js';
@@ -12,6 +25,32 @@ function overwrite(path: string): void {
   writeSync(fd, Buffer.alloc(512, 1), 0, 512, 2 * 1024 * 1024);
   closeSync(fd);
 }
+
+describe('a source whose contents stay', () => {
+  for (const [what, change] of [
+    ['gets another link', (path: string) => linkSync(path, `${path}.link`)],
+    ['gets another mode', (path: string) => chmodSync(path, 0o640)],
+    ['is read, and its access time set', (path: string) => utimesSync(path, new Date(), statSync(path).mtime)],
+    ['is renamed', (path: string) => renameSync(path, `${path}.moved`)],
+    ['is unlinked', unlinkSync],
+  ] as const) {
+    test(`${what} while it is encrypted: nothing is wrong`, async () => {
+      const box = sandbox();
+      const image = box.image('a.raw', IMAGE_BYTES);
+      // A time of whole milliseconds, which utimes can set again exactly.
+      utimesSync(box.path('a.raw'), new Date(1e12), new Date(1e12));
+      let changed = false;
+      const onProgress = (): void => {
+        if (!changed) change(box.path('a.raw'));
+        changed = true;
+      };
+      await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, onProgress });
+      assert.ok(changed);
+      await decryptImage(box.path('a.vol'), box.path('b.raw'), { kms: box.kms });
+      assert.ok(box.contents('b.raw').equals(image));
+    });
+  }
+});
 
 describe('a source that changes', () => {
   for (const [what, change, said] of [

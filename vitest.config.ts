@@ -36,6 +36,8 @@ export default defineConfig({
   test: {
     // Once for all projects: they do not inherit it.
     globalSetup: 'test/global-setup.ts',
+    // Code in the test's own process. docs/TESTING.md says what that leaves out.
+    coverage: { provider: 'v8', include: ['src/**/*.ts'], reporter: ['text', 'json-summary'], reportsDirectory: 'build/coverage' },
     projects: FILES.map(([name, files], index) => ({
       test: {
         name,

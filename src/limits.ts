@@ -127,5 +127,8 @@ export const POOL_THREADS_MIN = 2;
 /** More gains nothing: the disk is the limit long before. */
 export const POOL_THREADS_MAX = 4;
 
+/** How long the pool's threads wait for another use after the last one. */
+export const POOL_LINGER_MS = 1_000;
+
 /** 8 EiB less one sector is what a signed 64-bit offset carries; JavaScript's exact integers end at 8 PiB. */
 export const VOLUME_BYTES_MAX = 2 ** 53 - 2 ** 21;

@@ -1,13 +1,13 @@
 /**
- * The one pool of worker threads of this process, shared by everything that is attached or under way: started by the first user,
- * ended by the last.
+ * The one pool of worker threads of this process, shared by everything that is attached or under way: started by the first user, ended a
+ * moment after the last.
  */
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
-import { POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
+import { POOL_LINGER_MS, POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
 import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort.js';
 import type { KmsTask } from './key-tasks.js';
@@ -32,13 +32,18 @@ export interface PoolLease {
    * @throws what `work` throws
    */
   withOpenKms<Result>(kms: KmsEndpoint, work: () => Promise<Result>): Promise<Result>;
-  /** Gives the share back, once its tasks are done; the last one ends the pool's threads. A second call does nothing. */
+  /**
+   * Gives the share back, once its tasks are done. A moment after the last one (`POOL_LINGER_MS`) the pool's threads end. A second call does
+   * nothing.
+   */
   release(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 let pool: Piscina | undefined;
 let leases = 0;
+/** Ends the pool that nobody uses. */
+let ending: NodeJS.Timeout | undefined;
 /** By `sessionKey`. */
 const sessions = new Map<string, { readonly session: KmsSession; users: number }>();
 /** Settles once no thread is getting ready for KMS. */
@@ -47,6 +52,7 @@ let expecting: Promise<unknown> = Promise.resolve();
 /** A share in the pool, which starts with the first one. Throws what the start of the pool throws, and then counts as no share. */
 export function leasePool(): PoolLease {
   pool ??= startPool();
+  clearTimeout(ending);
   leases += 1;
   const mine = pool;
   let released = false;
@@ -88,9 +94,7 @@ export function leasePool(): PoolLease {
       if (released) return;
       released = true;
       leases -= 1;
-      if (leases > 0) return;
-      pool = undefined;
-      await mine.close();
+      if (leases === 0) ending = endSoon(mine);
     },
     async [Symbol.asyncDispose]() {
       await lease.release();
@@ -114,8 +118,19 @@ function startSession(pool: Piscina): KmsSession {
   return session;
 }
 
-/** Whether the pool's threads are running: for tests and for people who wonder why a process does not end. */
-export const poolIsRunning = (): boolean => pool !== undefined;
+/** Whether anything holds a share in the pool: for tests and for people who wonder what is still attached. */
+export const poolIsUsed = (): boolean => leases > 0;
+
+/**
+ * The end of a pool that nobody uses, unless it is used again before: uses one after another (attach, detach, attach ...) share a pool, whose
+ * start costs 0.3 s of CPU. Neither the timer nor idle threads keep the process alive.
+ */
+function endSoon(idle: Piscina): NodeJS.Timeout {
+  return setTimeout(() => {
+    pool = undefined;
+    void idle.close();
+  }, POOL_LINGER_MS).unref();
+}
 
 /** @throws {VolsealError} `ERR_IO` Node cannot start threads in a directory that was deleted */
 function checkCurrentDirectory(): void {

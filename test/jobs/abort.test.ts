@@ -10,7 +10,7 @@ import { openKms } from '../../src/kms/client/calls.js';
 import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { KMS_REQUEST_TIMEOUT_MS } from '../../src/limits.js';
 import { native } from '../../src/native.js';
-import { leasePool, poolIsRunning } from '../../src/workers/pool.js';
+import { leasePool, poolIsUsed } from '../../src/workers/pool.js';
 import { serveFake } from '../kms/client/fake-server.js';
 import { signAs } from '../kms/harness.js';
 import { sandbox } from '../volume/sandbox.js';
@@ -74,7 +74,7 @@ describe('stopped while KMS is asked', () => {
       assert.equal(Buffer.from(await volume.read(0, 8)).toString(), 'going on');
       assert.equal(native.vaultInfo().liveKeys, 1);
       await volume.detach();
-      assert.equal(poolIsRunning(), false);
+      assert.equal(poolIsUsed(), false);
       // The lock is free again.
       await (await attach(box.path('b.vol'), { kms: box.kms })).detach();
     });
@@ -94,7 +94,7 @@ describe('stopped while KMS is asked', () => {
       await aborted(kms, (signal) => job(kms.url, signal));
       assert.deepEqual(readdirSync(box.folder).sort(), before);
       assert.equal(native.vaultInfo().liveKeys, 0);
-      assert.equal(poolIsRunning(), false);
+      assert.equal(poolIsUsed(), false);
     }
   });
 
@@ -185,5 +185,5 @@ test('a call to KMS that waits for its thread to get ready ends at the signal', 
   // And what was made ready serves the next one.
   await (await attach(box.path('a.vol'), { kms: box.kms })).detach();
   await pool.release();
-  assert.deepEqual([native.vaultInfo().liveKeys, poolIsRunning()], [0, false]);
+  assert.deepEqual([native.vaultInfo().liveKeys, poolIsUsed()], [0, false]);
 });

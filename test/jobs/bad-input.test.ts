@@ -10,7 +10,7 @@ import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import { encodeHeader, type Luks2Header } from '../../src/luks2/header.js';
 import { readHeader } from '../../src/luks2/store.js';
 import { native } from '../../src/native.js';
-import { poolIsRunning } from '../../src/workers/pool.js';
+import { poolIsUsed } from '../../src/workers/pool.js';
 import { built } from '../built.js';
 import { unprivileged } from '../cli/program.js';
 import { ask } from '../kms/harness.js';
@@ -58,7 +58,7 @@ async function refuses(
     before.map(([name]) => name),
   );
   assert.equal(native.vaultInfo().liveKeys, 0);
-  assert.equal(poolIsRunning(), false);
+  assert.equal(poolIsUsed(), false);
 }
 
 async function rewrite({ volume }: Made, change: (header: Luks2Header) => void): Promise<void> {

@@ -7,7 +7,7 @@ import { attach, createVolume, decryptImage, densifyVolume, describeVolume, encr
 import { readHeader, writeHeader } from '../../src/luks2/store.js';
 import { findToken, withToken } from '../../src/luks2/token.js';
 import { native } from '../../src/native.js';
-import { poolIsRunning } from '../../src/workers/pool.js';
+import { poolIsUsed } from '../../src/workers/pool.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
 import { referenceTransform } from '../xts/reference.js';
 
@@ -63,7 +63,7 @@ describe('densify', () => {
         assert.ok(referenceTransform(key, false, ciphertext, sectorBytes, 0).equals(plaintext));
         await decryptImage(box.path('a.vol'), box.path('a.raw'), { kms: box.kms, header });
         assert.ok(box.contents('a.raw').equals(plaintext));
-        assert.deepEqual([native.vaultInfo().liveKeys, poolIsRunning()], [0, false]);
+        assert.deepEqual([native.vaultInfo().liveKeys, poolIsUsed()], [0, false]);
       });
     }
   }

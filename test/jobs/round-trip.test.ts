@@ -5,7 +5,7 @@ import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
 import { attach, createVolume, decryptImage, encryptImage, type Progress } from '../../src/index.js';
 import { native } from '../../src/native.js';
-import { poolIsRunning } from '../../src/workers/pool.js';
+import { poolIsUsed } from '../../src/workers/pool.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 
 function decryptSectors(key: Buffer, ciphertext: Buffer, sectorBytes: number): Buffer {
@@ -36,7 +36,7 @@ describe('encrypt and decrypt', () => {
         assert.ok(decryptSectors(await dataKeyOf(box.path('disk.vol'), box.kms, header), ciphertext, sectorBytes).equals(image));
         await decryptImage(box.path('disk.vol'), box.path('again.raw'), { kms: box.kms, header });
         assert.ok(box.contents('again.raw').equals(image));
-        assert.equal(poolIsRunning(), false);
+        assert.equal(poolIsUsed(), false);
         assert.equal(native.vaultInfo().liveKeys, 0);
       });
     }
@@ -95,7 +95,7 @@ describe('encrypt and decrypt', () => {
     await assert.rejects(encryptImage(box.path('a.raw'), box.path('a.vol'), options), { code: 'ERR_ABORTED' });
     assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'home']);
     assert.equal(native.vaultInfo().liveKeys, 0);
-    assert.equal(poolIsRunning(), false);
+    assert.equal(poolIsUsed(), false);
   });
 });
 

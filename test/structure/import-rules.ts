@@ -101,11 +101,11 @@ export function otherLoaders(files: SourceFile[]): string[] {
     ]);
 }
 
-/** Only cli/ reads the environment, writes to the terminal or exits. */
+/** Only cli/ and program/, which starts it, read the environment, write to the terminal or exit. */
 export function terminalOutsideCli(files: SourceFile[]): string[] {
   const pattern = /\bprocess\.(env|exit|exitCode|stdout|stderr|stdin|argv)\b|\bconsole\.|from 'node:process'/;
   return files
-    .filter((file) => isSource(file) && !file.path.startsWith('src/cli/'))
+    .filter((file) => isSource(file) && !/^src\/(cli|program)\//.test(file.path))
     .flatMap((file) => linesWith(file, pattern, 'only src/cli does this', codeOnly(file.text)));
 }
 

@@ -7,7 +7,7 @@ import { describe, test } from 'vitest';
 import { shuffled } from '../../src/bench/sampling.js';
 import { attach, createVolume, decryptImage, encryptImage, VolsealError } from '../../src/index.js';
 import { native } from '../../src/native.js';
-import { poolIsRunning } from '../../src/workers/pool.js';
+import { poolIsUsed } from '../../src/workers/pool.js';
 import { built } from '../built.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
@@ -113,10 +113,10 @@ describe('attach and detach', () => {
     assert.equal(native.vaultInfo().liveKeys, 2);
     await a.detach();
     assert.equal(native.vaultInfo().liveKeys, 1);
-    assert.equal(poolIsRunning(), true);
+    assert.equal(poolIsUsed(), true);
     await b.detach();
     assert.equal(native.vaultInfo().liveKeys, 0);
-    assert.equal(poolIsRunning(), false);
+    assert.equal(poolIsUsed(), false);
     const again = await attach(box.path('a.vol'), { kms: box.kms });
     assert.ok(image.equals(await again.read(0, 8192)));
     await again.detach();
@@ -201,7 +201,7 @@ describe('attach and detach', () => {
     assert.ok(failure instanceof VolsealError);
     assert.match(failure.code, /^ERR_KMS_/);
     assert.equal(failure.details.path, box.path('a.vol'));
-    assert.equal(poolIsRunning(), false);
+    assert.equal(poolIsUsed(), false);
   });
 });
 

@@ -77,7 +77,9 @@ export type ErrorCode =
   /** Memory for keys could not be locked (RLIMIT_MEMLOCK). No key is put into unlocked memory instead. */
   | 'ERR_MEMORY_LOCK'
   /** The self-test of the cipher failed: processor, memory or build produce wrong bytes. No key is used. */
-  | 'ERR_SELF_TEST';
+  | 'ERR_SELF_TEST'
+  /** The native addon is not there, or this runtime cannot load it: the import of volseal fails. `details.path`. */
+  | 'ERR_ADDON';
 
 /** Facts for programs, in addition to the message: plain values that survive a structured clone. */
 export type ErrorDetails = Readonly<

@@ -3,7 +3,7 @@
  */
 import { createRequire } from 'node:module';
 import type * as Binding from '../binding.js';
-import { type ErrorCode, isError, VolsealError } from './errors.js';
+import { type ErrorCode, isError, messageOf, VolsealError } from './errors.js';
 import { ADDON_FILE } from './package-files.js';
 
 export type {
@@ -39,8 +39,41 @@ function convert(error: unknown): unknown {
   return new VolsealError(code as ErrorCode, message, { cause: error, details });
 }
 
+type Addon = Record<string, (...args: unknown[]) => unknown>;
+
+/** @throws {VolsealError} `ERR_ADDON` */
+function loadAddon(): Addon {
+  try {
+    return createRequire(ADDON_FILE)(ADDON_FILE) as Addon;
+  } catch (cause) {
+    throw new VolsealError('ERR_ADDON', `${ADDON_FILE}: ${addonFault(cause)}`, { cause, details: { path: ADDON_FILE } });
+  }
+}
+
+/** Runtimes that are no Node, by their names in `process.versions`. */
+const OTHER_RUNTIMES: Readonly<Record<string, string>> = { bun: 'Bun', deno: 'Deno', electron: 'Electron' };
+
+/** Why the addon cannot be loaded, and what to do. */
+export function addonFault(cause: unknown, versions: NodeJS.Dict<string> = process.versions): string {
+  const runtime = Object.keys(OTHER_RUNTIMES).find((name) => versions[name] !== undefined);
+  if (runtime !== undefined) {
+    return (
+      `the native addon needs the OpenSSL inside Node, which ${OTHER_RUNTIMES[runtime]} has not; ` +
+      'run this program with Node 20.17 or later, or start the command volseal from it'
+    );
+  }
+  if ((cause as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') {
+    return (
+      'the native addon is not there; if the package manager left out the install script, run "npm rebuild volseal" ' +
+      '(newer npm: "npm install-scripts approve volseal" first; pnpm: "pnpm approve-builds"; a clone: "npm run build:native"); ' +
+      'if a bundler put volseal into another file, leave it out of the bundle (esbuild: --external:volseal)'
+    );
+  }
+  return `the native addon cannot be loaded: ${messageOf(cause)}; compile it for this machine and this Node: npm rebuild volseal`;
+}
+
 function load(): typeof Binding {
-  const addon = createRequire(import.meta.url)(ADDON_FILE) as Record<string, (...args: unknown[]) => unknown>;
+  const addon = loadAddon();
   const converting = Object.entries(addon).map(([name, call]) => [
     name,
     (...args: unknown[]): unknown => {

@@ -2,12 +2,15 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
+/** A bundler that makes CommonJS leaves no URL: then no file of the package is found, and native.ts says what to do. */
+const HERE = import.meta.url ?? 'file:///bundled/volseal/index.js';
+
 /**
  * The package's root, above this module: it is in dist/src, within the bundle in dist/program, and as a source in src (when tests run it).
  */
-const ROOT = existsSync(new URL('../package.json', import.meta.url)) ? '../' : '../../';
+const ROOT = existsSync(new URL('../package.json', HERE)) ? '../' : '../../';
 
-const packageFile = (path: string): string => fileURLToPath(new URL(ROOT + path, import.meta.url));
+const packageFile = (path: string): string => fileURLToPath(new URL(ROOT + path, HERE));
 
 /** The native addon, where cmake-js builds it (src/native.ts loads it). */
 export const ADDON_FILE = packageFile('build/Release/volseal.node');

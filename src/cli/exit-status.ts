@@ -63,6 +63,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_STATE_POISONED: EXIT.device,
   ERR_KMS_STORE: EXIT.device,
   ERR_IO: EXIT.device,
+  ERR_ADDON: EXIT.device,
   ERR_STATE_BUSY: EXIT.busy,
   ERR_KMS_DENIED: EXIT.kmsRefused,
   ERR_KMS_NOT_FOUND: EXIT.kmsRefused,

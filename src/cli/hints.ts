@@ -85,6 +85,8 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_KEY_GONE: undefined,
   ERR_IO: ioHint,
   ERR_MEMORY_LOCK: memoryLockHint,
+  // Its message says what to do: programs that embed volseal meet it too.
+  ERR_ADDON: () => undefined,
   ERR_SELF_TEST:
     'No data was touched. Build volseal again (npm rebuild volseal). If that does not help, test the memory of this machine and do not use it for volumes.',
 };

@@ -10,7 +10,10 @@ use([BarChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent
 export const BAR_COLORS = ['#1f5fa8', '#e08214'];
 export const LIMIT_COLOR = '#555';
 
-/** @param width in pixels, as is `height` @returns an SVG document on white ground; the same options give the same bytes */
+/**
+ * @param width in pixels, as is `height`
+ * @returns an SVG document on white ground; the same options give the same bytes
+ */
 export function svgOf(width: number, height: number, options: EChartsCoreOption): string {
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
   chart.setOption({ animation: false, backgroundColor: '#ffffff', textStyle: { fontFamily: 'sans-serif' }, ...options });

@@ -1,4 +1,7 @@
-/** Who moves images: volseal, programs that copy without a cipher, programs that encrypt, and what the disk gives at all. */
+/**
+ * Who moves images: volseal, programs that copy without a cipher, programs that encrypt, and what the disk gives at
+ * all.
+ */
 import { copyFileSync, existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

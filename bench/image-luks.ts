@@ -10,7 +10,10 @@ export const qemuWords = (image: string, target: string): string[] => [
   ...['-n', '-f', 'raw', ...SECRET, image, '--target-image-opts', `driver=luks,key-secret=key,file.filename=${target}`],
 ];
 
-/** Makes an empty volume beforehand, so that the slow derivation of its key is not timed. @throws {Error} qemu-img's words */
+/**
+ * Makes an empty volume beforehand, so that the slow derivation of its key is not timed.
+ * @throws {Error} qemu-img's words
+ */
 export async function qemuFormat(target: string, imageBytes: number, surroundings: Surroundings): Promise<void> {
   const words = ['create', '-q', '-f', 'luks', ...SECRET, '-o', 'key-secret=key,iter-time=10', target, String(imageBytes)];
   for (let attempt = 1; ; attempt++) {

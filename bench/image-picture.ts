@@ -1,4 +1,7 @@
-/** The picture of an image report: the speed of each contender with the larger image, from a warm source and from a cold one. */
+/**
+ * The picture of an image report: the speed of each contender with the larger image, from a warm source and from a cold
+ * one.
+ */
 import { size } from '../src/bench/tables.js';
 import { BAR_COLORS, LIMIT_COLOR, svgOf } from './chart.js';
 import { type ImageMeasurement, type ImageReport, imagesLike, LIMITS } from './image-report.js';

@@ -25,7 +25,9 @@ export interface KeptVolume {
   isSparse: boolean;
 }
 
-/** Makes the folder with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill it. */
+/**
+ * Makes the folder with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill it.
+ */
 export function makePlace({ folder, image, imageBytes, dataBytes }: Place): void {
   mkdirSync(folder);
   const file = openSync(image, 'wx');

@@ -6,7 +6,8 @@ import type { Machine } from '../src/bench/measurement.js';
  * - `warm`: the source lies in the page cache, the target is new and is on the disk at the end
  * - `cold`: as `warm`, but the source is on the disk only
  * - `cached`: the source lies in the page cache, the target exists already, and nobody waits for the disk
- * - `sparse`: an image of holes with a little data, its source in the page cache, the target new and on the disk at the end
+ * - `sparse`: an image of holes with a little data, its source in the page cache, the target new and on the disk at the
+ *   end
  * - `start`: what a command costs that has next to nothing to do
  */
 export type Scene = 'warm' | 'cold' | 'cached' | 'sparse' | 'start';
@@ -28,7 +29,10 @@ export interface ImageMeasurement extends ImageSubject {
   seconds: { median: number; min: number; max: number };
   /** 10^9 bytes of the image a second, by the median; null in the scenes `sparse` and `start`. */
   gbps: number | null;
-  /** The same by the program's own clock, which runs from the first byte to the last one on the disk; null where it has none. */
+  /**
+   * The same by the program's own clock, which runs from the first byte to the last one on the disk; null where it has
+   * none.
+   */
   dataGbps: number | null;
   /** Who this is held against, of the same scene (fio's writing: of `warm`) and size; null where nobody is. */
   limit: string | null;

@@ -86,7 +86,8 @@ export interface ImageResults {
 }
 
 /**
- * Measures in `folder`, which must be empty. A contender that fails in its first turn is absent; one that fails later ends the run.
+ * Measures in `folder`, which must be empty. A contender that fails in its first turn is absent; one that fails later
+ * ends the run.
  *
  * @throws {Error} where the disk has too little room, or a contender failed
  */

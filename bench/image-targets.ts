@@ -1,4 +1,7 @@
-/** What volseal sets itself for whole images, beside what a run reached. Stated, not asserted: a busy machine must fail no test. */
+/**
+ * What volseal sets itself for whole images, beside what a run reached. Stated, not asserted: a busy machine must fail
+ * no test.
+ */
 import { size } from '../src/bench/tables.js';
 import {
   CACHED_DD,

@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- image`: how fast whole images move. volseal beside the disk's limit, copies without a cipher and programs that
- * encrypt, as whole processes in turns on one file system. Prints tables, writes the measurements as JSON and a picture of them.
+ * `npm run bench -- image`: how fast whole images move. volseal beside the disk's limit, copies without a cipher and
+ * programs that encrypt, as whole processes in turns on one file system. Prints tables, writes the measurements as JSON
+ * and a picture of them.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

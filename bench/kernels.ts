@@ -1,6 +1,6 @@
 /**
- * `npm run bench -- kernels`: every kernel, on all buffers, beside its limits and all peers, in one run. Prints tables, writes the
- * measurements as JSON and a picture of them.
+ * `npm run bench -- kernels`: every kernel, on all buffers, beside its limits and all peers, in one run. Prints tables,
+ * writes the measurements as JSON and a picture of them.
  */
 import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';

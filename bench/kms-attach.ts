@@ -1,4 +1,6 @@
-/** Where the time of an attach goes: its parts one by one, and a whole one in a pool that runs and in one that starts. */
+/**
+ * Where the time of an attach goes: its parts one by one, and a whole one in a pool that runs and in one that starts.
+ */
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attach, createVolume } from '../src/index.js';

@@ -10,7 +10,10 @@ export interface Spread {
 
 export interface OperationMeasurement {
   operation: string;
-  /** `service`: the embedded KMS called as a function. `sdk`: through the AWS SDK in process. `http`: through the SDK and a socket. */
+  /**
+   * `service`: the embedded KMS called as a function. `sdk`: through the AWS SDK in process. `http`: through the SDK
+   * and a socket.
+   */
   way: 'service' | 'sdk' | 'http';
   grantCount: number;
   seconds: Spread;

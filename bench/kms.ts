@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- kms`: operations of the embedded KMS, called in process and over HTTP, as a principal that a grant allows, with one grant
- * on the key and with many; and where the time of an attach goes. Prints tables, writes the measurements as JSON.
+ * `npm run bench -- kms`: operations of the embedded KMS, called in process and over HTTP, as a principal that a grant
+ * allows, with one grant on the key and with many; and where the time of an attach goes. Prints tables, writes the
+ * measurements as JSON.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

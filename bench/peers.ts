@@ -1,4 +1,7 @@
-/** The peers that volseal's kernels are held against and that only a clone has: OpenSSL called from C++, and programs that measure themselves. */
+/**
+ * The peers that volseal's kernels are held against and that only a clone has: OpenSSL called from C++, and programs
+ * that measure themselves.
+ */
 import { execFile, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +17,10 @@ interface BenchAddon {
 
 const run = promisify(execFile);
 
-/** OpenSSL's EVP from C++: one context, a new IV for each sector. @throws {VolsealError} `ERR_SELF_TEST` where its bytes are others */
+/**
+ * OpenSSL's EVP from C++: one context, a new IV for each sector.
+ * @throws {VolsealError} `ERR_SELF_TEST` where its bytes are others
+ */
 export function evpField(bench: Workbench, layouts: readonly Layout[]): Contender[] {
   const file = fileURLToPath(new URL('../../build/Release/volseal_bench.node', import.meta.url));
   const { evpXts } = createRequire(import.meta.url)(file) as BenchAddon;
@@ -32,7 +38,9 @@ export function evpField(bench: Workbench, layouts: readonly Layout[]): Contende
   );
 }
 
-/** `openssl speed`, one second a turn, by its own clock (CPU time); absent where it is not installed or does not do it. */
+/**
+ * `openssl speed`, one second a turn, by its own clock (CPU time); absent where it is not installed or does not do it.
+ */
 export function opensslSpeedField(directions: readonly (typeof DIRECTIONS)[number][]): Field {
   const base: Subject = { name: 'openssl speed', kernel: null, direction: null, sectorBytes: null, bufferBytes: null, inPlace: null };
   const absent = (reason: string): Field => ({ contenders: [], absent: [{ ...base, reason }] satisfies Absence[] });

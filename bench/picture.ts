@@ -1,4 +1,7 @@
-/** The picture of a kernel report: encryption at 1 MiB, a group of bars for each contender, the limit of each vector width as a line. */
+/**
+ * The picture of a kernel report: encryption at 1 MiB, a group of bars for each contender, the limit of each vector
+ * width as a line.
+ */
 import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
 import { type KernelReport, type Measurement, matching } from '../src/bench/measurement.js';
 import { contenderName } from '../src/bench/tables.js';

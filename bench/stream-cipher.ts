@@ -1,6 +1,7 @@
 /**
- * `node stream-cipher.js IMAGE TARGET SECTOR_BYTES`: what somebody writes who has only Node. A stream from the image through
- * `createCipheriv`, a cipher object for each sector, into a file that is on the disk at the end. Under a public key.
+ * `node stream-cipher.js IMAGE TARGET SECTOR_BYTES`: what somebody writes who has only Node. A stream from the image
+ * through `createCipheriv`, a cipher object for each sector, into a file that is on the disk at the end. Under a public
+ * key.
  */
 import { type CipherGCMTypes, createCipheriv } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';

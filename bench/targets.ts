@@ -1,4 +1,6 @@
-/** The speeds that volseal sets itself, beside those of a run. Stated, not asserted: a busy machine must fail no test. */
+/**
+ * The speeds that volseal sets itself, beside those of a run. Stated, not asserted: a busy machine must fail no test.
+ */
 import { type KernelReport, type Measurement, matching, type Subject } from '../src/bench/measurement.js';
 import { type Target, targetTable } from './target-table.js';
 

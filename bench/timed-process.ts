@@ -1,4 +1,7 @@
-/** A program from its start to its end: seconds, CPU seconds and memory, as GNU time counts them for it and what it starts. */
+/**
+ * A program from its start to its end: seconds, CPU seconds and memory, as GNU time counts them for it and what it
+ * starts.
+ */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { text } from 'node:stream/consumers';

@@ -1,8 +1,8 @@
 /**
  * A real disk image, encrypted and decrypted again: `npm run demo`.
  *
- * A raw ext4 image becomes an encrypted LUKS2 volume whose data key KMS wraps; the volume is attached, read and written like a
- * disk, and detached; then it becomes an image again, byte for byte what it was.
+ * A raw ext4 image becomes an encrypted LUKS2 volume whose data key KMS wraps; the volume is attached, read and written
+ * like a disk, and detached; then it becomes an image again, byte for byte what it was.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -17,7 +17,8 @@ const directory = await mkdtemp(join(tmpdir(), 'volseal-demo-'));
 const image = join(directory, 'disk.raw');
 const volumeFile = join(directory, 'disk.vol');
 const restored = join(directory, 'restored.raw');
-// The demo has its own KMS. Without this option the KMS in your data directory is used; or name aws, aws:eu-west-1, http://127.0.0.1:4599.
+// The demo has its own KMS. Without this option the KMS in your data directory is used; or name aws, aws:eu-west-1,
+// http://127.0.0.1:4599.
 const kms = `embedded:${join(directory, 'kms home')}`;
 
 try {

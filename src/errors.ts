@@ -1,6 +1,6 @@
 /**
- * The only error class of the library. Its `code` decides behaviour (retry, exit status, hint). Its message names the file, the offset,
- * the key and the encryption context if they matter.
+ * The only error class of the library. Its `code` decides behaviour (retry, exit status, hint). Its message names the
+ * file, the offset, the key and the encryption context if they matter.
  */
 import { types } from 'node:util';
 
@@ -12,7 +12,10 @@ export type ErrorCode =
   | 'ERR_TARGET_EXISTS'
   /** The length of an image is not a whole number of sectors. `details.sizeBytes`, `details.sectorBytes`. */
   | 'ERR_IMAGE_SIZE'
-  /** A volume's data is not the image it was compared with. `details.offsetBytes`, `details.sector`: the first difference. */
+  /**
+   * A volume's data is not the image it was compared with. `details.offsetBytes`, `details.sector`: the first
+   * difference.
+   */
   | 'ERR_IMAGE_DIFFERS'
   /** A block device is too small for the data. `details.sizeBytes`, `details.neededBytes`. */
   | 'ERR_TARGET_SIZE'
@@ -40,7 +43,9 @@ export type ErrorCode =
   | 'ERR_WORKSPACE_STORE'
   /** There is no such WorkSpace. */
   | 'ERR_WORKSPACE_NOT_FOUND'
-  /** The state of the WorkSpace does not allow this: an operation was not completed, or the WorkSpace exists already. */
+  /**
+   * The state of the WorkSpace does not allow this: an operation was not completed, or the WorkSpace exists already.
+   */
   | 'ERR_WORKSPACE_STATE'
   /** The audit log cannot be written, or was changed. No call to KMS is made that it cannot record. */
   | 'ERR_AUDIT'
@@ -50,7 +55,9 @@ export type ErrorCode =
   | 'ERR_NOT_A_VOLUME'
   /** No copy of the LUKS2 header is good. `details.copies` says what is wrong with each. */
   | 'ERR_HEADER_DAMAGED'
-  /** The header is good, but needs something that volseal does not support: another cipher, segment type, requirement. */
+  /**
+   * The header is good, but needs something that volseal does not support: another cipher, segment type, requirement.
+   */
   | 'ERR_HEADER_UNSUPPORTED'
   /** The header is good, but has no complete `aws-kms` token. */
   | 'ERR_HEADER_TOKEN'
@@ -58,13 +65,19 @@ export type ErrorCode =
   | 'ERR_HEADER_MAC'
   /** The length of the file is not what the header describes: truncated, or not whole sectors. `details.sizeBytes`. */
   | 'ERR_VOLUME_SIZE'
-  /** The unwrapped key is not the key of this volume: the digest differs. `details.keyslots`: how many passphrases it has. */
+  /**
+   * The unwrapped key is not the key of this volume: the digest differs. `details.keyslots`: how many passphrases it
+   * has.
+   */
   | 'ERR_KEY_DIGEST'
   /** The volume is detached. */
   | 'ERR_STATE_DETACHED'
   /** Another process, or this one, holds the volume. */
   | 'ERR_STATE_BUSY'
-  /** A killed run left a new header with an old volume. `details.backup`: the old header; `details.successor`: the new volume. */
+  /**
+   * A killed run left a new header with an old volume. `details.backup`: the old header; `details.successor`: the new
+   * volume.
+   */
   | 'ERR_STATE_INTERRUPTED'
   /** The volume was attached for reading only. */
   | 'ERR_STATE_READ_ONLY'
@@ -125,8 +138,8 @@ export class VolsealError extends Error {
 }
 
 /**
- * Whether `value` is an error, also one of another realm: under Jest and in `vm` contexts, Node's own modules and the addon throw
- * errors of the main context, which are no instances of this context's `Error`.
+ * Whether `value` is an error, also one of another realm: under Jest and in `vm` contexts, Node's own modules and the
+ * addon throw errors of the main context, which are no instances of this context's `Error`.
  */
 export const isError = (value: unknown): value is Error => value instanceof Error || types.isNativeError(value);
 
@@ -139,8 +152,8 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 }
 
 /**
- * `error` as a `VolsealError`: itself, or an `ERR_IO` that names the system call and the path. What is neither stays what it is
- * (a programmer's error must not be dressed up as a fault of the disk).
+ * `error` as a `VolsealError`: itself, or an `ERR_IO` that names the system call and the path. What is neither stays
+ * what it is (a programmer's error must not be dressed up as a fault of the disk).
  */
 export function asVolsealError(error: unknown, path?: string): unknown {
   if (error instanceof VolsealError || !isSystemError(error)) return error;
@@ -151,7 +164,10 @@ export function asVolsealError(error: unknown, path?: string): unknown {
   });
 }
 
-/** Makes the file system calls of `call` fail as `asVolsealError` says, with `path` named. @throws {VolsealError} `ERR_IO` */
+/**
+ * Makes the file system calls of `call` fail as `asVolsealError` says, with `path` named.
+ * @throws {VolsealError} `ERR_IO`
+ */
 export async function namingPath<T>(path: string, call: () => Promise<T>): Promise<T> {
   try {
     return await call();

@@ -19,7 +19,10 @@ export const DATA_KEY_LENGTHS: readonly number[] = [64, 32];
 export const HEADER_COPY_BYTES = 16384;
 export const EMBEDDED_DATA_OFFSET_BYTES = 1024 * 1024;
 
-/** Header sizes the LUKS2 specification allows (section 2.1): the possible offsets of the second copy if the first is damaged. */
+/**
+ * Header sizes the LUKS2 specification allows (section 2.1): the possible offsets of the second copy if the first is
+ * damaged.
+ */
 export const LUKS2_HEADER_SIZES = [0x4000, 0x8000, 0x10000, 0x20000, 0x40000, 0x80000, 0x100000, 0x200000, 0x400000] as const;
 
 /** The minimum of cryptsetup for the digest of a volume key. The key is random, so more iterations add nothing. */
@@ -37,9 +40,14 @@ export const KMS_DATA_KEY_BYTES_MAX = 1024;
 export const KMS_ALIASES_PER_KEY = 50;
 /** AWS KMS: description of a key. */
 export const KMS_DESCRIPTION_CHARS_MAX = 8192;
-/** The body of a reply of KMS. A page of 100 grants, each with the longest constraints that AWS allows, has about 700 kB. */
+/**
+ * The body of a reply of KMS. A page of 100 grants, each with the longest constraints that AWS allows, has about 700
+ * kB.
+ */
 export const KMS_REPLY_BYTES_MAX = 1024 * 1024;
-/** An encryption context in the header's token, all keys and values together: the JSON area has 12 KiB for everything. */
+/**
+ * An encryption context in the header's token, all keys and values together: the JSON area has 12 KiB for everything.
+ */
 export const ENCRYPTION_CONTEXT_BYTES_MAX = 4096;
 /** Without a reply for this long, KMS counts as unreachable. */
 export const KMS_CONNECT_TIMEOUT_MS = 3_000;
@@ -82,7 +90,10 @@ export const KMS_SERVER_CONNECTIONS_MAX = 256;
 /** Address space for the embedded KMS's store, some hundred thousand keys or grants; the file grows as they come. */
 export const KMS_STORE_BYTES_MAX = 2 * 1024 * 1024 * 1024;
 
-/** What a record of the audit log repeats of a call that was made: a key policy of 32 KiB, all of it escaped, and room to spare. */
+/**
+ * What a record of the audit log repeats of a call that was made: a key policy of 32 KiB, all of it escaped, and room
+ * to spare.
+ */
 export const AUDIT_PARAMETERS_BYTES_MAX = 80 * 1024;
 /** ... of a call that was refused: anybody with an access key can make those, as long as a request may be. */
 export const AUDIT_REFUSED_PARAMETERS_BYTES_MAX = 4 * 1024;
@@ -96,8 +107,8 @@ export const AUDIT_FLUSH_INTERVAL_MS = 1_000;
 export const AUDIT_FOLLOW_INTERVAL_MS = 250;
 
 /**
- * Room that a store's file has before a transaction begins: a full disk is found there, not inside LMDB. The longest record of the audit
- * log, as JSON in JSON, is the longest value.
+ * Room that a store's file has before a transaction begins: a full disk is found there, not inside LMDB. The longest
+ * record of the audit log, as JSON in JSON, is the longest value.
  */
 export const STORE_ROOM_BYTES = 512 * 1024;
 /** Threads and processes that may read a store at once. LMDB's own default is 126. */
@@ -108,11 +119,17 @@ export const WORKSPACE_STORE_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** Native threads that work on a whole image: a disk wants several requests at once, and each has a buffer of 2 MiB. */
 export const IMAGE_THREADS = 8;
-/** One task of a whole-image transform; between two, progress is reported and other work gets its turn. Its threads wait for each other at its end: 50 ms would cost 6 %. */
+/**
+ * One task of a whole-image transform; between two, progress is reported and other work gets its turn. Its threads wait
+ * for each other at its end: 50 ms would cost 6 %.
+ */
 export const IMAGE_SLICE_MS = 200;
 /** A resumable job records its progress this often; each record waits for the disk. */
 export const CHECKPOINT_INTERVAL_MS = 2_000;
-/** What a resumed job begins at a multiple of (the engine's own unit), and how much of what was done it compares with the source. */
+/**
+ * What a resumed job begins at a multiple of (the engine's own unit), and how much of what was done it compares with
+ * the source.
+ */
 export const RESUME_UNIT_BYTES = 1024 * 1024;
 /** One read or write task of an attached volume; longer requests are cut into several. */
 export const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
@@ -122,7 +139,10 @@ export const HOLE_BYTES_MAX = 1024 * 1024 * 1024;
 export const EXTENT_COUNT_MAX = 65536;
 /** What `volseal read` and `volseal write` hold of a stream at once. */
 export const STREAM_PIECE_BYTES = 4 * 1024 * 1024;
-/** Threads of the pool: as many as there are processors within these bounds. A whole image or a pipe keeps one busy, and attached volumes need another. */
+/**
+ * Threads of the pool: as many as there are processors within these bounds. A whole image or a pipe keeps one busy, and
+ * attached volumes need another.
+ */
 export const POOL_THREADS_MIN = 2;
 /** More gains nothing: the disk is the limit long before. */
 export const POOL_THREADS_MAX = 4;

@@ -1,4 +1,7 @@
-/** What a benchmark of the cipher lets compete: the kernels, the limits they are held against, copies, node:crypto, single calls. */
+/**
+ * What a benchmark of the cipher lets compete: the kernels, the limits they are held against, copies, node:crypto,
+ * single calls.
+ */
 import { VolsealError } from '../errors.js';
 import { type KernelInfo, type KeyHandle, native } from '../native.js';
 import type { Absence, Subject } from './measurement.js';
@@ -13,7 +16,9 @@ export const DIRECTIONS = ['encrypt', 'decrypt'] as const;
 /** Enough that the loop over it is all the time there is; 1 MiB as the buffers that it is compared with. */
 const LIMIT_BYTES = 1024 * 1024;
 
-/** Two buffers of each size, written, so that every page is there. What is in them does not matter to AES instructions. */
+/**
+ * Two buffers of each size, written, so that every page is there. What is in them does not matter to AES instructions.
+ */
 export interface Buffers {
   pair(byteLength: number): { source: Buffer; target: Buffer };
 }
@@ -61,8 +66,9 @@ function filled(byteLength: number, byte: number, behindPage = 0): Buffer {
 }
 
 /**
- * One kernel over whole buffers, one call each, in each of `layouts`, for both sector sizes and directions. Its turns leave it in
- * force for the process: to name it in each call would cost 75 ns, 4 % of a call of 64 KiB, that no user pays.
+ * One kernel over whole buffers, one call each, in each of `layouts`, for both sector sizes and directions. Its turns
+ * leave it in force for the process: to name it in each call would cost 75 ns, 4 % of a call of 64 KiB, that no user
+ * pays.
  */
 export function kernelField(bench: Workbench, { name: kernel }: KernelInfo, layouts: readonly Layout[]): Contender[] {
   return layouts.flatMap(({ bufferBytes, inPlace }) =>
@@ -117,7 +123,9 @@ export function streamCopyField(bench: Workbench, { name: kernel }: KernelInfo, 
   return [inThread(subject, bufferBytes, bench.turnMs, () => native.streamCopy(kernel, source, target))];
 }
 
-/** What one call into the addon costs with this kernel, from a sector to 1 MiB, in place. It stays in force, as above. */
+/**
+ * What one call into the addon costs with this kernel, from a sector to 1 MiB, in place. It stays in force, as above.
+ */
 export function callField(bench: Workbench, { name: kernel }: KernelInfo): Contender[] {
   const sizes = [512, 4096, 64 * 1024, 1024 * 1024];
   return sizes.flatMap((bufferBytes) =>

@@ -23,15 +23,24 @@ import { median, type Sampled, type SamplingOptions, spread, takeTurns } from '.
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
-/** Two of the large buffers must leave a machine room for everything else. Of free memory, control groups' limits counted. */
+/**
+ * Two of the large buffers must leave a machine room for everything else. Of free memory, control groups' limits
+ * counted.
+ */
 const SMALL_MEMORY_BYTES = 2 * 1024 * MIB;
-/** Larger than any core's share of a cache; where memory is short, still past the size from which kernels store past the caches. */
+/**
+ * Larger than any core's share of a cache; where memory is short, still past the size from which kernels store past the
+ * caches.
+ */
 const LARGE_BYTES = 256 * MIB;
 const LARGE_BYTES_WHERE_MEMORY_IS_SHORT = 64 * MIB;
 
 /** How much is measured. */
 export interface Plan {
-  /** Every layout of every kernel, or only what a user wants to know: 1 MiB in place, and the kernel in use on large buffers. */
+  /**
+   * Every layout of every kernel, or only what a user wants to know: 1 MiB in place, and the kernel in use on large
+   * buffers.
+   */
   breadth: 'all' | 'main';
   rounds: number;
   /** No further round begins after this. */
@@ -55,7 +64,8 @@ export interface KernelOptions extends Omit<SamplingOptions, 'rounds' | 'budgetM
 }
 
 /**
- * Measures what `plan` says. While it does, the kernel in force changes in the whole process; afterwards it is what it was.
+ * Measures what `plan` says. While it does, the kernel in force changes in the whole process; afterwards it is what it
+ * was.
  *
  * @throws {VolsealError} `ERR_ABORTED`, `ERR_SELF_TEST` (a contender gave wrong bytes), `ERR_MEMORY_LOCK`
  */
@@ -175,9 +185,9 @@ function againstLimits(sampled: readonly Sampled[], kernels: readonly KernelInfo
 }
 
 /**
- * What a measurement is held against: the AES rounds alone in the vectors of its kernel, or of the widest kernel where it is a peer.
- * Large buffers out of place come and go through memory, so there a copy past the caches of the same bytes is a limit too, and the
- * lower of the two counts.
+ * What a measurement is held against: the AES rounds alone in the vectors of its kernel, or of the widest kernel where
+ * it is a peer. Large buffers out of place come and go through memory, so there a copy past the caches of the same
+ * bytes is a limit too, and the lower of the two counts.
  */
 function limitOf(subject: Subject, all: readonly Measurement[], widest: KernelInfo, largeBytes: number): number | null {
   if (['limit', 'memcpy', 'streamCopy'].includes(subject.name)) return null;

@@ -5,7 +5,8 @@ import type { KernelInfo, KernelName } from '../native.js';
 export interface Subject {
   /**
    * - `xts`: a kernel of volseal over a whole buffer, through one call into the addon
-   * - `xts, Node Buffer`: the same 16 bytes behind the beginning of a page, where Node puts large Buffers; all others begin with a page
+   * - `xts, Node Buffer`: the same 16 bytes behind the beginning of a page, where Node puts large Buffers; all others
+   *   begin with a page
    * - `call`: `xts` in the way of small requests: what one call costs
    * - `limit`: the AES rounds alone, in registers: what the processor's AES units can do at all
    * - `memcpy`, `streamCopy`: a copy, and a copy with stores past the caches

@@ -1,4 +1,7 @@
-/** node:crypto as a peer and as the judge of bytes: AES-256-XTS with one cipher object a sector, as its interface wants it. */
+/**
+ * node:crypto as a peer and as the judge of bytes: AES-256-XTS with one cipher object a sector, as its interface wants
+ * it.
+ */
 import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto';
 import { TWEAK_UNIT_BYTES } from '../limits.js';
 

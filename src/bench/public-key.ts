@@ -1,6 +1,6 @@
 /**
- * The key of every benchmark: AES-256-XTS, public, protects nothing. That all contenders use the same one lets their bytes be
- * compared; being public it may lie in JavaScript's memory, where no data key ever is.
+ * The key of every benchmark: AES-256-XTS, public, protects nothing. That all contenders use the same one lets their
+ * bytes be compared; being public it may lie in JavaScript's memory, where no data key ever is.
  */
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { type KeyHandle, native } from '../native.js';

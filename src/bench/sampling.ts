@@ -1,6 +1,7 @@
 /**
- * Taking turns: every contender has one turn a round, so that a slower minute of the machine falls on all of them alike, in an order
- * that changes, so that no one always follows the same other one; what is reported is the median over the rounds.
+ * Taking turns: every contender has one turn a round, so that a slower minute of the machine falls on all of them
+ * alike, in an order that changes, so that no one always follows the same other one; what is reported is the median
+ * over the rounds.
  */
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurnOfTheLoop } from 'node:timers/promises';
@@ -9,7 +10,10 @@ import { VolsealError } from '../errors.js';
 import { native } from '../native.js';
 import type { Subject } from './measurement.js';
 
-/** A sample is at least this long: two readings of the clock, system calls of about 0.3 us each, are then nothing beside it. */
+/**
+ * A sample is at least this long: two readings of the clock, system calls of about 0.3 us each, are then nothing beside
+ * it.
+ */
 const SAMPLE_NS_MIN = 500_000;
 /** Samples of one turn, at least; their median is what the turn says. */
 const SAMPLES_MIN = 3;
@@ -39,8 +43,9 @@ export interface Sampled {
 }
 
 /**
- * A contender that runs in this thread: `run` handles `byteLength` bytes. It is timed by the CPU time of the thread, in batches of
- * calls that are long enough for the clock, after an untimed call in each turn, which brings its buffers back into the caches.
+ * A contender that runs in this thread: `run` handles `byteLength` bytes. It is timed by the CPU time of the thread, in
+ * batches of calls that are long enough for the clock, after an untimed call in each turn, which brings its buffers
+ * back into the caches.
  *
  * @param turnMs how long a turn takes, at least, and at least three samples
  * @param prepare called before each turn, untimed
@@ -73,7 +78,9 @@ export function inThread(subject: Subject, byteLength: number, turnMs: number, r
   };
 }
 
-/** Calls that together take `SAMPLE_NS_MIN`, found by doubling: the first ones, untimed memory and code, do not decide. */
+/**
+ * Calls that together take `SAMPLE_NS_MIN`, found by doubling: the first ones, untimed memory and code, do not decide.
+ */
 function callsPerSample(run: () => void): number {
   for (let calls = 1; ; calls *= 2) {
     const startedNs = native.threadCpuNs();
@@ -83,8 +90,8 @@ function callsPerSample(run: () => void): number {
 }
 
 /**
- * Gives each contender a turn a round, each round in a random order: after a second in which this thread waited for a program, or in
- * which another one wore the caches out, the clock and the caches are not what they were.
+ * Gives each contender a turn a round, each round in a random order: after a second in which this thread waited for a
+ * program, or in which another one wore the caches out, the clock and the caches are not what they were.
  *
  * @throws {VolsealError} `ERR_ABORTED`, and whatever a contender throws
  */

@@ -4,7 +4,9 @@ import prettyBytes from 'pretty-bytes';
 import { DIRECTIONS, MEASURED_SECTOR_SIZES } from './contenders.js';
 import { type Absence, type KernelReport, type Machine, type Measurement, matching, type Subject } from './measurement.js';
 
-/** A report's lines: the machine, then GB/s of the cipher, the copies, the cost of a call, and what is absent and why. */
+/**
+ * A report's lines: the machine, then GB/s of the cipher, the copies, the cost of a call, and what is absent and why.
+ */
 export function reportLines(report: KernelReport): string[] {
   const { measurements } = report;
   const inUse = report.kernels.find((kernel) => kernel.inUse);

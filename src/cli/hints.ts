@@ -1,6 +1,6 @@
 /**
- * What to do next, for every error. All hints are here, so that they agree with each other and with the commands. A hint is read by
- * somebody who does exactly what it says: it must never destroy data, and must lead somewhere.
+ * What to do next, for every error. All hints are here, so that they agree with each other and with the commands. A
+ * hint is read by somebody who does exactly what it says: it must never destroy data, and must lead somewhere.
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
@@ -22,7 +22,10 @@ const KEEP_HEADER = 'Keep a copy of the header as it is (dd if=VOLUME of=COPY bs
 
 type Hint = string | undefined | ((request: HintRequest) => string | undefined);
 
-/** One or two sentences, with the exact command if there is one; several lines are possible. Undefined if the message says it all. */
+/**
+ * One or two sentences, with the exact command if there is one; several lines are possible. Undefined if the message
+ * says it all.
+ */
 export function hintFor(request: HintRequest): string | undefined {
   const hint = HINTS[request.code];
   return typeof hint === 'function' ? hint(request) : hint;

@@ -1,4 +1,7 @@
-/** SIGINT, SIGTERM and SIGHUP: the first one makes the command clean up and end, the second one ends the process at once. */
+/**
+ * SIGINT, SIGTERM and SIGHUP: the first one makes the command clean up and end, the second one ends the process at
+ * once.
+ */
 import { constants } from 'node:os';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

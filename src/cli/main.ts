@@ -122,7 +122,8 @@ function reportBug(error: unknown): number {
 
 /** Runs the command line that this process was started with, and ends the process. */
 export async function main(): Promise<never> {
-  // However the process comes to its end. Node would end the pool's threads first, and abort where one is loading a native module.
+  // However the process comes to its end. Node would end the pool's threads first, and abort where one is loading a
+  // native module.
   process.on('exit', native.exitNow);
   const words = process.argv.slice(2);
   const separator = words.indexOf('--');

@@ -1,6 +1,6 @@
 /**
- * The output of a command: results on standard output, everything else on standard error. With `--json` one JSON object each, otherwise
- * lines of text.
+ * The output of a command: results on standard output, everything else on standard error. With `--json` one JSON object
+ * each, otherwise lines of text.
  */
 import { once } from 'node:events';
 import { pipeline } from 'node:stream/promises';
@@ -21,8 +21,8 @@ export interface Output {
   /**
    * Data as it is, to standard output. Resolves once all of it is there.
    * @param signal ends it at once, even while whoever reads standard output does not go on
-   * @throws {VolsealError} `ERR_IO` where it cannot be written; whatever `source` throws; an error with code `EPIPE` where nobody reads any
-   * more; the signal's reason, or an `AbortError`, once the signal has come
+   * @throws {VolsealError} `ERR_IO` where it cannot be written; whatever `source` throws; an error with code `EPIPE`
+   * where nobody reads any more; the signal's reason, or an `AbortError`, once the signal has come
    */
   data(source: AsyncIterable<Uint8Array>, signal: AbortSignal): Promise<void>;
   /**

@@ -1,4 +1,7 @@
-/** All commands, in the order of the help. Only the file of the command in use is loaded, because a start is mostly loading. */
+/**
+ * All commands, in the order of the help. Only the file of the command in use is loaded, because a start is mostly
+ * loading.
+ */
 import type { Command } from 'commander';
 import { type KmsFlags, kmsChoice, type Session } from './options.js';
 
@@ -33,8 +36,8 @@ export function loadCommands(word: string | undefined, session: Session): Promis
 }
 
 /**
- * Starts the pool if `command` needs it. Its first thread loads the code for KMS while the rest of the command loads. The lease is not
- * released: the threads end with the process, so that the command need not wait for their end.
+ * Starts the pool if `command` needs it. Its first thread loads the code for KMS while the rest of the command loads.
+ * The lease is not released: the threads end with the process, so that the command need not wait for their end.
  */
 export async function startThreads(command: Command): Promise<void> {
   if (!COMMANDS[command.name()]?.usesPool) return;

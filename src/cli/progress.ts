@@ -1,4 +1,7 @@
-/** Progress of a long command on standard error: a bar on a terminal, JSON lines with `--json --progress`, otherwise nothing. */
+/**
+ * Progress of a long command on standard error: a bar on a terminal, JSON lines with `--json --progress`, otherwise
+ * nothing.
+ */
 import cliProgress from 'cli-progress';
 import type { Progress } from '../jobs/transform.js';
 import { humanSize } from './sizes.js';
@@ -15,7 +18,10 @@ export interface ProgressReport {
   end(): void;
 }
 
-/** @param asked whether `--progress` was given @param signal ends a bar at once, so that the next message has its own line */
+/**
+ * @param asked whether `--progress` was given
+ * @param signal ends a bar at once, so that the next message has its own line
+ */
 export function reportProgress(json: boolean, asked: boolean, signal: AbortSignal): ProgressReport {
   if (json && asked) return progressEvents();
   if (!json && process.stderr.isTTY) return progressBar(signal);
@@ -45,7 +51,10 @@ export interface Bar {
   end(): void;
 }
 
-/** A bar that is drawn at the first progress. @param signal ends it at once, so that the next message has its own line */
+/**
+ * A bar that is drawn at the first progress.
+ * @param signal ends it at once, so that the next message has its own line
+ */
 export function openBar(look: cliProgress.Options, signal: AbortSignal): Bar {
   const bar = new cliProgress.SingleBar(
     {

@@ -1,7 +1,7 @@
 /**
- * Standard input and output as the shell opened them. Node's own streams suffice for terminals, pipes and sockets. But for a block device
- * or a directory, `process.stdin` is always empty and `process.stdout` drops what it gets. And when a write to a file is short, as on a
- * full disk, `process.stdout` silently loses the rest.
+ * Standard input and output as the shell opened them. Node's own streams suffice for terminals, pipes and sockets. But
+ * for a block device or a directory, `process.stdin` is always empty and `process.stdout` drops what it gets. And when
+ * a write to a file is short, as on a full disk, `process.stdout` silently loses the rest.
  */
 import { createReadStream, createWriteStream, fstatSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';

@@ -1,8 +1,8 @@
 /**
  * One copy of a LUKS2 header: 4096 big-endian bytes, then the JSON area.
  *
- * LUKS2 On-Disk Format Specification, section 2.1 ("Binary Header"). A header is stored twice; the copies differ in magic, salt,
- * offset and checksum.
+ * LUKS2 On-Disk Format Specification, section 2.1 ("Binary Header"). A header is stored twice; the copies differ in
+ * magic, salt, offset and checksum.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import { VolsealError } from '../errors.js';
@@ -69,7 +69,8 @@ export function headerVersion(area: Buffer): number | undefined {
  * One complete copy: `header.copyBytes` bytes with a new salt and its checksum.
  *
  * @param jsonText the JSON area's text; at least one NUL must fit behind it
- * @throws {VolsealError} `ERR_ARGUMENT` if a field or the text does not fit, or the specification does not have the size
+ * @throws {VolsealError} `ERR_ARGUMENT` if a field or the text does not fit, or the specification does not have the
+ * size
  */
 export function encodeCopy(header: BinaryHeader, name: CopyName, jsonText: string): Buffer {
   const { copyBytes } = header;
@@ -101,10 +102,11 @@ export function encodeCopy(header: BinaryHeader, name: CopyName, jsonText: strin
 }
 
 /**
- * Reads the copy that begins at `offsetBytes` of `area`: magic, version, size, offset, checksum algorithm, checksum and texts are
- * all checked. `jsonArea` is a view into `area`.
+ * Reads the copy that begins at `offsetBytes` of `area`: magic, version, size, offset, checksum algorithm, checksum and
+ * texts are all checked. `jsonArea` is a view into `area`.
  *
- * @throws {VolsealError} `ERR_HEADER_DAMAGED`; the message says in a few words what is wrong, without the name of the file
+ * @throws {VolsealError} `ERR_HEADER_DAMAGED`; the message says in a few words what is wrong, without the name of the
+ * file
  */
 export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): { header: BinaryHeader; jsonArea: Buffer } {
   const rest = area.subarray(offsetBytes);

@@ -1,9 +1,10 @@
 /**
  * The header's MAC: without the volume key, nobody can change how the data of the volume is read.
  *
- * It covers what decides that: the UUID, the segments, the digest of the volume key, the requirements, and the `aws-kms` token.
- * It covers nothing else, so that cryptsetup can add a recovery passphrase or a token of another type and the volume still attaches.
- * HMAC-SHA-256 over JSON canonicalised by RFC 8785; docs/FORMAT.md gives the input exactly.
+ * It covers what decides that: the UUID, the segments, the digest of the volume key, the requirements, and the
+ * `aws-kms` token. It covers nothing else, so that cryptsetup can add a recovery passphrase or a token of another type
+ * and the volume still attaches. HMAC-SHA-256 over JSON canonicalised by RFC 8785; docs/FORMAT.md gives the input
+ * exactly.
  */
 import { timingSafeEqual } from 'node:crypto';
 import canonicalize from 'canonicalize';
@@ -18,8 +19,8 @@ const MAC_KEY_LABEL = Buffer.from('volseal header mac v1');
 /**
  * The text that the MAC covers, as UTF-8.
  *
- * Left out are the `keyslots` lists of the digests, which grow with each passphrase, and digests without a segment, whose keys open
- * nothing.
+ * Left out are the `keyslots` lists of the digests, which grow with each passphrase, and digests without a segment,
+ * whose keys open nothing.
  *
  * @throws {VolsealError} `ERR_HEADER_TOKEN` if the header has no `aws-kms` token, or several
  */
@@ -39,7 +40,10 @@ export function headerMacInput(header: Luks2Header, path: string): Buffer {
   return Buffer.from(canonicalize(covered)!);
 }
 
-/** 32 bytes: HMAC-SHA-256 of `headerMacInput` under `macKey`. @throws {VolsealError} `ERR_HEADER_TOKEN`, `ERR_KEY_GONE` */
+/**
+ * 32 bytes: HMAC-SHA-256 of `headerMacInput` under `macKey`.
+ * @throws {VolsealError} `ERR_HEADER_TOKEN`, `ERR_KEY_GONE`
+ */
 export function headerMac(macKey: KeyHandle, header: Luks2Header, path: string): Buffer {
   return native.keyHmac(macKey, headerMacInput(header, path));
 }
@@ -59,13 +63,14 @@ export function sealHeader(volumeKey: KeyHandle, header: Luks2Header, path: stri
 }
 
 /**
- * Proves that `volumeKey` is the key of this volume and that its owner wrote the header. Call it before any data is read or written.
+ * Proves that `volumeKey` is the key of this volume and that its owner wrote the header. Call it before any data is
+ * read or written.
  *
  * @param volumeKey stays the caller's
  * @param path the file that holds the header, for messages
  * @returns the header's token, now trustworthy
- * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`; `ERR_KEY_DIGEST` another volume's key; `ERR_HEADER_MAC` the
- * right key, and a header changed by somebody without it; `ERR_KEY_GONE`
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`; `ERR_KEY_DIGEST` another volume's key;
+ * `ERR_HEADER_MAC` the right key, and a header changed by somebody without it; `ERR_KEY_GONE`
  */
 export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: string): VolumeToken {
   const { digest } = assertSupported(header.metadata, path);

@@ -30,8 +30,8 @@ export interface FoundHeader {
   /** Each copy's state in words: `good`, `bad checksum`, `older than the other copy` ... */
   copies: Readonly<Record<CopyName, string>>;
   /**
-   * The copy that `repairHeader` should rewrite. Undefined if both are whole and equally new (also if they differ: nobody can tell which
-   * is right), or if something else is at its position.
+   * The copy that `repairHeader` should rewrite. Undefined if both are whole and equally new (also if they differ:
+   * nobody can tell which is right), or if something else is at its position.
    */
   stale: CopyName | undefined;
 }
@@ -48,8 +48,8 @@ export const intactHeader = (header: Luks2Header): FoundHeader => ({
 export const HEADER_BYTES_MAX = 2 * Math.max(...LUKS2_HEADER_SIZES);
 
 /**
- * The sequence number of a header's next version: after 2^64 - 1 comes 0, as cryptsetup counts. While one copy still has the old number,
- * that copy is the header, as if the new version had not been written.
+ * The sequence number of a header's next version: after 2^64 - 1 comes 0, as cryptsetup counts. While one copy still
+ * has the old number, that copy is the header, as if the new version had not been written.
  */
 export const nextSequence = ({ sequence }: BinaryHeader): bigint => BigInt.asUintN(64, sequence + 1n);
 
@@ -79,14 +79,16 @@ export function encodeHeader(header: Luks2Header): Buffer {
 }
 
 /**
- * Finds the header in the first bytes of a file: the newest valid copy, the primary if both are equally new. Without a valid
- * primary, the secondary is searched at every offset that the specification allows.
+ * Finds the header in the first bytes of a file: the newest valid copy, the primary if both are equally new. Without a
+ * valid primary, the secondary is searched at every offset that the specification allows.
  *
- * This checks for accidents only: anybody who can write the file can write a valid header. `verifyHeader` proves who wrote it.
+ * This checks for accidents only: anybody who can write the file can write a valid header. `verifyHeader` proves who
+ * wrote it.
  *
  * @param area the file's first `HEADER_BYTES_MAX` bytes, or all it has
  * @param path the file, for messages
- * @throws {VolsealError} `ERR_NOT_A_VOLUME` no copy has its magic; `ERR_HEADER_DAMAGED` no copy is good (`details.copies`)
+ * @throws {VolsealError} `ERR_NOT_A_VOLUME` no copy has its magic; `ERR_HEADER_DAMAGED` no copy is good
+ * (`details.copies`)
  */
 export function decodeHeader(area: Buffer, path: string): FoundHeader {
   const primary = tryCopy(area, 0, 'primary');
@@ -109,8 +111,8 @@ export function decodeHeader(area: Buffer, path: string): FoundHeader {
 }
 
 /**
- * The header in `area`, if both copies are in it, good and equal: then nothing behind `area` can change the result of `decodeHeader`.
- * Otherwise undefined.
+ * The header in `area`, if both copies are in it, good and equal: then nothing behind `area` can change the result of
+ * `decodeHeader`. Otherwise undefined.
  */
 export function decodeIntactHeader(area: Buffer): FoundHeader | undefined {
   const primary = tryCopy(area, 0, 'primary');

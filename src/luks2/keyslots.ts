@@ -1,9 +1,9 @@
 /**
- * The keyslots of a LUKS2 header, checked as cryptsetup checks them. volseal opens none, but a copy of a header that cryptsetup refuses
- * must not count as whole here: repairing the other copy from it would lose every passphrase.
+ * The keyslots of a LUKS2 header, checked as cryptsetup checks them. volseal opens none, but a copy of a header that
+ * cryptsetup refuses must not count as whole here: repairing the other copy from it would lose every passphrase.
  *
- * LUKS2 On-Disk Format Specification, section 3.2 ("Keyslots Object"); cryptsetup, lib/luks2/luks2_json_metadata.c (hdr_validate_areas) and
- * luks2_keyslot_luks2.c.
+ * LUKS2 On-Disk Format Specification, section 3.2 ("Keyslots Object"); cryptsetup, lib/luks2/luks2_json_metadata.c
+ * (hdr_validate_areas) and luks2_keyslot_luks2.c.
  */
 import * as z from 'zod';
 
@@ -36,8 +36,8 @@ const otherKeyslot = z.looseObject({ type: z.string().refine((type) => type !== 
 export const keyslotSchema = z.union([passphraseKeyslot, otherKeyslot]);
 
 /**
- * What is wrong with where the keyslots' areas lie, or undefined: they must lie behind both copies of the header, within the room for
- * keyslots, and apart.
+ * What is wrong with where the keyslots' areas lie, or undefined: they must lie behind both copies of the header,
+ * within the room for keyslots, and apart.
  * @param startBytes of the room for keyslots: behind the second copy of the header
  */
 export function areaFault(

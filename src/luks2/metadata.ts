@@ -1,8 +1,9 @@
 /**
  * The JSON area of a LUKS2 header: what it may contain, and the small part that volseal supports.
  *
- * LUKS2 On-Disk Format Specification, section 3 ("JSON Area"). Well-formedness (`parseMetadata`) and support (`assertSupported`)
- * are two questions: a header with another cipher is well-formed, `info` shows it, and it is never attached.
+ * LUKS2 On-Disk Format Specification, section 3 ("JSON Area"). Well-formedness (`parseMetadata`) and support
+ * (`assertSupported`) are two questions: a header with another cipher is well-formed, `info` shows it, and it is never
+ * attached.
  */
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
@@ -68,11 +69,11 @@ export interface KeyDigest {
 }
 
 /**
- * Parses a JSON area: one JSON object from the first byte, NUL to the end. The result is the parsed value itself, so that unknown members
- * are written back as they were read.
+ * Parses a JSON area: one JSON object from the first byte, NUL to the end. The result is the parsed value itself, so
+ * that unknown members are written back as they were read.
  *
- * @throws {VolsealError} `ERR_HEADER_DAMAGED` in a few words, without the name of the file: not UTF-8, not JSON, bytes behind it, nested
- * deeper than 32, numbers that would not survive rewriting, wrong objects or references
+ * @throws {VolsealError} `ERR_HEADER_DAMAGED` in a few words, without the name of the file: not UTF-8, not JSON, bytes
+ * behind it, nested deeper than 32, numbers that would not survive rewriting, wrong objects or references
  */
 export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
   const end = jsonArea.indexOf(0);
@@ -108,14 +109,16 @@ export function firstIssue(error: z.ZodError): string {
   return `${where === '' ? '' : `${where}: `}${printable(issue?.message ?? 'is not valid')}`;
 }
 
-/** Bytes from the start of the header to the end of its keyslot area: both copies, and space for recovery passphrases. */
+/**
+ * Bytes from the start of the header to the end of its keyslot area: both copies, and space for recovery passphrases.
+ */
 export function headerAreaBytes(metadata: Luks2Metadata): number {
   return 2 * (BINARY_HEADER_BYTES + Number(metadata.config.json_size)) + Number(metadata.config.keyslots_size);
 }
 
 /**
- * The part of a well-formed header that volseal supports: one segment `0` of type crypt in aes-xts-plain64, without integrity, flags or
- * requirements, and one PBKDF2-SHA-256 digest over it. Everything else is refused by name.
+ * The part of a well-formed header that volseal supports: one segment `0` of type crypt in aes-xts-plain64, without
+ * integrity, flags or requirements, and one PBKDF2-SHA-256 digest over it. Everything else is refused by name.
  *
  * @param path the file, for messages
  * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`
@@ -189,7 +192,9 @@ function supportedDigest(metadata: Luks2Metadata, refuse: Refuse): KeyDigest {
   return { salt, digest, iterations: checked.data.iterations };
 }
 
-/** The bytes of canonical base64 (RFC 4648, 4; padded, no line breaks, no stray bits), or undefined for any other text. */
+/**
+ * The bytes of canonical base64 (RFC 4648, 4; padded, no line breaks, no stray bits), or undefined for any other text.
+ */
 export function decodeBase64(text: string): Buffer | undefined {
   const bytes = Buffer.from(text, 'base64');
   return bytes.toString('base64') === text ? bytes : undefined;
@@ -204,7 +209,9 @@ function parseJson(bytes: Buffer): unknown {
   }
 }
 
-/** Refuses values that would change when they are written again, in the header or in the canonical form under the MAC. */
+/**
+ * Refuses values that would change when they are written again, in the header or in the canonical form under the MAC.
+ */
 function refuseUnportable(value: unknown, depth: number): void {
   if (depth > NESTING_MAX) throw malformed(`is nested deeper than ${NESTING_MAX}`);
   if (typeof value === 'number' && !(Number.isSafeInteger(value) || (Number.isFinite(value) && !Number.isInteger(value)))) {

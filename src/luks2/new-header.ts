@@ -22,8 +22,8 @@ export interface NewHeaderOptions {
 }
 
 /**
- * A new sealed header with its own UUID, for a file that has none. Both placements leave space for passphrases up to 1 MiB, so that
- * `cryptsetup luksAddKey` works on either.
+ * A new sealed header with its own UUID, for a file that has none. Both placements leave space for passphrases up to 1
+ * MiB, so that `cryptsetup luksAddKey` works on either.
  *
  * @param path the file that will contain it, for messages
  * @throws {VolsealError} `ERR_ARGUMENT` if the token is not valid; `ERR_KEY_GONE`

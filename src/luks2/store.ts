@@ -11,8 +11,9 @@ import { decodeHeader, decodeIntactHeader, encodeHeaderCopy, type FoundHeader, H
 const FIRST_READ_BYTES = 2 * Math.min(...LUKS2_HEADER_SIZES);
 
 /**
- * Reads the header at the start of `file` once, into memory: 32 KiB if they contain two good copies, otherwise at most 8 MiB. Later checks
- * use what was read here. A block device works like a file (its stat size is 0, so only the reads tell its length).
+ * Reads the header at the start of `file` once, into memory: 32 KiB if they contain two good copies, otherwise at most
+ * 8 MiB. Later checks use what was read here. A block device works like a file (its stat size is 0, so only the reads
+ * tell its length).
  *
  * @param path the file, for messages
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED` (as `decodeHeader`), `ERR_IO`
@@ -39,9 +40,9 @@ async function readOn(file: FileHandle, path: string, known: Buffer, bytes: numb
 /**
  * Writes both copies of `header`, one after the other, each followed by an fsync.
  *
- * The copy `lastGood` is overwritten last: until the other copy is on the disk, it still contains the old header. So after a power cut one
- * copy is good, and the higher sequence number tells which is newer. The default is the primary, because simple tools read only that one.
- * Pass `found.from` to update a header that may have a damaged copy.
+ * The copy `lastGood` is overwritten last: until the other copy is on the disk, it still contains the old header. So
+ * after a power cut one copy is good, and the higher sequence number tells which is newer. The default is the primary,
+ * because simple tools read only that one. Pass `found.from` to update a header that may have a damaged copy.
  *
  * @param header its `sequence` must be higher than that of the header in the file
  * @param fsync if false, a power cut may leave no good copy: only for a file that nobody relies on yet
@@ -60,8 +61,8 @@ export async function writeHeader(
 }
 
 /**
- * Rewrites the stale copy from the good one: same sequence number, own salt and offset. Does nothing if both are good. Call it only
- * after `verifyHeader` accepted the header; otherwise it would copy a forged one.
+ * Rewrites the stale copy from the good one: same sequence number, own salt and offset. Does nothing if both are good.
+ * Call it only after `verifyHeader` accepted the header; otherwise it would copy a forged one.
  *
  * @returns the copy that was written
  * @throws {VolsealError} `ERR_IO`

@@ -1,8 +1,8 @@
 /**
  * The LUKS2 token of type `aws-kms`: the wrapped volume key, and what KMS needs to unwrap it.
  *
- * LUKS2 On-Disk Format Specification, section 3.4 ("Tokens Object"); members named `aws-kms-...` are what `aws kms decrypt` asks for,
- * those named `volseal-...` are volseal's own. docs/FORMAT.md describes each.
+ * LUKS2 On-Disk Format Specification, section 3.4 ("Tokens Object"); members named `aws-kms-...` are what
+ * `aws kms decrypt` asks for, those named `volseal-...` are volseal's own. docs/FORMAT.md describes each.
  */
 
 import * as z from 'zod';
@@ -21,8 +21,8 @@ const MAC_BYTES = 32;
 const TOKENS_MAX = 32;
 
 /**
- * Which sectors of a volume are written. `full`: all. `sparse`: those in use; a sector whose ciphertext is all zeros, such as a hole, reads as
- * zeros.
+ * Which sectors of a volume are written. `full`: all. `sparse`: those in use; a sector whose ciphertext is all zeros,
+ * such as a hole, reads as zeros.
  */
 export type Allocation = 'full' | 'sparse';
 
@@ -121,7 +121,8 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
  * The one sealed `aws-kms` token of a header.
  *
  * @param path the file, for messages
- * @throws {VolsealError} `ERR_HEADER_TOKEN` if there is none or more than one, or if a member is missing, unknown or not valid
+ * @throws {VolsealError} `ERR_HEADER_TOKEN` if there is none or more than one, or if a member is missing, unknown or
+ * not valid
  */
 export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
   const refuse = (what: string): never => {

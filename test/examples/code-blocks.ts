@@ -47,8 +47,9 @@ const asShell = ({ language, line, text }: CodeBlock): string => {
 };
 
 /**
- * A bash script that runs the `sh` and `js` blocks in one directory, in order, and ends at the first command that fails. Before each block
- * it names the block's line on standard error; at its end it stops what it started in the background.
+ * A bash script that runs the `sh` and `js` blocks in one directory, in order, and ends at the first command that
+ * fails. Before each block it names the block's line on standard error; at its end it stops what it started in the
+ * background.
  */
 export const scriptOf = (blocks: readonly CodeBlock[]): string =>
   [

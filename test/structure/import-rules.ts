@@ -1,4 +1,7 @@
-/** Who may import whom (docs/ARCHITECTURE.md), as functions from files to complaints, so that a test can plant a violation. */
+/**
+ * Who may import whom (docs/ARCHITECTURE.md), as functions from files to complaints, so that a test can plant a
+ * violation.
+ */
 import { posix } from 'node:path';
 import { codeOnly, linesWith, type SourceFile } from './sources.js';
 
@@ -88,7 +91,9 @@ export function kmsSidesMixed(files: SourceFile[]): string[] {
   );
 }
 
-/** `src/package-files.ts` says where the addon is and `src/native.ts` loads it; `src/program/load.ts` loads the bundle. */
+/**
+ * `src/package-files.ts` says where the addon is and `src/native.ts` loads it; `src/program/load.ts` loads the bundle.
+ */
 const LOADERS = ['src/package-files.ts', 'src/native.ts', 'src/program/load.ts'];
 
 /** Only src/native.ts loads the addon; others take its types and functions from there. */

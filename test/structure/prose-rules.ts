@@ -8,7 +8,10 @@ const isDocument = ({ path }: SourceFile): boolean => path.endsWith('.md');
 /** These files name what they forbid. */
 const isRule = ({ path }: SourceFile): boolean => path.startsWith('test/structure/');
 
-/** Lines of a document without code blocks, tables, and the reports that benchmarks print (`<!-- run -->`), each with its number. */
+/**
+ * Lines of a document without code blocks, tables, and the reports that benchmarks print (`<!-- run -->`), each with
+ * its number.
+ */
 function proseLines(text: string): (readonly [number: number, line: string])[] {
   let [inCode, inReport] = [false, false];
   return text.split('\n').flatMap((line, index) => {
@@ -29,7 +32,10 @@ export function longProse(files: SourceFile[]): string[] {
   );
 }
 
-/** `src/kms/client/calls.ts`, `native/engine`: what looks like a path of this project, without a placeholder (`src/<name>.ts`). */
+/**
+ * `src/kms/client/calls.ts`, `native/engine`: what looks like a path of this project, without a placeholder
+ * (`src/<name>.ts`).
+ */
 const PROJECT_PATH = /(?<![\w./-])(?:src|native|test|docs|bench|examples|scripts)\/[\w./-]*[\w-](?![\w<*/-])/g;
 const LINK = /\]\(([^)#]+)[^)]*\)/g;
 

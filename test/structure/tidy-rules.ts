@@ -22,7 +22,10 @@ export function leftovers(files: SourceFile[]): string[] {
   return files.filter((file) => isCode(file) && !isRule(file)).flatMap((file) => linesWith(file, /\b(TODO|FIXME|HACK|XXX)\b/, 'left over'));
 }
 
-/** Tests that run alone or do not run. `{ skip: ... }` for a program that a laptop lacks is another thing: CI has them all. */
+/**
+ * Tests that run alone or do not run. `{ skip: ... }` for a program that a laptop lacks is another thing: CI has them
+ * all.
+ */
 export function mutedTests(files: SourceFile[]): string[] {
   const pattern = /\b(test|it|describe|suite|t)\.(only|skip|todo)\b|\b(only|todo|skip): *true\b/;
   return files
@@ -36,7 +39,10 @@ export function otherRunners(files: SourceFile[]): string[] {
   return files.filter((file) => isCode(file) && !isRule(file)).flatMap((file) => linesWith(file, pattern, 'use vitest'));
 }
 
-/** Sleeps and random numbers that `node:timers/promises` and `node:crypto` have: a sleep by hand takes no signal, Math.random is no secret. */
+/**
+ * Sleeps and random numbers that `node:timers/promises` and `node:crypto` have: a sleep by hand takes no signal,
+ * Math.random is no secret.
+ */
 export function handWritten(files: SourceFile[]): string[] {
   const pattern = /new Promise\b.*\bsetTimeout\(|\bMath\.random\(/;
   return files
@@ -53,7 +59,8 @@ export function undocumented(files: SourceFile[]): string[] {
       return lines.flatMap((line, index) => {
         const name = /^export (?:async )?(?:function\*?|const|class|abstract class) (\w+)/.exec(line)?.[1];
         if (name === undefined || lines[index - 1]?.trimEnd().endsWith('*/')) return [];
-        // A const is a function where an arrow follows; a class that is the file's one concept may have its words in the file's head.
+        // A const is a function where an arrow follows; a class that is the file's one concept may have its words in
+        // the file's head.
         const arrow =
           /^export const \w+(: [^=]+)? = (async )?(\(|\w+ =>)/.test(line) && /=>/.test(lines.slice(index, index + 8).join('\n'));
         const needsWords = /function/.test(line) ? !isOverloadTail(lines, index, name) : arrow;
@@ -84,7 +91,9 @@ export function machinePaths(files: SourceFile[]): string[] {
     .flatMap((file) => linesWith(file, /(^|[\s'"`(=:])\/(work|home|root|Users)\//, 'a path of one machine'));
 }
 
-/** Where the packages of the lock file were once fetched from: npm finds them by name and checks them by `integrity`. */
+/**
+ * Where the packages of the lock file were once fetched from: npm finds them by name and checks them by `integrity`.
+ */
 export function registryAddresses(files: SourceFile[]): string[] {
   return files
     .filter(({ path }) => path.endsWith('package-lock.json'))
@@ -92,8 +101,8 @@ export function registryAddresses(files: SourceFile[]): string[] {
 }
 
 /**
- * Platform packages that a package of the lock file names and the lock file lacks: `npm ci` refuses such a file. They get lost where the
- * registry at hand does not carry every platform's package.
+ * Platform packages that a package of the lock file names and the lock file lacks: `npm ci` refuses such a file. They
+ * get lost where the registry at hand does not carry every platform's package.
  */
 export function lockFileGaps(files: SourceFile[]): string[] {
   return files

@@ -1,4 +1,7 @@
-/** `volseal workspace`: the root and the user volume of a user's desktop, and the grants between administrator, WorkSpaces and EBS. */
+/**
+ * `volseal workspace`: the root and the user volume of a user's desktop, and the grants between administrator,
+ * WorkSpaces and EBS.
+ */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { WorkspaceInfo } from '../../workspaces/lifecycle.js';

@@ -55,7 +55,9 @@ async function writePiece(volume: Volume, path: string, atByte: number, piece: U
   await volume.write(atByte, piece);
 }
 
-/** Pieces that end at multiples of their size in the volume, so that each sector between them is written once, whole. */
+/**
+ * Pieces that end at multiples of their size in the volume, so that each sector between them is written once, whole.
+ */
 async function* piecesOf(input: AsyncIterable<Buffer>, offsetBytes: number): AsyncGenerator<Uint8Array> {
   const buffer = Buffer.allocUnsafeSlow(STREAM_PIECE_BYTES);
   let room = STREAM_PIECE_BYTES - (offsetBytes % STREAM_PIECE_BYTES);

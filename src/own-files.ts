@@ -31,7 +31,7 @@ export function checkOwnDirectory(path: string): void {
  */
 export function openOwnFile(path: string, flags: number, mode = 0o600): number {
   // O_NONBLOCK: a pipe that somebody put there must not stop the open.
-  const fd = openSync(path, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK, mode);
+  const fd = openUnlinked(path, flags | constants.O_NOFOLLOW | constants.O_NONBLOCK, mode);
   try {
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw refused(path, 'is not a regular file', 'move it away');
@@ -62,6 +62,15 @@ export function readOwnFile(path: string, bytesMax: number): Buffer | undefined 
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw asVolsealError(error, path);
+  }
+}
+
+function openUnlinked(path: string, flags: number, mode: number): number {
+  try {
+    return openSync(path, flags, mode);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ELOOP') throw error;
+    throw refused(path, 'is a symbolic link', 'replace it by the file itself', 'ELOOP');
   }
 }
 

@@ -1,4 +1,4 @@
-/** Reading the audit log: all of it or what a question asks for, as it stands or as it grows. */
+/** Reads the audit log: all of it or the records that a question asks for, as it is or as it grows. */
 
 import { constants, createReadStream, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { openOwnFile } from '../own-files.js';
 import { type AuditRecord, auditRecord } from './record.js';
 import { auditError, auditPaths } from './state.js';
 
-/** What somebody wants to know. All that is given must hold. */
+/** Conditions on records. All that are given must hold. */
 export interface AuditQuestion {
   /** The pair `VOLUME_ID_CONTEXT_KEY` of the encryption context. */
   readonly volumeId?: string | undefined;
@@ -21,21 +21,21 @@ export interface AuditQuestion {
 }
 
 export interface FollowOptions {
-  /** Goes on with what is written later, until `signal` comes. */
+  /** Continues with new records, until `signal` comes. */
   readonly follow?: boolean;
   readonly signal?: AbortSignal;
 }
 
 /**
- * The records of the logs in `folders` that answer `question`, oldest first. A last line that is not whole yet is left out.
+ * The records of the logs in `directories` that answer `question`, oldest first. A last line that is not whole yet is left out.
  * @throws {VolsealError} `ERR_AUDIT` where a line is no record, `ERR_IO`; the signal's reason
  */
 export async function* readAudit(
-  folders: readonly string[],
+  directories: readonly string[],
   question: AuditQuestion,
   { follow = false, signal }: FollowOptions = {},
 ): AsyncGenerator<AuditRecord> {
-  const logs = folders.map((folder) => ({ path: auditPaths(folder).log, position: 0 }));
+  const logs = directories.map((directory) => ({ path: auditPaths(directory).log, position: 0 }));
   for (;;) {
     yield* merged(logs.map((log) => newRecords(log, question)));
     if (!follow) return;
@@ -44,7 +44,7 @@ export async function* readAudit(
   }
 }
 
-/** What stands behind `log.position`, which is moved on. */
+/** The records after `log.position`, which is moved forward. */
 async function* newRecords(log: { readonly path: string; position: number }, question: AuditQuestion): AsyncGenerator<AuditRecord> {
   for await (const line of linesFrom(log.path, log.position)) {
     log.position = line.endByte;

@@ -17,7 +17,7 @@ const userIdentity = z.object({
   invokedBy: z.string().optional(),
 });
 
-/** A record as the log has it. Never a key, a plaintext, an encrypted data key, a grant token. */
+/** A record in the log. It never has a key, a plaintext, an encrypted data key or a grant token. */
 export const auditRecord = z.object({
   eventVersion: z.literal('1.11'),
   userIdentity,
@@ -42,7 +42,7 @@ export const auditRecord = z.object({
   managementEvent: z.literal(true),
   recipientAccountId: z.string(),
   eventCategory: z.literal('Management'),
-  /** What CloudTrail has no place for. */
+  /** What CloudTrail has no member for. */
   volseal: z.object({
     /** Counts from 1, without a gap. */
     sequence: z.int().min(1),

@@ -1,4 +1,4 @@
-/** Verifies that an audit log holds what was written: every line in its place, none changed, none missing, none cut off at the end. */
+/** Verifies that an audit log has what was written: no line was changed, moved, removed, added or cut off. */
 import { existsSync, readdirSync } from 'node:fs';
 import { asVolsealError } from '../errors.js';
 import { hashOf, isJson, problemOf } from './line.js';

@@ -84,7 +84,7 @@ function prepareLockFile(path: string): void {
   try {
     const zeros = Buffer.alloc(LOCK_FILE_BYTES);
     for (let done = 0; done < zeros.length; ) done += writeSync(fd, zeros, done);
-    // Delayed allocation has promised the blocks; this takes them.
+    // The file system may have delayed the allocation until now.
     fsyncSync(fd);
     linkSync(draft, path);
   } catch (error) {

@@ -1,9 +1,9 @@
-/** What is kept of a WorkSpace: its user, its key, its volumes, the grants that were made for it, and how far it has come. */
+/** The record of a WorkSpace: its user, its key, its volumes, its grants, and its state. */
 import { randomBytes } from 'node:crypto';
 import * as z from 'zod';
 
 const grant = z.object({
-  /** Chosen before it is asked for: KMS gives the same grant for the same name, so that asking again makes no second one. */
+  /** Chosen before the request: KMS returns the same grant for the same name, so a repeated request makes no second one. */
   name: z.string(),
   /** Once KMS has answered. */
   grantId: z.string().optional(),
@@ -14,16 +14,16 @@ const volume = z.object({
   volumeId: z.string(),
   /** Absolute. */
   path: z.string(),
-  /** The raw image it is made from, absolute; without one it is empty, of `sizeBytes`. */
+  /** The raw image it is made from, absolute; without one the volume is empty and has `sizeBytes`. */
   image: z.string().optional(),
   sizeBytes: z.int().optional(),
-  /** Of step 2: lets the volume service use the key for this volume. */
+  /** The grant of step 2: the volume service may use the key for this volume. */
   grant,
 });
 
 export const workspaceRecord = z.object({
   workspaceId: z.string(),
-  /** `creating` and `rebuilding` were begun and are not finished; `terminating` can only be finished. */
+  /** `creating` and `rebuilding` are not finished yet; a `terminating` one can only be finished. */
   state: z.enum(['creating', 'ready', 'rebuilding', 'terminating']),
   sid: z.string(),
   directoryId: z.string(),
@@ -31,16 +31,16 @@ export const workspaceRecord = z.object({
   kms: z.string(),
   keyArn: z.string(),
   services: z.object({
-    /** Who owns the key and makes the first grant; undefined: whoever the credentials name. */
+    /** The owner of the key, who makes the first grant; undefined: the owner of the credentials. */
     administrator: z.string().optional(),
     workspaces: z.string(),
     ebs: z.string(),
   }),
-  /** Of step 1: lets the WorkSpaces service use the key for this user. */
+  /** The grant of step 1: the WorkSpaces service may use the key for this user. */
   grant,
   root: volume,
   user: volume,
-  /** While rebuilding: the root volume to be, then the one that was. */
+  /** While rebuilding: the next root volume, then the previous one. */
   newRoot: volume.optional(),
   oldRoot: volume.optional(),
   /** ISO 8601. */

@@ -1,4 +1,4 @@
-/** Where WorkSpaces are kept: one transactional store in a home, and a lock for each WorkSpace's user, so that two processes never work on one. */
+/** The WorkSpaces of a home: one transactional store, and a lock for each user, so that two processes never work on one WorkSpace. */
 import { createHash } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -19,20 +19,20 @@ export interface WorkspaceStore {
   /** Durable when this returns. */
   put(record: WorkspaceRecord): void;
   remove(workspaceId: string): void;
-  /** Runs `work` as the only one that works for this user. @throws {VolsealError} `ERR_STATE_BUSY` */
+  /** Runs `work` while nobody else works for this user. @throws {VolsealError} `ERR_STATE_BUSY` */
   alone<Result>(user: Pick<WorkspaceRecord, 'sid' | 'directoryId'>, work: () => Promise<Result>): Promise<Result>;
   close(): Promise<void>;
 }
 
 /**
- * Opens the store in the folder `workspaces` of `home`, and makes it where there is none.
- * @param home Default: the user's data folder.
+ * Opens the store in the directory `workspaces` of `home`, and makes it where there is none.
+ * @param home Default: the user's data directory.
  * @throws {VolsealError} `ERR_WORKSPACE_STORE`, `ERR_IO`
  */
 export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
   checkOwnDirectory(resolve(home));
-  const folder = join(resolve(home), 'workspaces');
-  const records = openRecords(join(folder, 'state.mdb'), {
+  const directory = join(resolve(home), 'workspaces');
+  const records = openRecords(join(directory, 'state.mdb'), {
     name: 'the store of WorkSpaces',
     code: 'ERR_WORKSPACE_STORE',
     bytesMax: WORKSPACE_STORE_BYTES_MAX,
@@ -42,7 +42,7 @@ export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
       records.refresh();
       const record = records.read(PREFIX + workspaceId, workspaceRecord);
       if (record !== undefined) return record;
-      throw new VolsealError('ERR_WORKSPACE_NOT_FOUND', `there is no WorkSpace ${JSON.stringify(workspaceId)} in ${folder}`, {
+      throw new VolsealError('ERR_WORKSPACE_NOT_FOUND', `there is no WorkSpace ${JSON.stringify(workspaceId)} in ${directory}`, {
         details: { workspaceId },
       });
     },
@@ -57,7 +57,7 @@ export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
         .update(JSON.stringify([user.sid, user.directoryId]))
         .digest('hex')
         .slice(0, 32);
-      const fd = lockFile(join(folder, `${name}.lock`), user);
+      const fd = lockFile(join(directory, `${name}.lock`), user);
       try {
         return await work();
       } finally {

@@ -129,6 +129,24 @@ describe('a backup', () => {
     assert.equal(native.vaultInfo().liveKeys, 0);
   });
 
+  test('touches nothing that is there, whatever its name', async () => {
+    const home = temporaryHome();
+    await wrapped(home);
+    const administration = administerKms(home);
+    onTestFinished(() => administration.close());
+    const other = join(home, '.copy.partial');
+    mkdirSync(other);
+    writeFileSync(join(other, 'mine'), '');
+    await administration.backUp(join(home, 'copy'), false);
+    assert.deepEqual(readdirSync(other), ['mine']);
+    mkdirSync(join(home, 'empty'));
+    await assert.rejects(administration.backUp(join(home, 'empty'), false), { code: 'ERR_TARGET_EXISTS' });
+    assert.deepEqual(
+      readdirSync(home).filter((name) => name.includes('partial')),
+      ['.copy.partial'],
+    );
+  });
+
   test('that fails leaves nothing', async () => {
     const home = temporaryHome();
     await wrapped(home);

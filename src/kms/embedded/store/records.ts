@@ -1,8 +1,7 @@
 /**
- * What the embedded KMS's store keeps: keys, aliases, grants, principals and their access keys, each a JSON record.
+ * The records in the store of the embedded KMS: keys, aliases, grants, principals and their access keys, each a JSON record.
  *
- * What is read is checked against these schemas as strictly as what a stranger sends. Members that came later are optional, so that
- * a store written by an earlier release reads as it is.
+ * What is read is checked against these schemas. Members that were added later are optional, so that older stores can be read.
  */
 import * as z from 'zod';
 

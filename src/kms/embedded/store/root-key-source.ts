@@ -1,6 +1,6 @@
 /**
- * Where the root key of an embedded KMS comes from: a file beside the store (the default), a passphrase, or a command that prints it.
- * `root-key.json` beside the store says which; without it there is the file.
+ * Where the root key of an embedded KMS comes from: a file next to the store (the default), a passphrase, or a command that prints it.
+ * `root-key.json` next to the store says which; without it, the file is used.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, scryptSync } from 'node:crypto';
@@ -21,7 +21,7 @@ const PASSPHRASE_BYTES_MAX = 4096;
 /** RFC 7914 with what OWASP asks for: 128 MiB and about 0.4 s for each opening of the store. */
 const SCRYPT = { N: 2 ** 17, r: 8, p: 1 } as const;
 const SCRYPT_MEMORY_BYTES = 256 * 1024 * 1024;
-/** More than is used, and a multiple of 3: an array of 64 bytes or fewer may lie on V8's heap, where nobody can wipe it. */
+/** More than is used, and a multiple of 3: V8 may keep an array of 64 bytes or fewer on its heap, where it cannot be wiped. */
 const SCRYPT_OUTPUT_BYTES = 96;
 /** Of its base64 text: 48 bytes. The vault's HMAC takes keys of up to 64. */
 const SCRYPT_TEXT_CHARS = 64;
@@ -36,59 +36,59 @@ const sourceRecord = z.discriminatedUnion('source', [
     passphraseFile: z.string().startsWith('/'),
     /** Base64 of 32 random bytes. */
     salt: z.base64(),
-    /** Only these: a forged file must not stall an opening, nor make one cheap. */
+    /** Only these: a forged file must not make an opening slow, nor the passphrase easy to guess. */
     scrypt: z.object({ N: z.literal(SCRYPT.N), r: z.literal(SCRYPT.r), p: z.literal(SCRYPT.p) }),
     /** The root key, sealed under the passphrase's key. */
     sealed: z.base64(),
   }),
 ]);
 
-/** What an administrator chooses. */
+/** The choice of an administrator. */
 export type RootKeyChoice = { readonly passphraseFile: string } | { readonly command: readonly string[] };
 
 /**
- * Writes down where the root key of a KMS to be comes from. The passphrase's file must be there; the command is run by the first opening.
- * @param folder the one of the store @throws {VolsealError} `ERR_KMS_STORE`: there is a store already; `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ * Records where the root key of a new KMS will come from. The passphrase's file must exist; the first opening runs the command.
+ * @param directory of the store @throws {VolsealError} `ERR_KMS_STORE`: there is a store already; `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`
  */
-export function chooseRootKey(folder: string, choice: RootKeyChoice): void {
+export function chooseRootKey(directory: string, choice: RootKeyChoice): void {
   for (const name of ['store.mdb', 'root.key', 'root-key.json']) {
-    if (existsSync(join(folder, name))) {
+    if (existsSync(join(directory, name))) {
       throw new VolsealError(
         'ERR_KMS_STORE',
-        `${join(folder, name)} is there already: the root key of a store is chosen before it is made`,
+        `${join(directory, name)} exists already: the root key of a store is chosen before the store is made`,
       );
     }
   }
   const record = 'command' in choice ? { source: 'command', command: [...choice.command] } : sealedByPassphrase(choice.passphraseFile);
-  const path = join(folder, 'root-key.json');
+  const path = join(directory, 'root-key.json');
   try {
-    makeDirectory(folder);
+    makeDirectory(directory);
     writeFileSync(path, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600, flag: 'wx', flush: true });
-    syncDirectorySync(folder);
+    syncDirectorySync(directory);
   } catch (error) {
     throw asVolsealError(error, path);
   }
 }
 
 /**
- * The root key of the store in `folder`, in the vault; the caller wipes it.
- * @param isNew there is no store yet: a key file is made where there is none; every other source must give what it gives later
+ * The root key of the store in `directory`, in the vault; the caller wipes it.
+ * @param isNew there is no store yet: a key file is made where there is none
  * @returns undefined where the key file is missing
  * @throws {VolsealError} `ERR_KMS_STORE` where the source does not give a key, `ERR_IO`, `ERR_MEMORY_LOCK`
  */
-export function openRootKey(folder: string, isNew: boolean): KeyHandle | undefined {
-  const source = readSource(join(folder, 'root-key.json'));
+export function openRootKey(directory: string, isNew: boolean): KeyHandle | undefined {
+  const source = readSource(join(directory, 'root-key.json'));
   if (source.source === 'command') return keyFromCommand(source.command);
   if (source.source === 'passphrase') return unseal(source);
-  const path = join(folder, 'root.key');
+  const path = join(directory, 'root.key');
   return readRootKey(path) ?? (isNew ? createRootKey(path) : undefined);
 }
 
-/** How messages name what gives the root key of the store in `folder`. */
-export function describeRootKey(folder: string): string {
-  const source = readSource(join(folder, 'root-key.json'));
+/** How messages name the source of the root key of the store in `directory`. */
+export function describeRootKey(directory: string): string {
+  const source = readSource(join(directory, 'root-key.json'));
   if (source.source === 'command') return `the command ${source.command.join(' ')}`;
-  return source.source === 'passphrase' ? `the passphrase in ${source.passphraseFile}` : join(folder, 'root.key');
+  return source.source === 'passphrase' ? `the passphrase in ${source.passphraseFile}` : join(directory, 'root.key');
 }
 
 function readSource(path: string): z.infer<typeof sourceRecord> {
@@ -103,7 +103,7 @@ function readSource(path: string): z.infer<typeof sourceRecord> {
   }
 }
 
-/** What the command prints: the key's 32 bytes in base64. It may ask on the terminal: what it says there is seen. */
+/** The command prints the 32 bytes of the key in base64. It may ask its user: the terminal is its own. */
 function keyFromCommand([program = '', ...args]: readonly string[]): KeyHandle {
   const { stdout, status, error } = spawnSync(program, args, {
     stdio: ['inherit', 'pipe', 'inherit'],
@@ -158,7 +158,7 @@ function unseal({ passphraseFile, salt, sealed }: Extract<z.infer<typeof sourceR
   }
 }
 
-/** The key that a passphrase gives, in the vault. */
+/** The key that is derived from a passphrase, in the vault. */
 function passphraseKey(path: string, salt: Buffer): KeyHandle {
   const bytes = Buffer.alloc(PASSPHRASE_BYTES_MAX + 1);
   let derived: Buffer | undefined;
@@ -200,7 +200,7 @@ function firstLine(path: string, target: Buffer): Buffer {
 
 const BASE64 = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/');
 
-/** Node's own gives a string, which nobody can wipe. @param bytes a multiple of 3 */
+/** Node's own function returns a string, which cannot be wiped. @param bytes a multiple of 3 */
 function base64Of(bytes: Buffer): Buffer {
   const text = Buffer.alloc((bytes.length / 3) * 4);
   for (let index = 0; index < bytes.length; index += 3) {

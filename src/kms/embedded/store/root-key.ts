@@ -1,8 +1,8 @@
 /**
- * The root key of an embedded KMS: 32 bytes in a file of their own, under which every master key in the store is sealed.
+ * The root key of an embedded KMS: a file of 32 bytes. Every master key in the store is sealed under it.
  *
- * Whoever can read this file and the store can unwrap every data key; it is as secret as the user's other private keys, and lies
- * beside the store with mode 0600. Losing it loses every volume whose data key this KMS wrapped.
+ * Whoever can read this file and the store can unwrap every data key. It is next to the store, with mode 0600. If it is lost, so is
+ * every volume whose data key this KMS wrapped.
  */
 import { closeSync, constants, fstatSync, linkSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -47,14 +47,14 @@ export function readRootKey(path: string): KeyHandle | undefined {
 
 /**
  * Makes a new root key in `path`, durable when this returns. The file appears whole or not at all, and an existing one is never
- * replaced. Only one process may do this at a time: the store calls it inside a write transaction.
+ * replaced. Only one process may do this at a time: the store calls it in a write transaction.
  * @throws {VolsealError} `ERR_IO`, `ERR_MEMORY_LOCK`
  */
 export function createRootKey(path: string): KeyHandle {
   const draft = `${path}.new`;
   const key = native.keyGenerate(ROOT_KEY_BYTES);
   try {
-    // What a process that was killed here left behind was never anybody's root key, or is one more name of the real one.
+    // What a killed process left here was never used as a root key, or is a second name of the real one.
     rmSync(draft, { force: true });
     const fd = openSync(draft, 'wx+', 0o600);
     try {

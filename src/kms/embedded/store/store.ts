@@ -61,8 +61,8 @@ export interface KmsStore extends GrantStore {
   auditState(): LogState | undefined;
   putAuditState(state: LogState): void;
   /**
-   * Runs `change` as one transaction, alone among all processes; what it throws undoes it. Durable when this returns.
-   * A transaction within a transaction is part of it.
+   * Runs `change` as one transaction while no other thread or process writes; what it throws undoes it. Durable when this returns. A
+   * transaction within a transaction is part of it.
    */
   transaction<Result>(change: () => Result): Result;
   /** Makes later reads see what other threads and processes have committed by now. */
@@ -74,18 +74,18 @@ export interface KmsStore extends GrantStore {
 }
 
 /**
- * Opens the store of `home`, in the folder `kms` there; makes it, with its root key, where there is none.
+ * Opens the store of `home`, in its directory `kms`. Makes the store and its root key where there is none.
  *
  * @throws {VolsealError} `ERR_KMS_STORE` where the store is damaged or of another version, where its root key is missing, is not the
  * one of this store or may be read by others; `ERR_IO`, `ERR_MEMORY_LOCK`
  */
 export function openStore(home: string): KmsStore {
-  const folder = join(home, 'kms');
-  const path = join(folder, 'store.mdb');
+  const directory = join(home, 'kms');
+  const path = join(directory, 'store.mdb');
   checkOwnDirectory(home);
   const records = openRecords(path, STORE_FILE);
   try {
-    return storeOver(records, loadRootKey(records, path, folder));
+    return storeOver(records, loadRootKey(records, path, directory));
   } catch (error) {
     void records.close();
     throw error;
@@ -93,14 +93,14 @@ export function openStore(home: string): KmsStore {
 }
 
 /** Reads the root key, or makes it with a new store, in a transaction: of several processes that start at once, one makes it. */
-function loadRootKey(records: Records, path: string, folder: string): KeyHandle {
+function loadRootKey(records: Records, path: string, directory: string): KeyHandle {
   const known = records.read(STORE_KEY, storeRecord);
-  if (known !== undefined) return checkedRootKey(known, path, folder);
+  if (known !== undefined) return checkedRootKey(known, path, directory);
   return records.transaction(() => {
     const made = records.read(STORE_KEY, storeRecord);
-    if (made !== undefined) return checkedRootKey(made, path, folder);
+    if (made !== undefined) return checkedRootKey(made, path, directory);
     // A key file may exist already: the process that made it was killed before it could write the record.
-    const rootKey = openRootKey(folder, true)!;
+    const rootKey = openRootKey(directory, true)!;
     try {
       records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
       return rootKey;
@@ -111,17 +111,17 @@ function loadRootKey(records: Records, path: string, folder: string): KeyHandle 
   });
 }
 
-function checkedRootKey({ rootKeyCheck }: z.infer<typeof storeRecord>, path: string, folder: string): KeyHandle {
-  const rootKey = openRootKey(folder, false);
+function checkedRootKey({ rootKeyCheck }: z.infer<typeof storeRecord>, path: string, directory: string): KeyHandle {
+  const rootKey = openRootKey(directory, false);
   if (rootKey === undefined) {
     throw new VolsealError(
       'ERR_KMS_STORE',
-      `${join(folder, 'root.key')} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
+      `${join(directory, 'root.key')} is missing: the keys in ${path} cannot be opened without it; restore it from a backup`,
     );
   }
   if (checkOf(rootKey) === rootKeyCheck) return rootKey;
   native.keyWipe(rootKey);
-  const problem = `${describeRootKey(folder)} is not the root key that ${path} was made with; restore both from the same backup`;
+  const problem = `${describeRootKey(directory)} is not the root key that ${path} was made with; restore both from the same backup`;
   throw new VolsealError('ERR_KMS_STORE', problem);
 }
 

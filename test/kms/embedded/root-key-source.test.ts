@@ -83,7 +83,7 @@ describe('a root key that does not lie beside the store', () => {
   test('is chosen before there is a store', async () => {
     const home = temporaryHome();
     await wrapped(home);
-    await assert.rejects(initialiseKms(home, { command: ['true'] }), storeError(/there already/));
+    await assert.rejects(initialiseKms(home, { command: ['true'] }), storeError(/exists already/));
     const fresh = temporaryHome();
     mkdirSync(join(fresh, 'kms'));
     writeFileSync(join(fresh, 'kms', 'root-key.json'), '{"source":"heaven"}');

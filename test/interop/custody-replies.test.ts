@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
 import { expect, onTestFinished, test } from 'vitest';
 import { built } from '../built.js';
@@ -122,7 +123,7 @@ async function serve(next: (socket: Socket) => Altered, tls?: { key: Buffer; cer
       const { pieces, cut = false } = next(socket);
       for (const piece of pieces) {
         socket.write(piece);
-        if (pieces.length > 1) await new Promise((resolve) => setTimeout(resolve, 5));
+        if (pieces.length > 1) await setTimeout(5);
       }
       if (cut) socket.end();
     });

@@ -126,6 +126,13 @@ function readMemory(fd: number, target: Buffer, startByte: number): boolean {
   return complete;
 }
 
+/** Whether any page of a range is in memory or in swap: a mapping may reserve gigabytes. (Documentation/admin-guide/mm/pagemap.rst.) */
+function hasPages(pagemap: number, startByte: number, byteCount: number): boolean {
+  const entries = new BigUint64Array(Math.ceil(byteCount / PAGE_BYTES));
+  readSync(pagemap, new Uint8Array(entries.buffer), 0, entries.byteLength, (startByte / PAGE_BYTES) * 8);
+  return entries.some((entry) => entry >> 62n !== 0n);
+}
+
 function stateOf(pid: number, thread: string): string | undefined {
   try {
     return /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/task/${thread}/status`, 'latin1'))?.[1];
@@ -176,21 +183,24 @@ export function scanMemory(pid: number, keys: Buffer[]): MemoryScan {
   stop(pid);
   try {
     const fd = openSync(`/proc/${pid}/mem`, 'r');
+    const pagemap = openSync(`/proc/${pid}/pagemap`, 'r');
     try {
       for (const mapping of mappingsOf(pid).filter(({ populated }) => populated)) {
         const finds: Find[] = [];
         let complete = true;
         for (let start = mapping.startByte; start < mapping.endByte; start += CHUNK_BYTES) {
+          if (!hasPages(pagemap, start, Math.min(CHUNK_BYTES, mapping.endByte - start))) continue;
           // A needle may lie across the chunks' border: each chunk sees the first bytes of the next.
           const bytes = buffer.subarray(0, Math.min(CHUNK_BYTES + NEEDLE_BYTES - 1, mapping.endByte - start));
           complete = readMemory(fd, bytes, start) && complete;
+          scan.scannedBytes += Math.min(CHUNK_BYTES, mapping.endByte - start);
           search.find(bytes, CHUNK_BYTES, ({ form, keyIndex }, offset) => finds.push({ form, keyIndex, startByte: start + offset }));
         }
-        scan.scannedBytes += mapping.endByte - mapping.startByte;
         if (!complete) scan.unreadable.push(mapping);
         (mapping.locked ? scan.locked : scan.outside).push(...joined(finds, mapping));
       }
     } finally {
+      closeSync(pagemap);
       closeSync(fd);
     }
   } finally {

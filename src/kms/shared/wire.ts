@@ -2,6 +2,7 @@
  * The KMS wire protocol between a client and a KMS of this process: AWS JSON 1.1 bodies, with the one member that must not be a
  * JavaScript value, `Plaintext`, taken out and carried beside the body as a vault handle.
  */
+import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
 
 export const KMS_CONTENT_TYPE = 'application/x-amz-json-1.1';
@@ -28,12 +29,26 @@ export interface WireReply {
   readonly plaintext?: KeyHandle | undefined;
 }
 
-/** A request's bytes with the plaintext of Encrypt taken into the vault; `chunks` are zeroed then. @throws as `keyImportJson` */
+/**
+ * A request's bytes with its `Plaintext` taken into the vault; `chunks` are zeroed then. Only Encrypt has such a member: of another
+ * operation it is wiped, and refused as unknown when the body is read.
+ * @throws as `keyImportJson`, for Encrypt
+ */
 export function takeRequest(target: string, headers: WireRequest['headers'], chunks: readonly Buffer[]): WireRequest {
-  if (target !== `${KMS_TARGET_PREFIX}Encrypt`) return { target, headers, body: Buffer.concat(chunks) };
-  const { key, body } = native.keyImportJson(chunks, 'Plaintext');
-  return { target, headers, body, plaintext: key };
+  const isEncrypt = target === `${KMS_TARGET_PREFIX}Encrypt`;
+  try {
+    const { key, body } = native.keyImportJson(chunks, 'Plaintext');
+    if (isEncrypt) return { target, headers, body, plaintext: key };
+    if (key !== undefined) native.keyWipe(key);
+    return { target, headers, body };
+  } catch (error) {
+    if (isEncrypt || !(error instanceof VolsealError) || error.code !== 'ERR_ARGUMENT') throw error;
+    return { target, headers, body: NO_JSON };
+  }
 }
+
+/** Stands for a body that does not read as JSON: nobody may see it, since it may hold a key all the same. */
+const NO_JSON = Buffer.from('{');
 
 const KEY_REPLIES: ReadonlySet<string> = new Set(['Decrypt', 'GenerateDataKey', 'GenerateRandom'].map((name) => KMS_TARGET_PREFIX + name));
 

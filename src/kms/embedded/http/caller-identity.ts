@@ -10,9 +10,14 @@ export const QUERY_CONTENT_TYPE = 'application/x-www-form-urlencoded';
 const XML_CONTENT_TYPE = 'text/xml';
 const NAMESPACE = 'https://sts.amazonaws.com/doc/2011-06-15/';
 
-/** Whether a request of the query protocol asks for the caller's identity. */
-export const asksForIdentity = (body: Buffer): boolean =>
-  new URLSearchParams(body.toString('latin1')).get('Action') === 'GetCallerIdentity';
+const ACTION = 'Action=GetCallerIdentity';
+
+/** Whether a request of the query protocol asks for the caller's identity. No string is made of it: it may be another, with a key. */
+export function asksForIdentity(body: Buffer): boolean {
+  const start = body.indexOf(ACTION);
+  const isField = (offset: number): boolean => offset === -1 || offset === body.length || body[offset] === '&'.charCodeAt(0);
+  return start !== -1 && isField(start - 1) && isField(start + ACTION.length);
+}
 
 /** The reply: who signed the request. */
 export function identityReply({ principalArn }: Caller, requestId: string): QueryReply {

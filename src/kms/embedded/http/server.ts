@@ -19,7 +19,6 @@ import {
   KMS_SERVER_CONNECTIONS_MAX,
 } from '../../../limits.js';
 import { native } from '../../../native.js';
-import { watchSocket, wipeChunks, wipeSocket } from '../../shared/socket-wipe.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, takeRequest, type WireReply, type WireRequest } from '../../shared/wire.js';
 import { KmsFault, serialization } from '../faults.js';
 import type { Caller } from '../policy/caller.js';
@@ -27,6 +26,7 @@ import { EmbeddedKms } from '../service.js';
 import { asksForIdentity, identityReply, QUERY_CONTENT_TYPE, queryErrorReply } from './caller-identity.js';
 import { Connections } from './connections.js';
 import { checkPlaintextLength } from './plaintext-length.js';
+import { ignoreRest, ownConnections, RequestBody } from './request-memory.js';
 
 export interface ServeOptions {
   /** The directory of the store. */
@@ -71,17 +71,21 @@ export async function serveKms(options: ServeOptions): Promise<KmsServer> {
     );
   }
   const kms = EmbeddedKms.open(home);
-  const timeouts = {
+  const serverOptions = {
+    // A request that Node refuses by itself leaves its body in memory: `checkEnvelope` refuses one without a Host.
+    requireHostHeader: false,
     requestTimeout: KMS_REQUEST_TIMEOUT_MS,
     headersTimeout: KMS_REQUEST_TIMEOUT_MS,
     // Node looks for connections that are over their time this often; its default of 30 s would be the real time-out.
     connectionsCheckingInterval: KMS_SERVER_CHECK_INTERVAL_MS,
   };
-  const server = createServer(timeouts, (request, response) => {
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     answer({ kms, connections, hostNames, onInternalError }, request, response).catch(() => response.destroy());
-  });
+  };
+  const server = createServer(serverOptions, onRequest);
+  server.on('checkExpectation', onRequest);
   const connections = new Connections(server, KMS_SERVER_CONNECTIONS_MAX);
-  server.on('connection', watchSocket);
+  ownConnections(server);
   try {
     await listen(server, host, port);
   } catch (error) {
@@ -123,11 +127,15 @@ interface Serving {
 }
 
 async function answer(serving: Serving, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const received = await receive(serving, request);
+  const body = new RequestBody(request);
+  const received = await receive(serving, request, body).finally(() => body.wipe());
   await serving.connections.during(request.socket, async () => {
     const reply = replyTo(serving, request, received);
     // A body that was not read to its end would be taken for the next request.
-    if (!request.complete) response.setHeader('connection', 'close');
+    if (!request.complete) {
+      response.setHeader('connection', 'close');
+      ignoreRest(request.socket);
+    }
     try {
       if (reply.plaintext !== undefined) revealPlaintext(reply);
       response.writeHead(reply.status, { ...reply.headers, 'content-length': reply.body.length });
@@ -147,9 +155,9 @@ interface SignedCall {
 
 type Received = SignedCall | { readonly error: unknown };
 
-async function receive(serving: Serving, request: IncomingMessage): Promise<Received> {
+async function receive(serving: Serving, request: IncomingMessage, body: RequestBody): Promise<Received> {
   try {
-    const received = await readRequest(serving, request);
+    const received = await readRequest(serving, request, body);
     serving.connections.trust(request.socket);
     return received;
   } catch (error) {
@@ -172,8 +180,6 @@ function replyTo({ kms, onInternalError }: Serving, request: IncomingMessage, re
     if (isQueryRequest(request)) return queryErrorReply(fault, requestId);
     const headers = { 'content-type': KMS_CONTENT_TYPE, 'x-amzn-requestid': requestId };
     return { status: fault.status, headers, body: Buffer.from(JSON.stringify(fault.toJson())) };
-  } finally {
-    wipeSocket(request.socket);
   }
 }
 
@@ -188,41 +194,31 @@ function revealPlaintext({ body, plaintext }: WireReply): void {
 }
 
 /** @throws {KmsFault} for a request that is not one of KMS, or that no known principal signed */
-async function readRequest({ kms, hostNames }: Serving, request: IncomingMessage): Promise<SignedCall> {
+async function readRequest({ kms, hostNames }: Serving, request: IncomingMessage, requestBody: RequestBody): Promise<SignedCall> {
   checkEnvelope(request, hostNames);
   const isQuery = isQueryRequest(request);
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(request.headers)) headers[name] = String(value);
-  const chunks: Buffer[] = [];
+  // One piece, because the hash of the whole body is signed.
+  const body = await requestBody.whole(KMS_REQUEST_BYTES_MAX);
+  if (body === undefined)
+    throw new KmsFault('RequestEntityTooLargeException', `A request has at most ${KMS_REQUEST_BYTES_MAX} bytes.`, 413);
+  if (isQuery && !asksForIdentity(body)) throw new KmsFault('InvalidAction', 'Of AWS STS there is only GetCallerIdentity here.');
+  const { remoteAddress: sourceIp } = request.socket;
+  const identity = await kms.authenticate({ service: isQuery ? 'sts' : 'kms', headers, body });
+  const caller = {
+    ...identity,
+    ...(sourceIp === undefined ? {} : { sourceIp: sourceIp.replace(/^::ffff:/, '') }),
+    ...(headers['user-agent'] === undefined ? {} : { userAgent: headers['user-agent'] }),
+  };
+  if (isQuery) return { wire: undefined, caller };
+  const target = headers['x-amz-target'] ?? '';
+  if (target === `${KMS_TARGET_PREFIX}Encrypt`) checkPlaintextLength(body);
   try {
-    let byteCount = 0;
-    // Not destroyed at an early end: a client that sends too much still receives the error.
-    for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      byteCount += chunk.length;
-      if (byteCount > KMS_REQUEST_BYTES_MAX)
-        throw new KmsFault('RequestEntityTooLargeException', `A request has at most ${KMS_REQUEST_BYTES_MAX} bytes.`, 413);
-    }
-    // One buffer, because the hash of the whole body is signed; it is zeroed below, and so are the chunks.
-    const body = Buffer.concat(chunks);
-    chunks.push(body);
-    if (isQuery && !asksForIdentity(body)) throw new KmsFault('InvalidAction', 'Of AWS STS there is only GetCallerIdentity here.');
-    const { remoteAddress: sourceIp } = request.socket;
-    const identity = await kms.authenticate({ service: isQuery ? 'sts' : 'kms', headers, body });
-    const caller = {
-      ...identity,
-      ...(sourceIp === undefined ? {} : { sourceIp: sourceIp.replace(/^::ffff:/, '') }),
-      ...(headers['user-agent'] === undefined ? {} : { userAgent: headers['user-agent'] }),
-    };
-    if (isQuery) return { wire: undefined, caller };
-    const target = headers['x-amz-target'] ?? '';
-    if (target === `${KMS_TARGET_PREFIX}Encrypt`) checkPlaintextLength(body);
     return { wire: takeRequest(target, headers, [body]), caller };
   } catch (error) {
     if (error instanceof VolsealError && error.code === 'ERR_ARGUMENT') throw serialization(`Plaintext: ${error.message}`);
     throw error;
-  } finally {
-    wipeChunks(chunks);
   }
 }
 

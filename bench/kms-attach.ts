@@ -37,7 +37,7 @@ export async function measureAttach(folder: string, { attachRounds }: KmsPlan): 
     const found = await timed('header: read and check', () => readHeader(file, path));
     await file.close();
     const { keyId: keyArn, encryptedDataKey, encryptionContext: context } = findToken(found.header.metadata, path);
-    const client = openKms({ kind: 'embedded', home });
+    const client = openKms({ kind: 'embedded', home, create: true });
     await timed('KMS: open the store and the client', () => client.describeKey({ keyId: keyArn }));
     const key = await timed('KMS: Decrypt, recorded in the audit log', () => client.unwrapKey({ keyArn, encryptedDataKey, context }));
     await timed('key: digest and header MAC', () => verifyHeader(key, found.header, path));

@@ -112,7 +112,7 @@ async function contendersOf({ grantCount, home, kms, keyArn, context, blob }: Pl
   const inProcess = new KMSClient({
     region: 'us-east-1',
     credentials: { accessKeyId: 'a', secretAccessKey: 'b' },
-    requestHandler: embeddedHandler(home, { principal: GRANTEE }),
+    requestHandler: embeddedHandler({ kind: 'embedded', home, principal: GRANTEE }),
   });
   const administration = administerKms(home);
   administration.putPrincipal(GRANTEE, []);

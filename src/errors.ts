@@ -35,6 +35,8 @@ export type ErrorCode =
   | 'ERR_KMS_KEY_STATE'
   /** KMS refused the request for another reason, named in `details.name`. */
   | 'ERR_KMS_REQUEST'
+  /** The volume is under another KMS key than the caller expects. `details.keyId` is the one in its header. */
+  | 'ERR_KMS_KEY_MISMATCH'
   /** KMS answered what it must not answer (another key's ARN, no plaintext, a key of another length). */
   | 'ERR_KMS_REPLY'
   /** The embedded KMS's own store is unreadable, damaged or of another version. */

@@ -45,6 +45,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_IMAGE_SIZE: EXIT.arguments,
   ERR_IMAGE_DIFFERS: EXIT.differs,
   ERR_CONTEXT_MISMATCH: EXIT.key,
+  ERR_KMS_KEY_MISMATCH: EXIT.key,
   ERR_KEY_DIGEST: EXIT.key,
   ERR_KEY_GONE: EXIT.key,
   ERR_HEADER_MAC: EXIT.key,

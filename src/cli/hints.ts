@@ -53,6 +53,8 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,
   ERR_KMS_REQUEST: requestHint,
+  ERR_KMS_KEY_MISMATCH: ({ details }) =>
+    `Find out who made it before you use it: volseal info ${shown(details.path, 'VOLUME')} shows its key and its context.`,
   ERR_WORKSPACE_STORE:
     'The store is the directory workspaces of $VOLSEAL_HOME. Check that this is the right home and that the disk has free space. If the store is damaged, keep a copy and restore the directory from a backup.',
   ERR_WORKSPACE_NOT_FOUND: 'volseal workspace list shows the WorkSpaces of this home.',
@@ -182,7 +184,9 @@ function kmsOfKey(keyId: unknown): string {
   return region === undefined || region === 'local' ? '' : ` --kms aws:${region}`;
 }
 
-function deniedHint({ details }: HintRequest): string | undefined {
+function deniedHint(request: HintRequest): string | undefined {
+  const { details } = request;
+  if (details.name === 'UnknownKey') return otherHomeHint(request);
   if (details.name === 'PolicyCheck') return 'Add the missing statements and check again. An explicit deny must be removed instead.';
   if (details.name === 'AccessDeniedException' && typeof details.keyId === 'string') {
     const principal = typeof details.principal === 'string' ? details.principal : 'PRINCIPAL';
@@ -193,12 +197,22 @@ function deniedHint({ details }: HintRequest): string | undefined {
   return 'Check which credentials are in use (aws sts get-caller-identity). For a KMS of volseal kms serve, make an access key on that machine: volseal kms create-access-key root';
 }
 
-function notFoundHint({ details, command }: HintRequest): string {
+function notFoundHint(request: HintRequest): string {
+  const { details, command } = request;
+  if (details.name === 'NoStore' && !isReader(command)) return `volseal kms create-key makes one there. ${HOME_RULE}`;
+  if (details.name === 'NoStore') return otherHomeHint(request);
   if (isReader(command) && typeof details.keyId === 'string') {
     return `The volume needs the key ${details.keyId}: name the KMS that has it (--kms, VOLSEAL_KMS; VOLSEAL_HOME for the embedded one).`;
   }
   return 'volseal kms list-keys and volseal kms list-aliases show the keys of a KMS; volseal kms create-key makes a key.';
 }
+
+const HOME_RULE = 'The home is $VOLSEAL_HOME, else .local/share/volseal in your home directory; sudo and cron often change both.';
+
+/** A volume of an embedded KMS, and the KMS of this home does not have its key. */
+const otherHomeHint = ({ details }: HintRequest): string =>
+  `volseal looked in ${shown(details.home, 'its home')}. Name the home in which the volume was made: ` +
+  `VOLSEAL_HOME=HOME, or --kms embedded:HOME. ${HOME_RULE}`;
 
 function keyStateHint({ details }: HintRequest): string {
   const keyId = String(details.keyId ?? 'KEY');

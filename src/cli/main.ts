@@ -8,7 +8,8 @@ import { PACKAGE_FILE } from '../package-files.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
-import type { Session } from './options.js';
+import { RootKeyWatch } from './new-root-key.js';
+import type { KmsFlags, Session } from './options.js';
 import { alignedRows, type Output, openOutput, withExamples } from './output.js';
 import { loadCommands, startThreads } from './program-commands.js';
 import { STANDARD_OUTPUT } from './standard-streams.js';
@@ -22,6 +23,7 @@ async function buildProgram(word: string | undefined, session: Session): Promise
     // `Output.failure` prints refusals, with a hint, and as JSON with `--json`.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
     .hook('preAction', chooseKernel)
+    .hook('preAction', (_, command) => session.rootKey.begin(command.opts<KmsFlags>()))
     .hook('preAction', (_, command) => startThreads(topLevelOf(command)));
   for (const command of await loadCommands(word, session)) program.addCommand(command);
   inheritSettings(program);
@@ -90,12 +92,13 @@ async function perform(words: readonly string[], program: Command): Promise<numb
 export async function runCommand(words: readonly string[], output: Output, interruption: Interruption): Promise<number> {
   // The SDK's advice to upgrade Node is not for users of the program. Worker threads inherit this.
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
+  const rootKey = new RootKeyWatch(output);
   let program: Command | undefined;
   try {
     // Neither a core dump nor another process of this user may show the keys of this one.
     native.forbidDumps();
-    program = await buildProgram(words[0], { output, signal: interruption.signal });
-    const status = await perform(words, program);
+    program = await buildProgram(words[0], { output, signal: interruption.signal, rootKey });
+    const status = await perform(words, program).finally(() => rootKey.report());
     await output.settled();
     return status;
   } catch (error) {

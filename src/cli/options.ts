@@ -7,6 +7,7 @@ import { VolsealError } from '../errors.js';
 import type { TargetStream } from '../jobs/image-stream.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { SECTOR_SIZES } from '../limits.js';
+import type { RootKeyWatch } from './new-root-key.js';
 import type { Output } from './output.js';
 import { parseSize } from './sizes.js';
 import { STANDARD_OUTPUT } from './standard-streams.js';
@@ -16,6 +17,8 @@ export interface Session {
   readonly output: Output;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
+  /** Reports when the command ends. A command that runs on reports once it has opened its KMS. */
+  readonly rootKey: RootKeyWatch;
 }
 
 export interface KmsFlags {
@@ -24,10 +27,13 @@ export interface KmsFlags {
 
 export interface ExistingVolumeFlags extends KmsFlags {
   context?: EncryptionContext;
+  expectKey?: string;
   header?: string;
 }
 
-export interface NewVolumeFlags extends ExistingVolumeFlags {
+export interface NewVolumeFlags extends KmsFlags {
+  context?: EncryptionContext;
+  header?: string;
   key?: string;
   sectorSize?: string;
   sparse?: boolean;
@@ -37,23 +43,17 @@ export interface NewVolumeFlags extends ExistingVolumeFlags {
   progress?: boolean;
 }
 
-/** `$VOLSEAL_HOME`: where the embedded KMS keeps its store; undefined for the user's data directory. */
-export const embeddedHome = (): string | undefined => process.env.VOLSEAL_HOME || undefined;
-
-/** `--kms`, else `$VOLSEAL_KMS`, and the home of the embedded KMS, as the library's options take them. */
-export function kmsChoice({ kms }: KmsFlags): { kms: string | undefined; embeddedHome: string | undefined } {
-  return { kms: kms ?? (process.env.VOLSEAL_KMS || undefined), embeddedHome: embeddedHome() };
-}
-
 /** The library's options for a volume that exists. */
 export function existingVolumeOptions(flags: ExistingVolumeFlags) {
-  return { ...kmsChoice(flags), header: flags.header, encryptionContext: flags.context };
+  return { kms: flags.kms, header: flags.header, encryptionContext: flags.context, expectedKey: flags.expectKey };
 }
 
 /** The library's options for a volume that is made. */
 export function newVolumeOptions(flags: NewVolumeFlags) {
   return {
-    ...existingVolumeOptions(flags),
+    kms: flags.kms,
+    header: flags.header,
+    encryptionContext: flags.context,
     key: flags.key,
     sectorBytes: flags.sectorSize === undefined ? undefined : Number(flags.sectorSize),
     force: flags.force,
@@ -127,6 +127,7 @@ export function withNewVolume(command: Command): Command {
 export function withExistingVolume(command: Command): Command {
   withKms(command, "what the volume's header records, unless that is a URL");
   withContext(command, "pair that the volume's encryption context must have; otherwise the volume is refused; repeatable");
+  command.option('--expect-key <key>', 'ARN or id of the KMS key that the volume must be under; otherwise the volume is refused');
   return withJson(withHeader(command, 'the file with the header, if it is detached'));
 }
 

@@ -3,7 +3,7 @@
  * loading.
  */
 import type { Command } from 'commander';
-import { type KmsFlags, kmsChoice, type Session } from './options.js';
+import type { KmsFlags, Session } from './options.js';
 
 interface Entry {
   load(session: Session): Promise<Command>;
@@ -41,8 +41,7 @@ export function loadCommands(word: string | undefined, session: Session): Promis
  */
 export async function startThreads(command: Command): Promise<void> {
   if (!COMMANDS[command.name()]?.usesPool) return;
-  const [{ leasePool }, { parseKmsUri }] = await Promise.all([import('../workers/pool.js'), import('../kms/shared/endpoint.js')]);
-  const { kms } = kmsChoice(command.opts<KmsFlags>());
+  const [{ leasePool }, { chooseKms }] = await Promise.all([import('../workers/pool.js'), import('../kms/shared/endpoint.js')]);
   // A header may name another KMS, which is then loaded after the header was read.
-  leasePool().expectKms(kms === undefined ? 'embedded' : parseKmsUri(kms).kind);
+  leasePool().expectKms(chooseKms(command.opts<KmsFlags>()).kind);
 }

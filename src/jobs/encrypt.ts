@@ -4,7 +4,7 @@
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
-import { parseKmsUri } from '../kms/shared/endpoint.js';
+import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
@@ -26,10 +26,10 @@ const DEFAULT_KEY = 'alias/aws/ebs';
 
 /** What `encryptImage` and `createVolume` have in common. */
 export interface NewVolumeOptions extends JobOptions {
-  /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. */
+  /** `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: `$VOLSEAL_KMS`, else `embedded`. */
   kms?: string | undefined;
-  /** Directory of the embedded KMS if `kms` does not name one. Default: the user's data directory. */
-  embeddedHome?: string | undefined;
+  /** Where volseal keeps its own files: the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data directory. */
+  home?: string | undefined;
   /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
   key?: string | undefined;
   /** With which rights KMS is asked, where they are not those of the credentials alone. */
@@ -140,7 +140,7 @@ async function makeVolume(
     header,
     sectorBytes,
     allocation,
-    endpoint: withAccess(parseKmsUri(options.kms ?? 'embedded', options.embeddedHome), options.kmsAccess),
+    endpoint: withAccess(forNewKeys(chooseKms(options)), options.kmsAccess),
     kmsAccess: options.kmsAccess,
     volumeId: checkVolumeId(options.volumeId ?? newVolumeId()),
     keyId: options.key ?? DEFAULT_KEY,

@@ -7,7 +7,7 @@ import { repairHeader, writeHeader } from '../luks2/store.js';
 import { type UnsealedToken, withToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
-import { endpointOf, type OpenOptions, unlockVolume } from '../volume/unlock.js';
+import { checkExpected, endpointOf, type OpenOptions, unlockVolume } from '../volume/unlock.js';
 import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
 import type { RewrapTask } from '../workers/tasks.js';
 
@@ -60,6 +60,7 @@ export async function rewrapVolume(path: string, options: RewrapOptions): Promis
 }
 
 async function tryRewrap({ file, pool }: VolumeSession, options: RewrapOptions): Promise<string> {
+  checkExpected(file, options);
   await pool.run({ ...rewrapTask(file, options), kind: 'tryRewrap' }, options.signal);
   return options.key;
 }
@@ -74,7 +75,7 @@ async function rewrap(session: VolumeSession, options: RewrapOptions): Promise<s
   const header = headerWith(file, key, { keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) });
   // Unlocks the volume as the next attach will, by the header that is to be written.
   const written = { ...file, ...contentsOf(intactHeader(header), file) };
-  native.keyWipe(await unlockVolume(written, options, pool));
+  native.keyWipe(await unlockVolume(written, { ...options, expectedKey: undefined }, pool));
   session.throwIfAborted();
   await writeHeader(handle, header, path);
   return keyArn;

@@ -1,8 +1,10 @@
 /** Which KMS is asked for a volume's key, and asking it. */
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError, withPath } from '../errors.js';
+import { isKeyArn, isKeyId, parseKeyArn } from '../kms/shared/arn.js';
 import { describeContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
-import { asCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
+import { asCaller, chooseKms, type KmsEndpoint } from '../kms/shared/endpoint.js';
+import { defaultKms } from '../kms/shared/environment.js';
 import type { KeyHandle } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
@@ -21,14 +23,19 @@ export interface OpenOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;
   /**
-   * The KMS that is asked for the key: `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: what the header records,
-   * unless that is a URL.
+   * The KMS that is asked for the key: `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: `$VOLSEAL_KMS`, else
+   * what the header records, unless that is a URL.
    */
   kms?: string | undefined;
-  /** Directory of the embedded KMS if neither `kms` nor the header names one. Default: the user's data directory. */
-  embeddedHome?: string | undefined;
-  /** Pairs that the volume's encryption context must have: whose volume the caller expects this to be. */
+  /** Where volseal keeps its own files: the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data directory. */
+  home?: string | undefined;
+  /** Pairs that the volume's encryption context must have. They do not say under whose KMS key it is: see `expectedKey`. */
   encryptionContext?: EncryptionContext | undefined;
+  /**
+   * The KMS key that the volume must be under, by ARN or id; otherwise it is refused before KMS is asked. Whoever may use a KMS key can make
+   * a volume under it with any encryption context: only the key says whose volume it is.
+   */
+  expectedKey?: string | undefined;
   /** With which rights KMS is asked, where they are not those of the credentials alone. */
   kmsAccess?: KmsAccess | undefined;
   /** Ends the call with `ERR_ABORTED`, however long KMS would take. An attached volume is not affected. */
@@ -37,7 +44,7 @@ export interface OpenOptions {
 
 /** The KMS that is asked for this volume's key, and as whom. @throws {VolsealError} `ERR_ARGUMENT` */
 export const endpointOf = (volume: OpenFiles & HeaderContents, options: OpenOptions): KmsEndpoint =>
-  withAccess(chooseKms(volume, options), options.kmsAccess);
+  withAccess(kmsOf(volume, options), options.kmsAccess);
 
 /** The endpoint, asked as the principal of `access`. @throws {VolsealError} `ERR_ARGUMENT`, as `asCaller` */
 export function withAccess(endpoint: KmsEndpoint, access: KmsAccess | undefined): KmsEndpoint {
@@ -45,12 +52,33 @@ export function withAccess(endpoint: KmsEndpoint, access: KmsAccess | undefined)
 }
 
 /** A URL from a header is never followed: whoever wrote the header would choose who answers. */
-function chooseKms({ data, token }: OpenFiles & HeaderContents, { kms, embeddedHome }: OpenOptions): KmsEndpoint {
-  if (kms !== undefined) return parseKmsUri(kms, embeddedHome);
+function kmsOf({ data, token }: OpenFiles & HeaderContents, options: OpenOptions): KmsEndpoint {
   const recorded = token.kms;
-  if (recorded === 'embedded' || recorded.startsWith('aws:')) return parseKmsUri(recorded, embeddedHome);
+  const isNamed = (options.kms ?? defaultKms()) !== undefined;
+  if (isNamed || recorded === 'embedded' || recorded.startsWith('aws:')) return chooseKms(options, recorded);
   const message = `${data.path}: its key was wrapped by the KMS at ${recorded}; name that KMS yourself if you trust it`;
   throw new VolsealError('ERR_ARGUMENT', message, { details: { path: data.path, kms: recorded } });
+}
+
+/** Checks that the volume is under the KMS key and has the pairs that the caller expects. @throws {VolsealError} `ERR_KMS_KEY_MISMATCH`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT` */
+export function checkExpected(volume: OpenFiles & HeaderContents, options: OpenOptions): void {
+  checkExpectedKey(options.expectedKey, volume);
+  checkExpectedContext(options.encryptionContext, volume);
+}
+
+/** @throws {VolsealError} `ERR_KMS_KEY_MISMATCH`; `ERR_ARGUMENT` for what names no single key, an alias for example */
+function checkExpectedKey(expected: string | undefined, { data: { path }, token }: OpenFiles & HeaderContents): void {
+  if (expected === undefined) return;
+  if (!isKeyArn(expected) && !isKeyId(expected)) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the expected KMS key ${JSON.stringify(expected)} is neither the ARN nor the id of a key; an alias can be moved to another key`,
+    );
+  }
+  if (expected === token.keyId || expected === parseKeyArn(token.keyId)?.keyId) return;
+  throw new VolsealError('ERR_KMS_KEY_MISMATCH', `${path}: ${token.volumeId} is under the KMS key ${token.keyId}; expected was ${expected}`, {
+    details: { path, volumeId: token.volumeId, keyId: token.keyId },
+  });
 }
 
 /** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */
@@ -73,14 +101,14 @@ function checkExpectedContext(expected: EncryptionContext | undefined, { data, t
 /**
  * The volume's key, unwrapped by KMS into the vault; it proves the header. The caller wipes the handle.
  *
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
+ * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
 export async function unlockVolume(
   volume: OpenFiles & HeaderContents,
   options: Omit<OpenOptions, 'header'>,
   pool: PoolLease,
 ): Promise<KeyHandle> {
-  checkExpectedContext(options.encryptionContext, volume);
+  checkExpected(volume, options);
   const { keyId, encryptedDataKey, encryptionContext } = volume.token;
   try {
     const task: UnlockTask = {

@@ -68,6 +68,5 @@ export class KmsSession {
 
 /** Which KMS an endpoint leads to, whoever asks: what a session is found by. */
 export function sessionKey(endpoint: KmsEndpoint): string {
-  const { principal: _, viaService: __, ...kms } = endpoint;
-  return JSON.stringify(kms);
+  return JSON.stringify({ ...endpoint, principal: undefined, viaService: undefined, create: undefined });
 }

@@ -6,12 +6,22 @@ import { messageOf, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
 import type { Volume } from '../volume/volume.js';
 import { newVolumeId } from '../volume/volume-id.js';
-import type { PoolLease } from '../workers/pool.js';
 import { type CreateWorkspaceOptions, checkUser, kmsOf, planned, resumable, type WorkspaceHome } from './plan.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
-import { type As, askerFor, grantToEbs, grantToWorkspaces, retireEbsGrant, retireWorkspacesGrant, withKms } from './services.js';
-import { openWorkspaces, type WorkspaceStore } from './state.js';
+import {
+  type As,
+  askerFor,
+  grantToEbs,
+  grantToWorkspaces,
+  type KmsOfWorkspace,
+  retireEbsGrant,
+  retireWorkspacesGrant,
+  withKms,
+} from './services.js';
+import { noWorkspace, openWorkspaces, type WorkspaceStore } from './state.js';
 import { attachVolume, deleteVolume, makeVolume, whileDetached } from './volumes.js';
+
+type WorkspaceJob = WorkspaceHome & JobOptions;
 
 /** What is told of a WorkSpace: never a grant token. */
 export interface WorkspaceInfo {
@@ -53,17 +63,18 @@ export interface AttachedWorkspace {
  */
 export async function createWorkspace(options: CreateWorkspaceOptions): Promise<WorkspaceInfo> {
   checkUser(options);
-  return inStore(options, (store) =>
+  const store = openWorkspaces(options.home, 'create');
+  return closing(store, () =>
     store.alone(options, async () => {
       const known = store.all().find(({ sid, directoryId }) => sid === options.sid && directoryId === options.directoryId);
       const kms = known?.kms ?? kmsOf(options);
-      return withKms(kms, async (pool) => {
-        const record = known === undefined ? await planned(options, kms, pool) : resumable(known, options);
+      return withKms({ kms, home: options.home, create: true }, async (session) => {
+        const record = known === undefined ? await planned(options, kms, session) : resumable(known, options);
         if (known === undefined) store.put(record);
         try {
-          return infoOf(await finishCreating(store, record, askerFor(pool, record, options.signal), options));
+          return infoOf(await finishCreating(store, record, askerFor(session, record, options.signal), options));
         } catch (error) {
-          await undo(store, record.workspaceId, error, pool);
+          await undo(store, record.workspaceId, error, session);
           throw error;
         }
       });
@@ -73,11 +84,19 @@ export async function createWorkspace(options: CreateWorkspaceOptions): Promise<
 
 /** All WorkSpaces of a home. @throws {VolsealError} `ERR_WORKSPACE_STORE` */
 export const listWorkspaces = (options: WorkspaceHome = {}): Promise<WorkspaceInfo[]> =>
-  inStore(options, async (store) => store.all().map(infoOf));
+  inStore(
+    options,
+    async (store) => store.all().map(infoOf),
+    () => [],
+  );
 
 /** One WorkSpace. @throws {VolsealError} `ERR_WORKSPACE_NOT_FOUND`, `ERR_WORKSPACE_STORE` */
 export const describeWorkspace = (workspaceId: string, options: WorkspaceHome = {}): Promise<WorkspaceInfo> =>
-  inStore(options, async (store) => infoOf(store.get(workspaceId)));
+  inStore(
+    options,
+    async (store) => infoOf(store.get(workspaceId)),
+    () => missing(workspaceId, options),
+  );
 
 /**
  * Attaches both volumes: steps 5 to 7.
@@ -87,12 +106,16 @@ export async function attachWorkspace(
   workspaceId: string,
   options: WorkspaceHome & { readOnly?: boolean | undefined; signal?: AbortSignal | undefined } = {},
 ): Promise<AttachedWorkspace> {
-  const record = await inStore(options, async (store) => readyOne(store, workspaceId));
-  const { readOnly, signal } = options;
-  return withKms(record.kms, async () => {
-    const root = await attachVolume(record, record.root, { readOnly, signal });
+  const record = await inStore(
+    options,
+    async (store) => readyOne(store, workspaceId),
+    () => missing(workspaceId, options),
+  );
+  const { home, readOnly, signal } = options;
+  return withKms({ kms: record.kms, home }, async () => {
+    const root = await attachVolume(record, record.root, { home, readOnly, signal });
     try {
-      const user = await attachVolume(record, record.user, { readOnly, signal });
+      const user = await attachVolume(record, record.user, { home, readOnly, signal });
       const detach = async (): Promise<void> => {
         // Both, whatever happens to the first.
         const outcomes = await Promise.allSettled([root.detach(), user.detach()]);
@@ -123,13 +146,13 @@ export async function rebootWorkspace(
  * @throws {VolsealError} `ERR_WORKSPACE_*`, `ERR_STATE_BUSY` (a volume is attached), `ERR_KMS_*`, and as `encryptImage`; before the new volume
  * is whole, the old one stays in its place
  */
-export async function rebuildWorkspace(workspaceId: string, options: WorkspaceHome & JobOptions = {}): Promise<WorkspaceInfo> {
-  return inStore(options, (store) =>
+export async function rebuildWorkspace(workspaceId: string, options: WorkspaceJob = {}): Promise<WorkspaceInfo> {
+  const work = (store: WorkspaceStore) =>
     store.alone(store.get(workspaceId), async () => {
       const record = rebuildable(store, workspaceId);
       await whileDetached([record.root, record.user], async () => {});
-      return withKms(record.kms, async (pool) => {
-        const as = askerFor(pool, record, options.signal);
+      return withKms({ kms: record.kms, home: options.home }, async (session) => {
+        const as = askerFor(session, record, options.signal);
         const begun =
           record.newRoot === undefined && record.oldRoot === undefined ? { ...record, newRoot: successorOf(record.root) } : record;
         let current: WorkspaceRecord = { ...begun, state: 'rebuilding' };
@@ -138,13 +161,13 @@ export async function rebuildWorkspace(workspaceId: string, options: WorkspaceHo
           current = await buildNewRoot(store, as, current, options);
         } catch (error) {
           // Without the caller's signal: it may be what ended the work.
-          await undoNewRoot(store, askerFor(pool, record), current);
+          await undoNewRoot(store, askerFor(session, record), current);
           throw error;
         }
         return infoOf(await removeOldRoot(store, as, current));
       });
-    }),
-  );
+    });
+  return inStore(options, work, () => missing(workspaceId, options));
 }
 
 /**
@@ -156,25 +179,39 @@ export async function terminateWorkspace(
   workspaceId: string,
   options: WorkspaceHome & { signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
-  await inStore(options, (store) =>
+  const { home, signal } = options;
+  const work = (store: WorkspaceStore) =>
     store.alone(store.get(workspaceId), async () => {
       const record = store.get(workspaceId);
-      await withKms(record.kms, (pool) => remove(store, record, askerFor(pool, record, options.signal)));
-    }),
-  );
+      await withKms({ kms: record.kms, home }, (session) => remove(store, record, askerFor(session, record, signal)));
+    });
+  await inStore(options, work, () => missing(workspaceId, options));
 }
 
-async function inStore<Result>({ home }: WorkspaceHome, work: (store: WorkspaceStore) => Promise<Result>): Promise<Result> {
-  const store = openWorkspaces(home);
+/** Runs `work` with the store, or `otherwise` where there is none. */
+async function inStore<Result>(
+  { home }: WorkspaceHome,
+  work: (store: WorkspaceStore) => Promise<Result>,
+  otherwise: () => Result,
+): Promise<Result> {
+  const store = openWorkspaces(home, 'existing');
+  return store === undefined ? otherwise() : closing(store, () => work(store));
+}
+
+async function closing<Result>(store: WorkspaceStore, work: () => Promise<Result>): Promise<Result> {
   try {
-    return await work(store);
+    return await work();
   } finally {
     await store.close();
   }
 }
 
+function missing(workspaceId: string, { home }: WorkspaceHome): never {
+  throw noWorkspace(workspaceId, home);
+}
+
 /** Steps 1 to 4, as far as they are not done. */
-async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, as: As, job: JobOptions): Promise<WorkspaceRecord> {
+async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, as: As, job: WorkspaceJob): Promise<WorkspaceRecord> {
   let record = begun;
   const note = (changes: Partial<WorkspaceRecord>): void => {
     record = { ...record, ...changes };
@@ -193,11 +230,11 @@ async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, as:
 }
 
 /** Undoes a creation that failed. If that fails too, the record stays, and `terminateWorkspace` finishes it. */
-async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown, pool: PoolLease): Promise<void> {
+async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown, session: KmsOfWorkspace): Promise<void> {
   const record = store.get(workspaceId);
   try {
     // Without the caller's signal: it may be what ended the work.
-    await remove(store, record, askerFor(pool, record));
+    await remove(store, record, askerFor(session, record));
   } catch (error) {
     const said = messageOf(cause);
     throw new VolsealError(
@@ -244,7 +281,7 @@ function successorOf({ path, volumeId, image, sizeBytes, grant }: WorkspaceVolum
 }
 
 /** The new root volume, and the record in which it has taken its place. */
-async function buildNewRoot(store: WorkspaceStore, as: As, begun: WorkspaceRecord, job: JobOptions): Promise<WorkspaceRecord> {
+async function buildNewRoot(store: WorkspaceStore, as: As, begun: WorkspaceRecord, job: WorkspaceJob): Promise<WorkspaceRecord> {
   const { newRoot, ...record } = begun;
   if (newRoot === undefined) return begun;
   const granted =

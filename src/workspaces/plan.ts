@@ -3,21 +3,20 @@ import { mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
-import { parseKmsUri } from '../kms/shared/endpoint.js';
+import { chooseKms, kmsUri } from '../kms/shared/endpoint.js';
 import { SERVICE_PRINCIPALS } from '../kms/shared/service-principals.js';
 import { SECTOR_SIZES } from '../limits.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
-import type { PoolLease } from '../workers/pool.js';
 import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
-import { askerFor } from './services.js';
+import { askerFor, type KmsOfWorkspace } from './services.js';
 
 /** The AWS managed key that WorkSpaces uses where nobody names one. */
 const DEFAULT_KEY = 'alias/aws/workspaces';
 
 /** Where WorkSpaces keeps its records. */
 export interface WorkspaceHome {
-  /** Where WorkSpaces and the embedded KMS keep what they keep. Default: the user's data folder. */
+  /** Where volseal keeps WorkSpaces, the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data directory. */
   home?: string | undefined;
 }
 
@@ -38,7 +37,7 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   user: VolumeOrigin;
   /** KMS key id, ARN or alias. Default: `alias/aws/workspaces`. */
   key?: string | undefined;
-  /** `embedded` (default), `embedded:/HOME`, `aws`, `aws:REGION`. */
+  /** `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`. Default: `$VOLSEAL_KMS`, else `embedded`. */
   kms?: string | undefined;
   /** Who asks. AWS: ARNs of the roles in which the services work, both needed. Embedded: default are the services' own names, and root. */
   administrator?: string | undefined;
@@ -51,10 +50,10 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
 /**
  * The record of a new WorkSpace, with every name chosen, and everything checked that can be before something is made.
  *
- * @param kms as `kmsOf` gives it @param pool asks it
+ * @param kms as `kmsOf` gives it @param session asks it
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_IO`, `ERR_KMS_*`
  */
-export async function planned(options: CreateWorkspaceOptions, kms: string, pool: PoolLease): Promise<WorkspaceRecord> {
+export async function planned(options: CreateWorkspaceOptions, kms: string, session: KmsOfWorkspace): Promise<WorkspaceRecord> {
   const services = {
     ...(options.administrator === undefined ? {} : { administrator: options.administrator }),
     workspaces: options.workspacesPrincipal ?? serviceOf('workspaces', kms),
@@ -70,7 +69,7 @@ export async function planned(options: CreateWorkspaceOptions, kms: string, pool
   const [root, user] = [await volume('root', options.root), await volume('user', options.user)];
   await namingPath(folder, () => mkdir(folder, { recursive: true }));
   // Also proves that the administrator may see the key, and that there is one: grants are on keys, not on aliases.
-  const as = askerFor(pool, { kms, services }, options.signal);
+  const as = askerFor(session, { services }, options.signal);
   const { keyArn } = await as('administrator').describeKey({ keyId: options.key ?? DEFAULT_KEY });
   const { sid, directoryId } = options;
   const grant = { name: `${workspaceId}-workspaces` };
@@ -98,9 +97,9 @@ async function checkedOrigin(origin: VolumeOrigin, name: string): Promise<Pick<W
 }
 
 /** The KMS as a WorkSpace records it: the embedded one with its home. @throws {VolsealError} `ERR_ARGUMENT` */
-export function kmsOf({ kms = 'embedded', home }: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): string {
-  const endpoint = parseKmsUri(kms, home);
-  return endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kms;
+export function kmsOf(options: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): string {
+  const endpoint = chooseKms(options);
+  return endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kmsUri(endpoint);
 }
 
 function serviceOf(name: keyof typeof SERVICE_PRINCIPALS, kms: string): string {

@@ -10,7 +10,7 @@ import { VolsealError } from '../errors.js';
 import type { Kms } from '../kms/client/calls.js';
 import type { GrantEntry, NewGrant } from '../kms/client/grant-calls.js';
 import { workspaceContext } from '../kms/shared/encryption-context.js';
-import { asCaller, type KmsCaller, type KmsEndpoint, parseKmsUri } from '../kms/shared/endpoint.js';
+import { asCaller, chooseKms, forNewKeys, type KmsCaller, type KmsChoice, type KmsEndpoint } from '../kms/shared/endpoint.js';
 import { VIA_WORKSPACES } from '../kms/shared/service-principals.js';
 import type { KmsCallTask, PlainCall } from '../workers/key-tasks.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
@@ -20,6 +20,12 @@ import type { WorkspaceGrant, WorkspaceRecord, WorkspaceVolume } from './record.
 const WORKSPACES_OPERATIONS = ['CreateGrant', 'GenerateDataKeyWithoutPlaintext', 'Decrypt', 'RetireGrant', 'DescribeKey'] as const;
 /** What EBS needs for one volume: a data key when it is made, the data key when it is attached. */
 const EBS_OPERATIONS = ['GenerateDataKeyWithoutPlaintext', 'Decrypt'] as const;
+
+/** A KMS that a worker thread has open. */
+export interface KmsOfWorkspace {
+  readonly pool: PoolLease;
+  readonly endpoint: KmsEndpoint;
+}
 
 /** Calls to KMS in the name of one of the three. */
 export type As = (who: 'administrator' | 'workspaces') => WorkspaceKms;
@@ -31,22 +37,25 @@ type WorkspaceKms = Pick<Kms, PlainCall>;
  * Runs `work` with a KMS that a worker thread has open meanwhile: every call of `work` goes there, and so do those for the data keys of its
  * volumes. Opening the embedded KMS can take seconds: it happens once, and not in the main thread.
  *
- * @param kms as a WorkSpace records it
+ * @param choice the KMS as a WorkSpace records it, and the home; `create` makes the store of the embedded KMS where there is none
  * @throws {VolsealError} `ERR_ARGUMENT` for a KMS at a URL; what `work` throws
  */
-export async function withKms<Result>(kms: string, work: (pool: PoolLease) => Promise<Result>): Promise<Result> {
-  const endpoint = endpointFor(kms);
+export async function withKms<Result>(
+  { create = false, ...choice }: { kms: string; home: string | undefined; create?: boolean },
+  work: (session: KmsOfWorkspace) => Promise<Result>,
+): Promise<Result> {
+  const known = endpointFor(choice);
+  const endpoint = create ? forNewKeys(known) : known;
   const pool = leasePool();
   try {
-    return await pool.withOpenKms(endpoint, () => work(pool));
+    return await pool.withOpenKms(endpoint, () => work({ pool, endpoint }));
   } finally {
     await pool.release();
   }
 }
 
 /** How to ask KMS for a WorkSpace. @param signal ends calls with `ERR_ABORTED` */
-export function askerFor(pool: PoolLease, { kms, services }: Pick<WorkspaceRecord, 'kms' | 'services'>, signal?: AbortSignal): As {
-  const endpoint = endpointFor(kms);
+export function askerFor({ pool, endpoint }: KmsOfWorkspace, { services }: Pick<WorkspaceRecord, 'services'>, signal?: AbortSignal): As {
   return (who) => {
     const principal = services[who];
     const caller: KmsCaller = {
@@ -68,8 +77,8 @@ export function askerFor(pool: PoolLease, { kms, services }: Pick<WorkspaceRecor
   };
 }
 
-function endpointFor(kms: string): KmsEndpoint {
-  const endpoint = parseKmsUri(kms);
+function endpointFor(choice: KmsChoice): KmsEndpoint {
+  const endpoint = chooseKms(choice);
   if (endpoint.kind !== 'url') return endpoint;
   throw new VolsealError(
     'ERR_ARGUMENT',

@@ -1,9 +1,9 @@
 /** The WorkSpaces of a home: one transactional store, and a lock for each user, so that two processes never work on one WorkSpace. */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { asVolsealError, VolsealError } from '../errors.js';
-import { defaultHome } from '../kms/shared/endpoint.js';
+import { defaultHome } from '../kms/shared/environment.js';
 import { WORKSPACE_STORE_BYTES_MAX } from '../limits.js';
 import { openRecords } from '../lmdb/records.js';
 import { native } from '../native.js';
@@ -25,14 +25,20 @@ export interface WorkspaceStore {
 }
 
 /**
- * Opens the store in the directory `workspaces` of `home`, and makes it where there is none.
- * @param home Default: the user's data directory.
+ * Opens the store in the directory `workspaces` of `home`.
+ * @param home default: `$VOLSEAL_HOME`, else the user's data directory
+ * @param mode whether it is made where there is none
+ * @returns undefined where there is none, and none is made
  * @throws {VolsealError} `ERR_WORKSPACE_STORE`, `ERR_IO`
  */
-export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
+export function openWorkspaces(home: string | undefined, mode: 'existing'): WorkspaceStore | undefined;
+export function openWorkspaces(home: string | undefined, mode: 'create'): WorkspaceStore;
+export function openWorkspaces(home: string = defaultHome(), mode: 'create' | 'existing'): WorkspaceStore | undefined {
   checkOwnDirectory(resolve(home));
   const directory = join(resolve(home), 'workspaces');
-  const records = openRecords(join(directory, 'state.mdb'), {
+  const path = join(directory, 'state.mdb');
+  if (mode === 'existing' && !existsSync(path)) return undefined;
+  const records = openRecords(path, {
     name: 'the store of WorkSpaces',
     code: 'ERR_WORKSPACE_STORE',
     bytesMax: WORKSPACE_STORE_BYTES_MAX,
@@ -42,9 +48,7 @@ export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
       records.refresh();
       const record = records.read(PREFIX + workspaceId, workspaceRecord);
       if (record !== undefined) return record;
-      throw new VolsealError('ERR_WORKSPACE_NOT_FOUND', `there is no WorkSpace ${JSON.stringify(workspaceId)} in ${directory}`, {
-        details: { workspaceId },
-      });
+      throw noWorkspace(workspaceId, home);
     },
     all() {
       records.refresh();
@@ -67,6 +71,12 @@ export function openWorkspaces(home: string = defaultHome()): WorkspaceStore {
     close: () => records.close(),
   };
 }
+
+/** The error for a WorkSpace that the store of `home` does not have. */
+export const noWorkspace = (workspaceId: string, home: string = defaultHome()): VolsealError =>
+  new VolsealError('ERR_WORKSPACE_NOT_FOUND', `there is no WorkSpace ${JSON.stringify(workspaceId)} in ${resolve(home)}`, {
+    details: { workspaceId },
+  });
 
 function lockFile(path: string, { sid, directoryId }: Pick<WorkspaceRecord, 'sid' | 'directoryId'>): number {
   let fd: number | undefined;

@@ -18,7 +18,7 @@ import { tokensOf, userContext } from './services.js';
 export async function makeVolume(
   record: WorkspaceRecord,
   volume: WorkspaceVolume,
-  job: Pick<NewVolumeOptions, 'signal' | 'onProgress'>,
+  job: Pick<NewVolumeOptions, 'home' | 'signal' | 'onProgress'>,
 ): Promise<void> {
   await removePartials(volume);
   if (await isMade(volume)) return;
@@ -48,7 +48,7 @@ async function isMade({ path, volumeId }: WorkspaceVolume): Promise<boolean> {
 export function attachVolume(
   record: WorkspaceRecord,
   volume: WorkspaceVolume,
-  options: Pick<AttachOptions, 'readOnly' | 'signal'>,
+  options: Pick<AttachOptions, 'home' | 'readOnly' | 'signal'>,
 ): Promise<Volume> {
   const { kms } = record;
   const expected = { ...userContext(record), [VOLUME_ID_CONTEXT_KEY]: volume.volumeId };

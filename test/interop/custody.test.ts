@@ -116,7 +116,7 @@ describe('a process with an attached volume', () => {
     const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0, allowRemote: false });
     onTestFinished(() => void server.close());
     await signAs(box.path('home'));
-    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: server.url, embeddedHome: box.path('home') });
+    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: server.url, home: box.path('home') });
     const keys = [await dataKeyOf(box.path('a.vol'), server.url)];
     await checkCustody(await startAttached(box.path('a.vol'), server.url), keys, false);
   });

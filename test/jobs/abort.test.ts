@@ -66,7 +66,7 @@ describe('stopped while KMS is asked', () => {
       const volume = await attach(box.path('a.vol'), { kms: box.kms });
       const kms = await stalledKms(beginning);
       const error = await aborted(kms, (signal) =>
-        attach(box.path('b.vol'), { kms: kms.url, embeddedHome: box.path('home'), readOnly: true, signal }),
+        attach(box.path('b.vol'), { kms: kms.url, home: box.path('home'), readOnly: true, signal }),
       );
       assert.match(error.message, /b\.vol: Decrypt under key arn:.* at KMS http.*: stopped on request/);
       assert.equal(error.details.path, box.path('b.vol'));
@@ -128,11 +128,11 @@ test('a signal that has come already: KMS is not asked', async () => {
     requests += 1;
   });
   const signal = AbortSignal.abort();
-  await assert.rejects(attach(box.path('a.vol'), { kms: url, embeddedHome: box.path('home'), signal }), {
+  await assert.rejects(attach(box.path('a.vol'), { kms: url, home: box.path('home'), signal }), {
     code: 'ERR_ABORTED',
     message: `${box.path('a.vol')}: stopped on request; the volume was not attached`,
   });
-  await assert.rejects(createVolume(box.path('b.vol'), { kms: url, embeddedHome: box.path('home'), signal, sizeBytes: 512 }), {
+  await assert.rejects(createVolume(box.path('b.vol'), { kms: url, home: box.path('home'), signal, sizeBytes: 512 }), {
     code: 'ERR_ABORTED',
     message: 'stopped on request; targets are as they were before',
   });
@@ -145,16 +145,15 @@ test('at any moment of an attach: a volume or none, and no key too many', async 
   const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
   onTestFinished(() => server.close());
   await signAs(box.path('home'));
-  for (const name of ['a.vol', 'b.vol'])
-    await createVolume(box.path(name), { sizeBytes: 4096, kms: server.url, embeddedHome: box.path('home') });
+  for (const name of ['a.vol', 'b.vol']) await createVolume(box.path(name), { sizeBytes: 4096, kms: server.url, home: box.path('home') });
   // Holds the pool, so that only the first round waits for its threads.
-  await using holder = await attach(box.path('a.vol'), { kms: server.url, embeddedHome: box.path('home') });
+  await using holder = await attach(box.path('a.vol'), { kms: server.url, home: box.path('home') });
   const { liveKeys } = native.vaultInfo();
   const outcomes = new Set<string>();
   // Until the signal comes too late a few times, however slow the machine.
   for (let delayMs = 0, attached = 0; attached < 5; delayMs++) {
     const controller = new AbortController();
-    const attaching = attach(box.path('b.vol'), { kms: server.url, embeddedHome: box.path('home'), signal: controller.signal }).then(
+    const attaching = attach(box.path('b.vol'), { kms: server.url, home: box.path('home'), signal: controller.signal }).then(
       (volume) => volume.detach().then(() => 'attached'),
       (error: VolsealError) => error.code,
     );

@@ -218,7 +218,7 @@ describe('a key that cannot be had', () => {
 
   test('a disabled key: attaching fails until it is enabled again, an attached volume goes on', async () => {
     const it = await made();
-    const kms = openKms({ kind: 'embedded', home: it.box.path('home') });
+    const kms = openKms({ kind: 'embedded', home: it.box.path('home'), create: true });
     const { keyArn } = await kms.createKey();
     kms.close();
     await createVolume(it.volume, { sizeBytes: 4096, kms: it.box.kms, key: keyArn, force: true });

@@ -31,7 +31,7 @@ async function prepared(header?: string): Promise<{ box: Sandbox; image: Buffer;
     encryptionContext,
     ...(header === undefined ? {} : { header: box.path(header) }),
   });
-  const kms = openKms({ kind: 'embedded', home: box.path('home') });
+  const kms = openKms({ kind: 'embedded', home: box.path('home'), create: true });
   const { keyArn } = await kms.createKey();
   kms.close();
   return { box, image, keyArn, volume };

@@ -91,12 +91,14 @@ const rules: Rule[] = [
     name: 'src: only cli/ reads the environment, writes to the terminal or exits',
     check: terminalOutsideCli,
     violations: {
-      environment: [file('src/kms/client.ts', 'const home = process.env.HOME;')],
+      environment: [file('src/kms/client.ts', 'const home = process.env.VOLSEAL_HOME;')],
+      'another variable, where two are read': [file('src/kms/shared/environment.ts', 'const home = process.env.HOME;')],
       output: [file('src/volume/attach.ts', "console.warn('careful');")],
       exit: [file('src/workers/pool.ts', 'process.exit(1);')],
     },
     allowed: [
       file('src/cli/output.ts', 'process.stdout.write(process.env.HOME);'),
+      file('src/kms/shared/environment.ts', 'const kms = process.env.VOLSEAL_KMS ?? process.env.VOLSEAL_HOME;'),
       file('src/kms/client.ts', "// console.log is for cli\nconst hint = 'see process.env.HOME';\nprocess.kill(process.pid, 0);"),
     ],
   },

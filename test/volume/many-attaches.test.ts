@@ -51,7 +51,7 @@ test('attaches at once share their connections, and a throttled one succeeds lat
   for (let index = 0; index < VOLUMES; index++) await createVolume(box.path(`${index}.vol`), { sizeBytes: 4096, kms: box.kms });
   const { seen, url } = await counted(kms.url, (index) => index % 6 === 1);
   const volumes = await Promise.all(
-    Array.from({ length: VOLUMES }, (_, index) => attach(box.path(`${index}.vol`), { kms: url, embeddedHome: home })),
+    Array.from({ length: VOLUMES }, (_, index) => attach(box.path(`${index}.vol`), { kms: url, home: home })),
   );
   await Promise.all(volumes.map((volume) => volume.detach()));
   console.info(JSON.stringify(seen));

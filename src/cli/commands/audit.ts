@@ -1,13 +1,13 @@
 /** `volseal audit`: the recorded calls to KMS. */
 
 import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { AuditRecord } from '../../audit/record.js';
 import type { LogOwner } from '../../audit/state.js';
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
-import { embeddedHome, type Session, withJson } from '../options.js';
+import { type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
 
 interface AuditFlags {
@@ -88,8 +88,8 @@ function restartCommand({ output }: Session): Command {
 }
 
 async function home(): Promise<string> {
-  const { defaultHome } = await import('../../kms/shared/endpoint.js');
-  return resolve(embeddedHome() ?? defaultHome());
+  const { defaultHome } = await import('../../kms/shared/environment.js');
+  return defaultHome();
 }
 
 async function folders(): Promise<[embedded: string, calls: string]> {

@@ -1,10 +1,9 @@
 /** `volseal kms create-principal` and its like: who may ask the embedded KMS over HTTP, and what each may do. */
 import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { namingPath } from '../../errors.js';
 import type { KmsAdministration } from '../../kms/embedded/administration.js';
-import { embeddedHome, type Session, withJson } from '../options.js';
+import { type Session, withJson } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
 
 const PRINCIPAL = 'user/NAME, role/NAME or an ARN of the embedded account';
@@ -24,7 +23,7 @@ function createPrincipalCommand({ output }: Session): Command {
   withExamples(command, ['volseal kms create-principal user/anna']);
   return command.action(async (name: string, { policy }: { policy: string[] }) => {
     const policies = await Promise.all(policy.map((path) => namingPath(path, () => readFile(path, 'utf8'))));
-    const principalArn = await administered((kms) => kms.putPrincipal(name, policies));
+    const principalArn = await administered('create', (kms) => kms.putPrincipal(name, policies));
     output.result({ principalArn, policies: policies.length }, [principalArn]);
   });
 }
@@ -34,7 +33,7 @@ function listPrincipalsCommand({ output }: Session): Command {
   withJson(command);
   withExamples(command, ['volseal kms list-principals']);
   return command.action(async () => {
-    const principals = await administered((kms) => kms.principals());
+    const principals = await administered('existing', (kms) => kms.principals());
     if (principals.length === 0) output.warning('there is no principal but root yet: volseal kms create-principal makes one');
     const rows = principals.map(
       ({ principalArn, policies, accessKeyIds }) =>
@@ -51,7 +50,7 @@ function deletePrincipalCommand({ output }: Session): Command {
   withJson(command);
   withExamples(command, ['volseal kms delete-principal user/anna']);
   return command.action(async (name: string) => {
-    await administered((kms) => kms.removePrincipal(name));
+    await administered('existing', (kms) => kms.removePrincipal(name));
     output.result({ deleted: name }, [`${name} is gone`]);
   });
 }
@@ -64,7 +63,7 @@ function createAccessKeyCommand({ output }: Session): Command {
   withJson(command);
   withExamples(command, ['volseal kms create-access-key root > root.env  # then: . ./root.env']);
   return command.action(async (name: string) => {
-    const key = await administered((kms) => kms.createAccessKey(name));
+    const key = await administered('create', (kms) => kms.createAccessKey(name));
     output.result(key, [`export AWS_ACCESS_KEY_ID=${key.accessKeyId}`, `export AWS_SECRET_ACCESS_KEY=${key.secretAccessKey}`]);
   });
 }
@@ -76,17 +75,17 @@ function deleteAccessKeyCommand({ output }: Session): Command {
   withJson(command);
   withExamples(command, ['volseal kms delete-access-key "$AWS_ACCESS_KEY_ID"']);
   return command.action(async (accessKeyId: string) => {
-    await administered((kms) => kms.removeAccessKey(accessKeyId));
+    await administered('existing', (kms) => kms.removeAccessKey(accessKeyId));
     output.result({ deleted: accessKeyId }, [`${accessKeyId} is gone`]);
   });
 }
 
-async function administered<Result>(use: (kms: KmsAdministration) => Result): Promise<Result> {
+async function administered<Result>(mode: 'create' | 'existing', use: (kms: KmsAdministration) => Result): Promise<Result> {
   const [{ administerKms }, { defaultHome }] = await Promise.all([
     import('../../kms/embedded/administration.js'),
-    import('../../kms/shared/endpoint.js'),
+    import('../../kms/shared/environment.js'),
   ]);
-  const kms = administerKms(resolve(embeddedHome() ?? defaultHome()));
+  const kms = administerKms(defaultHome(), mode);
   try {
     return use(kms);
   } finally {

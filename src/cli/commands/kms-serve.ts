@@ -1,8 +1,7 @@
 /** `volseal kms serve`: the embedded KMS over HTTP, for `aws kms --endpoint-url` and any AWS SDK. */
 import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { embeddedHome, type Session, withJson } from '../options.js';
+import { type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
 
 interface ServeFlags {
@@ -12,7 +11,7 @@ interface ServeFlags {
 }
 
 /** The command; `session` is what it runs with. It ends with status 0 at Ctrl-C or SIGTERM. */
-export function serveCommand({ output, signal }: Session): Command {
+export function serveCommand({ output, signal, rootKey }: Session): Command {
   const command = new Command('serve')
     .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C, to whoever has an access key of it')
     .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', listenArgument)
@@ -27,9 +26,9 @@ export function serveCommand({ output, signal }: Session): Command {
   return command.action(async ({ listen, allowRemote = false, host: hostNames = [] }: ServeFlags) => {
     const [{ serveKms }, { defaultHome }] = await Promise.all([
       import('../../kms/embedded/http/server.js'),
-      import('../../kms/shared/endpoint.js'),
+      import('../../kms/shared/environment.js'),
     ]);
-    const home = resolve(embeddedHome() ?? defaultHome());
+    const home = defaultHome();
     const onInternalError = (requestId: string, error: unknown): void =>
       output.warning(`request ${requestId} failed: ${error instanceof Error ? error.message : String(error)}`);
     const server = await serveKms({ home, ...listen, allowRemote, hostNames, onInternalError });
@@ -37,6 +36,7 @@ export function serveCommand({ output, signal }: Session): Command {
     output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}; Ctrl-C ends it`]);
     try {
       await output.settled();
+      rootKey.report();
       if (!server.hasAccessKeys) {
         output.warning('nobody has an access key yet, so nobody will be answered: volseal kms create-access-key root makes one');
       }

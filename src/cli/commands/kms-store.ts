@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import { embeddedHome, type Session, withJson } from '../options.js';
+import { type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
 
 /** Makes a KMS whose root key does not lie beside its store; without it the first use makes one with a key file. */
@@ -45,7 +45,7 @@ export function backupCommand({ output }: Session): Command {
   withExamples(command, ['volseal kms backup kms-backup']);
   return command.action(async (folder: string, { withRootKey = false }: { withRootKey?: boolean }) => {
     const { administerKms } = await import('../../kms/embedded/administration.js');
-    const kms = administerKms(await homeFolder());
+    const kms = administerKms(await homeFolder(), 'existing');
     try {
       const { rootKey } = await kms.backUp(resolve(folder), withRootKey);
       const other =
@@ -60,6 +60,6 @@ export function backupCommand({ output }: Session): Command {
 }
 
 async function homeFolder(): Promise<string> {
-  const { defaultHome } = await import('../../kms/shared/endpoint.js');
-  return resolve(embeddedHome() ?? defaultHome());
+  const { defaultHome } = await import('../../kms/shared/environment.js');
+  return defaultHome();
 }

@@ -1,7 +1,7 @@
 /** `volseal kms`: keys and aliases of a KMS; the embedded one as a server, and its principals. */
 import { Command } from 'commander';
 import type { Kms } from '../../kms/client/calls.js';
-import { type KmsFlags, kmsChoice, type Session, withJson, withKms } from '../options.js';
+import { type KmsFlags, type Session, withJson, withKms } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
 import { principalCommands } from './kms-principals.js';
 import { serveCommand } from './kms-serve.js';
@@ -34,7 +34,7 @@ function createKeyCommand({ output, signal }: Session): Command {
   withExamples(command, ["volseal kms create-key --description 'disks of team A'"]);
   return command.action(async (flags: KmsFlags & { description?: string }) => {
     const { description } = flags;
-    const key = await withKmsOf(flags, signal, (kms) => kms.createKey(description === undefined ? {} : { description }));
+    const key = await withKmsOf(flags, signal, (kms) => kms.createKey(description === undefined ? {} : { description }), true);
     output.result(key, [key.keyArn]);
   });
 }
@@ -75,10 +75,18 @@ function listAliasesCommand({ output, signal }: Session): Command {
   });
 }
 
-async function withKmsOf<Result>(flags: KmsFlags, signal: AbortSignal, use: (kms: Kms) => Promise<Result>): Promise<Result> {
-  const [{ openKms }, { parseKmsUri }] = await Promise.all([import('../../kms/client/calls.js'), import('../../kms/shared/endpoint.js')]);
-  const { kms: uri = 'embedded', embeddedHome } = kmsChoice(flags);
-  const kms = openKms(parseKmsUri(uri, embeddedHome), signal);
+async function withKmsOf<Result>(
+  flags: KmsFlags,
+  signal: AbortSignal,
+  use: (kms: Kms) => Promise<Result>,
+  makesKey = false,
+): Promise<Result> {
+  const [{ openKms }, { chooseKms, forNewKeys }] = await Promise.all([
+    import('../../kms/client/calls.js'),
+    import('../../kms/shared/endpoint.js'),
+  ]);
+  const endpoint = chooseKms(flags);
+  const kms = openKms(makesKey ? forNewKeys(endpoint) : endpoint, signal);
   try {
     return await use(kms);
   } finally {

@@ -5,7 +5,7 @@ import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import type { PermissionCheck } from '../../kms/client/permissions.js';
 import type { EncryptionContext } from '../../kms/shared/encryption-context.js';
-import { type KmsFlags, kmsChoice, type Session, withContext, withJson, withKms } from '../options.js';
+import { type KmsFlags, type Session, withContext, withJson, withKms } from '../options.js';
 import { withExamples } from '../output.js';
 
 /** The command with its subcommands; `session` is what they run with. */
@@ -50,12 +50,11 @@ function checkCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal policy check --as user/anna --key alias/aws/ebs']);
   return command.action(
     async ({ as, key, context = {}, ...flags }: KmsFlags & { as: string; key: string; context?: EncryptionContext }) => {
-      const [{ checkPermissions }, { parseKmsUri }] = await Promise.all([
+      const [{ checkPermissions }, { chooseKms }] = await Promise.all([
         import('../../kms/client/permissions.js'),
         import('../../kms/shared/endpoint.js'),
       ]);
-      const { kms = 'embedded', embeddedHome } = kmsChoice(flags);
-      const endpoint = parseKmsUri(kms, embeddedHome);
+      const endpoint = chooseKms(flags);
       const principal = endpoint.kind === 'embedded' && /^(root$|user\/|role\/)/.test(as) ? `arn:aws:iam::000000000000:${as}` : as;
       const checks = await checkPermissions(endpoint, { principal, keyId: key, contextPairs: context, signal });
       const denied = checks.filter(({ allowed }) => allowed === false);

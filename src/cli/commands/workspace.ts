@@ -6,7 +6,7 @@ import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { WorkspaceInfo } from '../../workspaces/lifecycle.js';
 import type { VolumeOrigin } from '../../workspaces/plan.js';
-import { embeddedHome, type Session, sizeArgument, withJson, withKms, withProgress } from '../options.js';
+import { type Session, sizeArgument, withJson, withKms, withProgress } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 
@@ -61,14 +61,13 @@ function createCommand({ output, signal }: Session): Command {
     const { createWorkspace } = await import('../../workspaces/lifecycle.js');
     const progress = reportProgress(output.json, wanted === true, signal);
     const options = {
-      home: embeddedHome(),
       sid,
       directoryId: directory,
       folder,
       root: originOf('root', flags.rootImage, flags.rootSize),
       user: originOf('user', flags.userImage, flags.userSize),
       key: flags.key,
-      kms: flags.kms ?? (process.env.VOLSEAL_KMS || undefined),
+      kms: flags.kms,
       administrator: flags.administrator,
       workspacesPrincipal: flags.workspacesRole,
       ebsPrincipal: flags.ebsRole,
@@ -85,7 +84,7 @@ function listCommand({ output }: Session): Command {
   withExamples(withJson(command), ['volseal workspace list']);
   return command.action(async () => {
     const { listWorkspaces } = await import('../../workspaces/lifecycle.js');
-    const workspaces = await listWorkspaces({ home: embeddedHome() });
+    const workspaces = await listWorkspaces();
     if (workspaces.length === 0) output.warning('there is no WorkSpace yet: volseal workspace create makes one');
     const rows = workspaces.map(({ workspaceId, state, sid, directoryId }) => [workspaceId, `${state}  ${sid} in ${directoryId}`] as const);
     output.result({ workspaces }, alignedRows(rows));
@@ -97,7 +96,7 @@ function infoCommand({ output }: Session): Command {
   withExamples(withJson(command), ['volseal workspace info ws-abcdefghi']);
   return command.action(async (workspaceId: string) => {
     const { describeWorkspace } = await import('../../workspaces/lifecycle.js');
-    const info = await describeWorkspace(workspaceId, { home: embeddedHome() });
+    const info = await describeWorkspace(workspaceId);
     output.result(info, [`${info.workspaceId} is ${info.state}`, ...linesOf(info)]);
   });
 }
@@ -110,7 +109,7 @@ function attachCommand({ output, signal }: Session): Command {
   withExamples(withJson(command), ['volseal workspace attach ws-abcdefghi']);
   return command.action(async (workspaceId: string) => {
     const { attachWorkspace } = await import('../../workspaces/lifecycle.js');
-    const attached = await attachWorkspace(workspaceId, { home: embeddedHome(), readOnly: true, signal });
+    const attached = await attachWorkspace(workspaceId, { readOnly: true, signal });
     try {
       for (const volume of [attached.root, attached.user]) await volume.read(0, volume.sectorBytes);
     } finally {
@@ -127,7 +126,7 @@ function rebootCommand({ output, signal }: Session): Command {
   withExamples(withJson(command), ['volseal workspace reboot ws-abcdefghi']);
   return command.action(async (workspaceId: string) => {
     const { attachWorkspace, rebootWorkspace } = await import('../../workspaces/lifecycle.js');
-    const options = { home: embeddedHome(), signal };
+    const options = { signal };
     const again = await rebootWorkspace(workspaceId, await attachWorkspace(workspaceId, options), options);
     await again.detach();
     output.result({ workspaceId, rebooted: true }, [`${workspaceId}: both volumes came back`]);
@@ -142,7 +141,7 @@ function rebuildCommand({ output, signal }: Session): Command {
   return command.action(async (workspaceId: string, flags: { progress?: boolean }) => {
     const { rebuildWorkspace } = await import('../../workspaces/lifecycle.js');
     const progress = reportProgress(output.json, flags.progress === true, signal);
-    const options = { home: embeddedHome(), signal, onProgress: progress.onProgress };
+    const options = { signal, onProgress: progress.onProgress };
     const info = await rebuildWorkspace(workspaceId, options).finally(progress.end);
     output.result(info, [`${workspaceId} has a fresh root volume`, ...linesOf(info)]);
   });
@@ -158,7 +157,7 @@ function terminateCommand({ output, signal }: Session): Command {
     if (!yes)
       throw new VolsealError('ERR_ARGUMENT', `${workspaceId} and everything on its volumes would be gone for good; if you mean it: --yes`);
     const { terminateWorkspace } = await import('../../workspaces/lifecycle.js');
-    await terminateWorkspace(workspaceId, { home: embeddedHome(), signal });
+    await terminateWorkspace(workspaceId, { signal });
     output.result({ workspaceId, terminated: true }, [`${workspaceId} is gone: its volumes are deleted, its grants retired`]);
   });
 }

@@ -132,7 +132,7 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
         import('./placeholder.js'),
       ]);
       const place = { region: EMULATOR_REGION, credentials: PLACEHOLDER };
-      return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: embeddedHandler(endpoint.home, endpoint) }) };
+      return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: embeddedHandler(endpoint) }) };
     }
   }
 }

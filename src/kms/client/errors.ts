@@ -104,8 +104,18 @@ const NETWORK_CODES = new Set([
 ]);
 const CERTIFICATE_CODE = /CERT|ERR_TLS|SELF_SIGNED|UNABLE_TO_VERIFY/;
 
-function causeOf(error: CallError): Cause {
+/** How KMS says that it does not have the key of an encrypted data key (AWS KMS, Decrypt: AccessDeniedException). */
+const UNKNOWN_KEY = 'The ciphertext refers to a customer master key that does not exist';
+
+const isUnknownKey = ({ name, message }: CallError): boolean =>
+  name === 'AccessDeniedException' && message?.startsWith(UNKNOWN_KEY) === true;
+
+function causeOf(error: CallError, { endpoint, keyId = 'it' }: KmsCall): Cause {
   const { name = '', code = '', message = '' } = error;
+  if (endpoint.kind === 'embedded' && isUnknownKey(error)) {
+    const advice = `the embedded KMS in ${endpoint.home} does not have the key ${keyId}, which the volume's header names`;
+    return { code: 'ERR_KMS_DENIED', advice };
+  }
   const status = error.$metadata?.httpStatusCode ?? 0;
   if (Object.hasOwn(BY_NAME, name)) return BY_NAME[name]!;
   if (NETWORK_CODES.has(code) || status >= 500) return UNREACHABLE;
@@ -120,12 +130,22 @@ function causeOf(error: CallError): Cause {
  * encryption context. `details.name` is the SDK's own name for it.
  */
 export function kmsError(error: unknown, call: KmsCall): VolsealError {
-  if (error instanceof VolsealError) return error;
+  if (error instanceof VolsealError) {
+    if (error.details.name !== 'NoStore') return error;
+    return new VolsealError(error.code, `${describeCall(call)} failed: ${error.message}`, {
+      cause: error,
+      details: callDetails(call, 'NoStore'),
+    });
+  }
   const thrown = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as CallError;
-  const { code, advice } = causeOf(thrown);
-  const name = thrown.name ?? 'Error';
+  const { code, advice } = causeOf(thrown, call);
+  const name = call.endpoint.kind === 'embedded' && isUnknownKey(thrown) ? 'UnknownKey' : (thrown.name ?? 'Error');
   // The SDK turns an empty message into "UnknownError"; that would only repeat that nothing is known.
-  const said = [name === 'Error' ? '' : name, thrown.message === 'UnknownError' ? '' : (thrown.message ?? ''), thrown.code ?? '']
+  const said = [
+    thrown.name === 'Error' ? '' : (thrown.name ?? ''),
+    thrown.message === 'UnknownError' ? '' : (thrown.message ?? ''),
+    thrown.code ?? '',
+  ]
     .filter((part, index, parts) => part !== '' && !parts.slice(0, index).some((earlier) => earlier.includes(part)))
     .join(': ');
   return new VolsealError(code, `${describeCall(call)} failed: ${said}; ${advice}`, { cause: error, details: callDetails(call, name) });
@@ -187,6 +207,7 @@ function callDetails(call: KmsCall, name: string): VolsealError['details'] {
     ...(call.keyId === undefined ? {} : { keyId: call.keyId }),
     ...(call.context === undefined ? {} : { encryptionContext: call.context }),
     ...(call.grantId === undefined ? {} : { grantId: call.grantId }),
+    ...(call.endpoint.kind === 'embedded' ? { home: call.endpoint.home } : {}),
     ...(call.endpoint.principal === undefined ? {} : { principal: call.endpoint.principal }),
   };
 }

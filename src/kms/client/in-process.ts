@@ -3,17 +3,19 @@
  */
 import { HttpResponse } from '@smithy/core/protocols';
 import { EmbeddedKms } from '../embedded/service.js';
-import type { KmsCaller } from '../shared/endpoint.js';
+import type { KmsEndpoint } from '../shared/endpoint.js';
 import { takeRequest } from '../shared/wire.js';
 import type { RequestHandler } from './key-intake.js';
 import { deliverKey } from './key-slot.js';
 
+type EmbeddedEndpoint = Extract<KmsEndpoint, { kind: 'embedded' }>;
+
 /**
- * A handler that asks the embedded KMS of `home` in the name of one caller, who is believed. `destroy` closes it.
- * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ * A handler that asks an embedded KMS in the name of one caller, who is believed. `destroy` closes it.
+ * @throws {VolsealError} `ERR_KMS_NOT_FOUND` (there is no store, and `create` is not set), `ERR_KMS_STORE`, `ERR_IO`, `ERR_MEMORY_LOCK`
  */
-export function embeddedHandler(home: string, { principal, viaService }: KmsCaller = {}): RequestHandler {
-  const kms = borrow(home);
+export function embeddedHandler({ home, create, principal, viaService }: EmbeddedEndpoint): RequestHandler {
+  const kms = borrow(home, create === true);
   const caller = { ...(principal === undefined ? {} : { principalArn: principal }), ...(viaService === undefined ? {} : { viaService }) };
   let destroyed = false;
   return {
@@ -41,8 +43,8 @@ export function embeddedHandler(home: string, { principal, viaService }: KmsCall
  */
 const open = new Map<string, { readonly kms: EmbeddedKms; borrowers: number }>();
 
-function borrow(home: string): EmbeddedKms {
-  const known = open.get(home) ?? { kms: EmbeddedKms.open(home), borrowers: 0 };
+function borrow(home: string, create: boolean): EmbeddedKms {
+  const known = open.get(home) ?? { kms: EmbeddedKms.open(home, create ? 'create' : 'existing'), borrowers: 0 };
   open.set(home, known);
   known.borrowers += 1;
   return known.kms;

@@ -5,7 +5,7 @@ import { auditOwner } from './audit/audit-event.js';
 import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './policy/principals.js';
 import { backUp, type KmsBackup } from './store/backup.js';
 import { chooseRootKey, type RootKeyChoice } from './store/root-key-source.js';
-import { openStore } from './store/store.js';
+import { openStore, type StoreMode } from './store/store.js';
 
 /** A principal, as it is listed. */
 export interface PrincipalEntry {
@@ -31,12 +31,12 @@ export interface KmsAdministration {
 }
 
 /**
- * Opens the embedded KMS of `home` for administration.
+ * Opens the embedded KMS of `home` for administration. `existing`: makes none.
  * The methods throw {VolsealError} `ERR_ARGUMENT` for an invalid or unknown principal, policy or access key, and `ERR_KMS_STORE`.
  * @throws {VolsealError} as `EmbeddedKms.open`
  */
-export function administerKms(home: string): KmsAdministration {
-  const store = openStore(home);
+export function administerKms(home: string, mode: StoreMode = 'create'): KmsAdministration {
+  const store = openStore(home, mode);
   return {
     putPrincipal(name, policies) {
       const arn = principalArnOf(name);

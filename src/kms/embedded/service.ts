@@ -18,7 +18,7 @@ import type { OperationFacts, OperationReply } from './operations/define.js';
 import { operationNamed } from './operations/registry.js';
 import { ACCOUNT_ROOT, type Caller } from './policy/caller.js';
 import { secretOf } from './policy/principals.js';
-import { type KmsStore, openStore } from './store/store.js';
+import { type KmsStore, openStore, type StoreMode } from './store/store.js';
 
 export class EmbeddedKms {
   /** Undefined once closed: LMDB must not be touched after that. */
@@ -33,11 +33,12 @@ export class EmbeddedKms {
   /**
    * Opens the KMS whose store is in `home`, and makes one where there is none. Every call is recorded in the audit log there. The store
    * may be open several times, in this process and in others.
-   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`
+   * @param mode `existing`: makes none
+   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_KMS_NOT_FOUND` (`existing`, and there is no store)
    */
-  static open(home: string): EmbeddedKms {
+  static open(home: string, mode: StoreMode = 'create'): EmbeddedKms {
     checkOwnDirectory(join(home, 'audit'));
-    const store = openStore(home);
+    const store = openStore(home, mode);
     return new EmbeddedKms(store, new AuditLog(auditFolder(home, 'embedded'), auditOwner(store)));
   }
 

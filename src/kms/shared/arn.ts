@@ -56,5 +56,10 @@ export function parseKeyArn(text: string): KeyArn | undefined {
   return keyId === undefined || arn === undefined ? undefined : { ...arn, keyId };
 }
 
+const KEY_ID = /^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$/;
+
+/** Whether `text` is the id of a KMS key: a UUID, or `mrk-` and 32 hexadecimal digits. */
+export const isKeyId = (text: string): boolean => KEY_ID.test(text);
+
 /** Whether `text` is the ARN of a KMS key, as `parseKeyArn` reads it. */
 export const isKeyArn = (text: string): boolean => KEY_ARN.test(text);

@@ -2,20 +2,21 @@
  * Where KMS is: how a person writes it (`--kms`), how it travels between threads, and what a volume's header records of it.
  */
 import { resolve } from 'node:path';
-import envPaths from 'env-paths';
 import { VolsealError } from '../../errors.js';
+import { defaultHome, defaultKms } from './environment.js';
 
-/** A place to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in `auditHome`. */
+/** A KMS to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in `auditHome`. */
 export type KmsEndpoint = KmsCaller &
+  /** The KMS inside this process, with its store in `home`. `create`: makes the store where there is none; a reader never does. */
   (
-    | /** The KMS inside this process, with its store in `home`. */ { readonly kind: 'embedded'; readonly home: string }
+    | { readonly kind: 'embedded'; readonly home: string; readonly create?: boolean }
     /** AWS KMS; without a region the one that the AWS environment and configuration name. */
     | { readonly kind: 'aws'; readonly region?: string; readonly auditHome: string }
     /** Any server that speaks the KMS protocol; `url` has a scheme, a host and perhaps a port, nothing else. */
     | { readonly kind: 'url'; readonly url: string; readonly auditHome: string }
   );
 
-/** Who asks, where it is not whom the credentials name. */
+/** The caller, where it is not the one whose credentials are in use. */
 export interface KmsCaller {
   /** Embedded: an ARN or the name of a service, which is believed; without it the account's root. AWS: the ARN of a role, which is assumed. */
   readonly principal?: string;
@@ -28,23 +29,32 @@ export function asCaller(endpoint: KmsEndpoint, caller: KmsCaller): KmsEndpoint 
   if (endpoint.kind === 'url' && caller.principal !== undefined) {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `${endpoint.url}: who asks a server is whoever signs; give the credentials of ${caller.principal} instead of its name`,
+      `${endpoint.url}: a server knows its caller by the signature; use the credentials of ${caller.principal} instead of its name`,
     );
   }
   return { ...endpoint, ...caller };
 }
 
-/** The user's data folder for volseal: `$XDG_DATA_HOME/volseal` or `~/.local/share/volseal`. */
-export function defaultHome(): string {
-  return envPaths('volseal', { suffix: '' }).data;
+/** Which KMS a caller chooses, and where volseal keeps its files. */
+export interface KmsChoice {
+  readonly kms?: string | undefined;
+  readonly home?: string | undefined;
 }
+
+/** The KMS that `kms` names, else `$VOLSEAL_KMS`, else `otherwise`. @throws {VolsealError} `ERR_ARGUMENT`, as `parseKmsUri` */
+export function chooseKms({ kms, home }: KmsChoice, otherwise = 'embedded'): KmsEndpoint {
+  return parseKmsUri(kms ?? defaultKms() ?? otherwise, home);
+}
+
+/** `endpoint`, for a call that makes a key: the embedded KMS makes its store where there is none. */
+export const forNewKeys = (endpoint: KmsEndpoint): KmsEndpoint => (endpoint.kind === 'embedded' ? { ...endpoint, create: true } : endpoint);
 
 const FORMS = 'expected embedded, embedded:/PATH, aws, aws:REGION, http://HOST:PORT or https://HOST';
 
 /**
  * Reads `embedded`, `embedded:/path/to/home`, `aws`, `aws:REGION`, `http://HOST:PORT` or `https://HOST[:PORT]`.
  *
- * @param home Where the embedded KMS lives if `text` does not say, and where calls to other KMSs are recorded.
+ * @param home where the embedded KMS lies if `text` does not say, and where calls to other KMSs are recorded
  * @throws {VolsealError} `ERR_ARGUMENT`, also for a URL with a user, a password, a path or a query.
  */
 export function parseKmsUri(text: string, home: string = defaultHome()): KmsEndpoint {
@@ -90,8 +100,8 @@ export function kmsUri(endpoint: KmsEndpoint): string {
   }
 }
 
-/** The endpoint as messages name it: the embedded KMS with its folder, as its user looks for it there. */
+/** The endpoint as messages name it: the embedded KMS with its home, because that is where its user looks. */
 export function describeEndpoint(endpoint: KmsEndpoint): string {
-  const place = endpoint.kind === 'embedded' ? `the embedded KMS in ${endpoint.home}` : `KMS ${kmsUri(endpoint)}`;
-  return endpoint.principal === undefined ? place : `${place} as ${endpoint.principal}`;
+  const kms = endpoint.kind === 'embedded' ? `the embedded KMS in ${endpoint.home}` : `KMS ${kmsUri(endpoint)}`;
+  return endpoint.principal === undefined ? kms : `${kms} as ${endpoint.principal}`;
 }

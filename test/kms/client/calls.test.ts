@@ -40,7 +40,7 @@ for (const kind of ['embedded', 'url'] as const) {
   describe(`a client of the embedded KMS (${kind})`, () => {
     async function both(atEnd: (done: () => unknown) => void = atTestEnd): Promise<{ kms: Kms; home: string }> {
       const home = temporaryHome();
-      if (kind === 'embedded') return { kms: opened({ kind, home }, atEnd), home };
+      if (kind === 'embedded') return { kms: opened({ kind, home, create: true }, atEnd), home };
       const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
       await signAs(home);
       const kms = openKms({ kind, url: server.url, auditHome: home });
@@ -236,12 +236,15 @@ describe('an unwilling network', () => {
   });
 
   test('a closed client says so', async () => {
-    const kms = openKms({ kind: 'embedded', home: temporaryHome() });
+    const kms = openKms({ kind: 'embedded', home: temporaryHome(), create: true });
     kms.close();
     await assert.rejects(kms.listKeys(), failing('ERR_ARGUMENT', /closed/));
   });
 
   test('an embedded KMS that does not open is reported as what it is', async () => {
-    await assert.rejects(opened({ kind: 'embedded', home: '/dev/null/home' }).listKeys(), failing('ERR_IO', /\/dev\/null\/home/));
+    await assert.rejects(
+      opened({ kind: 'embedded', home: '/dev/null/home', create: true }).listKeys(),
+      failing('ERR_IO', /\/dev\/null\/home/),
+    );
   });
 });

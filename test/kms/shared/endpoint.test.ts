@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
 import { VolsealError } from '../../../src/errors.js';
-import { defaultHome, describeEndpoint, kmsUri, parseKmsUri } from '../../../src/kms/shared/endpoint.js';
+import { describeEndpoint, kmsUri, parseKmsUri } from '../../../src/kms/shared/endpoint.js';
+import { defaultHome } from '../../../src/kms/shared/environment.js';
 
 describe('parseKmsUri', () => {
   test('reads every form, and what is recorded of it reads back', () => {

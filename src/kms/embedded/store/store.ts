@@ -1,10 +1,11 @@
 /**
  * The embedded KMS's store: its records (./records.ts) in an LMDB file (../../lmdb/records.ts). Master keys are sealed under the root key.
  */
-import { join } from 'node:path';
+import { statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type * as z from 'zod';
 import { type LogState, logState } from '../../../audit/state.js';
-import { VolsealError } from '../../../errors.js';
+import { asVolsealError, VolsealError } from '../../../errors.js';
 import { KMS_STORE_BYTES_MAX } from '../../../limits.js';
 import { openRecords, type Records, type RecordsOf } from '../../../lmdb/records.js';
 import { type KeyHandle, native } from '../../../native.js';
@@ -79,23 +80,42 @@ export interface KmsStore extends GrantStore {
  * @throws {VolsealError} `ERR_KMS_STORE` where the store is damaged or of another version, where its root key is missing, is not the
  * one of this store or may be read by others; `ERR_IO`, `ERR_MEMORY_LOCK`
  */
-export function openStore(home: string): KmsStore {
+export function openStore(home: string, mode: StoreMode = 'create'): KmsStore {
   const directory = join(home, 'kms');
   const path = join(directory, 'store.mdb');
   checkOwnDirectory(home);
+  if (mode === 'existing' && !isThere(path)) throw noStore(home);
   const records = openRecords(path, STORE_FILE);
   try {
-    return storeOver(records, loadRootKey(records, path, directory));
+    return storeOver(records, loadRootKey(records, path, directory, mode));
   } catch (error) {
     void records.close();
     throw error;
   }
 }
 
+/** Whether a store may be made where there is none: only by what makes a key, a principal or a server. A reader must find one. */
+export type StoreMode = 'create' | 'existing';
+
+/** What a reader meets where nobody has made a key: perhaps in the wrong home. */
+const noStore = (home: string): VolsealError =>
+  new VolsealError('ERR_KMS_NOT_FOUND', `there is no embedded KMS in ${home}`, { details: { name: 'NoStore', home } });
+
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    // A part of the path that is a file: nothing can be below it.
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return false;
+    throw asVolsealError(error, path);
+  }
+}
+
 /** Reads the root key, or makes it with a new store, in a transaction: of several processes that start at once, one makes it. */
-function loadRootKey(records: Records, path: string, directory: string): KeyHandle {
+function loadRootKey(records: Records, path: string, directory: string, mode: StoreMode): KeyHandle {
   const known = records.read(STORE_KEY, storeRecord);
   if (known !== undefined) return checkedRootKey(known, path, directory);
+  if (mode === 'existing') throw noStore(dirname(directory));
   return records.transaction(() => {
     const made = records.read(STORE_KEY, storeRecord);
     if (made !== undefined) return checkedRootKey(made, path, directory);

@@ -23,6 +23,7 @@ interface CallError {
   readonly message?: string;
   readonly code?: string;
   readonly $metadata?: { readonly httpStatusCode?: number };
+  readonly $response?: { readonly headers?: Readonly<Record<string, string>> };
 }
 
 interface Cause {
@@ -52,6 +53,10 @@ const UNREACHABLE: Cause = {
 const UNTRUSTED: Cause = {
   code: 'ERR_KMS_REQUEST',
   advice: "the server's certificate was not accepted; add its authority with NODE_EXTRA_CA_CERTS if it is yours",
+};
+const REDIRECTED: Cause = {
+  code: 'ERR_KMS_REQUEST',
+  advice: 'the server redirects, and a KMS is asked only at the address that was given; if you trust the other address, give that one',
 };
 const NO_REGION: Cause = { code: 'ERR_ARGUMENT', advice: 'name the region as aws:REGION, or set AWS_REGION' };
 const OTHER: Cause = { code: 'ERR_KMS_REQUEST', advice: 'KMS refused the request' };
@@ -90,7 +95,11 @@ const BY_NAME: Readonly<Record<string, Cause>> = {
   TimeoutError: UNREACHABLE,
   TooManyRequestsException: UNREACHABLE,
   SyntaxError: GARBLED,
+  Unknown: GARBLED,
 };
+
+/** Of a redirect's address, in a message. */
+const LOCATION_CHARS_MAX = 200;
 
 const NETWORK_CODES = new Set([
   'ECONNREFUSED',
@@ -117,8 +126,11 @@ function causeOf(error: CallError, { endpoint, keyId = 'it' }: KmsCall): Cause {
     return { code: 'ERR_KMS_DENIED', advice };
   }
   const status = error.$metadata?.httpStatusCode ?? 0;
+  // A load balancer or a proxy answers so as well, with a page instead of JSON.
+  if (status >= 500 || status === 429) return UNREACHABLE;
+  if (status >= 300 && status < 400) return REDIRECTED;
   if (Object.hasOwn(BY_NAME, name)) return BY_NAME[name]!;
-  if (NETWORK_CODES.has(code) || status >= 500) return UNREACHABLE;
+  if (NETWORK_CODES.has(code)) return UNREACHABLE;
   if (CERTIFICATE_CODE.test(code)) return UNTRUSTED;
   if (code.startsWith('HPE_')) return GARBLED;
   if (message === 'Region is missing') return NO_REGION;
@@ -140,15 +152,28 @@ export function kmsError(error: unknown, call: KmsCall): VolsealError {
   const thrown = (typeof error === 'object' && error !== null ? error : { message: String(error) }) as CallError;
   const { code, advice } = causeOf(thrown, call);
   const name = call.endpoint.kind === 'embedded' && isUnknownKey(thrown) ? 'UnknownKey' : (thrown.name ?? 'Error');
+  return new VolsealError(code, `${describeCall(call)} failed: ${whatWasSaid(thrown)}; ${advice}`, {
+    cause: error,
+    details: callDetails(call, name),
+  });
+}
+
+/** The reason in the words of KMS, of the SDK or of the network. */
+function whatWasSaid(thrown: CallError): string {
+  const status = thrown.$metadata?.httpStatusCode ?? 0;
+  // What the SDK says of a body that is not JSON of KMS is advice to programmers.
+  if (thrown.name === 'SyntaxError' || thrown.name === 'Unknown' || (status >= 300 && status < 400)) {
+    const location = thrown.$response?.headers?.location;
+    return `HTTP status ${status}${location === undefined ? '' : `, to ${JSON.stringify(location.slice(0, LOCATION_CHARS_MAX))}`}`;
+  }
   // The SDK turns an empty message into "UnknownError"; that would only repeat that nothing is known.
-  const said = [
+  return [
     thrown.name === 'Error' ? '' : (thrown.name ?? ''),
     thrown.message === 'UnknownError' ? '' : (thrown.message ?? ''),
     thrown.code ?? '',
   ]
     .filter((part, index, parts) => part !== '' && !parts.slice(0, index).some((earlier) => earlier.includes(part)))
     .join(': ');
-  return new VolsealError(code, `${describeCall(call)} failed: ${said}; ${advice}`, { cause: error, details: callDetails(call, name) });
 }
 
 /** A call that the caller's signal ended, whatever `error` it ended with. */

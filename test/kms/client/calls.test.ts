@@ -210,6 +210,29 @@ describe('an unwilling network', () => {
     assert.equal(attempts, 3);
   });
 
+  test('a load balancer’s page instead of KMS’s JSON counts by its status', async () => {
+    const page = (status: number, headers = {}) => {
+      let attempts = 0;
+      const call = unwrap((response, attempt) => {
+        attempts = attempt;
+        response.writeHead(status, { 'content-type': 'text/html', ...headers }).end('<html>no</html>');
+      });
+      return { call, attempts: () => attempts };
+    };
+    for (const status of [500, 502, 503, 504]) {
+      const { call, attempts } = page(status);
+      await assert.rejects(call, failing('ERR_KMS_UNREACHABLE', new RegExp(`failed: HTTP status ${status}; no usable answer`)));
+      assert.equal(attempts(), 3);
+    }
+    await assert.rejects(page(429).call, failing('ERR_KMS_UNREACHABLE', /HTTP status 429/));
+    await assert.rejects(page(403).call, failing('ERR_KMS_REPLY', /failed: HTTP status 403; the answer does not read/));
+    for (const status of [301, 302, 307, 308]) {
+      const { call, attempts } = page(status, { location: 'https://elsewhere.example/' });
+      await assert.rejects(call, failing('ERR_KMS_REQUEST', /HTTP status 30\d, to "https:\/\/elsewhere.example\/"; the server redirects/));
+      assert.equal(attempts(), 1);
+    }
+  });
+
   test('a refusal is not', async () => {
     let attempts = 0;
     await assert.rejects(

@@ -1,4 +1,4 @@
-/** `volseal policy`: the permissions that a key needs, and whether somebody has them. */
+/** `volseal policy`: prints the permissions that a key needs, and checks whether a principal has them. */
 
 import { Command } from 'commander';
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
@@ -10,7 +10,7 @@ import { withExamples } from '../output.js';
 
 /** The command with its subcommands; `session` is what they run with. */
 export function policyCommand(session: Session): Command {
-  const command = new Command('policy').description('permissions on KMS keys: what to grant, and what somebody has');
+  const command = new Command('policy').description('permissions on KMS keys: what to allow, and what a principal may do');
   command.addCommand(administratorCommand(session));
   command.addCommand(checkCommand(session));
   return withExamples(command, ['volseal policy check --as user/anna --key alias/aws/ebs']);
@@ -18,7 +18,7 @@ export function policyCommand(session: Session): Command {
 
 function administratorCommand({ output }: Session): Command {
   const command = new Command('administrator')
-    .description('print what who administers WorkSpaces needs: statements for the key policy, and an identity policy')
+    .description('print the permissions that an administrator of WorkSpaces needs: statements for the key policy, and an identity policy')
     .requiredOption('--key <arn>', 'ARN of the KMS key')
     .option('--as <arn>', "the administrator (default: a role WorkSpacesAdministrator of the key's account)")
     .option('--console', 'also what the console needs to show a list of keys');
@@ -38,34 +38,38 @@ function administratorCommand({ output }: Session): Command {
   });
 }
 
+interface CheckFlags extends KmsFlags {
+  as: string;
+  key: string;
+  context?: EncryptionContext;
+  workspaces?: boolean;
+}
+
 function checkCommand({ output, signal }: Session): Command {
   const command = new Command('check')
-    .description(
-      'tell whether a principal may create, attach and terminate volumes and make WorkSpaces, and which statement is missing; nothing is made',
-    )
+    .description('tell whether a principal may create and attach volumes, and print the statements that are missing; nothing is made')
     .requiredOption('--as <principal>', 'embedded: user/NAME, role/NAME, an ARN or a service; AWS: the ARN of a role that can be assumed')
-    .requiredOption('--key <key>', 'KMS key id, ARN or alias');
+    .requiredOption('--key <key>', 'KMS key id, ARN or alias')
+    .option('--workspaces', 'also what it takes to make and terminate WorkSpaces');
   withContext(command, `pair of the encryption context, besides ${VOLUME_ID_CONTEXT_KEY}; repeatable`);
   withJson(withKms(command, 'embedded'));
   withExamples(command, ['volseal policy check --as user/anna --key alias/aws/ebs']);
-  return command.action(
-    async ({ as, key, context = {}, ...flags }: KmsFlags & { as: string; key: string; context?: EncryptionContext }) => {
-      const [{ checkPermissions }, { chooseKms }] = await Promise.all([
-        import('../../kms/client/permissions.js'),
-        import('../../kms/shared/endpoint.js'),
-      ]);
-      const endpoint = chooseKms(flags);
-      const principal = endpoint.kind === 'embedded' && /^(root$|user\/|role\/)/.test(as) ? `arn:aws:iam::000000000000:${as}` : as;
-      const checks = await checkPermissions(endpoint, { principal, keyId: key, contextPairs: context, signal });
-      const denied = checks.filter(({ allowed }) => allowed === false);
-      output.result({ principal, key, allowed: denied.length === 0, checks }, checks.flatMap(linesOf));
-      if (denied.length === 0) return;
-      const names = [...new Set(denied.map(({ action }) => `kms:${action}`))].join(', ');
-      throw new VolsealError('ERR_KMS_DENIED', `${principal} may not do everything: ${names}`, {
-        details: { name: 'PolicyCheck', principal },
-      });
-    },
-  );
+  return command.action(async ({ as, key, context = {}, workspaces, ...flags }: CheckFlags) => {
+    const [{ checkPermissions }, { chooseKms }] = await Promise.all([
+      import('../../kms/client/permissions.js'),
+      import('../../kms/shared/endpoint.js'),
+    ]);
+    const endpoint = chooseKms(flags);
+    const principal = endpoint.kind === 'embedded' && /^(root$|user\/|role\/)/.test(as) ? `arn:aws:iam::000000000000:${as}` : as;
+    const checks = await checkPermissions(endpoint, { principal, keyId: key, contextPairs: context, workspaces, signal });
+    const denied = checks.filter(({ allowed }) => allowed === false);
+    output.result({ principal, key, allowed: denied.length === 0, checks }, checks.flatMap(linesOf));
+    if (denied.length === 0) return;
+    const names = [...new Set(denied.map(({ action }) => `kms:${action}`))].join(', ');
+    throw new VolsealError('ERR_KMS_DENIED', `${principal} may not do everything: ${names}`, {
+      details: { name: 'PolicyCheck', principal },
+    });
+  });
 }
 
 function linesOf({ purpose, action, allowed, reason, missing }: PermissionCheck): string[] {

@@ -8,6 +8,7 @@ import { VolsealError } from '../../errors.js';
 import { KMS_ATTEMPTS, KMS_DEADLINE_MS } from '../../limits.js';
 import type { KmsEndpoint } from '../shared/endpoint.js';
 import { abortedError, deadlineError, type KmsCall, kmsError } from './errors.js';
+import { PLACEHOLDER } from './placeholder.js';
 
 /** The SDK, loaded with the first call (it takes about 0.1 s), and its client for one endpoint. */
 export interface Connected {
@@ -50,7 +51,7 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
   let closed = false;
   return {
     async call(facts, signal, run) {
-      const named: KmsCall = { ...facts, endpoint };
+      let named: KmsCall = { ...facts, endpoint };
       if (closed) throw new VolsealError('ERR_ARGUMENT', `${facts.operation}: this KMS client was closed`);
       const deadline = new AbortController();
       const timer = setTimeout(() => deadline.abort(), KMS_DEADLINE_MS);
@@ -68,7 +69,8 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
         const { config } = connected.client;
         // The region first, as the SDK does: without one nobody needs credentials.
         await config.region();
-        await untilAborted(config.credentials(), ended);
+        const { accessKeyId } = await untilAborted(config.credentials(), ended);
+        if (endpoint.kind === 'url' && accessKeyId === PLACEHOLDER.accessKeyId) named = { ...named, isUnsigned: true };
         return await run({ ...connected, sendOptions: { abortSignal: ended }, named, pageCame: () => timer.refresh() });
       } catch (error) {
         if (signal?.aborted) throw abortedError(error, named);
@@ -109,22 +111,29 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
   const common = { maxAttempts: KMS_ATTEMPTS, retryMode: 'adaptive' };
   switch (endpoint.kind) {
     case 'aws': {
-      const { httpKeyIntake } = await import('./key-intake.js');
+      const [{ httpKeyIntake }, { withoutProxy }] = await Promise.all([import('./key-intake.js'), import('./proxy.js')]);
       const region = endpoint.region === undefined ? {} : { region: endpoint.region };
       const role = endpoint.principal === undefined ? {} : { credentials: await roleCredentials(endpoint.principal) };
       return {
         sdk,
-        client: await audited(new sdk.KMSClient({ ...common, ...region, ...role, requestHandler: httpKeyIntake() }), endpoint),
+        client: await audited(
+          new sdk.KMSClient({ ...common, ...region, ...role, requestHandler: withoutProxy(httpKeyIntake()) }),
+          endpoint,
+        ),
       };
     }
     case 'url': {
-      const [{ httpKeyIntake }, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
+      const [{ httpKeyIntake }, { withoutProxy }, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
         import('./key-intake.js'),
+        import('./proxy.js'),
         import('./credentials.js'),
         import('./placeholder.js'),
       ]);
       const place = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
-      return { sdk, client: await audited(new sdk.KMSClient({ ...common, ...place, requestHandler: httpKeyIntake() }), endpoint) };
+      return {
+        sdk,
+        client: await audited(new sdk.KMSClient({ ...common, ...place, requestHandler: withoutProxy(httpKeyIntake()) }), endpoint),
+      };
     }
     case 'embedded': {
       const [{ embeddedHandler }, { PLACEHOLDER, EMULATOR_REGION }] = await Promise.all([

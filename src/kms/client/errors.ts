@@ -15,6 +15,8 @@ export interface KmsCall {
   readonly context?: EncryptionContext | undefined;
   readonly grantTokens?: readonly string[] | undefined;
   readonly grantId?: string;
+  /** No credentials were found for a server at a URL: requests are signed with a placeholder. */
+  readonly isUnsigned?: boolean;
 }
 
 /** The members that SDK and network errors carry; none is sure to be there. */
@@ -42,6 +44,11 @@ const STATE: Cause = {
   advice: 'the KMS key is not in a state that allows this; enable the key (or cancel its deletion), then try again',
 };
 const DENIED: Cause = { code: 'ERR_KMS_DENIED', advice: 'check the credentials in use and that they may use the key' };
+const UNSIGNED: Cause = {
+  code: 'ERR_KMS_DENIED',
+  advice:
+    'no AWS credentials were found, so the request was signed with a placeholder; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE',
+};
 const NOT_FOUND: Cause = {
   code: 'ERR_KMS_NOT_FOUND',
   advice: 'check the key id, ARN or alias, and that this KMS (and region) is where the key lives',
@@ -119,7 +126,7 @@ const UNKNOWN_KEY = 'The ciphertext refers to a customer master key that does no
 const isUnknownKey = ({ name, message }: CallError): boolean =>
   name === 'AccessDeniedException' && message?.startsWith(UNKNOWN_KEY) === true;
 
-function causeOf(error: CallError, { endpoint, keyId = 'it' }: KmsCall): Cause {
+function causeOf(error: CallError, { endpoint, keyId = 'it', isUnsigned }: KmsCall): Cause {
   const { name = '', code = '', message = '' } = error;
   if (endpoint.kind === 'embedded' && isUnknownKey(error)) {
     const advice = `the embedded KMS in ${endpoint.home} does not have the key ${keyId}, which the volume's header names`;
@@ -129,7 +136,9 @@ function causeOf(error: CallError, { endpoint, keyId = 'it' }: KmsCall): Cause {
   // A load balancer or a proxy answers so as well, with a page instead of JSON.
   if (status >= 500 || status === 429) return UNREACHABLE;
   if (status >= 300 && status < 400) return REDIRECTED;
-  if (Object.hasOwn(BY_NAME, name)) return BY_NAME[name]!;
+  const known = Object.hasOwn(BY_NAME, name) ? BY_NAME[name]! : undefined;
+  if (known === DENIED && isUnsigned === true) return UNSIGNED;
+  if (known !== undefined) return known;
   if (NETWORK_CODES.has(code)) return UNREACHABLE;
   if (CERTIFICATE_CODE.test(code)) return UNTRUSTED;
   if (code.startsWith('HPE_')) return GARBLED;

@@ -1,6 +1,6 @@
-/** What the SDK must be told where nobody will look at it. */
+/** Settings that the SDK requires where no server looks at them. */
 
-/** Signs a request so that it has the form KMS asks for; it identifies nobody. */
+/** Credentials that give a request the form that KMS requires; they identify nobody. */
 export const PLACEHOLDER = { accessKeyId: 'volseal', secretAccessKey: 'placeholder' };
 
 /** A region that every SDK and server knows; an emulator does not care, and the embedded KMS has its own name for where it is. */

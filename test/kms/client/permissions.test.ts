@@ -13,7 +13,8 @@ test('what is missing is said, statement by statement, until nothing is; and not
   const home = temporaryHome();
   const kms = openEmbedded(home);
   const keyArn: string = done(kms, 'CreateKey').KeyMetadata.Arn;
-  const check = () => checkPermissions({ kind: 'embedded', home }, { principal: ANNA, keyId: keyArn, contextPairs: { user: 'anna' } });
+  const check = () =>
+    checkPermissions({ kind: 'embedded', home }, { principal: ANNA, keyId: keyArn, contextPairs: { user: 'anna' }, workspaces: true });
   const statements: object[] = [];
   const administration = administerKms(home);
   onTestFinished(() => administration.close());
@@ -58,6 +59,39 @@ test('what is missing is said, statement by statement, until nothing is; and not
   await assert.rejects(check(), (error) => error instanceof VolsealError && error.code === 'ERR_KMS_KEY_STATE');
 });
 
+test('for a key named by its alias, the statements name its ARN, and suffice; nobody who only encrypts needs CreateGrant', async () => {
+  const home = temporaryHome();
+  const kms = openEmbedded(home);
+  const keyArn: string = done(kms, 'CreateKey').KeyMetadata.Arn;
+  done(kms, 'CreateAlias', { AliasName: 'alias/new', TargetKeyId: keyArn });
+  const check = () => checkPermissions({ kind: 'embedded', home }, { principal: ANNA, keyId: 'alias/new', contextPairs: {} });
+  const missing = (await check()).flatMap((one) => one.missing ?? []);
+  assert.deepEqual(
+    missing.map((statement) => [Reflect.get(statement, 'Action'), Reflect.get(statement, 'Resource')]),
+    [
+      ['kms:GenerateDataKeyWithoutPlaintext', keyArn],
+      ['kms:Decrypt', keyArn],
+      ['kms:Decrypt', keyArn],
+    ],
+  );
+  const administration = administerKms(home);
+  onTestFinished(() => administration.close());
+  administration.putPrincipal('user/anna', [JSON.stringify({ Statement: missing })]);
+  assert.ok((await check()).every(({ allowed }) => allowed === true));
+});
+
+test('an alias as the resource of a policy is refused: it would allow nothing', () => {
+  const administration = administerKms(temporaryHome());
+  onTestFinished(() => administration.close());
+  const put = (Resource: string, Action = 'kms:Decrypt') =>
+    administration.putPrincipal('user/anna', [JSON.stringify({ Statement: [{ Effect: 'Allow', Action, Resource }] })]);
+  const alias = 'arn:aws:kms:local:000000000000:alias/new';
+  for (const resource of ['alias/new', 'new', alias]) assert.throws(() => put(resource), /Resource.*(must be an ARN|names an alias)/);
+  put('*');
+  put('arn:aws:kms:local:000000000000:key/*');
+  for (const action of ['kms:CreateAlias', 'kms:*', 'kms:*alias']) put(alias, action);
+});
+
 test("the administrator's two parts are policies that this KMS takes, and that suffice", async () => {
   const home = temporaryHome();
   const kms = openEmbedded(home);
@@ -71,7 +105,7 @@ test("the administrator's two parts are policies that this KMS takes, and that s
   const administration = administerKms(home);
   administration.putPrincipal('user/anna', [JSON.stringify(identityPolicy)]);
   await administration.close();
-  const checks = await checkPermissions({ kind: 'embedded', home }, { principal: ANNA, keyId: keyArn, contextPairs: {} });
+  const checks = await checkPermissions({ kind: 'embedded', home }, { principal: ANNA, keyId: keyArn, contextPairs: {}, workspaces: true });
   assert.deepEqual(
     checks.filter(({ allowed }) => allowed === false),
     [],

@@ -6,10 +6,12 @@
  */
 import * as z from 'zod';
 import { parseStrictJson } from '../../../strict-json.js';
+import { looksLikeArn, parseKmsArn } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
 import { ACCOUNT } from '../keys/names.js';
 import { isPrincipal } from './caller.js';
 import { COMPARES_EACH, type Condition, readCondition } from './conditions.js';
+import { matches } from './patterns.js';
 
 export interface PolicyStatement {
   readonly effect: 'Allow' | 'Deny';
@@ -107,13 +109,29 @@ function readStatement(one: z.infer<typeof statement>, at: string, kind: 'key' |
   const conditions = Object.entries(one.Condition ?? {}).flatMap(([operator, keys]) =>
     Object.entries(keys).map(([key, wanted]) => readCondition(one.Effect, operator, key, wanted, `${at}.Condition`)),
   );
+  const resources = patternsOf(one.Resource, one.NotResource, `${at}: Resource`);
+  for (const resource of one.Resource ?? []) checkResource(resource, one.Action ?? [], `${at}.Resource`);
   return {
     effect: one.Effect,
     principals,
     actions: patternsOf(one.Action, one.NotAction, `${at}: Action`),
-    resources: patternsOf(one.Resource, one.NotResource, `${at}: Resource`),
+    resources,
     conditions,
   };
+}
+
+const ALIAS_ACTIONS = ['kms:createalias', 'kms:updatealias', 'kms:deletealias'];
+
+/** Refuses a resource that no request can have. (IAM User Guide, "Resource": an ARN or `*`.) */
+function checkResource(resource: string, actions: readonly string[], at: string): void {
+  if (!looksLikeArn(resource) && !/^[*?]/.test(resource)) {
+    throw malformed(`${at}: ${JSON.stringify(resource)} must be an ARN or "*"`);
+  }
+  const isOfAlias = parseKmsArn(resource)?.resource.startsWith('alias/') === true;
+  if (!isOfAlias || ALIAS_ACTIONS.some((name) => actions.some((action) => matches(action.toLowerCase(), name)))) return;
+  throw malformed(
+    `${at}: ${JSON.stringify(resource)} names an alias: only the operations on the alias itself match it; name the key's ARN`,
+  );
 }
 
 function patternsOf(are: string[] | undefined, areNot: string[] | undefined, what: string): Patterns {

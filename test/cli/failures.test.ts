@@ -277,6 +277,7 @@ describe('KMS', () => {
   test('no such key or alias, a name that is taken or reserved: status 6', () => {
     const at = lab();
     at.image('a.raw', 512);
+    const keyId = at.ok(['kms', 'create-key']).text.trim();
     const unknown = {
       status: 6,
       code: 'ERR_KMS_NOT_FOUND',
@@ -286,7 +287,6 @@ describe('KMS', () => {
     for (const key of ['alias/none', '00000000-0000-0000-0000-000000000000', 'nonsense']) {
       fails(at, ['encrypt', 'a.raw', 'a.vol', '--key', key], unknown);
     }
-    const keyId = at.ok(['kms', 'create-key']).text.trim();
     at.ok(['kms', 'create-alias', 'alias/taken', keyId]);
     const taken = { status: 6, code: 'ERR_KMS_REQUEST', message: /already exists/, hint: /list-aliases/ };
     fails(at, ['kms', 'create-alias', 'alias/taken', keyId], taken);

@@ -28,8 +28,8 @@ describe('progress', () => {
 
   testUnless(skipWithout('script'))('nothing is drawn elsewhere', () => {
     const at = labWithImage();
-    assert.equal(at.ok(['encrypt', 'a.raw', 'a.vol']).stderr, '');
-    assert.equal(at.ok(['encrypt', 'a.raw', 'b.vol', '--json']).stderr, '');
+    assert.equal(at.ok(['encrypt', 'a.raw', 'a.vol', '--json']).stderr, '');
+    assert.equal(at.ok(['encrypt', 'a.raw', 'b.vol']).stderr, '');
     const json = at.shell('script -qec "volseal decrypt a.vol b.raw --json 2>&1" /dev/null < /dev/null');
     assert.equal(parsed(json.text).imageBytes, IMAGE_BYTES);
   });

@@ -76,9 +76,13 @@ function checkExpectedKey(expected: string | undefined, { data: { path }, token 
     );
   }
   if (expected === token.keyId || expected === parseKeyArn(token.keyId)?.keyId) return;
-  throw new VolsealError('ERR_KMS_KEY_MISMATCH', `${path}: ${token.volumeId} is under the KMS key ${token.keyId}; expected was ${expected}`, {
-    details: { path, volumeId: token.volumeId, keyId: token.keyId },
-  });
+  throw new VolsealError(
+    'ERR_KMS_KEY_MISMATCH',
+    `${path}: ${token.volumeId} is under the KMS key ${token.keyId}; expected was ${expected}`,
+    {
+      details: { path, volumeId: token.volumeId, keyId: token.keyId },
+    },
+  );
 }
 
 /** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */

@@ -1,6 +1,6 @@
 /**
- * The life of a WorkSpace, step by step. Every step is noted before it is taken, with the names that it will use, and after it with what
- * came of it: whatever ends the process between two of them, the same call again goes on there, and `terminateWorkspace` undoes it.
+ * The life of a WorkSpace, step by step. Each step is recorded before it runs, with the names that it will use, and after it, with its
+ * result: whatever ends the process between two steps, the same call resumes there, and `terminateWorkspace` undoes them.
  */
 import { messageOf, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
@@ -23,7 +23,7 @@ import { attachVolume, deleteVolume, makeVolume, whileDetached } from './volumes
 
 type WorkspaceJob = WorkspaceHome & JobOptions;
 
-/** What is told of a WorkSpace: never a grant token. */
+/** The description of a WorkSpace. It never contains a grant token. */
 export interface WorkspaceInfo {
   /** `ws-` and 9 characters. */
   workspaceId: string;
@@ -56,10 +56,10 @@ export interface AttachedWorkspace {
 }
 
 /**
- * Makes a WorkSpace: steps 1 to 4. A user has one in a directory. One that an earlier call has begun with the same choices is finished.
+ * Makes a WorkSpace: steps 1 to 4. A user has at most one in a directory. If an earlier call began one with the same options, it is finished.
  *
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_WORKSPACE_STATE` (the user has one), `ERR_STATE_BUSY`, `ERR_KMS_*`, and as `encryptImage`;
- * then nothing is left of it: no grant, no volume
+ * after an error no grant and no volume is left
  */
 export async function createWorkspace(options: CreateWorkspaceOptions): Promise<WorkspaceInfo> {
   checkUser(options);
@@ -100,7 +100,7 @@ export const describeWorkspace = (workspaceId: string, options: WorkspaceHome = 
 
 /**
  * Attaches both volumes: steps 5 to 7.
- * @throws {VolsealError} `ERR_WORKSPACE_*`, and as `attach`; then neither is attached
+ * @throws {VolsealError} `ERR_WORKSPACE_*`, and as `attach`; after an error neither volume is attached
  */
 export async function attachWorkspace(
   workspaceId: string,
@@ -117,7 +117,7 @@ export async function attachWorkspace(
     try {
       const user = await attachVolume(record, record.user, { home, readOnly, signal });
       const detach = async (): Promise<void> => {
-        // Both, whatever happens to the first.
+        // Both, even if the first one fails.
         const outcomes = await Promise.allSettled([root.detach(), user.detach()]);
         for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
       };
@@ -129,7 +129,7 @@ export async function attachWorkspace(
   });
 }
 
-/** Step 8: detaches and attaches again, from the encrypted data keys that lie with the volumes. @throws {VolsealError} as `attachWorkspace` */
+/** Step 8: detaches and attaches again, from the encrypted data keys in the volumes' headers. @throws {VolsealError} as `attachWorkspace` */
 export async function rebootWorkspace(
   workspaceId: string,
   attached: AttachedWorkspace,
@@ -140,11 +140,11 @@ export async function rebootWorkspace(
 }
 
 /**
- * A fresh root volume from its image, with a data key and a grant of its own; the user volume stays. The old root volume is there until
- * the new one is whole. One that an earlier call has begun is finished.
+ * Makes a new root volume from its image, with a data key and a grant of its own; the user volume stays. The old root volume is kept until
+ * the new one is complete. A rebuild that an earlier call began is finished.
  *
  * @throws {VolsealError} `ERR_WORKSPACE_*`, `ERR_STATE_BUSY` (a volume is attached), `ERR_KMS_*`, and as `encryptImage`; before the new volume
- * is whole, the old one stays in its place
+ * is complete, the old one stays
  */
 export async function rebuildWorkspace(workspaceId: string, options: WorkspaceJob = {}): Promise<WorkspaceInfo> {
   const work = (store: WorkspaceStore) =>
@@ -171,8 +171,7 @@ export async function rebuildWorkspace(workspaceId: string, options: WorkspaceJo
 }
 
 /**
- * Ends a WorkSpace: its volumes are deleted, its grants retired (step 9), whatever state it is in. What was begun is finished by the same
- * call again.
+ * Ends a WorkSpace in any state: deletes its volumes and retires its grants (step 9). After an interruption, the same call finishes it.
  * @throws {VolsealError} `ERR_WORKSPACE_NOT_FOUND`, `ERR_STATE_BUSY` (a volume is attached: nothing was done), `ERR_KMS_*`, `ERR_IO`
  */
 export async function terminateWorkspace(
@@ -210,22 +209,22 @@ function missing(workspaceId: string, { home }: WorkspaceHome): never {
   throw noWorkspace(workspaceId, home);
 }
 
-/** Steps 1 to 4, as far as they are not done. */
+/** Does what is left of steps 1 to 4. */
 async function finishCreating(store: WorkspaceStore, begun: WorkspaceRecord, as: As, job: WorkspaceJob): Promise<WorkspaceRecord> {
   let record = begun;
-  const note = (changes: Partial<WorkspaceRecord>): void => {
+  const update = (changes: Partial<WorkspaceRecord>): void => {
     record = { ...record, ...changes };
     store.put(record);
   };
-  if (record.grant.grantId === undefined) note({ grant: { ...record.grant, ...(await grantToWorkspaces(as, record)) } });
+  if (record.grant.grantId === undefined) update({ grant: { ...record.grant, ...(await grantToWorkspaces(as, record)) } });
   for (const name of ['root', 'user'] as const) {
     const volume = record[name];
     if (volume.grant.grantId === undefined) {
-      note({ [name]: { ...volume, grant: { ...volume.grant, ...(await grantToEbs(as, record, volume)) } } });
+      update({ [name]: { ...volume, grant: { ...volume.grant, ...(await grantToEbs(as, record, volume)) } } });
     }
   }
   for (const name of ['root', 'user'] as const) await makeVolume(record, record[name], job);
-  note({ state: 'ready' });
+  update({ state: 'ready' });
   return record;
 }
 
@@ -245,7 +244,7 @@ async function undo(store: WorkspaceStore, workspaceId: string, cause: unknown, 
   }
 }
 
-/** Step 9. Volumes first: a grant that is left over does less harm than a volume that nobody knows. */
+/** Step 9. Volumes first: a forgotten grant does less harm than a forgotten volume. */
 async function remove(store: WorkspaceStore, record: WorkspaceRecord, as: As): Promise<void> {
   const volumes = [record.root, record.user, record.newRoot, record.oldRoot].filter((volume) => volume !== undefined);
   await whileDetached(volumes, async () => {
@@ -270,7 +269,7 @@ function rebuildable(store: WorkspaceStore, workspaceId: string): WorkspaceRecor
 }
 
 const unfinished = ({ workspaceId, state }: WorkspaceRecord): VolsealError =>
-  new VolsealError('ERR_WORKSPACE_STATE', `${workspaceId} is ${state}: that was begun and not finished`, {
+  new VolsealError('ERR_WORKSPACE_STATE', `${workspaceId} is ${state}: an earlier command did not finish`, {
     details: { workspaceId, state },
   });
 
@@ -280,7 +279,7 @@ function successorOf({ path, volumeId, image, sizeBytes, grant }: WorkspaceVolum
   return { volumeId: nextId, path: path.replace(volumeId, nextId), ...origin, grant: { name: grant.name.replace(volumeId, nextId) } };
 }
 
-/** The new root volume, and the record in which it has taken its place. */
+/** Makes the new root volume. @returns the record that names it as the root volume */
 async function buildNewRoot(store: WorkspaceStore, as: As, begun: WorkspaceRecord, job: WorkspaceJob): Promise<WorkspaceRecord> {
   const { newRoot, ...record } = begun;
   if (newRoot === undefined) return begun;
@@ -313,7 +312,7 @@ async function removeOldRoot(store: WorkspaceStore, as: As, rebuilt: WorkspaceRe
 }
 
 function infoOf({ workspaceId, state, sid, directoryId, keyArn, root, user, grant, created }: WorkspaceRecord): WorkspaceInfo {
-  const place = ({ volumeId, path }: WorkspaceVolume) => ({ volumeId, path });
+  const volume = ({ volumeId, path }: WorkspaceVolume) => ({ volumeId, path });
   const grantIds = [grant, root.grant, user.grant].flatMap(({ grantId }) => grantId ?? []);
-  return { workspaceId, state, sid, directoryId, keyArn, rootVolume: place(root), userVolume: place(user), grantIds, created };
+  return { workspaceId, state, sid, directoryId, keyArn, rootVolume: volume(root), userVolume: volume(user), grantIds, created };
 }

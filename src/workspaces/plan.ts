@@ -11,7 +11,7 @@ import { sizeProblem } from '../volume/volume-size.js';
 import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';
 import { askerFor, type KmsOfWorkspace } from './services.js';
 
-/** The AWS managed key that WorkSpaces uses where nobody names one. */
+/** The AWS managed key that WorkSpaces uses by default. */
 const DEFAULT_KEY = 'alias/aws/workspaces';
 
 /** Where WorkSpaces keeps its records. */
@@ -27,9 +27,9 @@ export type VolumeOrigin = { readonly image: string } | { readonly sizeBytes: nu
 export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   /** The user's security identifier, `S-1-5-21-...`. */
   sid: string;
-  /** The directory that knows the user, `d-` and 10 hexadecimal digits. */
+  /** The directory service of the user, `d-` and 10 hexadecimal digits. */
   directoryId: string;
-  /** The folder for the volumes; made where it is missing. */
+  /** The directory for the volumes; made if it is missing. */
   folder: string;
   /** What the root volume is made from. */
   root: VolumeOrigin;
@@ -39,7 +39,7 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   key?: string | undefined;
   /** `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`. Default: `$VOLSEAL_KMS`, else `embedded`. */
   kms?: string | undefined;
-  /** Who asks. AWS: ARNs of the roles in which the services work, both needed. Embedded: default are the services' own names, and root. */
+  /** The principals. AWS: ARNs of the roles of the two services, both needed. Embedded: by default root and the services' own names. */
   administrator?: string | undefined;
   /** Principal of the WorkSpaces service. */
   workspacesPrincipal?: string | undefined;
@@ -68,7 +68,7 @@ export async function planned(options: CreateWorkspaceOptions, kms: string, sess
   };
   const [root, user] = [await volume('root', options.root), await volume('user', options.user)];
   await namingPath(folder, () => mkdir(folder, { recursive: true }));
-  // Also proves that the administrator may see the key, and that there is one: grants are on keys, not on aliases.
+  // Proves that the key exists and that the administrator may see it. Grants need a key's ARN, not an alias.
   const as = askerFor(session, { services }, options.signal);
   const { keyArn } = await as('administrator').describeKey({ keyId: options.key ?? DEFAULT_KEY });
   const { sid, directoryId } = options;
@@ -78,9 +78,9 @@ export async function planned(options: CreateWorkspaceOptions, kms: string, sess
 
 /** @throws {VolsealError} `ERR_ARGUMENT` */
 export function checkUser({ sid, directoryId }: Pick<CreateWorkspaceOptions, 'sid' | 'directoryId'>): void {
-  if (!isSid(sid)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(sid)} is no security identifier: expected S-1-5-21-...`);
+  if (!isSid(sid)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(sid)} is not a security identifier; expected S-1-5-21-...`);
   if (!isDirectoryId(directoryId)) {
-    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(directoryId)} is no directory id: expected d- and 10 hexadecimal digits`);
+    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(directoryId)} is not a directory id; expected d- and 10 hexadecimal digits`);
   }
 }
 
@@ -104,10 +104,10 @@ export function kmsOf(options: Pick<CreateWorkspaceOptions, 'kms' | 'home'>): st
 
 function serviceOf(name: keyof typeof SERVICE_PRINCIPALS, kms: string): string {
   if (kms.startsWith('embedded:')) return SERVICE_PRINCIPALS[name];
-  throw new VolsealError('ERR_ARGUMENT', `with ${kms} the ${name} service needs a role to work in: name its ARN`);
+  throw new VolsealError('ERR_ARGUMENT', `with ${kms} the ${name} service needs a role: name its ARN`);
 }
 
-/** `known`, a WorkSpace that was begun, where the caller wants the same one. @throws {VolsealError} `ERR_WORKSPACE_STATE` */
+/** `known`, an unfinished WorkSpace, if the options are the same. @throws {VolsealError} `ERR_WORKSPACE_STATE` */
 export function resumable(known: WorkspaceRecord, options: CreateWorkspaceOptions): WorkspaceRecord {
   const { workspaceId, state, sid, directoryId } = known;
   const folder = resolve(options.folder);
@@ -115,7 +115,7 @@ export function resumable(known: WorkspaceRecord, options: CreateWorkspaceOption
     have.path.startsWith(join(folder, workspaceId)) &&
     ('image' in want ? have.image === resolve(want.image) : have.sizeBytes === want.sizeBytes);
   if (state === 'creating' && same([known.root, options.root]) && same([known.user, options.user])) return known;
-  const what = state === 'creating' ? 'begun with other choices, and not finished' : state;
+  const what = state === 'creating' ? 'unfinished, with other options' : state;
   throw new VolsealError('ERR_WORKSPACE_STATE', `the user ${sid} in ${directoryId} has the WorkSpace ${workspaceId}, which is ${what}`, {
     details: { workspaceId, state },
   });

@@ -1,5 +1,5 @@
 /**
- * The three who ask KMS for a WorkSpace, and the grants between them: steps 1, 2 and 9 of "How Amazon WorkSpaces Uses AWS KMS" (Amazon
+ * The three principals that call KMS for a WorkSpace, and the grants between them: steps 1, 2 and 9 of "How Amazon WorkSpaces Uses AWS KMS" (Amazon
  * WorkSpaces Administration Guide).
  *
  * The administrator owns the key. WorkSpaces works for one user: its grant holds for contexts with that user's pair. EBS works for one
@@ -16,9 +16,9 @@ import type { KmsCallTask, PlainCall } from '../workers/key-tasks.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { WorkspaceGrant, WorkspaceRecord, WorkspaceVolume } from './record.js';
 
-/** What the WorkSpaces service may do for a user: make grants for volumes, and give its own back. */
+/** What the WorkSpaces service may do for a user: make grants for volumes, and retire its own. */
 const WORKSPACES_OPERATIONS = ['CreateGrant', 'GenerateDataKeyWithoutPlaintext', 'Decrypt', 'RetireGrant', 'DescribeKey'] as const;
-/** What EBS needs for one volume: a data key when it is made, the data key when it is attached. */
+/** What EBS needs for one volume: a new data key when it is made, that data key when it is attached. */
 const EBS_OPERATIONS = ['GenerateDataKeyWithoutPlaintext', 'Decrypt'] as const;
 
 /** A KMS that a worker thread has open. */
@@ -27,10 +27,10 @@ export interface KmsOfWorkspace {
   readonly endpoint: KmsEndpoint;
 }
 
-/** Calls to KMS in the name of one of the three. */
+/** Calls to KMS as one of the principals. */
 export type As = (who: 'administrator' | 'workspaces') => WorkspaceKms;
 
-/** The calls that grants take, made in a worker thread. */
+/** The calls to KMS that WorkSpaces make, in a worker thread. */
 type WorkspaceKms = Pick<Kms, PlainCall>;
 
 /**
@@ -82,11 +82,11 @@ function endpointFor(choice: KmsChoice): KmsEndpoint {
   if (endpoint.kind !== 'url') return endpoint;
   throw new VolsealError(
     'ERR_ARGUMENT',
-    `${endpoint.url}: WorkSpaces asks KMS as three principals, and a server knows one by its signature; use the embedded KMS or AWS`,
+    `${endpoint.url}: WorkSpaces calls KMS as three principals, and a server knows one by its signature; use the embedded KMS or AWS`,
   );
 }
 
-/** The pair of the user alone, and with the volume's: what grants are bound to. */
+/** The pair of the encryption context that names the user: grants are bound to it. */
 export const userContext = ({ sid, directoryId }: Pick<WorkspaceRecord, 'sid' | 'directoryId'>) => workspaceContext({ sid, directoryId });
 
 /** Step 1: the administrator lets WorkSpaces use the key for this user. */
@@ -113,13 +113,13 @@ export function grantToEbs(as: As, record: WorkspaceRecord, volume: WorkspaceVol
   });
 }
 
-/** Step 9, for one volume: WorkSpaces ends what EBS was allowed. A grant that is gone already is as good. */
+/** Step 9, for one volume: WorkSpaces retires the grant of EBS. A grant that does not exist any more is no error. */
 export async function retireEbsGrant(as: As, record: WorkspaceRecord, { grant }: WorkspaceVolume): Promise<void> {
   const kms = as('workspaces');
   await retire(kms, record, grant, () => kms.listRetirableGrants({ retiringPrincipal: record.services.workspaces }));
 }
 
-/** Step 9, for the user: WorkSpaces gives its own grant back. */
+/** Step 9, for the user: WorkSpaces retires its own grant. */
 export async function retireWorkspacesGrant(as: As, record: WorkspaceRecord): Promise<void> {
   const { grant, services } = record;
   const find = () => as('administrator').listGrants({ keyId: record.keyArn, granteePrincipal: services.workspaces });
@@ -137,10 +137,10 @@ async function retire(
     const grantId = grant.grantId ?? (await find()).find(({ name, keyArn: key }) => name === grant.name && key === keyArn)?.grantId;
     if (grantId !== undefined) await kms.retireGrant({ keyArn, grantId });
   } catch (error) {
-    // Its key may be gone as well: then so is every grant on it.
+    // The key may be deleted too, and with it every grant on it.
     if (!(error instanceof VolsealError) || error.code !== 'ERR_KMS_NOT_FOUND') throw error;
   }
 }
 
-/** The tokens of a grant, as far as there is one. */
+/** The token of a grant, if it has one. */
 export const tokensOf = ({ grantToken }: WorkspaceGrant): string[] => (grantToken === undefined ? [] : [grantToken]);

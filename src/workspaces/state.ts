@@ -87,6 +87,10 @@ function lockFile(path: string, { sid, directoryId }: Pick<WorkspaceRecord, 'sid
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
     if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw asVolsealError(error, path);
-    throw new VolsealError('ERR_STATE_BUSY', `another process works on the WorkSpace of ${sid} in ${directoryId}`, { details: { path } });
+    throw new VolsealError(
+      'ERR_STATE_BUSY',
+      `another process is working on the WorkSpace of ${sid} in ${directoryId}; wait until it is done`,
+      { details: { path } },
+    );
   }
 }

@@ -1,4 +1,4 @@
-/** The volumes of a WorkSpace: made, opened and deleted as EBS, with the rights of their grants. Steps 3 to 7. */
+/** Steps 3 to 7: the volumes of a WorkSpace, made, attached and deleted as EBS, with the rights of their grants. */
 
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -14,7 +14,7 @@ import type { Volume } from '../volume/volume.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
 import { tokensOf, userContext } from './services.js';
 
-/** Steps 3 and 4: a data key under the user's and the volume's context, and the volume under it. Does nothing where that was done before. */
+/** Steps 3 and 4: makes the data key, under the user's and the volume's context, and the volume. Does nothing if the volume exists. */
 export async function makeVolume(
   record: WorkspaceRecord,
   volume: WorkspaceVolume,
@@ -34,7 +34,7 @@ export async function makeVolume(
   else await createVolume(volume.path, { ...options, sizeBytes: volume.sizeBytes! });
 }
 
-/** Whether the file is this very volume: a target appears whole or not at all. What else lies there, the making of the volume refuses. */
+/** Whether the file is this very volume: an output file is published complete. Another file at its path is refused when the volume is made. */
 async function isMade({ path, volumeId }: WorkspaceVolume): Promise<boolean> {
   try {
     return (await describeVolume(path)).volumeId === volumeId;
@@ -44,7 +44,7 @@ async function isMade({ path, volumeId }: WorkspaceVolume): Promise<boolean> {
   }
 }
 
-/** Steps 5 to 7: the data key is unwrapped into the vault, for as long as the volume is attached. */
+/** Steps 5 to 7: KMS unwraps the data key into the vault, where it stays while the volume is attached. */
 export function attachVolume(
   record: WorkspaceRecord,
   volume: WorkspaceVolume,
@@ -56,8 +56,8 @@ export function attachVolume(
 }
 
 /**
- * Holds the files of `volumes`, as far as they are there, against everybody else while `work` runs.
- * @throws {VolsealError} `ERR_STATE_BUSY`: one is attached, and nothing was done; `ERR_IO`
+ * Locks the files of `volumes` that exist while `work` runs.
+ * @throws {VolsealError} `ERR_STATE_BUSY`: one is attached, and `work` did not run; `ERR_IO`
  */
 export async function whileDetached<Result>(volumes: readonly WorkspaceVolume[], work: () => Promise<Result>): Promise<Result> {
   const held: FileHandle[] = [];
@@ -85,19 +85,19 @@ function holdAlone(file: FileHandle, path: string): void {
   }
 }
 
-/** Deletes a volume's file, and what a killed process has left of its making. The name holds the volume's id: it is nobody else's. @throws {VolsealError} `ERR_IO` */
+/** Deletes a volume's file, and the temporary files of a killed process. The file name contains the volume's id, so it is nobody else's. @throws {VolsealError} `ERR_IO` */
 export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
   try {
     await removePartials({ path });
     await namingPath(path, () => rm(path, { force: true }));
     await syncDirectory(dirname(path));
   } catch (error) {
-    // A folder that is gone has nothing in it.
+    // The directory does not exist any more.
     if (!(error instanceof VolsealError) || error.details.errno !== 'ENOENT') throw error;
   }
 }
 
-/** Whoever works on a WorkSpace is alone with it. One of these may be the volume itself by another name, for a moment of its making. */
+/** Removes stale temporary files. The caller holds the WorkSpace's lock. One of them may be the volume itself under a second name. */
 async function removePartials({ path }: Pick<WorkspaceVolume, 'path'>): Promise<void> {
   for (const name of await staleFilesOf(path)) await namingPath(name, () => rm(name, { force: true }));
 }

@@ -174,6 +174,7 @@ describe('bad images', () => {
     const at = lab();
     at.image('a.raw', 4 * 1024 * 1024);
     smallDisk(at.path('small'), 2 * 1024 * 1024);
+    at.ok(['kms', 'create-key']);
     fails(at, ['encrypt', 'a.raw', 'small/a.vol'], {
       status: 4,
       code: 'ERR_IO',
@@ -335,7 +336,9 @@ describe('KMS', () => {
     await new Promise((resolve) => holder.once('listening', resolve));
     const { port } = holder.address() as { port: number };
     const expected = { status: 4, code: 'ERR_IO', message: /EADDRINUSE/, hint: /port 0/ };
-    fails(lab(), ['kms', 'serve', '--listen', `127.0.0.1:${port}`], expected);
+    const at = lab();
+    at.ok(['kms', 'create-key']);
+    fails(at, ['kms', 'serve', '--listen', `127.0.0.1:${port}`], expected);
   });
 
   test('a store that is damaged: status 4', () => {

@@ -13,7 +13,7 @@ interface ServeFlags {
 /** The command; `session` is what it runs with. It ends with status 0 at Ctrl-C or SIGTERM. */
 export function serveCommand({ output, signal, rootKey }: Session): Command {
   const command = new Command('serve')
-    .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C, to whoever has an access key of it')
+    .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C, to callers with an access key')
     .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', listenArgument)
     .option('--allow-remote', 'allow an address that is not loopback: plain HTTP, so anybody who can read the network can read data keys')
     .option('--host <name...>', 'a name besides localhost under which clients call it, such as that of a container', hostArgument);

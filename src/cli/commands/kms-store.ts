@@ -37,10 +37,10 @@ export function initCommand({ output }: Session): Command {
 export function backupCommand({ output }: Session): Command {
   const command = new Command('backup')
     .description(
-      'copy the embedded KMS of $VOLSEAL_HOME to a new folder, while it is in use; to restore, copy that folder to $VOLSEAL_HOME/kms',
+      'copy the embedded KMS of $VOLSEAL_HOME to a new directory, while it is in use; to restore, copy that directory to $VOLSEAL_HOME/kms',
     )
-    .argument('<folder>', 'the folder to be')
-    .option('--with-root-key', 'also the key file: whoever has the copy then has every key in it');
+    .argument('<folder>', 'the new directory')
+    .option('--with-root-key', 'also copy the key file: whoever has that copy has every key in it');
   withJson(command);
   withExamples(command, ['volseal kms backup kms-backup']);
   return command.action(async (folder: string, { withRootKey = false }: { withRootKey?: boolean }) => {

@@ -1,4 +1,4 @@
-/** Records the calls that go to a KMS outside this process in the audit log: AWS has its own, and it is not in the hands of who asks. */
+/** Records the calls to a KMS outside this process in the audit log. AWS has a log too, but its callers may not be able to read it. */
 
 import { randomUUID } from 'node:crypto';
 import type { KMSClient } from '@aws-sdk/client-kms';
@@ -11,7 +11,7 @@ import { type KmsEndpoint, kmsUri } from '../shared/endpoint.js';
 /** Operations that change something; CloudTrail calls all others read-only. */
 const CHANGING: ReadonlySet<string> = new Set(['CreateAlias', 'CreateGrant', 'CreateKey', 'RetireGrant', 'RevokeGrant']);
 
-/** The members of requests and replies that records are made of; none is sure to be there. */
+/** The members of requests and replies that are recorded; each may be missing. */
 interface Members {
   readonly KeyId?: string;
   readonly SourceKeyId?: string;
@@ -21,8 +21,8 @@ interface Members {
 }
 
 /**
- * Makes `client` record each call once its answer is there, and before anybody sees it; a call that cannot be recorded fails.
- * The log lies in `endpoint.auditHome`, beside the one of the embedded KMS.
+ * Makes `client` record each call after the reply has arrived and before the caller sees it. A call that cannot be recorded fails.
+ * The log is in `endpoint.auditHome`, beside the one of the embedded KMS.
  * @throws {VolsealError} `ERR_AUDIT`
  */
 export function auditCalls(client: KMSClient, endpoint: KmsEndpoint & { auditHome: string }): void {

@@ -1,6 +1,6 @@
 /**
- * A connection to one KMS: the AWS SDK's client over the request handler that fits the endpoint, and the frame around every call:
- * credentials, abort, deadline, errors that say what was asked.
+ * A connection to one KMS: the AWS SDK's client over the request handler for the endpoint, and the frame around every call: credentials,
+ * abort, deadline, errors that name the call.
  */
 import { once } from 'node:events';
 import type { KMSClient } from '@aws-sdk/client-kms';
@@ -16,21 +16,21 @@ export interface Connected {
   readonly client: KMSClient;
 }
 
-/** What a call is given: the SDK, the options for its `send`, and what errors call it. */
+/** What a call gets: the SDK, the options for its `send`, and the call's description for errors. */
 export interface CallFrame extends Connected {
   readonly sendOptions: { abortSignal: AbortSignal };
   readonly named: KmsCall;
-  /** A page of several has come: the deadline begins anew. */
+  /** A page of a list has arrived: the deadline starts again. */
   pageCame(): void;
 }
 
-/** What is known of a call before it is made. */
+/** The description of a call without its endpoint. */
 export type CallFacts = Omit<KmsCall, 'endpoint'>;
 
 export interface Connection {
   /**
    * Makes a call, in the frame that all of them have. @param signal ends it with `ERR_ABORTED`
-   * @throws {VolsealError} as `Kms` (calls.ts); `ERR_KMS_UNREACHABLE` also where it takes longer than `KMS_DEADLINE_MS`, whatever it waits for
+   * @throws {VolsealError} as `Kms` (calls.ts); `ERR_KMS_UNREACHABLE` also after `KMS_DEADLINE_MS`
    */
   call<Result>(facts: CallFacts, signal: AbortSignal | undefined, run: (frame: CallFrame) => Promise<Result>): Promise<Result>;
   /** Ends connections and closes an embedded KMS. Calls under way fail. */
@@ -59,15 +59,15 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
       try {
         signal?.throwIfAborted();
         connecting ??= connect(endpoint).catch((error: unknown) => {
-          // What kept it from opening may be mended by the next call.
+          // The next call tries again.
           connecting = undefined;
           throw error;
         });
         const connected = await connecting;
         signal?.throwIfAborted();
-        // The SDK looks at the signal only once it has credentials, and fetching those can take any time.
+        // The SDK checks the signal only after it has credentials, and fetching them can take any time.
         const { config } = connected.client;
-        // The region first, as the SDK does: without one nobody needs credentials.
+        // The region first, as the SDK does: without a region no credentials are needed.
         await config.region();
         const { accessKeyId } = await untilAborted(config.credentials(), ended);
         if (endpoint.kind === 'url' && accessKeyId === PLACEHOLDER.accessKeyId) named = { ...named, isUnsigned: true };
@@ -81,13 +81,13 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
     },
     close() {
       closed = true;
-      // A connection that failed has already been reported by the call that needed it.
+      // The call that needed a connection that failed has reported it.
       connecting?.then(({ client }) => client.destroy()).catch(() => {});
     },
   };
 }
 
-/** What `work` gives. @throws what `work` throws; the signal's reason as soon as it comes: `work` goes on alone */
+/** The result of `work`. @throws what `work` throws; the signal's reason as soon as it aborts, while `work` continues unobserved */
 async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
   const done = new AbortController();
   const aborted = once(signal, 'abort', { signal: done.signal }).then(() => {
@@ -100,14 +100,14 @@ async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal):
   }
 }
 
-/** Loads what a connection to such a KMS is made of, ahead of its first call. */
+/** Loads the modules of a connection to such a KMS before its first call. */
 export async function loadConnection(kind: KmsEndpoint['kind']): Promise<undefined> {
   await Promise.all([import('@aws-sdk/client-kms'), kind === 'embedded' ? import('./in-process.js') : import('./key-intake.js')]);
 }
 
 async function connect(endpoint: KmsEndpoint): Promise<Connected> {
   const sdk = await import('@aws-sdk/client-kms');
-  // Adaptive: after a throttled call the next ones of this client wait their turn, with jitter, and do not come as a storm.
+  // Adaptive: after a throttled call, this client delays the next ones, with jitter.
   const common = { maxAttempts: KMS_ATTEMPTS, retryMode: 'adaptive' };
   switch (endpoint.kind) {
     case 'aws': {
@@ -129,10 +129,10 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
         import('./credentials.js'),
         import('./placeholder.js'),
       ]);
-      const place = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
+      const settings = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
       return {
         sdk,
-        client: await audited(new sdk.KMSClient({ ...common, ...place, requestHandler: withoutProxy(httpKeyIntake()) }), endpoint),
+        client: await audited(new sdk.KMSClient({ ...common, ...settings, requestHandler: withoutProxy(httpKeyIntake()) }), endpoint),
       };
     }
     case 'embedded': {
@@ -140,20 +140,20 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
         import('./in-process.js'),
         import('./placeholder.js'),
       ]);
-      const place = { region: EMULATOR_REGION, credentials: PLACEHOLDER };
-      return { sdk, client: new sdk.KMSClient({ ...common, ...place, requestHandler: embeddedHandler(endpoint) }) };
+      const settings = { region: EMULATOR_REGION, credentials: PLACEHOLDER };
+      return { sdk, client: new sdk.KMSClient({ ...common, ...settings, requestHandler: embeddedHandler(endpoint) }) };
     }
   }
 }
 
-/** The embedded KMS records the calls itself; those to others are recorded here. */
+/** The embedded KMS records calls itself; calls to others are recorded here. */
 async function audited(client: KMSClient, endpoint: Exclude<KmsEndpoint, { kind: 'embedded' }>): Promise<KMSClient> {
   const { auditCalls } = await import('./call-audit.js');
   auditCalls(client, endpoint);
   return client;
 }
 
-/** Credentials of a role that the user's own may assume (AWS STS); renewed before they expire. */
+/** Credentials of a role that the user may assume (AWS STS); renewed before they expire. */
 async function roleCredentials(roleArn: string) {
   const { fromTemporaryCredentials } = await import('@aws-sdk/credential-providers');
   return fromTemporaryCredentials({ params: { RoleArn: roleArn, RoleSessionName: 'volseal' } });

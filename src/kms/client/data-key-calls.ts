@@ -15,7 +15,7 @@ export interface WrappedKey {
 
 export interface UnwrapRequest extends WrappedKey {
   readonly context: EncryptionContext;
-  /** Tokens of grants that KMS may not have spread yet (CreateGrant). */
+  /** Tokens of new grants, which KMS may not know everywhere yet (CreateGrant). */
   readonly grantTokens?: readonly string[];
 }
 

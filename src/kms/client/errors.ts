@@ -1,12 +1,10 @@
-/**
- * What can go wrong in a call to KMS, as a `VolsealError`: the one map from the SDK's and the network's errors to our codes.
- */
+/** The map from errors of the SDK and the network to codes of `VolsealError`. */
 import { type ErrorCode, VolsealError } from '../../errors.js';
 import { KMS_DEADLINE_MS } from '../../limits.js';
 import { describeContext, type EncryptionContext } from '../shared/encryption-context.js';
 import { describeEndpoint, type KmsEndpoint } from '../shared/endpoint.js';
 
-/** Which call failed: what a message must name. */
+/** The call that failed: what a message must name. */
 export interface KmsCall {
   readonly operation: string;
   readonly endpoint: KmsEndpoint;
@@ -19,7 +17,7 @@ export interface KmsCall {
   readonly isUnsigned?: boolean;
 }
 
-/** The members that SDK and network errors carry; none is sure to be there. */
+/** The members of SDK and network errors; each may be missing. */
 interface CallError {
   readonly name?: string;
   readonly message?: string;
@@ -30,7 +28,7 @@ interface CallError {
 
 interface Cause {
   readonly code: ErrorCode;
-  /** What it means and what to do next. */
+  /** The meaning, and what to do next. */
   readonly advice: string;
 }
 
@@ -51,7 +49,7 @@ const UNSIGNED: Cause = {
 };
 const NOT_FOUND: Cause = {
   code: 'ERR_KMS_NOT_FOUND',
-  advice: 'check the key id, ARN or alias, and that this KMS (and region) is where the key lives',
+  advice: 'check the key id, ARN or alias, and that this KMS (and region) has the key',
 };
 const UNREACHABLE: Cause = {
   code: 'ERR_KMS_UNREACHABLE',
@@ -67,7 +65,7 @@ const REDIRECTED: Cause = {
 };
 const NO_REGION: Cause = { code: 'ERR_ARGUMENT', advice: 'name the region as aws:REGION, or set AWS_REGION' };
 const OTHER: Cause = { code: 'ERR_KMS_REQUEST', advice: 'KMS refused the request' };
-const GARBLED: Cause = { code: 'ERR_KMS_REPLY', advice: 'the answer does not read as one of KMS; check that the address is that of a KMS' };
+const GARBLED: Cause = { code: 'ERR_KMS_REPLY', advice: 'the reply is not one of KMS; check that the address is that of a KMS' };
 
 const BY_NAME: Readonly<Record<string, Cause>> = {
   InvalidGrantIdException: NOT_FOUND,
@@ -185,7 +183,7 @@ function whatWasSaid(thrown: CallError): string {
     .join(': ');
 }
 
-/** A call that the caller's signal ended, whatever `error` it ended with. */
+/** The error of a call that the caller's signal ended. */
 export function abortedError(error: unknown, call: KmsCall): VolsealError {
   return new VolsealError('ERR_ABORTED', `${describeCall(call)}: stopped on request`, {
     cause: error,
@@ -193,13 +191,13 @@ export function abortedError(error: unknown, call: KmsCall): VolsealError {
   });
 }
 
-/** A call that took longer than any call may, whatever it was waiting for. */
+/** The error of a call that took longer than `KMS_DEADLINE_MS`. */
 export function deadlineError(error: unknown, call: KmsCall): VolsealError {
   const message = `${describeCall(call)} failed: no answer within ${KMS_DEADLINE_MS / 1000} s, all tries and the fetching of credentials together; ${UNREACHABLE.advice}`;
   return new VolsealError(UNREACHABLE.code, message, { cause: error, details: callDetails(call, 'TimeoutError') });
 }
 
-/** An answer that KMS must not give. `problem` says what is wrong with it. */
+/** The error for a reply that KMS must not give. `problem` says what is wrong with it. */
 export function replyError(problem: string, call: KmsCall): VolsealError {
   return new VolsealError('ERR_KMS_REPLY', `${describeCall(call)}: ${problem}`, { details: callDetails(call, 'Reply') });
 }

@@ -12,18 +12,18 @@ export interface GrantRequest {
   readonly retiringPrincipal?: string | undefined;
   /** `Decrypt`, `GenerateDataKeyWithoutPlaintext`, `CreateGrant` ... */
   readonly operations: readonly string[];
-  /** Pairs that the context of every request must have. Not with `contextEquals`. */
+  /** Pairs that the encryption context of every request must contain. Not with `contextEquals`. */
   readonly contextSubset?: EncryptionContext | undefined;
-  /** What the context of every request must be. */
+  /** The exact encryption context of every request. */
   readonly contextEquals?: EncryptionContext | undefined;
-  /** The same request with the same name gives the same grant: what makes it safe to ask again. */
+  /** The same request with the same name returns the same grant, so it can be repeated safely. */
   readonly name?: string | undefined;
   readonly grantTokens?: readonly string[] | undefined;
 }
 
 export interface NewGrant {
   readonly grantId: string;
-  /** Lets the grant be used at once, before KMS has spread it: carry it with the calls that need the grant. A secret of low worth: never log it. */
+  /** Makes the grant usable at once, before all of KMS knows it: pass it with the calls that need the grant. Never log it. */
   readonly grantToken: string;
 }
 
@@ -46,10 +46,10 @@ export interface GrantCalls {
   listGrants(request: { keyId: string; granteePrincipal?: string }): Promise<GrantEntry[]>;
   /** All grants that name this retiring principal. */
   listRetirableGrants(request: { retiringPrincipal: string }): Promise<GrantEntry[]>;
-  /** Ends a grant, as its retiring principal or its grantee does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: it is gone already */
+  /** Ends a grant, as its retiring principal or its grantee does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: the grant does not exist any more */
   retireGrant(request: { keyArn: string; grantId: string }): Promise<void>;
   tryRetireGrant(request: { keyArn: string; grantId: string }): Promise<void>;
-  /** Ends a grant, as an administrator of the key does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: it is gone already */
+  /** Ends a grant, as an administrator of the key does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: the grant does not exist any more */
   revokeGrant(request: { keyId: string; grantId: string }): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The permissions that who administers WorkSpaces needs on a key of the customer's: the two parts of "How Amazon WorkSpaces Uses AWS KMS"
+ * The permissions that an administrator of WorkSpaces needs on a customer's key: the two parts of "How Amazon WorkSpaces Uses AWS KMS"
  * (Amazon WorkSpaces Administration Guide, "Prerequisites to use an AWS KMS key"). A key that AWS manages needs none of them.
  */
 
@@ -7,22 +7,22 @@ import { VolsealError } from '../../errors.js';
 import { formatArn, parseKeyArn } from '../shared/arn.js';
 
 export interface AdministratorPolicies {
-  /** Part 1: statements for the key's policy, which make the administrator a key user. */
+  /** Part 1: statements for the key policy, which make the administrator a key user. */
   readonly keyPolicyStatements: readonly object[];
   /** Part 2: a policy for the administrator's identity, a whole document. */
   readonly identityPolicy: object;
 }
 
 /**
- * @param keyArn ARN of a key: policies do not follow aliases
+ * @param keyArn ARN of a key; policies do not follow aliases
  * @param principal ARN of the administrator; default: a role WorkSpacesAdministrator of the key's account
- * @param console also what the console needs to offer a list of keys
+ * @param console also the permissions to choose a key from a list in the console
  * @throws {VolsealError} `ERR_ARGUMENT`
  */
 export function administratorPolicies(keyArn: string, principal?: string, console = false): AdministratorPolicies {
   const key = parseKeyArn(keyArn);
   if (key === undefined)
-    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(keyArn)} is not the ARN of a key: policies name keys by ARN`);
+    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(keyArn)} is not the ARN of a key; policies name keys by ARN`);
   const Principal = { AWS: principal ?? formatArn({ ...key, service: 'iam', region: '', resource: 'role/WorkSpacesAdministrator' }) };
   return {
     keyPolicyStatements: [

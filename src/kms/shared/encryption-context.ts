@@ -72,7 +72,7 @@ export function canonicalBytes(context: EncryptionContext): Buffer {
   return Buffer.concat([lengthOf(pairs.length), ...pairs.flatMap(([key, value]) => [framed(key), framed(value)])]);
 }
 
-/** The context as people read it in a message: JSON, pairs in the order of their keys. */
+/** The context as messages show it: JSON, pairs in the order of their keys. */
 export function describeContext(context: EncryptionContext): string {
   const pairs = Object.entries(context).sort(([a], [b]) => (a < b ? -1 : 1));
   return `{${pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`;

@@ -1,5 +1,5 @@
 /**
- * Where KMS is: how a person writes it (`--kms`), how it travels between threads, and what a volume's header records of it.
+ * Which KMS: as a user writes it (`--kms`), as it is passed between threads, and as a volume's header records it.
  */
 import { resolve } from 'node:path';
 import { VolsealError } from '../../errors.js';
@@ -66,11 +66,11 @@ export function parseKmsUri(text: string, home: string = defaultHome()): KmsEndp
   const region = /^aws:([a-z]{2,}(?:-[a-z]+)+-\d+)$/.exec(text)?.[1];
   if (region !== undefined) return { kind: 'aws', region, auditHome };
   if (/^https?:\/\//i.test(text)) return { kind: 'url', url: serverUrl(text), auditHome };
-  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} names no KMS: ${FORMS}`);
+  throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} names no KMS; ${FORMS}`);
 }
 
 function serverUrl(text: string): string {
-  if (!URL.canParse(text)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} is not a URL: ${FORMS}`);
+  if (!URL.canParse(text)) throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} is not a URL; ${FORMS}`);
   const url = new URL(text);
   // The text is not repeated here: it may hold a password.
   if (url.username !== '' || url.password !== '') {
@@ -82,13 +82,13 @@ function serverUrl(text: string): string {
   if (url.pathname !== '/' || url.search !== '' || url.hash !== '') {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `the KMS URL ${JSON.stringify(text)} has a path, a query or a fragment: KMS is asked at the root of a server`,
+      `the KMS URL ${JSON.stringify(text)} has a path, a query or a fragment; give the root of the server`,
     );
   }
   return url.origin;
 }
 
-/** What a volume records of the endpoint: never a path of this machine, never credentials. `parseKmsUri` reads it back. */
+/** The endpoint as a volume's header records it: no path of this machine, no credentials. `parseKmsUri` reads it. */
 export function kmsUri(endpoint: KmsEndpoint): string {
   switch (endpoint.kind) {
     case 'embedded':

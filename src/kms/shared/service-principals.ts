@@ -1,5 +1,5 @@
-/** The services for which volseal asks the embedded KMS. AWS knows them by roles that are assumed: its own principals cannot be had. */
+/** The services as which volseal calls the embedded KMS. With AWS it assumes roles, because nobody can act as AWS's service principals. */
 export const SERVICE_PRINCIPALS = { workspaces: 'workspaces.amazonaws.com', ebs: 'ebs.amazonaws.com' } as const;
 
-/** As `kms:ViaService` names the WorkSpaces service where it asks for an administrator. */
+/** The value of `kms:ViaService` when WorkSpaces calls on behalf of an administrator. */
 export const VIA_WORKSPACES = 'workspaces.local.amazonaws.com';

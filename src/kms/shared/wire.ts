@@ -6,7 +6,7 @@ import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
 
 export const KMS_CONTENT_TYPE = 'application/x-amz-json-1.1';
-/** What precedes the operation's name in the header `X-Amz-Target`. */
+/** The prefix of the operation's name in the header `X-Amz-Target`. */
 export const KMS_TARGET_PREFIX = 'TrentService.';
 
 export interface WireRequest {
@@ -16,7 +16,7 @@ export interface WireRequest {
   readonly headers: Readonly<Record<string, string>>;
   /** JSON; where `plaintext` is set, its member `Plaintext` reads "AAAA...". */
   readonly body: Buffer;
-  /** What Encrypt encrypts. Whoever takes the request owns the handle and wipes it. */
+  /** The plaintext of Encrypt. The receiver of the request owns the handle and wipes it. */
   readonly plaintext?: KeyHandle | undefined;
 }
 
@@ -25,7 +25,7 @@ export interface WireReply {
   readonly headers: Readonly<Record<string, string>>;
   /** JSON; where `plaintext` is set, its member `Plaintext` is as long as the key's base64 text and reads "AAAA...". */
   readonly body: Buffer;
-  /** The key that Decrypt or GenerateDataKey answers with. Whoever receives the reply owns the handle and wipes it. */
+  /** The key in the reply of Decrypt or GenerateDataKey. The receiver of the reply owns the handle and wipes it. */
   readonly plaintext?: KeyHandle | undefined;
 }
 
@@ -57,7 +57,7 @@ export function repliesWithKey(target: string | undefined): boolean {
   return KEY_REPLIES.has(target ?? '');
 }
 
-/** As long as the base64 text of `byteLength` bytes, and says nothing. */
+/** A text of "A"s, as long as the base64 text of `byteLength` bytes. */
 export function redactedBase64(byteLength: number): string {
   return 'A'.repeat(4 * Math.ceil(byteLength / 3));
 }

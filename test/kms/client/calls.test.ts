@@ -225,7 +225,7 @@ describe('an unwilling network', () => {
       assert.equal(attempts(), 3);
     }
     await assert.rejects(page(429).call, failing('ERR_KMS_UNREACHABLE', /HTTP status 429/));
-    await assert.rejects(page(403).call, failing('ERR_KMS_REPLY', /failed: HTTP status 403; the answer does not read/));
+    await assert.rejects(page(403).call, failing('ERR_KMS_REPLY', /failed: HTTP status 403; the reply is not one of KMS/));
     for (const status of [301, 302, 307, 308]) {
       const { call, attempts } = page(status, { location: 'https://elsewhere.example/' });
       await assert.rejects(call, failing('ERR_KMS_REQUEST', /HTTP status 30\d, to "https:\/\/elsewhere.example\/"; the server redirects/));

@@ -83,9 +83,9 @@ describeUnless(rootRefused())('what belongs to another user is refused', () => {
 
   test('the store of WorkSpaces', async () => {
     const home = temporaryHome();
-    await openWorkspaces(home).close();
+    await openWorkspaces(home, 'create').close();
     chownSync(join(home, 'workspaces'), STRANGER, 0);
-    assert.throws(() => openWorkspaces(home), refuses(join(home, 'workspaces')));
+    assert.throws(() => openWorkspaces(home, 'create'), refuses(join(home, 'workspaces')));
   });
 });
 

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { HttpRequest } from '@smithy/core/protocols';
 import { Hash } from '@smithy/core/serde';
 import { SignatureV4 } from '@smithy/signature-v4';
@@ -138,7 +139,7 @@ class Client {
     });
     for (let at = 0; at < message.length; at += pieceBytes ?? message.length) {
       socket.write(message.slice(at, at + (pieceBytes ?? message.length)));
-      if (pieceBytes !== undefined) await new Promise((resolve) => setTimeout(resolve, 2));
+      if (pieceBytes !== undefined) await sleep(2);
     }
     if (leaves) socket.end();
     await replied;

@@ -28,8 +28,10 @@ export interface BinaryHeader {
 export const BINARY_HEADER_BYTES = 4096;
 
 const VERSION = 2;
+/** What we write. */
 const CHECKSUM_ALGORITHM = 'sha256';
-const CHECKSUM_BYTES = 32;
+/** What we read: cryptsetup keeps the algorithm that a header was made with. By OpenSSL's names, which are the specification's. */
+const CHECKSUM_ALGORITHMS = ['sha1', 'sha256', 'sha384', 'sha512'];
 const MAGIC = {
   primary: Buffer.from('4c554b53babe', 'hex'),
   secondary: Buffer.from('534b554cbabe', 'hex'),
@@ -97,7 +99,7 @@ export function encodeCopy(header: BinaryHeader, name: CopyName, jsonText: strin
   writeText(copy, FIELD.subsystem, header.subsystem);
   copy.writeBigUInt64BE(BigInt(name === 'primary' ? 0 : copyBytes), FIELD.headerOffset.at);
   json.copy(copy, BINARY_HEADER_BYTES);
-  checksumOf(copy).copy(copy, FIELD.checksum.at);
+  checksumOf(copy, CHECKSUM_ALGORITHM).copy(copy, FIELD.checksum.at);
   return copy;
 }
 
@@ -122,13 +124,15 @@ export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): {
   if (name === 'secondary' && copyBytes !== offsetBytes) throw damaged(`header size ${copyBytes} at offset ${offsetBytes}`);
   if (rest.length < copyBytes) throw damaged(`truncated: ${rest.length} of ${copyBytes} bytes`);
   const algorithm = readText(rest, FIELD.checksumAlgorithm);
-  if (algorithm !== CHECKSUM_ALGORITHM) throw damaged(`checksum algorithm ${JSON.stringify(algorithm)} is not "${CHECKSUM_ALGORITHM}"`);
+  if (!CHECKSUM_ALGORITHMS.includes(algorithm)) {
+    throw damaged(`checksum algorithm ${JSON.stringify(algorithm)} is none of ${CHECKSUM_ALGORITHMS.join(', ')}`);
+  }
 
   const copy = rest.subarray(0, copyBytes);
   const { at, bytes } = FIELD.checksum;
   // All 64 bytes of the field, so that every bit of a copy is checked.
   const expected = Buffer.alloc(bytes);
-  checksumOf(copy).copy(expected);
+  checksumOf(copy, algorithm).copy(expected);
   if (!timingSafeEqual(copy.subarray(at, at + bytes), expected)) throw damaged('bad checksum');
 
   const uuid = readText(copy, FIELD.uuid);
@@ -143,15 +147,14 @@ export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): {
   return { header, jsonArea: copy.subarray(BINARY_HEADER_BYTES) };
 }
 
-/** SHA-256 over a whole copy with the checksum field read as zeros. */
-function checksumOf(copy: Buffer): Buffer {
+/** The checksum of a whole copy, with the checksum field read as zeros. */
+function checksumOf(copy: Buffer, algorithm: string): Buffer {
   const { at, bytes } = FIELD.checksum;
-  return createHash(CHECKSUM_ALGORITHM)
+  return createHash(algorithm)
     .update(copy.subarray(0, at))
     .update(Buffer.alloc(bytes))
     .update(copy.subarray(at + bytes))
-    .digest()
-    .subarray(0, CHECKSUM_BYTES);
+    .digest();
 }
 
 function refuseUnlistedSize(headerSize: number | bigint, code: 'ERR_ARGUMENT' | 'ERR_HEADER_DAMAGED'): void {

@@ -125,14 +125,21 @@ export function headerAreaBytes(metadata: Luks2Metadata): number {
  */
 export function assertSupported(metadata: Luks2Metadata, path: string): { segment: DataSegment; digest: KeyDigest } {
   const refuse = (what: string): never => {
-    throw new VolsealError('ERR_HEADER_UNSUPPORTED', `${path}: ${what}; volseal attaches LUKS2 volumes of one ${ENCRYPTION} segment only`, {
-      details: { path },
-    });
+    throw new VolsealError(
+      'ERR_HEADER_UNSUPPORTED',
+      `${path}: ${what}; volseal attaches volumes of one ${ENCRYPTION} segment without integrity, flags and requirements`,
+      {
+        details: { path },
+      },
+    );
   };
   const requirements = metadata.config.requirements;
   const unknown = requirements === undefined ? [] : Object.keys(requirements).filter((key) => key !== 'mandatory');
   const required = [...(requirements?.mandatory ?? []), ...unknown];
-  if (required.length > 0) refuse(`the header has the requirement ${printable(required.join(', '))} (a re-encryption in progress?)`);
+  if (required.length > 0) {
+    const reencryption = required.some((name) => name.includes('reencrypt'));
+    refuse(`the header has the requirement ${printable(required.join(', '))}${reencryption ? ' (a re-encryption in progress)' : ''}`);
+  }
   return { segment: supportedSegment(metadata, refuse), digest: supportedDigest(metadata, refuse) };
 }
 
@@ -182,6 +189,9 @@ function supportedDigest(metadata: Luks2Metadata, refuse: Refuse): KeyDigest {
   if (found === undefined || covering.length !== 1) return refuse(`segment 0 has ${covering.length} digests instead of one`);
   const [name, member] = found;
   const checked = digestSchema.safeParse(member);
+  if (member.type === 'pbkdf2' && member.hash !== 'sha256') {
+    return refuse(`digest ${name} proves the volume key by ${quoted(member.hash)}, and volseal by "sha256" only`);
+  }
   if (!checked.success) return refuse(`digest ${name}: ${firstIssue(checked.error)}`);
   const salt = decodeBase64(checked.data.salt);
   const digest = decodeBase64(checked.data.digest);

@@ -1,5 +1,6 @@
 /** Which headers with keyslots are whole: stock cryptsetup is the judge, and we agree, so that neither repairs what the other believes. */
 import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -160,3 +161,21 @@ test('of two whole copies of one sequence number that differ, neither is overwri
   expect([found.from, found.stale]).toEqual(['primary', undefined]);
   expect(found.copies.secondary).toMatch(/differs/);
 });
+
+for (const algorithm of ['sha1', 'sha384', 'sha512']) {
+  test(`a header with ${algorithm} checksums is read; ours is written with sha256`, async () => {
+    const copies = (['primary', 'secondary'] as const).map((name) => {
+      const copy = copyOf(sound, name);
+      copy.fill(0, 72, 104).write(algorithm, 72);
+      copy.fill(0, 448, 512);
+      createHash(algorithm).update(copy).digest().copy(copy, 448);
+      return copy;
+    });
+    writeImage(Buffer.concat(copies));
+    const found = await read();
+    expect(found.copies).toEqual({ primary: 'good', secondary: 'good' });
+    verifyHeader(volumeKey, found.header, path);
+    expect(isWholeForCryptsetup()).toBe(true);
+    expect(encodeHeader(found.header).toString('latin1', 72, 79)).toBe('sha256\0');
+  });
+}

@@ -212,7 +212,12 @@ describe('what is supported', () => {
     {
       what: 'a requirement',
       change: (m) => void Object.assign(m.config, { requirements: { mandatory: ['online-reencrypt-v2'] } }),
-      says: /requirement online-reencrypt-v2/,
+      says: /requirement online-reencrypt-v2 \(a re-encryption in progress\)/,
+    },
+    {
+      what: 'a requirement of hardware encryption',
+      change: (m) => void Object.assign(m.config, { requirements: { mandatory: ['inline-hw-tags', 'opal'] } }),
+      says: /requirement inline-hw-tags, opal;/,
     },
     {
       what: 'requirements of another kind',
@@ -222,7 +227,11 @@ describe('what is supported', () => {
     { what: 'no digest', change: (m) => void Object.assign(m, { digests: {} }), says: /0 digests instead of one/ },
     { what: 'two digests', change: (m) => void Object.assign(m.digests, { '1': m.digests['0'] }), says: /2 digests/ },
     { what: 'another digest type', change: digest({ type: 'argon2' }), says: /digest 0: type/ },
-    { what: 'another hash', change: digest({ hash: 'sha1' }), says: /digest 0: hash/ },
+    {
+      what: 'another hash',
+      change: digest({ hash: 'sha1' }),
+      says: /digest 0 proves the volume key by "sha1", and volseal by "sha256" only/,
+    },
     { what: 'no iterations', change: digest({ iterations: 0 }), says: /iterations/ },
     { what: 'too many iterations', change: digest({ iterations: 10_000_001 }), says: /iterations/ },
     { what: 'half an iteration', change: digest({ iterations: 1.5 }), says: /iterations/ },

@@ -150,7 +150,7 @@ function luksPrograms(place: Place): ImageContender[] {
     warm('cryptsetup reencrypt', cryptsetupWords(target, passphrase), {
       ...common,
       source: target,
-      // In place: it needs a copy to work on, and room for its header behind that.
+      // In place: it needs a copy to work on, and space for its header after that.
       async prepare() {
         copyFileSync(image, target);
         truncateSync(target, imageBytes + 32 * MIB);

@@ -89,7 +89,7 @@ export interface ImageResults {
  * Measures in `folder`, which must be empty. A contender that fails in its first turn is absent; one that fails later
  * ends the run.
  *
- * @throws {Error} where the disk has too little room, or a contender failed
+ * @throws {Error} where the disk has too little space, or a contender failed
  */
 export async function measureImages(folder: string, plan: ImagePlan, { surroundings, onTurn }: ImageRun): Promise<ImageResults> {
   checkRoom(folder, Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)));
@@ -115,7 +115,7 @@ export async function measureImages(folder: string, plan: ImagePlan, { surroundi
 function checkRoom(folder: string, imageBytes: number): void {
   const { bavail, bsize } = statfsSync(folder);
   const [neededMib, freeMib] = [COPIES_AT_ONCE * imageBytes, bavail * bsize].map((bytes) => Math.floor(bytes / MIB)) as [number, number];
-  if (freeMib < neededMib) throw new Error(`${folder}: needs ${neededMib} MiB of room and has ${freeMib}: give another one with --folder`);
+  if (freeMib < neededMib) throw new Error(`${folder}: needs ${neededMib} MiB and has ${freeMib}: give another one with --folder`);
 }
 
 interface Pace {

@@ -22,7 +22,7 @@ function titleOf({ scene, imageBytes }: ImageMeasurement): string {
     case 'cold':
       return `${size(imageBytes)}, source on the disk only, onto the disk; the limit is ${LIMITS.cold}`;
     case 'cached':
-      return `${size(imageBytes)}, source in the page cache, target exists, nobody waits for the disk; the limit is ${LIMITS.cached}`;
+      return `${size(imageBytes)}, source in the page cache, target exists, no wait for the disk; the limit is ${LIMITS.cached}`;
     case 'sparse':
       return `${size(imageBytes)}, all but a little of it holes, onto the disk`;
     case 'start':

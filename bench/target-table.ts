@@ -1,4 +1,4 @@
-/** Targets beside what a run reached, as a table. */
+/** Targets and what a run reached, as a table. */
 import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
 import { table } from '../src/bench/tables.js';
 

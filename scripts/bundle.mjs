@@ -46,7 +46,7 @@ writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}
 copyFileSync('binding.d.ts', 'dist/binding.d.ts');
 writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
 
-/** Packages that find files beside themselves (a native library, the code of a thread): in the bundle too they are told where they lie. */
+/** Packages that look for files in their own directory (a native library, the code of a thread): the bundle tells them where that is. */
 function keepPlaces({ onLoad, onResolve }) {
   onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
   // A thread marks what it moves with symbols of the piscina that runs it, which is the package's own.

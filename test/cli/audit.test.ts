@@ -71,7 +71,7 @@ describe('volseal audit', () => {
     assert.equal(run(['audit', 'verify']).status, 4);
   });
 
-  test('--follow goes on until Ctrl-C: status 130', async () => {
+  test('--follow runs until Ctrl-C: status 130', async () => {
     const { ok, start } = lab();
     ok(['kms', 'create-key']);
     const following = start(['audit', '--follow', '--json']);

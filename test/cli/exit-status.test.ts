@@ -12,7 +12,7 @@ describe('exit statuses', () => {
   test('the README explains each one, and no other', () => {
     const [, section = ''] = /\n## Exit statuses\n([\s\S]*?)\n## /.exec(README) ?? [];
     const listed = [...section.matchAll(/^\| (\d[^|]*)\|/gm)].flatMap(([, numbers]) => numbersIn(numbers!));
-    // 129 and 143 are SIGHUP's and SIGTERM's, beside SIGINT's 130.
+    // 129 and 143 are for SIGHUP and SIGTERM, 130 is for SIGINT.
     assert.deepEqual(new Set(listed), new Set([...Object.values(EXIT), 129, 143]));
   });
 

@@ -48,7 +48,7 @@ describe('sparse volumes', () => {
     assert.equal(parsed(ok(['densify', 'a.vol', '--json']).text).wasSparse, false);
   });
 
-  test('Ctrl-C in densify leaves a sparse volume, and the next run goes on', async () => {
+  test('Ctrl-C in densify leaves a sparse volume, and the next run resumes', async () => {
     const { ok, start } = lab();
     ok(['create', 'a.vol', '--size', '2G']);
     ok(['write', 'a.vol'], { input: 'hello' });

@@ -112,13 +112,13 @@ describe('standard output', () => {
     assert.equal(at.shell('volseal info --colour 2> /dev/full').status, 1);
   });
 
-  test('progress that nobody hears ends no job: its reader has left, or its disk is full', () => {
+  test('progress that cannot be written does not stop the job: its reader has ended, or its disk is full', () => {
     const { at } = labWithVolume(4096);
     writeFileSync(at.path('large.raw'), '');
     truncateSync(at.path('large.raw'), 256 * MIB);
     const job = 'volseal encrypt large.raw b.vol --force --progress --json';
     for (const line of [
-      // The first line is read, so that there are more to come when nobody reads any more.
+      // The first line is read, so that more lines follow after the reader has ended.
       `{ ${job} 2>&1 >out; echo $? >status; } | head -1`,
       `${job} 2>/dev/full >out; echo $? >status`,
     ]) {

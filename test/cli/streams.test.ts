@@ -123,7 +123,7 @@ describe('images through pipes', () => {
     at.ok(['verify', 'b.vol', '--against', 'a.raw']);
   });
 
-  test('a stream that ends early or goes on: what is wrong, where, and no volume', () => {
+  test('a stream that is shorter or longer than its size: what is wrong, where, and no volume', () => {
     const at = lab();
     at.image('a.raw', BYTES);
     for (const [sizeBytes, errno, offsetBytes] of [

@@ -12,7 +12,7 @@ const HEADER: BinaryHeader = {
   copyBytes: 16384,
 };
 
-/** A copy in its place, as `decodeCopy` expects it. */
+/** A copy at its offset, as `decodeCopy` expects it. */
 function placed(header: BinaryHeader, name: 'primary' | 'secondary', json = '{}'): { area: Buffer; offsetBytes: number } {
   const offsetBytes = name === 'primary' ? 0 : header.copyBytes;
   return { area: Buffer.concat([Buffer.alloc(offsetBytes), encodeCopy(header, name, json)]), offsetBytes };

@@ -34,7 +34,7 @@ export function digestOf(key: Buffer): Luks2Metadata['digests'][string] {
   };
 }
 
-/** A passphrase as cryptsetup adds it, in the first room for keyslots of a header of 16 KiB copies. */
+/** A passphrase as cryptsetup adds it, in the first keyslot area of a header with 16 KiB copies. */
 export const sampleKeyslot = (): Luks2Metadata['keyslots'][string] => ({
   type: 'luks2',
   key_size: 64,

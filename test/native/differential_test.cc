@@ -69,7 +69,7 @@ std::string TryRun(const xts::Kernel& kernel, Direction direction, const Sample&
     what = "the source changed: ";
   } else if (!std::all_of(target_area, target, is_canary) ||
              !std::all_of(target + byte_count, target_area + area_bytes, is_canary)) {
-    what = "bytes beside the target changed: ";
+    what = "bytes outside the target changed: ";
   } else {
     return "";
   }
@@ -119,7 +119,7 @@ TEST_CASE("every kernel agrees with the textbook at every address from 0 to 64")
   }
 }
 
-// Few enough for valgrind, which sees a read or write of one byte too many beside an allocation.
+// Few enough for valgrind, which sees a read or write of one byte outside an allocation.
 TEST_CASE("every kernel agrees with the textbook in buffers of exactly the run's size") {
   Random random(Seed());
   for (const size_t key_length : kKeyLengths) {

@@ -92,7 +92,7 @@ void EncryptWrongly(const xts::KeySchedule& key, const uint8_t* source, uint8_t*
 
 }  // namespace
 
-TEST_CASE("the self-test refuses a wrong judge as well") {
+TEST_CASE("the self-test refuses a wrong reference as well") {
   xts::Kernel kernel = Portable();
   kernel.encrypt = EncryptWrongly;
   const std::array<const xts::Kernel*, 1> kernels = {&kernel};

@@ -1,5 +1,5 @@
 // AES-XTS word for word from the standards: one byte after the other, no thought for speed, and nothing shared with the
-// kernels. The IEEE 1619 vectors judge it; it judges the kernels. FIPS 197, section 5; IEEE Std 1619-2007, section 5.
+// kernels. The IEEE 1619 vectors check it; it checks the kernels. FIPS 197, section 5; IEEE Std 1619-2007, section 5.
 // Not constant in time: for tests only.
 #pragma once
 

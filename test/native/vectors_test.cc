@@ -1,4 +1,4 @@
-// The vectors of IEEE Std 1619-2007, annex B: they judge the textbook, which judges the kernels elsewhere, and each
+// The vectors of IEEE Std 1619-2007, annex B: they check the textbook, which checks the kernels elsewhere, and each
 // kernel as well.
 #include <doctest/doctest.h>
 

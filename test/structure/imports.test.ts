@@ -37,7 +37,7 @@ const rules: Rule[] = [
       dynamic: [file('src/errors.ts', "const volume = await import('./volume/attach.js');")],
       're-export': [file('src/native.ts', "export { open } from './kms/client.js';")],
       'for its effects': [file('src/workers/pool.ts', "import '../cli/main.js';")],
-      'a new folder': [file('src/cloud/snapshot.ts', '')],
+      'a new directory': [file('src/cloud/snapshot.ts', '')],
     },
     allowed: [
       file('src/volume/attach.ts', "import { pool } from '../workers/pool.js';\nimport { readHeader } from '../luks2/store.js';"),
@@ -108,7 +108,7 @@ const rules: Rule[] = [
     violations: {
       upwards: [file('native/xts/xts.h', '#include "vault/vault.h"')],
       'by a relative path': [file('native/xts/xts.cc', '#include "../base/wipe.h"')],
-      'a new folder': [file('native/cloud/cloud.cc', '')],
+      'a new directory': [file('native/cloud/cloud.cc', '')],
     },
     allowed: [file('native/engine/device.cc', '#include <cstddef>\n#include "vault/vault.h"\n#include "engine/device.h"')],
   },
@@ -145,7 +145,7 @@ for (const { name, check, violations, allowed } of rules) {
   });
 }
 
-testUnless(skip)('the rules have files to judge', () => {
+testUnless(skip)('the rules have files to check', () => {
   assert.ok(files.filter(({ path }) => path.startsWith('src/')).length >= 4);
   assert.ok(files.filter(({ path }) => path.startsWith('native/')).length >= 10);
 });

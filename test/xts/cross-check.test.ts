@@ -25,7 +25,7 @@ interface Case {
   sectorBytes: number;
 }
 
-/** Transforms at the given distances from a buffer's start, and sees that nothing beside the target changes. */
+/** Transforms at the given distances from a buffer's start, and checks that no byte outside the target changes. */
 function checkOnce({ handle, kernel, encrypt, sectorBytes }: Case, source: Buffer, expected: Buffer, unit: number, offset: number): void {
   const inPlace = offset % 2 === 1;
   const area = Buffer.alloc(source.length + 160, CANARY);
@@ -37,10 +37,10 @@ function checkOnce({ handle, kernel, encrypt, sectorBytes }: Case, source: Buffe
   const what = `${kernel ?? 'the kernel in use'}, ${encrypt ? 'encrypt' : 'decrypt'}, ${source.length / sectorBytes} x ${sectorBytes}, unit ${unit}, offset ${offset}, seed ${SEED}`;
   assert.ok(target.equals(expected), `other bytes than OpenSSL's: ${what}`);
   assert.ok(inPlace || input.equals(source), `the source changed: ${what}`);
-  const beside = [...area.subarray(0, offset), ...area.subarray(offset + source.length)];
+  const outside = [...area.subarray(0, offset), ...area.subarray(offset + source.length)];
   assert.ok(
-    beside.every((byte) => byte === CANARY),
-    `bytes beside the target changed: ${what}`,
+    outside.every((byte) => byte === CANARY),
+    `bytes outside the target changed: ${what}`,
   );
 }
 

@@ -15,7 +15,7 @@ const aligned = (length: number, offset = 0): Buffer =>
   Buffer.allocUnsafeSlow(Math.max(length + 16, MIB)).subarray(offset, offset + length);
 
 describe('threadCpuNs', () => {
-  test('goes on with work, and stands still without', async () => {
+  test('grows with work, and not while the thread waits', async () => {
     const began = native.threadCpuNs();
     native.xtsRoundsOnly(acceleratedKernels()[0] ?? 'aesni', 256 * MIB);
     const worked = native.threadCpuNs();
@@ -84,7 +84,7 @@ describe('streamCopy', () => {
   /** Arm's kernel stores through the caches. */
   const streaming: string[] = acceleratedKernels().filter((name) => name !== 'armv8');
 
-  test('copies, from any address, and touches nothing beside', () => {
+  test('copies from any address, and changes no byte outside the target', () => {
     const random = seededBytes(SEED);
     for (const kernel of streaming) {
       for (const length of [0, 512, 1024, 4096 + 512, 3 * MIB]) {

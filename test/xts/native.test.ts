@@ -14,7 +14,7 @@ const skip = skipWithout('cmake') || skipWithoutHeaders();
 const onlyOnX64 = process.arch !== 'x64' && 'not an x86-64 machine';
 
 /** Checks that every test passed. @returns the kernels that ran */
-function judge({ status, stdout, stderr }: ToolResult, expectedStatus = 0): string[] {
+function checkResult({ status, stdout, stderr }: ToolResult, expectedStatus = 0): string[] {
   assert.equal(status, expectedStatus, `${stdout}${stderr}`);
   assert.match(stdout, /Status: SUCCESS!/);
   const run = Number(/test cases: +(\d+) \|/.exec(stdout)?.[1]);
@@ -32,26 +32,26 @@ describeUnless(skip)('the C++ tests', () => {
     const forms = usableKernels().flatMap((name) =>
       name.startsWith('vaes') ? [`${name}, tweaks by products`, `${name}, tweaks by shifts`] : [name],
     );
-    assert.deepEqual(judge(runProgram(program)), forms.sort());
+    assert.deepEqual(checkResult(runProgram(program)), forms.sort());
   });
 
   describeUnless(onlyOnX64 || skipWithout('valgrind'))('under valgrind', () => {
     const memcheck = (filter: string): ToolResult => tryTool('valgrind', ['-q', `--error-exitcode=${COMPLAINED}`, program, filter]);
 
     test('find no branch and no address that depends on a key', () => {
-      assert.deepEqual(judge(memcheck('--test-suite=constant time')), ['aesni', 'portable']);
+      assert.deepEqual(checkResult(memcheck('--test-suite=constant time')), ['aesni', 'portable']);
     });
 
     test('would find them', () => {
       const result = memcheck('--test-suite=leaks');
-      judge(result, COMPLAINED);
+      checkResult(result, COMPLAINED);
       assert.match(result.stderr, /Use of uninitialised value/);
       assert.match(result.stderr, /Conditional jump or move depends on uninitialised value/);
     });
 
-    test('find no access beside a buffer and no use of memory that was never set', () => {
+    test('find no access outside a buffer and no use of uninitialised memory', () => {
       const cases = ["*exactly the run's size*", '*IEEE vectors*', '*self-test*', '*round keys*', '*stream_copy*'];
-      assert.deepEqual(judge(memcheck(`--test-case=${cases.join(',')}`)), ['aesni', 'portable']);
+      assert.deepEqual(checkResult(memcheck(`--test-case=${cases.join(',')}`)), ['aesni', 'portable']);
     });
   });
 });
@@ -60,6 +60,6 @@ describeUnless(skip || onlyOnX64 || skipWithout('aarch64-linux-gnu-g++', 'qemu-a
   test('pass on both kernels', () => {
     const program = buildProgram('aarch64');
     const env = { ...process.env, VOLSEAL_TEST_EVERY: '8' };
-    assert.deepEqual(judge(tryTool('qemu-aarch64', [program], { env })), ['armv8', 'portable']);
+    assert.deepEqual(checkResult(tryTool('qemu-aarch64', [program], { env })), ['armv8', 'portable']);
   });
 });

@@ -6,9 +6,6 @@
 /** Deeper than any document that volseal reads: code that walks the value recursively must not exhaust the stack. */
 const DEPTH_MAX = 64;
 
-/** One token at a time: a string, or a bracket, colon or comma. Numbers, literals and white space lie between tokens. */
-const TOKEN = /"[^"\\]*(?:\\.[^"\\]*)*"|[{}[\]:,]/g;
-
 /**
  * Parses `text` as RFC 8259 defines it, and refuses what a reader could misread.
  * @throws {SyntaxError} The text is not JSON, names a member twice in one object, has a member named `__proto__` (however escaped), or
@@ -29,18 +26,32 @@ export function parseStrictJson(text: string): unknown {
 /** @param text Valid JSON: then a string is the name of a member exactly where a colon follows it. */
 function checkMembers(text: string): void {
   const open: Set<string>[] = [];
-  let last = '';
-  for (const [token] of text.matchAll(TOKEN)) {
-    if (token === '{' || token === '[') {
-      if (open.push(new Set()) > DEPTH_MAX) throw new SyntaxError(`is nested deeper than ${DEPTH_MAX} levels`);
-    } else if (token === '}' || token === ']') {
-      open.pop();
-    } else if (token === ':') {
-      const name = JSON.parse(last) as string;
-      if (name === '__proto__') throw new SyntaxError('has a member named __proto__');
-      if (open.at(-1)!.has(name)) throw new SyntaxError(`has two members named ${JSON.stringify(name.slice(0, 64))} in one object`);
-      open.at(-1)!.add(name);
+  let string = '';
+  for (let at = 0; at < text.length; at++) {
+    switch (text[at]) {
+      case '"': {
+        const start = at++;
+        while (text[at] !== '"') at += text[at] === '\\' ? 2 : 1;
+        string = text.slice(start, at + 1);
+        break;
+      }
+      case '{':
+      case '[':
+        if (open.push(new Set()) > DEPTH_MAX) throw new SyntaxError(`is nested deeper than ${DEPTH_MAX} levels`);
+        break;
+      case '}':
+      case ']':
+        open.pop();
+        break;
+      case ':':
+        addName(open.at(-1)!, string.includes('\\') ? (JSON.parse(string) as string) : string.slice(1, -1));
+        break;
     }
-    last = token;
   }
+}
+
+function addName(names: Set<string>, name: string): void {
+  if (name === '__proto__') throw new SyntaxError('has a member named __proto__');
+  if (names.has(name)) throw new SyntaxError(`has two members named ${JSON.stringify(name.slice(0, 64))} in one object`);
+  names.add(name);
 }

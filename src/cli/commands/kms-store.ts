@@ -5,6 +5,13 @@ import { VolsealError } from '../../errors.js';
 import { type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
 
+interface InitFlags {
+  passphraseFile?: string;
+  command?: boolean;
+  region?: string;
+  account?: string;
+}
+
 /** Makes a KMS whose root key does not lie beside its store; without it the first use makes one with a key file. */
 export function initCommand({ output }: Session): Command {
   const command = new Command('init')
@@ -13,24 +20,29 @@ export function initCommand({ output }: Session): Command {
       '--passphrase-file <file>',
       'seal the root key under the passphrase in the first line of this file, which has to be there later too',
     )
+    .option('--region <name>', 'the region that its ARNs name instead of local')
+    .option('--account <number>', 'the account that its ARNs name instead of 000000000000')
     .option('--command', 'the command that follows prints the root key: 32 bytes in base64, the same each time')
     .argument('[command...]', 'a program and its arguments, run without a shell');
   withJson(command);
   withExamples(command, [
     'volseal kms init --command -- cat /run/keys/volseal.base64',
     'volseal kms init --passphrase-file ~/.volseal-passphrase',
+    'volseal kms init --region eu-west-1 --account 111122223333',
   ]);
-  return command.action(
-    async (words: string[], { passphraseFile, command: isCommand = false }: { passphraseFile?: string; command?: boolean }) => {
-      if ((passphraseFile !== undefined) === isCommand || isCommand !== words.length > 0) {
-        throw new VolsealError('ERR_ARGUMENT', 'the root key comes from --passphrase-file FILE or from --command -- PROGRAM ARGUMENTS');
-      }
-      const { initialiseKms } = await import('../../kms/embedded/administration.js');
-      const home = await homeFolder();
-      await initialiseKms(home, passphraseFile === undefined ? { command: words } : { passphraseFile: resolve(passphraseFile) });
-      output.result({ home }, [`the embedded KMS in ${home} is made`]);
-    },
-  );
+  return command.action(async (words: string[], { passphraseFile, command: isCommand = false, region, account }: InitFlags) => {
+    const isChosen = region !== undefined || account !== undefined;
+    const isFile = passphraseFile !== undefined;
+    if ((isFile && isCommand) || isCommand !== words.length > 0 || !(isFile || isCommand || isChosen)) {
+      throw new VolsealError('ERR_ARGUMENT', 'the root key comes from --passphrase-file FILE or from --command -- PROGRAM ARGUMENTS');
+    }
+    const { initialiseKms } = await import('../../kms/embedded/administration.js');
+    const home = await homeFolder();
+    const choice = isFile ? { passphraseFile: resolve(passphraseFile) } : isCommand ? { command: words } : undefined;
+    const chosen = { ...(region === undefined ? {} : { region }), ...(account === undefined ? {} : { accountId: account }) };
+    await initialiseKms(home, choice, chosen);
+    output.result({ home }, [`the embedded KMS in ${home} is made`]);
+  });
 }
 
 /** The store as it is at one moment, for `cp -a` back into a home. */

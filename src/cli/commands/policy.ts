@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import type { PermissionCheck } from '../../kms/client/permissions.js';
+import { parseKeyArn } from '../../kms/shared/arn.js';
 import type { EncryptionContext } from '../../kms/shared/encryption-context.js';
 import { type KmsFlags, type Session, withContext, withJson, withKms } from '../options.js';
 import { withExamples } from '../output.js';
@@ -60,7 +61,9 @@ function checkCommand({ output, signal }: Session): Command {
       import('../../kms/shared/endpoint.js'),
     ]);
     const endpoint = chooseKms(flags);
-    const principal = endpoint.kind === 'embedded' && /^(root$|user\/|role\/)/.test(as) ? `arn:aws:iam::000000000000:${as}` : as;
+    // A key's ARN names the account, where another than the default was chosen.
+    const accountId = parseKeyArn(key)?.accountId ?? '000000000000';
+    const principal = endpoint.kind === 'embedded' && /^(root$|user\/|role\/)/.test(as) ? `arn:aws:iam::${accountId}:${as}` : as;
     const checks = await checkPermissions(endpoint, { principal, keyId: key, contextPairs: context, workspaces, signal });
     const denied = checks.filter(({ allowed }) => allowed === false);
     output.result({ principal, key, allowed: denied.length === 0, checks }, checks.flatMap(linesOf));

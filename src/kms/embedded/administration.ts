@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { LogOwner } from '../../audit/state.js';
 import { auditOwner } from './audit/audit-event.js';
+import { checkAccount, DEFAULT_ACCOUNT, type KmsAccount } from './keys/names.js';
 import { createAccessKey, type NewAccessKey, principalArnOf, putPrincipal, removeAccessKey, removePrincipal } from './policy/principals.js';
 import { backUp, type KmsBackup } from './store/backup.js';
 import { chooseRootKey, type RootKeyChoice } from './store/root-key-source.js';
@@ -39,11 +40,11 @@ export function administerKms(home: string, mode: StoreMode = 'create'): KmsAdmi
   const store = openStore(home, mode);
   return {
     putPrincipal(name, policies) {
-      const arn = principalArnOf(name);
+      const arn = principalArnOf(store.account, name);
       putPrincipal(store, arn, policies);
       return arn;
     },
-    removePrincipal: (name) => removePrincipal(store, principalArnOf(name)),
+    removePrincipal: (name) => removePrincipal(store, principalArnOf(store.account, name)),
     principals() {
       const accessKeys = store.accessKeys();
       const known = new Map(store.principals().map(({ principalArn, policies }) => [principalArn, policies]));
@@ -54,7 +55,7 @@ export function administerKms(home: string, mode: StoreMode = 'create'): KmsAdmi
         accessKeyIds: accessKeys.filter((key) => key.principalArn === principalArn).map(({ accessKeyId }) => accessKeyId),
       }));
     },
-    createAccessKey: (name) => createAccessKey(store, principalArnOf(name)),
+    createAccessKey: (name) => createAccessKey(store, principalArnOf(store.account, name)),
     removeAccessKey: (accessKeyId) => removeAccessKey(store, accessKeyId),
     backUp: (target, withRootKey) => backUp(store, join(home, 'kms'), target, withRootKey),
     auditOwner: auditOwner(store),
@@ -63,10 +64,13 @@ export function administerKms(home: string, mode: StoreMode = 'create'): KmsAdmi
 }
 
 /**
- * Makes the embedded KMS of `home` with a root key that does not come from a key file in its directory.
- * @throws {VolsealError} as `chooseRootKey` (root-key-source.ts) and `EmbeddedKms.open`
+ * Makes the embedded KMS of `home`.
+ * @param choice The source of its root key; undefined: a key file in its directory. @param chosen Its region and account, where not the default ones
+ * @throws {VolsealError} `ERR_ARGUMENT` for a bad region or account; `ERR_KMS_STORE` where there is a KMS already; as `chooseRootKey` and `EmbeddedKms.open`
  */
-export async function initialiseKms(home: string, choice: RootKeyChoice): Promise<void> {
-  chooseRootKey(join(home, 'kms'), choice);
-  await openStore(home).close();
+export async function initialiseKms(home: string, choice?: RootKeyChoice, chosen: Partial<KmsAccount> = {}): Promise<void> {
+  const account = { ...DEFAULT_ACCOUNT, ...chosen };
+  checkAccount(account);
+  if (choice !== undefined) chooseRootKey(join(home, 'kms'), choice);
+  await openStore(home, 'create', account).close();
 }

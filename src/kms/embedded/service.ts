@@ -14,9 +14,10 @@ import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, type WireReply, type WireRequest }
 import { auditEvent, auditOwner, type RecordedCall } from './audit/audit-event.js';
 import { KmsFault } from './faults.js';
 import type { SignedRequest } from './http/signature.js';
+import { rootArn } from './keys/names.js';
 import type { OperationFacts, OperationReply } from './operations/define.js';
 import { operationNamed } from './operations/registry.js';
-import { ACCOUNT_ROOT, type Caller } from './policy/caller.js';
+import type { Caller } from './policy/caller.js';
 import { secretOf } from './policy/principals.js';
 import { type KmsStore, openStore, type StoreMode } from './store/store.js';
 
@@ -74,11 +75,12 @@ export class EmbeddedKms {
    */
   handle(request: WireRequest, caller: Partial<Caller> = {}): WireReply {
     const requestId = randomUUID();
+    const { account } = this.#opened();
     const userAgent = request.headers['user-agent'];
-    const identity = { principalArn: ACCOUNT_ROOT, ...(userAgent === undefined ? {} : { userAgent }), ...caller };
+    const identity = { principalArn: rootArn(account), ...(userAgent === undefined ? {} : { userAgent }), ...caller };
     const facts: OperationFacts = { keyArns: new Set() };
     const name = request.target.startsWith(KMS_TARGET_PREFIX) ? request.target.slice(KMS_TARGET_PREFIX.length) : '';
-    const call: RecordedCall = { name, requestId, caller: identity, body: request.body, facts };
+    const call: RecordedCall = { name, requestId, account, caller: identity, body: request.body, facts };
     try {
       return replyOf(200, this.#run(call, request.plaintext), requestId);
     } catch (error) {

@@ -32,9 +32,20 @@ export function checkContext(
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new VolsealError('ERR_ARGUMENT', 'an encryption context is an object of string pairs');
   }
+  const pairs = Object.entries(value as Record<string, unknown>);
+  // First, because the checks below cost more than the count.
+  const byteCount = pairs.reduce(
+    (sum, [key, text]) => sum + Buffer.byteLength(key) + (typeof text === 'string' ? Buffer.byteLength(text) : 0),
+    0,
+  );
+  if (byteCount > bytesMax) {
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the encryption context has ${byteCount} bytes in its keys and values; at most ${bytesMax} are allowed`,
+    );
+  }
   const seen = new Set<string>();
-  let byteCount = 0;
-  for (const [key, text] of Object.entries(value)) {
+  for (const [key, text] of pairs) {
     const named = `encryption context key ${JSON.stringify(key)}`;
     const folded = keys === 'distinct' ? key.toLowerCase() : key;
     if (key === '' || seen.has(folded)) throw new VolsealError('ERR_ARGUMENT', `${named} is empty or repeats another in other case`);
@@ -42,13 +53,6 @@ export function checkContext(
     if (LONE_SURROGATE.test(key) || LONE_SURROGATE.test(text))
       throw new VolsealError('ERR_ARGUMENT', `${named}: the pair is not well-formed Unicode`);
     seen.add(folded);
-    byteCount += Buffer.byteLength(key) + Buffer.byteLength(text);
-  }
-  if (byteCount > bytesMax) {
-    throw new VolsealError(
-      'ERR_ARGUMENT',
-      `the encryption context has ${byteCount} bytes in its keys and values; at most ${bytesMax} are allowed`,
-    );
   }
   return value as EncryptionContext;
 }

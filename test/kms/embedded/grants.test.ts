@@ -104,7 +104,8 @@ describe('a grant', () => {
       [{ Operations: undefined }, 'ValidationException', /Value null at 'operations'/],
       [{ Name: 'a b' }, 'ValidationException', /'name'.*pattern/],
       [{ Constraints: { EncryptionContextSubset: SID, EncryptionContextEquals: SID } }, 'ValidationException', /not both/],
-      [{ Constraints: { EncryptionContextSubset: { a: 1 } } }, 'ValidationException', /not a string/],
+      [{ Constraints: { EncryptionContextSubset: { a: 1 } } }, 'SerializationException', /NUMBER_VALUE/],
+      [{ Constraints: { EncryptionContextSubset: { a: [] } } }, 'ValidationException', /not a string/],
       [{ Constraints: { EncryptionContextSubset: { a: 'x'.repeat(385) } } }, 'ValidationException', /384/],
       [
         { Constraints: { EncryptionContextEquals: Object.fromEntries([...'abcdefghi'].map((key) => [key, '1'])) } },
@@ -413,7 +414,9 @@ test('random sequences of grants and states agree with a small model', () => {
             ({ grantee, operations, subset = {} }) =>
               grantee === one.who &&
               operations.includes(one.operation) &&
-              Object.entries(subset).every(([key, value]) => one.context[key] === value),
+              Object.entries(subset).every(([key, value]) =>
+                Object.entries(one.context).some(([other, text]) => other.toLowerCase() === key.toLowerCase() && text === value),
+              ),
           );
           const request = one.operation === 'Encrypt' ? { Plaintext: 'AAAA' } : { NumberOfBytes: 16 };
           const answer = ask(kms, one.operation, { ...request, KeyId, EncryptionContext: one.context }, one.who);

@@ -13,6 +13,7 @@ const KEY = 'arn:aws:kms:local:000000000000:key/00000000-0000-4000-8000-00000000
 
 const request = (changes: Partial<Omit<PolicyRequest, 'conditions'>> & { conditions?: Record<string, string[]> } = {}): PolicyRequest => ({
   principal: ANNA,
+  root: ROOT,
   action: 'kms:Decrypt',
   resourceArn: KEY,
   ...changes,
@@ -66,6 +67,7 @@ describe('documents', () => {
     malformed(`{"Statement":[{${allow},"Condition":{"StringEquals":{"__prot\\u006f__":"b"}}}]}`, /member named __proto__/);
     malformed(`{"Statement":[{${allow},"Effect":"Deny"}]}`, /two members named "Effect"/);
     malformed(`{"Statement":[{${allow},"Condition":{},"Condition":{}}]}`, /two members named "Condition"/);
+    malformed(policy(statement({ Resource: 'alias/new' })), /"alias\/new" must be an ARN or "\*"/);
     malformed(policy(statement({ Condition: { StringEquals: { 'kms:SomeKey': 'b' } } })), /the condition key "kms:SomeKey" is not one/);
     const many = Array.from({ length: 501 }, (_, index) => `a${index}*`);
     malformed(policy(statement({ Condition: { StringLike: { 'kms:EncryptionContext:a': many } } })), /501 patterns.*at most 500/);

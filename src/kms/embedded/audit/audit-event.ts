@@ -6,7 +6,7 @@ import type { LogOwner } from '../../../audit/state.js';
 import { native } from '../../../native.js';
 import { parseStrictJson } from '../../../strict-json.js';
 import type { KmsFault } from '../faults.js';
-import { ACCOUNT, REGION } from '../keys/names.js';
+import type { KmsAccount } from '../keys/names.js';
 import type { OperationFacts, OperationReply } from '../operations/define.js';
 import { isReadOnly } from '../operations/registry.js';
 import { accountOf, type Caller, identitiesOf, isService } from '../policy/caller.js';
@@ -17,6 +17,8 @@ export interface RecordedCall {
   /** The API's name, as it was asked for. */
   readonly name: string;
   readonly requestId: string;
+  /** Of the KMS. */
+  readonly account: KmsAccount;
   readonly caller: Caller;
   /** JSON, or not. */
   readonly body: Buffer;
@@ -38,17 +40,17 @@ export const auditOwner = (store: KmsStore): LogOwner => ({
 
 /** The record of `call`, which ended with `outcome`. */
 export function auditEvent(call: RecordedCall, outcome: Outcome): AuditEvent {
-  const { name, requestId, caller, facts } = call;
+  const { name, requestId, account, caller, facts } = call;
   const extra = {
     ...(facts.keyMaterialId === undefined ? {} : { keyMaterialId: facts.keyMaterialId }),
     ...(name === 'RetireGrant' && facts.grantId !== undefined ? { grantId: facts.grantId } : {}),
   };
   const allowedBy = facts.allowingGrantId === undefined ? {} : { grantId: facts.allowingGrantId };
   return {
-    userIdentity: identityOf(caller),
+    userIdentity: identityOf(account, caller),
     eventTime: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
     eventName: shortened(name),
-    awsRegion: REGION,
+    awsRegion: account.region,
     sourceIPAddress: caller.sourceIp ?? (isService(caller.principalArn) ? caller.principalArn : 'in process'),
     userAgent: shortened(caller.userAgent ?? ''),
     ...('error' in outcome ? { errorCode: outcome.error.name, errorMessage: shortened(outcome.error.message) } : {}),
@@ -58,20 +60,20 @@ export function auditEvent(call: RecordedCall, outcome: Outcome): AuditEvent {
     requestID: requestId,
     eventID: randomUUID(),
     readOnly: isReadOnly(name),
-    resources: [...facts.keyArns].map((ARN) => ({ accountId: ACCOUNT, type: 'AWS::KMS::Key' as const, ARN })),
-    recipientAccountId: ACCOUNT,
+    resources: [...facts.keyArns].map((ARN) => ({ accountId: account.accountId, type: 'AWS::KMS::Key' as const, ARN })),
+    recipientAccountId: account.accountId,
     volseal: { endpoint: 'embedded', ...allowedBy },
   };
 }
 
-function identityOf({ principalArn, accessKeyId, viaService }: Caller): AuditEvent['userIdentity'] {
+function identityOf({ accountId }: KmsAccount, { principalArn, accessKeyId, viaService }: Caller): AuditEvent['userIdentity'] {
   if (isService(principalArn)) return { type: 'AWSService', invokedBy: principalArn };
   const type = principalArn.endsWith(':root') ? 'Root' : principalArn.includes(':user/') ? 'IAMUser' : 'AssumedRole';
   return {
     type,
-    principalId: type === 'Root' ? ACCOUNT : (identitiesOf(principalArn).at(-1) ?? principalArn),
+    principalId: type === 'Root' ? accountId : (identitiesOf(principalArn).at(-1) ?? principalArn),
     arn: principalArn,
-    accountId: accountOf(principalArn) ?? ACCOUNT,
+    accountId: accountOf(principalArn) ?? accountId,
     ...(accessKeyId === undefined ? {} : { accessKeyId }),
     ...(viaService === undefined ? {} : { invokedBy: viaService }),
   };

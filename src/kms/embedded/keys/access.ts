@@ -47,7 +47,7 @@ export type KeyUse = Pick<AuthorizationRequest, 'action' | 'encryptionContext' |
  * @throws {KmsFault} AccessDeniedException, InvalidGrantTokenException, DisabledException, KMSInvalidStateException
  */
 export function authorizeKeyUse(call: OperationCall, use: KeyUse, key: KeyRecord, requestAlias?: string): KeyRecord {
-  const arn = keyArn(key.keyId);
+  const arn = keyArn(call.store.account, key.keyId);
   call.facts.keyArns.add(arn);
   const conditions = requestAlias === undefined ? use.conditions : { ...use.conditions, 'kms:RequestAlias': [requestAlias] };
   authorize(call, { ...use, key, resourceArn: arn, conditions });
@@ -63,14 +63,14 @@ export function authorizeKeyUse(call: OperationCall, use: KeyUse, key: KeyRecord
  * @throws {KmsFault} NotFoundException, and as `authorizeKeyUse`
  */
 export function keyByName(call: OperationCall, use: KeyUse, text: string): KeyRecord {
-  const name = parseKeyName(text);
+  const name = parseKeyName(call.store.account, text);
   if ('keyId' in name) return authorizeKeyUse(call, use, keyById(call.store, name.keyId));
   return authorizeKeyUse(call, use, keyById(call.store, keyIdOfAlias(call.store, name.aliasName)), name.aliasName);
 }
 
 /** As `keyByName`, for operations whose `KeyId` must be an id or a key ARN. @throws {KmsFault} NotFoundException for an alias too */
 export function keyByIdOrArn(call: OperationCall, use: KeyUse, text: string): KeyRecord {
-  if ('aliasName' in parseKeyName(text)) throw invalidKeyId(text);
+  if ('aliasName' in parseKeyName(call.store.account, text)) throw invalidKeyId(text);
   return keyByName(call, use, text);
 }
 
@@ -86,7 +86,7 @@ export const isActive = ({ state, deletionAtSeconds = Number.POSITIVE_INFINITY }
 
 /** The key with this id or ARN, without authorization: for operations whose permission is not on the key. @throws {KmsFault} NotFoundException */
 export function existingKey(store: KmsStore, text: string): KeyRecord {
-  const name = parseKeyName(text);
+  const name = parseKeyName(store.account, text);
   if ('aliasName' in name) throw invalidKeyId(text);
   return keyById(store, name.keyId);
 }
@@ -94,7 +94,7 @@ export function existingKey(store: KmsStore, text: string): KeyRecord {
 /** The id of the key that a request names, without authorization; undefined where there is none or where the name is not valid. */
 export function idOfName(store: KmsStore, text: string): string | undefined {
   try {
-    const name = parseKeyName(text);
+    const name = parseKeyName(store.account, text);
     return 'keyId' in name ? name.keyId : store.alias(name.aliasName)?.keyId;
   } catch (error) {
     if (error instanceof KmsFault) return undefined;
@@ -104,7 +104,7 @@ export function idOfName(store: KmsStore, text: string): string | undefined {
 
 function keyById(store: KmsStore, keyId: string): KeyRecord {
   const key = activeKey(store, keyId);
-  if (key === undefined) throw keyNotFound(keyArn(keyId));
+  if (key === undefined) throw keyNotFound(keyArn(store.account, keyId));
   return key;
 }
 
@@ -122,7 +122,7 @@ function keyIdOfAlias(store: KmsStore, aliasName: string): string {
   const known = store.alias(aliasName);
   if (known !== undefined) return known.keyId;
   const description = Object.hasOwn(MANAGED_ALIASES, aliasName) ? MANAGED_ALIASES[aliasName] : undefined;
-  if (description === undefined) throw aliasNotFound(aliasArn(aliasName));
+  if (description === undefined) throw aliasNotFound(aliasArn(store.account, aliasName));
   return store.transaction(() => {
     // Read again: another process may have made the alias before this transaction began.
     const made = store.alias(aliasName);

@@ -73,7 +73,7 @@ export function withMasterKey<Result>(
   if (master === undefined) {
     throw new VolsealError(
       'ERR_KMS_STORE',
-      `the key material of ${keyArn(key.keyId)} does not open under the root key: the store was changed; restore it from a backup`,
+      `the key material of ${keyArn(store.account, key.keyId)} does not open under the root key: the store was changed; restore it from a backup`,
     );
   }
   try {

@@ -15,10 +15,10 @@ const createAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasN
   checkAliasName(AliasName);
   refuseReserved(AliasName);
   refuseAliasAsTarget(TargetKeyId);
-  authorize(call, { action: 'CreateAlias', resourceArn: aliasArn(AliasName) });
+  authorize(call, { action: 'CreateAlias', resourceArn: aliasArn(call.store.account, AliasName) });
   const { keyId } = keyByIdOrArn(call, { action: 'CreateAlias' }, TargetKeyId);
   if (store.alias(AliasName) !== undefined) {
-    throw new KmsFault('AlreadyExistsException', `An alias with the name ${aliasArn(AliasName)} already exists`);
+    throw new KmsFault('AlreadyExistsException', `An alias with the name ${aliasArn(store.account, AliasName)} already exists`);
   }
   refuseTooManyAliases(call, keyId);
   const now = Date.now() / 1000;
@@ -30,11 +30,11 @@ const updateAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasN
   checkAliasName(AliasName);
   refuseReserved(AliasName);
   refuseAliasAsTarget(TargetKeyId);
-  authorize(call, { action: 'UpdateAlias', resourceArn: aliasArn(AliasName) });
+  authorize(call, { action: 'UpdateAlias', resourceArn: aliasArn(call.store.account, AliasName) });
   const alias = knownAlias(call, AliasName);
   const former = activeKey(call.store, alias.keyId);
   // The key that loses the alias may be in any state: only the permission is checked.
-  if (former !== undefined) authorize(call, { action: 'UpdateAlias', key: former, resourceArn: keyArn(former.keyId) });
+  if (former !== undefined) authorize(call, { action: 'UpdateAlias', key: former, resourceArn: keyArn(call.store.account, former.keyId) });
   const { keyId } = keyByIdOrArn(call, { action: 'UpdateAlias' }, TargetKeyId);
   if (alias.keyId !== keyId) refuseTooManyAliases(call, keyId);
   call.store.putAlias({ ...alias, keyId, updatedAtSeconds: Date.now() / 1000 });
@@ -43,7 +43,7 @@ const updateAlias = changeOperation(requests.aliasTargetRequest, (call, { AliasN
 
 const deleteAlias = changeOperation(requests.deleteAliasRequest, (call, { AliasName }) => {
   checkAliasName(AliasName);
-  authorize(call, { action: 'DeleteAlias', resourceArn: aliasArn(AliasName) });
+  authorize(call, { action: 'DeleteAlias', resourceArn: aliasArn(call.store.account, AliasName) });
   const alias = knownAlias(call, AliasName);
   const key = activeKey(call.store, alias.keyId);
   if (key !== undefined) authorizeKeyUse(call, { action: 'DeleteAlias' }, key);
@@ -60,7 +60,7 @@ const listAliases = readOperation(requests.listAliasesRequest, (call, request) =
   const found = call.store.aliases().filter((alias) => alias.aliasName > page.after && (keyId === undefined || alias.keyId === keyId));
   const show = (alias: AliasRecord) => ({
     AliasName: alias.aliasName,
-    AliasArn: aliasArn(alias.aliasName),
+    AliasArn: aliasArn(call.store.account, alias.aliasName),
     TargetKeyId: alias.keyId,
     CreationDate: alias.createdAtSeconds,
     LastUpdatedDate: alias.updatedAtSeconds,
@@ -70,7 +70,7 @@ const listAliases = readOperation(requests.listAliasesRequest, (call, request) =
 
 function knownAlias({ store }: OperationCall, aliasName: string): AliasRecord {
   const alias = store.alias(aliasName);
-  if (alias === undefined) throw aliasNotFound(aliasArn(aliasName));
+  if (alias === undefined) throw aliasNotFound(aliasArn(store.account, aliasName));
   return alias;
 }
 
@@ -96,7 +96,7 @@ function refuseReserved(aliasName: string): void {
 
 function refuseTooManyAliases({ store }: OperationCall, keyId: string): void {
   if (store.aliases().filter((alias) => alias.keyId === keyId).length >= KMS_ALIASES_PER_KEY) {
-    throw limitExceeded(`${keyArn(keyId)} already has ${KMS_ALIASES_PER_KEY} aliases`);
+    throw limitExceeded(`${keyArn(store.account, keyId)} already has ${KMS_ALIASES_PER_KEY} aliases`);
   }
 }
 

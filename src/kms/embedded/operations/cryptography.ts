@@ -92,7 +92,12 @@ const decrypt = readOperation(requests.decryptRequest, (call, request) => {
     if (request.DryRun === true) throw dryRunSucceeded();
     const Plaintext = redactedBase64(native.keyByteLength(opened.plaintext));
     return {
-      body: { KeyId: keyArn(opened.key.keyId), Plaintext, EncryptionAlgorithm: 'SYMMETRIC_DEFAULT', KeyMaterialId: opened.materialId },
+      body: {
+        KeyId: keyArn(call.store.account, opened.key.keyId),
+        Plaintext,
+        EncryptionAlgorithm: 'SYMMETRIC_DEFAULT',
+        KeyMaterialId: opened.materialId,
+      },
       plaintext: opened.plaintext,
     };
   } catch (error) {
@@ -124,7 +129,7 @@ const reEncrypt = readOperation(requests.reEncryptRequest, (call, request) => {
       body: {
         CiphertextBlob,
         KeyId,
-        SourceKeyId: keyArn(opened.key.keyId),
+        SourceKeyId: keyArn(call.store.account, opened.key.keyId),
         SourceEncryptionAlgorithm: 'SYMMETRIC_DEFAULT',
         DestinationEncryptionAlgorithm: 'SYMMETRIC_DEFAULT',
         SourceKeyMaterialId: opened.materialId,
@@ -199,7 +204,7 @@ function sealUnder(call: OperationCall, authorized: KeyRecord, plaintext: KeyHan
     sealCiphertext(master, { keyId: key.keyId, materialId }, plaintext, context),
   );
   call.facts.keyMaterialId = materialId;
-  return { KeyId: keyArn(key.keyId), CiphertextBlob: blob.toString('base64'), KeyMaterialId: materialId };
+  return { KeyId: keyArn(call.store.account, key.keyId), CiphertextBlob: blob.toString('base64'), KeyMaterialId: materialId };
 }
 
 function checkAlgorithm(algorithm: string | undefined): void {

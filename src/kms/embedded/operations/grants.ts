@@ -10,10 +10,11 @@ import { contextOf, type GrantRequest } from '../grants/grant-store.js';
 import { isSymmetricOperation } from '../grants/permits.js';
 import { grantsOfTokens, grantTokenOf, invalidGrantToken } from '../grants/tokens.js';
 import { activeKey, keyByIdOrArn } from '../keys/access.js';
-import { ACCOUNT, keyArn, parseKeyName } from '../keys/names.js';
+import { keyArn, parseKeyName, rootArn } from '../keys/names.js';
 import { authorize, authorizeRetiring } from '../policy/authorization.js';
 import { isPrincipal, isService } from '../policy/caller.js';
 import type { GrantRecord, KeyRecord } from '../store/records.js';
+import type { KmsStore } from '../store/store.js';
 import { changeOperation, type OperationCall, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
@@ -39,7 +40,8 @@ const createGrant = changeOperation(requests.createGrantRequest, (call, request)
   const known = store.grantSameAs(requested);
   const grantId = known?.grantId ?? randomBytes(32).toString('hex');
   if (known === undefined) {
-    if (store.grantCount(keyId) >= KMS_GRANTS_PER_KEY) throw limitExceeded(`${keyArn(keyId)} already has ${KMS_GRANTS_PER_KEY} grants`);
+    if (store.grantCount(keyId) >= KMS_GRANTS_PER_KEY)
+      throw limitExceeded(`${keyArn(store.account, keyId)} already has ${KMS_GRANTS_PER_KEY} grants`);
     store.addGrant({ ...requested, grantId, createdAtSeconds: Date.now() / 1000 });
   }
   facts.grantId = grantId;
@@ -53,11 +55,19 @@ const listGrants = readOperation(requests.listGrantsRequest, (call, request) => 
   const page = pageOf(request, 50);
   if (GrantId !== undefined) {
     const grant = knownGrant(call, keyId, GrantId);
-    const shown = grantee === undefined || grant.granteePrincipal === grantee ? [entryOf(grant)] : [];
+    const shown = grantee === undefined || grant.granteePrincipal === grantee ? [entryOf(call, grant)] : [];
     return { body: { Grants: shown, Truncated: false } };
   }
   const found = call.store.grants(keyId, page.lookFor, page.after, grantee);
-  return { body: paged(page, 'Grants', found, ({ grantId }) => grantId, entryOf) };
+  return {
+    body: paged(
+      page,
+      'Grants',
+      found,
+      ({ grantId }) => grantId,
+      (grant) => entryOf(call, grant),
+    ),
+  };
 });
 
 const listRetirableGrants = readOperation(requests.listRetirableGrantsRequest, (call, request) => {
@@ -70,12 +80,20 @@ const listRetirableGrants = readOperation(requests.listRetirableGrantsRequest, (
   }
   const page = pageOf(request, 50);
   const found = call.store.grantsRetirableBy(retiring, page.lookFor, page.after);
-  return { body: paged(page, 'Grants', found, ({ keyId, grantId }) => `${keyId}/${grantId}`, entryOf) };
+  return {
+    body: paged(
+      page,
+      'Grants',
+      found,
+      ({ keyId, grantId }) => `${keyId}/${grantId}`,
+      (grant) => entryOf(call, grant),
+    ),
+  };
 });
 
 const retireGrant = changeOperation(requests.retireGrantRequest, (call, request) => {
   const { key, grant } = grantToRetire(call, request);
-  call.facts.keyArns.add(keyArn(key.keyId));
+  call.facts.keyArns.add(keyArn(call.store.account, key.keyId));
   call.facts.grantId = grant.grantId;
   authorizeRetiring(call, key, grant);
   if (request.DryRun === true) throw dryRunSucceeded();
@@ -93,7 +111,7 @@ const revokeGrant = changeOperation(requests.revokeGrantRequest, (call, { KeyId,
 });
 
 /** AWS's `GrantListEntry`. */
-function entryOf(grant: GrantRecord): object {
+function entryOf({ store }: OperationCall, grant: GrantRecord): object {
   const { constraint, sourceArn, retiringPrincipal, servicePrincipals = [] } = grant;
   const context = constraint && contextOf(constraint);
   const constraints = {
@@ -102,7 +120,7 @@ function entryOf(grant: GrantRecord): object {
     ...(sourceArn === undefined ? {} : { SourceArn: sourceArn }),
   };
   return {
-    KeyId: keyArn(grant.keyId),
+    KeyId: keyArn(store.account, grant.keyId),
     GrantId: grant.grantId,
     ...(grant.name === undefined ? {} : { Name: grant.name }),
     CreationDate: grant.createdAtSeconds,
@@ -110,7 +128,7 @@ function entryOf(grant: GrantRecord): object {
     ...(retiringPrincipal === undefined
       ? {}
       : { [servicePrincipals.includes('retiring') ? 'RetiringServicePrincipal' : 'RetiringPrincipal']: retiringPrincipal }),
-    IssuingAccount: `arn:aws:iam::${ACCOUNT}:root`,
+    IssuingAccount: rootArn(store.account),
     Operations: grant.operations,
     ...(Object.keys(constraints).length === 0 ? {} : { Constraints: constraints }),
   };
@@ -122,22 +140,23 @@ function grantToRetire(call: OperationCall, request: z.infer<typeof requests.ret
   if ((GrantToken === undefined) === (KeyId === undefined || GrantId === undefined)) {
     throw validation('Please specify either a grant token, or a key ARN and a grant ID.');
   }
-  const grant = GrantToken === undefined ? knownGrant(call, retirableKeyId(KeyId!), GrantId!) : grantsOfTokens(store, [GrantToken])[0];
+  const grant =
+    GrantToken === undefined ? knownGrant(call, retirableKeyId(store, KeyId!), GrantId!) : grantsOfTokens(store, [GrantToken])[0];
   if (grant === undefined) throw invalidGrantToken();
   const key = activeKey(store, grant.keyId);
-  if (key === undefined) throw keyNotFound(keyArn(grant.keyId));
+  if (key === undefined) throw keyNotFound(keyArn(store.account, grant.keyId));
   return { key, grant };
 }
 
 /** RetireGrant accepts a key ARN and no other form. */
-function retirableKeyId(text: string): string {
-  const name = parseKeyName(text);
+function retirableKeyId(store: KmsStore, text: string): string {
+  const name = parseKeyName(store.account, text);
   if (!looksLikeArn(text) || !('keyId' in name)) throw new KmsFault('InvalidArnException', `Invalid arn ${text}`);
   return name.keyId;
 }
 
 function knownGrant({ store }: OperationCall, keyId: string, grantId: string): GrantRecord {
-  if (activeKey(store, keyId) === undefined) throw keyNotFound(keyArn(keyId));
+  if (activeKey(store, keyId) === undefined) throw keyNotFound(keyArn(store.account, keyId));
   const grant = store.grant(keyId, grantId);
   if (grant === undefined) throw new KmsFault('NotFoundException', `Grant ID ${grantId} not found`);
   return grant;

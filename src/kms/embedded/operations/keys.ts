@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { unsupported } from '../faults.js';
 import { isActive, keyByIdOrArn, keyByName, removeExpiredKeys } from '../keys/access.js';
 import { currentMaterial, makeKey } from '../keys/material.js';
-import { ACCOUNT, keyArn } from '../keys/names.js';
+import { keyArn } from '../keys/names.js';
 import { authorize } from '../policy/authorization.js';
 import { checkKeyPolicy } from '../policy/key-policy.js';
 import { tagConditions } from '../policy/request-conditions.js';
 import type { KeyRecord } from '../store/records.js';
-import { changeOperation, type Operation, readOperation } from './define.js';
+import { changeOperation, type Operation, type OperationCall, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 import { checkTags } from './tags.js';
@@ -17,11 +17,11 @@ const DAY_SECONDS = 24 * 60 * 60;
 const DELETION_DAYS = 30;
 
 /** AWS's `KeyMetadata`. */
-function metadataOf(key: KeyRecord): object {
+function metadataOf({ store }: OperationCall, key: KeyRecord): object {
   return {
-    AWSAccountId: ACCOUNT,
+    AWSAccountId: store.account.accountId,
     KeyId: key.keyId,
-    Arn: keyArn(key.keyId),
+    Arn: keyArn(store.account, key.keyId),
     CreationDate: key.createdAtSeconds,
     Enabled: key.state === 'Enabled',
     Description: key.description,
@@ -52,19 +52,19 @@ const createKey = changeOperation(requests.createKeyRequest, (call, request) => 
   const tags = tagConditions(Tags);
   const conditions = { ...tags, 'kms:BypassPolicyLockoutSafetyCheck': [String(bypass)] };
   authorize(call, { action: 'CreateKey', resourceArn: '*', conditions });
-  if (Tags.length > 0) authorize(call, { action: 'TagResource', resourceArn: keyArn(keyId), conditions: tags });
+  if (Tags.length > 0) authorize(call, { action: 'TagResource', resourceArn: keyArn(call.store.account, keyId), conditions: tags });
   checkTags(Tags);
   if (Policy !== undefined) checkKeyPolicy(store, Policy, keyId, bypass ? undefined : caller);
   removeExpiredKeys(store);
   const given = { ...(Policy === undefined ? {} : { policy: Policy }), ...(Tags.length === 0 ? {} : { tags: Tags }) };
   const key = makeKey(store, { manager: 'CUSTOMER', description: request.Description ?? '', ...given }, keyId);
   store.putKey(key);
-  call.facts.keyArns.add(keyArn(keyId));
-  return { body: { KeyMetadata: metadataOf(key) } };
+  call.facts.keyArns.add(keyArn(store.account, keyId));
+  return { body: { KeyMetadata: metadataOf(call, key) } };
 });
 
 const describeKey = readOperation(requests.describeKeyRequest, (call, { KeyId, GrantTokens }) => ({
-  body: { KeyMetadata: metadataOf(keyByName(call, { action: 'DescribeKey', grantTokens: GrantTokens }, KeyId)) },
+  body: { KeyMetadata: metadataOf(call, keyByName(call, { action: 'DescribeKey', grantTokens: GrantTokens }, KeyId)) },
 }));
 
 const updateKeyDescription = changeOperation(requests.updateKeyDescriptionRequest, (call, { KeyId, Description }) => {
@@ -86,7 +86,7 @@ const listKeys = readOperation(requests.listKeysRequest, (call, request) => {
       'Keys',
       found,
       ({ keyId }) => keyId,
-      ({ keyId }) => ({ KeyId: keyId, KeyArn: keyArn(keyId) }),
+      ({ keyId }) => ({ KeyId: keyId, KeyArn: keyArn(call.store.account, keyId) }),
     ),
   };
 });
@@ -102,14 +102,21 @@ const scheduleKeyDeletion = changeOperation(requests.scheduleKeyDeletionRequest,
   const key = keyByIdOrArn(call, { action: 'ScheduleKeyDeletion', conditions }, KeyId);
   const deletionAtSeconds = Date.now() / 1000 + PendingWindowInDays * DAY_SECONDS;
   call.store.putKey({ ...key, state: 'PendingDeletion', deletionAtSeconds });
-  return { body: { KeyId: keyArn(key.keyId), DeletionDate: deletionAtSeconds, KeyState: 'PendingDeletion', PendingWindowInDays } };
+  return {
+    body: {
+      KeyId: keyArn(call.store.account, key.keyId),
+      DeletionDate: deletionAtSeconds,
+      KeyState: 'PendingDeletion',
+      PendingWindowInDays,
+    },
+  };
 });
 
 const cancelKeyDeletion = changeOperation(requests.keyOnlyRequest, (call, { KeyId }) => {
   const { deletionAtSeconds: _, ...key } = keyByIdOrArn(call, { action: 'CancelKeyDeletion' }, KeyId);
   // As in AWS, the key stays disabled until EnableKey.
   call.store.putKey({ ...key, state: 'Disabled' });
-  return { body: { KeyId: keyArn(key.keyId) } };
+  return { body: { KeyId: keyArn(call.store.account, key.keyId) } };
 });
 
 export const KEY_API = {

@@ -8,6 +8,8 @@ import { constraintsBroken, type KmsFault, serialization, unsupported } from '..
 
 /** More elements than any list of the API holds. It is checked first, because each broken element costs a message. */
 const ELEMENTS_MAX = 1000;
+/** More members than any request of the API has. */
+const MEMBERS_MAX = 100;
 /** Broken constraints that one error names. */
 const PROBLEMS_MAX = 20;
 /** Characters of a value or of a name that an error repeats. */
@@ -20,7 +22,9 @@ const CHARS_SHOWN = 256;
  */
 export function parseRequest<Schema extends z.ZodType>(schema: Schema, body: Buffer): z.infer<Schema> {
   const value = parseObject(body);
-  for (const [name, member] of Object.entries(value)) {
+  const members = Object.entries(value);
+  if (members.length > MEMBERS_MAX) throw serialization(`The body has ${members.length} members.`);
+  for (const [name, member] of members) {
     if (Array.isArray(member) && member.length > ELEMENTS_MAX) {
       const shown = `Value at '${memberName(name.slice(0, CHARS_SHOWN))}'`;
       throw constraintsBroken([`${shown} failed to satisfy constraint: Member must have length less than or equal to ${ELEMENTS_MAX}`]);

@@ -11,7 +11,7 @@ const POLICY_NAME = 'default';
 const getKeyPolicy = readOperation(requests.getKeyPolicyRequest, (call, { KeyId, PolicyName }) => {
   const key = keyByIdOrArn(call, { action: 'GetKeyPolicy' }, KeyId);
   checkPolicyName(PolicyName);
-  return { body: { Policy: keyPolicyOf(key), PolicyName: POLICY_NAME } };
+  return { body: { Policy: keyPolicyOf(call.store.account, key), PolicyName: POLICY_NAME } };
 });
 
 const putKeyPolicy = changeOperation(

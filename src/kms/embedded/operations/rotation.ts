@@ -5,7 +5,7 @@ import { keyByIdOrArn } from '../keys/access.js';
 import { currentMaterial, keyForSealing, nextRotation, rotated } from '../keys/material.js';
 import { keyArn } from '../keys/names.js';
 import type { KeyRecord, MaterialRecord } from '../store/records.js';
-import { changeOperation, readOperation } from './define.js';
+import { changeOperation, type OperationCall, readOperation } from './define.js';
 import { paged, pageOf } from './paging.js';
 import * as requests from './requests.js';
 
@@ -32,7 +32,7 @@ const getKeyRotationStatus = readOperation(requests.keyOnlyRequest, (call, { Key
   const pending = state === 'PendingDeletion';
   return {
     body: {
-      KeyId: keyArn(keyId),
+      KeyId: keyArn(call.store.account, keyId),
       // A key pending deletion is not rotated; the setting applies again when its deletion is cancelled.
       KeyRotationEnabled: rotation !== undefined && !pending,
       ...(rotation === undefined || pending ? {} : { RotationPeriodInDays: rotation.periodDays, NextRotationDate: rotation.nextAtSeconds }),
@@ -46,13 +46,13 @@ const rotateKeyOnDemand = changeOperation(requests.keyOnlyRequest, (call, { KeyI
   if (onDemand.length >= KMS_ROTATIONS_ON_DEMAND_MAX) {
     throw limitExceeded(
       'The on-demand rotations limit has been reached for the given keyId. ' +
-        `No more on-demand rotations can be performed for this key: ${keyArn(key.keyId)}`,
+        `No more on-demand rotations can be performed for this key: ${keyArn(call.store.account, key.keyId)}`,
     );
   }
   const next = rotated(call.store, key, 'ON_DEMAND');
   call.store.putKey(next);
   call.facts.keyMaterialId = currentMaterial(next).materialId;
-  return { body: { KeyId: keyArn(key.keyId) } };
+  return { body: { KeyId: keyArn(call.store.account, key.keyId) } };
 });
 
 const listKeyRotations = readOperation(requests.listKeyRotationsRequest, (call, request) => {
@@ -68,15 +68,15 @@ const listKeyRotations = readOperation(requests.listKeyRotationsRequest, (call, 
       'Rotations',
       found,
       ({ materialId }) => materialId,
-      (material) => entryOf(key, material),
+      (material) => entryOf(call, key, material),
     ),
   };
 });
 
 /** AWS's `RotationsListEntry`. */
-function entryOf(key: KeyRecord, { materialId, rotation }: MaterialRecord): object {
+function entryOf({ store }: OperationCall, key: KeyRecord, { materialId, rotation }: MaterialRecord): object {
   return {
-    KeyId: keyArn(key.keyId),
+    KeyId: keyArn(store.account, key.keyId),
     KeyMaterialId: materialId,
     KeyMaterialState: materialId === currentMaterial(key).materialId ? 'CURRENT' : 'NON_CURRENT',
     ...(rotation === undefined ? {} : { RotationDate: rotation.atSeconds, RotationType: rotation.type }),

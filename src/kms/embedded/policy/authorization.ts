@@ -8,10 +8,10 @@
 import { KmsFault } from '../faults.js';
 import { grantAllowing } from '../grants/permits.js';
 import { grantsOfTokens } from '../grants/tokens.js';
-import { keyArn } from '../keys/names.js';
+import { keyArn, rootArn } from '../keys/names.js';
 import type { OperationCall } from '../operations/define.js';
 import type { GrantRecord, KeyRecord } from '../store/records.js';
-import { ACCOUNT_ROOT, identitiesOf, isService } from './caller.js';
+import { identitiesOf, isService } from './caller.js';
 import { parsePolicy } from './document.js';
 import { evaluatePolicy, type PolicyRequest } from './evaluation.js';
 import { keyPolicyOf } from './key-policy.js';
@@ -52,14 +52,14 @@ export function authorize(requester: Requester, request: AuthorizationRequest): 
  * @throws {KmsFault} AccessDeniedException
  */
 export function authorizeRetiring(requester: Requester, key: KeyRecord, grant: GrantRecord): void {
-  const request = { action: 'RetireGrant', key, resourceArn: keyArn(key.keyId), retiredGrant: grant };
+  const request = { action: 'RetireGrant', key, resourceArn: keyArn(requester.store.account, key.keyId), retiredGrant: grant };
   const policies = evaluate(requester, request);
   if (policies.denied !== undefined) throw denied(requester, request, `with an explicit deny in ${policies.denied}`);
   const identities = identitiesOf(requester.caller.principalArn);
   const byGrant =
     (grant.retiringPrincipal !== undefined && identities.includes(grant.retiringPrincipal)) ||
     (identities.includes(grant.granteePrincipal) && grant.operations.includes('RetireGrant'));
-  if (byGrant || identities.includes(ACCOUNT_ROOT) || policies.byIdentity) return;
+  if (byGrant || identities.includes(rootArn(requester.store.account)) || policies.byIdentity) return;
   throw denied(requester, request, `because no ${policies.missing} allows the kms:RetireGrant action`);
 }
 
@@ -75,15 +75,19 @@ interface PolicyOutcome {
 
 function evaluate({ store, caller }: Requester, request: AuthorizationRequest): PolicyOutcome {
   const { key, resourceArn } = request;
+  const root = rootArn(store.account);
   const policyRequest: PolicyRequest = {
     principal: caller.principalArn,
+    root,
     action: `kms:${request.action}`,
     resourceArn,
     conditions: conditionsOf(store, caller, request),
   };
-  const isRoot = caller.principalArn === ACCOUNT_ROOT;
+  const isRoot = caller.principalArn === root;
   const onKey = key !== undefined && resourceArn.includes(':key/');
-  const keyPolicy = onKey ? evaluatePolicy(parsePolicy(keyPolicyOf(key), 'key'), policyRequest) : { decision: 'none', delegated: true };
+  const keyPolicy = onKey
+    ? evaluatePolicy(parsePolicy(keyPolicyOf(store.account, key), 'key'), policyRequest)
+    : { decision: 'none', delegated: true };
   const identity = identitiesOf(caller.principalArn)
     .flatMap((arn) => store.principal(arn)?.policies ?? [])
     .map((text) => evaluatePolicy(parsePolicy(text, 'identity'), policyRequest).decision);

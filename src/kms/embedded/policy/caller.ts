@@ -4,7 +4,6 @@
 
 import { createHash } from 'node:crypto';
 import { formatArn, parseArn } from '../../shared/arn.js';
-import { ACCOUNT } from '../keys/names.js';
 
 export interface Caller {
   /** IAM ARN of a user, a role, a role's session or the account's root; or the name of an AWS service, `ebs.amazonaws.com`. */
@@ -18,9 +17,6 @@ export interface Caller {
   readonly sourceIp?: string;
   readonly userAgent?: string;
 }
-
-/** The account itself. The default key policy allows it everything, and a caller in process that names no principal is this one. */
-export const ACCOUNT_ROOT = `arn:aws:iam::${ACCOUNT}:root`;
 
 const PRINCIPAL =
   /^arn:aws:(?:iam::\d{12}:(?:root|(?:user|role)\/[\w+=,.@/-]{1,512})|sts::\d{12}:assumed-role\/[\w+=,.@-]{1,64}\/[\w+=,.@-]{2,64})$/;

@@ -7,7 +7,7 @@ import { BlockList, isIP } from 'node:net';
 import { arnParts } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
 import { isConditionKey } from './condition-keys.js';
-import { matches } from './patterns.js';
+import { matcherOf } from './patterns.js';
 
 /** The values of a request by condition key in lower case. A key that is absent is not in the map. */
 export type ConditionValues = ReadonlyMap<string, readonly string[]>;
@@ -32,17 +32,19 @@ const timeOf = (text: string): number => (/^\d+$/.test(text) ? Number(text) * 10
 const isNumber = (text: string): boolean => text.trim() !== '' && Number.isFinite(Number(text));
 const isTime = (text: string): boolean => !Number.isNaN(timeOf(text));
 
+/** Compares with one wanted value after the other; `read` prepares each of them once. */
 const oneByOne =
-  (compare: (value: string, wanted: string) => boolean): Operator['prepare'] =>
-  (wanted) =>
-  (value) =>
-    wanted.some((one) => compare(value, one));
+  <Wanted>(read: (wanted: string) => Wanted, compare: (value: string, wanted: Wanted) => boolean): Operator['prepare'] =>
+  (texts) => {
+    const wanted = texts.map(read);
+    return (value) => wanted.some((one) => compare(value, one));
+  };
 const numeric = (compare: (value: number, wanted: number) => boolean): Operator => ({
-  prepare: oneByOne((value, wanted) => isNumber(value) && compare(Number(value), Number(wanted))),
+  prepare: oneByOne(Number, (value, wanted) => isNumber(value) && compare(Number(value), wanted)),
   accepts: isNumber,
 });
 const date = (compare: (value: number, wanted: number) => boolean): Operator => ({
-  prepare: oneByOne((value, wanted) => isTime(value) && compare(timeOf(value), timeOf(wanted))),
+  prepare: oneByOne(timeOf, (value, wanted) => isTime(value) && compare(timeOf(value), wanted)),
   accepts: isTime,
 });
 const not = (operator: Operator): Operator => ({ ...operator, negated: true });
@@ -57,8 +59,11 @@ const ignoringCase = (wanted: readonly string[]): ((value: string) => boolean) =
 };
 const same: Operator = { prepare: oneOf, accepts: anyText };
 const sameIgnoringCase: Operator = { prepare: ignoringCase, accepts: anyText };
-const like: Operator = { prepare: oneByOne((value, wanted) => matches(wanted, value)), accepts: anyText };
-const arn: Operator = { prepare: oneByOne(arnMatches), accepts: (wanted) => wanted === '*' || arnParts(wanted).length === 6 };
+const like: Operator = { prepare: oneByOne(matcherOf, (value, matches) => matches(value)), accepts: anyText };
+const arn: Operator = {
+  prepare: oneByOne(arnMatcherOf, (value, matches) => matches(value)),
+  accepts: (wanted) => wanted === '*' || arnParts(wanted).length === 6,
+};
 const ip: Operator = { prepare: inRanges, accepts: isRange };
 
 const OPERATORS: Readonly<Record<string, Operator>> = {
@@ -131,11 +136,14 @@ export function readCondition(
   };
 }
 
-/** ARNs are compared part by part: a wildcard does not reach over a colon, but in the last part. */
-function arnMatches(value: string, wanted: string): boolean {
-  if (wanted === '*') return true;
-  const given = arnParts(value);
-  return arnParts(wanted).every((pattern, index) => matches(pattern, given[index] ?? ''));
+/** ARNs are compared part by part: a wildcard does not reach over a colon, except in the last part. */
+function arnMatcherOf(wanted: string): (value: string) => boolean {
+  if (wanted === '*') return () => true;
+  const matchers = arnParts(wanted).map(matcherOf);
+  return (value) => {
+    const given = arnParts(value);
+    return matchers.every((matches, index) => matches(given[index] ?? ''));
+  };
 }
 
 function isRange(range: string): boolean {

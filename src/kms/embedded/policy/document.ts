@@ -8,7 +8,6 @@ import * as z from 'zod';
 import { parseStrictJson } from '../../../strict-json.js';
 import { looksLikeArn, parseKmsArn } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
-import { ACCOUNT } from '../keys/names.js';
 import { isPrincipal } from './caller.js';
 import { COMPARES_EACH, type Condition, readCondition } from './conditions.js';
 import { matches } from './patterns.js';
@@ -102,7 +101,7 @@ function readStatement(one: z.infer<typeof statement>, at: string, kind: 'key' |
   }
   const principals = one.Principal?.map((name) => {
     if (name === '*') return name;
-    const arn = name === ACCOUNT ? `arn:aws:iam::${ACCOUNT}:root` : name;
+    const arn = /^\d{12}$/.test(name) ? `arn:aws:iam::${name}:root` : name;
     if (!isPrincipal(arn)) throw malformed(`${at}.Principal: ${JSON.stringify(name)} is no principal`);
     return arn;
   });

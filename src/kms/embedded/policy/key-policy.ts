@@ -1,57 +1,62 @@
 /** Key policies: the default ones, and the check that a new one does not lock its author out. */
 import { KMS_POLICY_BYTES_MAX } from '../../../limits.js';
 import { KmsFault } from '../faults.js';
-import { ACCOUNT, keyArn } from '../keys/names.js';
+import { type KmsAccount, keyArn, rootArn } from '../keys/names.js';
 import type { KeyRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
-import { ACCOUNT_ROOT, type Caller } from './caller.js';
+import type { Caller } from './caller.js';
 import { parsePolicy } from './document.js';
 import { evaluatePolicy } from './evaluation.js';
 import { conditionsOf } from './request-conditions.js';
 
 /** Allows the account everything: its root, and through their identity policies its users and roles. (Developer Guide, "Default key policy".) */
-const DEFAULT_POLICY = JSON.stringify(
-  {
-    Version: '2012-10-17',
-    Id: 'key-default-1',
-    Statement: [{ Sid: 'Enable IAM User Permissions', Effect: 'Allow', Principal: { AWS: ACCOUNT_ROOT }, Action: 'kms:*', Resource: '*' }],
-  },
-  undefined,
-  2,
-);
+const defaultPolicy = (account: KmsAccount): string =>
+  JSON.stringify(
+    {
+      Version: '2012-10-17',
+      Id: 'key-default-1',
+      Statement: [
+        { Sid: 'Enable IAM User Permissions', Effect: 'Allow', Principal: { AWS: rootArn(account) }, Action: 'kms:*', Resource: '*' },
+      ],
+    },
+    undefined,
+    2,
+  );
 
 /**
  * For the keys behind `alias/aws/...`: everybody in the account may use them, nobody may change them. AWS also requires that the request
  * comes through the service (kms:ViaService); volseal is that service here.
  */
-const MANAGED_POLICY = JSON.stringify(
-  {
-    Version: '2012-10-17',
-    Id: 'auto-managed-1',
-    Statement: [
-      {
-        Sid: 'Allow use by all principals in the account',
-        Effect: 'Allow',
-        Principal: { AWS: '*' },
-        Action: ['kms:Encrypt', 'kms:Decrypt', 'kms:ReEncrypt*', 'kms:GenerateDataKey*', 'kms:CreateGrant', 'kms:DescribeKey'],
-        Resource: '*',
-        Condition: { StringEquals: { 'kms:CallerAccount': ACCOUNT } },
-      },
-      {
-        Sid: 'Allow direct access to key metadata to the account',
-        Effect: 'Allow',
-        Principal: { AWS: ACCOUNT_ROOT },
-        Action: ['kms:Describe*', 'kms:Get*', 'kms:List*', 'kms:RevokeGrant'],
-        Resource: '*',
-      },
-    ],
-  },
-  undefined,
-  2,
-);
+const managedPolicy = (account: KmsAccount): string =>
+  JSON.stringify(
+    {
+      Version: '2012-10-17',
+      Id: 'auto-managed-1',
+      Statement: [
+        {
+          Sid: 'Allow use by all principals in the account',
+          Effect: 'Allow',
+          Principal: { AWS: '*' },
+          Action: ['kms:Encrypt', 'kms:Decrypt', 'kms:ReEncrypt*', 'kms:GenerateDataKey*', 'kms:CreateGrant', 'kms:DescribeKey'],
+          Resource: '*',
+          Condition: { StringEquals: { 'kms:CallerAccount': account.accountId } },
+        },
+        {
+          Sid: 'Allow direct access to key metadata to the account',
+          Effect: 'Allow',
+          Principal: { AWS: rootArn(account) },
+          Action: ['kms:Describe*', 'kms:Get*', 'kms:List*', 'kms:RevokeGrant'],
+          Resource: '*',
+        },
+      ],
+    },
+    undefined,
+    2,
+  );
 
 /** The JSON text of a key's policy. */
-export const keyPolicyOf = (key: KeyRecord): string => key.policy ?? (key.manager === 'AWS' ? MANAGED_POLICY : DEFAULT_POLICY);
+export const keyPolicyOf = (account: KmsAccount, key: KeyRecord): string =>
+  key.policy ?? (key.manager === 'AWS' ? managedPolicy(account) : defaultPolicy(account));
 
 /**
  * Checks a new policy of a key.
@@ -64,9 +69,10 @@ export function checkKeyPolicy(store: KmsStore, text: string, keyId: string, cal
   }
   const document = parsePolicy(text, 'key');
   if (caller === undefined) return;
-  const resourceArn = keyArn(keyId);
+  const resourceArn = keyArn(store.account, keyId);
   const { decision, delegated } = evaluatePolicy(document, {
     principal: caller.principalArn,
+    root: rootArn(store.account),
     action: 'kms:PutKeyPolicy',
     resourceArn,
     conditions: conditionsOf(store, caller, { action: 'PutKeyPolicy', resourceArn }),

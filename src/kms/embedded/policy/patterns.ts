@@ -3,24 +3,30 @@
 /** Up to this length V8's own search is used: it is fast, and its worst case is length times text. */
 const SHORT_CHARS = 16;
 
+/** Whether `pattern` matches all of `text`. */
+export const matches = (pattern: string, text: string): boolean => matcherOf(pattern)(text);
+
 /**
- * Whether `pattern` matches all of `text`. The time grows with the length of the text and of the pattern, whatever they contain:
- * the parts between stars are searched for one after the other, each with one pass over the text.
+ * A function that tells whether the pattern matches all of a text. Its time grows with the length of the text and of the pattern,
+ * whatever they contain: the parts between stars are searched for one after the other, each with one pass over the text.
  */
-export function matches(pattern: string, text: string): boolean {
+export function matcherOf(pattern: string): (text: string) => boolean {
   const [first = '', ...parts] = pattern.split('*');
   const last = parts.pop();
-  if (last === undefined) return pattern.length === text.length && fitsAt(pattern, text, 0);
-  const end = text.length - last.length;
-  if (first.length > end || !fitsAt(first, text, 0) || !fitsAt(last, text, end)) return false;
-  let from = first.length;
-  for (const part of parts) {
-    if (part.length > end - from) return false;
-    const at = part === '' ? from : find(part, text, from, end);
-    if (at === -1) return false;
-    from = at + part.length;
-  }
-  return true;
+  if (last === undefined) return (text) => pattern.length === text.length && fitsAt(pattern, text, 0);
+  const middle = parts.filter((part) => part !== '');
+  const charsMin = middle.reduce((sum, part) => sum + part.length, first.length + last.length);
+  return (text) => {
+    const end = text.length - last.length;
+    if (text.length < charsMin || !fitsAt(first, text, 0) || !fitsAt(last, text, end)) return false;
+    let from = first.length;
+    for (const part of middle) {
+      const at = find(part, text, from, end);
+      if (at === -1) return false;
+      from = at + part.length;
+    }
+    return from <= end;
+  };
 }
 
 /** Whether `part` (without stars) fits the text at `at`. */
@@ -33,6 +39,7 @@ function fitsAt(part: string, text: string, at: number): boolean {
 
 /** Where `part` first fits between `from` and `end`, or -1. */
 function find(part: string, text: string, from: number, end: number): number {
+  if (part.length > end - from) return -1;
   if (part.length > SHORT_CHARS || part.includes('?')) return shiftAnd(part, text, from, end);
   const at = text.indexOf(part, from);
   return at === -1 || at + part.length > end ? -1 : at;

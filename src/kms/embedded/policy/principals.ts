@@ -8,10 +8,10 @@ import { VolsealError } from '../../../errors.js';
 import { native } from '../../../native.js';
 import { looksLikeArn, parseArn } from '../../shared/arn.js';
 import { KmsFault } from '../faults.js';
-import { ACCOUNT } from '../keys/names.js';
+import { type KmsAccount, rootArn } from '../keys/names.js';
 import type { AccessKeyRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
-import { ACCOUNT_ROOT, accountOf, isPrincipal } from './caller.js';
+import { accountOf, isPrincipal } from './caller.js';
 import { parsePolicy } from './document.js';
 
 /** As AWS's: 40 characters of base64. */
@@ -32,9 +32,9 @@ export interface NewAccessKey {
  * The ARN of a principal of this account by a short name: `root`, `user/anna`, `role/backup`; an ARN stays what it is.
  * @throws {VolsealError} `ERR_ARGUMENT`
  */
-export function principalArnOf(text: string): string {
-  const arn = looksLikeArn(text) ? text : `arn:aws:iam::${ACCOUNT}:${text}`;
-  if (!isPrincipal(arn) || accountOf(arn) !== ACCOUNT || parseArn(arn)?.service !== 'iam') {
+export function principalArnOf({ accountId }: KmsAccount, text: string): string {
+  const arn = looksLikeArn(text) ? text : `arn:aws:iam::${accountId}:${text}`;
+  if (!isPrincipal(arn) || accountOf(arn) !== accountId || parseArn(arn)?.service !== 'iam') {
     throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(text)} is no principal: expected root, user/NAME or role/NAME`);
   }
   return arn;
@@ -45,7 +45,8 @@ export function principalArnOf(text: string): string {
  * @throws {VolsealError} `ERR_ARGUMENT` root, which needs none; a policy that is malformed
  */
 export function putPrincipal(store: KmsStore, principalArn: string, policies: readonly string[]): void {
-  if (principalArn === ACCOUNT_ROOT) throw new VolsealError('ERR_ARGUMENT', 'root is always there, and no policy of its own binds it');
+  if (principalArn === rootArn(store.account))
+    throw new VolsealError('ERR_ARGUMENT', 'root is always there, and no policy of its own binds it');
   for (const text of policies) checkIdentityPolicy(text);
   store.transaction(() => {
     const createdAtSeconds = store.principal(principalArn)?.createdAtSeconds ?? Date.now() / 1000;
@@ -78,7 +79,7 @@ export function createAccessKey(store: KmsStore, principalArn: string): NewAcces
   try {
     const sealedSecret = native.keySeal(store.rootKey, secret, boundTo(accessKeyId, principalArn)).toString('base64');
     store.transaction(() => {
-      if (principalArn !== ACCOUNT_ROOT && store.principal(principalArn) === undefined) throw noPrincipal(principalArn);
+      if (principalArn !== rootArn(store.account) && store.principal(principalArn) === undefined) throw noPrincipal(principalArn);
       store.putAccessKey({ accessKeyId, principalArn, sealedSecret, createdAtSeconds: Date.now() / 1000 });
     });
     return { accessKeyId, secretAccessKey: textOf(secret), principalArn };

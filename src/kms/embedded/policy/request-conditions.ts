@@ -2,7 +2,7 @@
 import { parseArn } from '../../shared/arn.js';
 import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { contextOf, type GrantRequest } from '../grants/grant-store.js';
-import { ACCOUNT, REGION } from '../keys/names.js';
+import type { KmsAccount } from '../keys/names.js';
 import type { GrantRecord, KeyRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
 import { accountOf, type Caller, identitiesOf, isService, principalTypeOf, userIdOf, userNameOf } from './caller.js';
@@ -53,8 +53,8 @@ export function conditionsOf(store: KmsStore, caller: Caller, request: Authoriza
     // Two keys of a context may differ in case alone: to policies they are one key with two values.
     if (known.length > 0) conditions.set(folded, [...(conditions.get(folded) ?? []), ...known]);
   };
-  supplyCaller(supply, caller);
-  supplyService(supply, caller);
+  supplyCaller(supply, store.account, caller);
+  supplyService(supply, store.account, caller);
   if (key !== undefined || action === 'CreateKey') supplyKeyKind(supply);
   if (key !== undefined) supplyKey(supply, store, caller, key);
   if (CRYPTOGRAPHIC_ACTIONS.has(action)) supply('kms:EncryptionAlgorithm', ALGORITHM);
@@ -73,7 +73,7 @@ export function conditionsOf(store: KmsStore, caller: Caller, request: Authoriza
   return conditions;
 }
 
-function supplyCaller(supply: Supply, caller: Caller): void {
+function supplyCaller(supply: Supply, { region, accountId }: KmsAccount, caller: Caller): void {
   const { principalArn } = caller;
   const account = accountOf(principalArn);
   const now = new Date();
@@ -85,8 +85,8 @@ function supplyCaller(supply: Supply, caller: Caller): void {
   supply('aws:PrincipalIsAWSService', String(isService(principalArn)));
   supply('aws:CurrentTime', now.toISOString());
   supply('aws:EpochTime', String(Math.floor(now.getTime() / 1000)));
-  supply('aws:RequestedRegion', REGION);
-  supply('aws:ResourceAccount', ACCOUNT);
+  supply('aws:RequestedRegion', region);
+  supply('aws:ResourceAccount', accountId);
   supply('aws:SourceIp', caller.sourceIp);
   supply('aws:UserAgent', caller.userAgent);
   supply('aws:SecureTransport', 'false');
@@ -94,7 +94,7 @@ function supplyCaller(supply: Supply, caller: Caller): void {
 }
 
 /** The services that ask themselves, and those that ask on a principal's behalf. */
-function supplyService(supply: Supply, { principalArn, viaService, sourceArn }: Caller): void {
+function supplyService(supply: Supply, { region }: KmsAccount, { principalArn, viaService, sourceArn }: Caller): void {
   if (isService(principalArn)) {
     supply('aws:PrincipalServiceName', principalArn);
     supply('aws:PrincipalServiceNamesList', principalArn);
@@ -102,10 +102,11 @@ function supplyService(supply: Supply, { principalArn, viaService, sourceArn }: 
     supply('aws:SourceAccount', sourceArn === undefined ? undefined : parseArn(sourceArn)?.accountId || undefined);
   }
   supply('aws:ViaAWSService', String(viaService !== undefined));
-  supply('kms:ViaService', viaService);
-  // `workspaces.local.amazonaws.com` -> `workspaces.amazonaws.com`
-  const service = viaService?.replace(/^([^.]+)\.[^.]+\./, '$1.');
-  for (const name of ['aws:CalledVia', 'aws:CalledViaFirst', 'aws:CalledViaLast']) supply(name, service);
+  // Callers in process do not know the region: `workspaces.local.amazonaws.com` stands for the service in any.
+  const name = viaService?.split('.')[0];
+  supply('kms:ViaService', name && `${name}.${region}.amazonaws.com`);
+  const service = name && `${name}.amazonaws.com`;
+  for (const key of ['aws:CalledVia', 'aws:CalledViaFirst', 'aws:CalledViaLast']) supply(key, service);
 }
 
 function supplyKey(supply: Supply, store: KmsStore, caller: Caller, key: KeyRecord): void {

@@ -83,6 +83,8 @@ export const storeRecord = z.object({
   format: z.literal(1),
   /** HMAC of a fixed text under the root key, hex: tells a foreign root key from a damaged store. */
   rootKeyCheck: z.string(),
+  /** Region and account, where they were chosen. */
+  account: z.object({ region: z.string(), accountId: z.string() }).optional(),
 });
 
 export type KeyRecord = z.infer<typeof keyRecord>;

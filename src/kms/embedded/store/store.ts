@@ -11,6 +11,7 @@ import { openRecords, type Records, type RecordsOf } from '../../../lmdb/records
 import { type KeyHandle, native } from '../../../native.js';
 import { checkOwnDirectory } from '../../../own-files.js';
 import { type GrantStore, grantStore } from '../grants/grant-store.js';
+import { DEFAULT_ACCOUNT, type KmsAccount } from '../keys/names.js';
 import {
   type AccessKeyRecord,
   type AliasRecord,
@@ -37,6 +38,8 @@ export const STORE_FILE: RecordsOf = { name: 'the store of the embedded KMS', co
 export interface KmsStore extends GrantStore {
   /** Seals master keys. The store's own: wiped by `close`. */
   readonly rootKey: KeyHandle;
+  /** The region and the account that ARNs name. */
+  readonly account: KmsAccount;
   key(keyId: string): KeyRecord | undefined;
   putKey(record: KeyRecord): void;
   removeKey(keyId: string): void;
@@ -80,14 +83,14 @@ export interface KmsStore extends GrantStore {
  * @throws {VolsealError} `ERR_KMS_STORE` where the store is damaged or of another version, where its root key is missing, is not the
  * one of this store or may be read by others; `ERR_IO`, `ERR_MEMORY_LOCK`
  */
-export function openStore(home: string, mode: StoreMode = 'create'): KmsStore {
+export function openStore(home: string, mode: StoreMode = 'create', account?: KmsAccount): KmsStore {
   const directory = join(home, 'kms');
   const path = join(directory, 'store.mdb');
   checkOwnDirectory(home);
   if (mode === 'existing' && !isThere(path)) throw noStore(home);
   const records = openRecords(path, STORE_FILE);
   try {
-    return storeOver(records, loadRootKey(records, path, directory, mode));
+    return storeOver(records, loadRootKey(records, path, directory, mode, account));
   } catch (error) {
     void records.close();
     throw error;
@@ -112,8 +115,11 @@ function isThere(path: string): boolean {
 }
 
 /** Reads the root key, or makes it with a new store, in a transaction: of several processes that start at once, one makes it. */
-function loadRootKey(records: Records, path: string, directory: string, mode: StoreMode): KeyHandle {
+function loadRootKey(records: Records, path: string, directory: string, mode: StoreMode, account: KmsAccount | undefined): KeyHandle {
   const known = records.read(STORE_KEY, storeRecord);
+  if (known !== undefined && account !== undefined) {
+    throw new VolsealError('ERR_KMS_STORE', `${path} is there already: region and account of a store are chosen before it is made`);
+  }
   if (known !== undefined) return checkedRootKey(known, path, directory);
   if (mode === 'existing') throw noStore(dirname(directory));
   return records.transaction(() => {
@@ -122,7 +128,7 @@ function loadRootKey(records: Records, path: string, directory: string, mode: St
     // A key file may exist already: the process that made it was killed before it could write the record.
     const rootKey = openRootKey(directory, true)!;
     try {
-      records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey) });
+      records.put(STORE_KEY, { format: 1, rootKeyCheck: checkOf(rootKey), ...(account === undefined ? {} : { account }) });
       return rootKey;
     } catch (error) {
       native.keyWipe(rootKey);
@@ -152,6 +158,7 @@ function storeOver(records: Records, rootKey: KeyHandle): KmsStore {
     records.range(prefix).map((key) => records.required(key, schema));
   return {
     rootKey,
+    account: records.read(STORE_KEY, storeRecord)?.account ?? DEFAULT_ACCOUNT,
     ...grantStore(records),
     key: (keyId) => records.read(KEY_PREFIX + keyId, keyRecord),
     putKey: (record) => records.put(KEY_PREFIX + record.keyId, record),

@@ -56,6 +56,9 @@ const FIELD = {
   checksum: { at: 448, bytes: 64 },
 } as const satisfies Record<string, Field>;
 
+/** Length of a copy's magic. */
+export const MAGIC_BYTES = MAGIC.primary.length;
+
 /** Whether the magic of this copy (six bytes) is at `offsetBytes` of `area`. */
 export function carriesMagic(area: Buffer, offsetBytes: number, name: CopyName): boolean {
   const magic = MAGIC[name];

@@ -4,7 +4,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { asVolsealError, VolsealError } from '../errors.js';
 import { EMBEDDED_DATA_OFFSET_BYTES, LUKS2_HEADER_SIZES } from '../limits.js';
-import type { CopyName } from './binary-header.js';
+import { type CopyName, carriesMagic, MAGIC_BYTES } from './binary-header.js';
 import { decodeHeader, decodeIntactHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
 
 /** Both copies of the smallest size, which nearly all headers have. */
@@ -35,6 +35,18 @@ async function readOn(file: FileHandle, path: string, known: Buffer, bytes: numb
     filledBytes += bytesRead;
   }
   return area.subarray(0, filledBytes);
+}
+
+/** Whether a copy of a LUKS header, of version 1 or 2, whole or not, is at any position where one can be. @throws {VolsealError} `ERR_IO` */
+export async function hasHeader(file: FileHandle, path: string): Promise<boolean> {
+  const magicAt = async (offsetBytes: number, name: CopyName): Promise<boolean> => {
+    const area = Buffer.alloc(MAGIC_BYTES);
+    await failingAs('reading', path, offsetBytes, () => file.read(area, 0, area.length, offsetBytes));
+    return carriesMagic(area, 0, name);
+  };
+  if (await magicAt(0, 'primary')) return true;
+  for (const size of LUKS2_HEADER_SIZES) if (await magicAt(size, 'secondary')) return true;
+  return false;
 }
 
 /**

@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
-import { readHeader } from '../luks2/store.js';
+import { hasHeader, readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
 import type { NamedFile } from '../output/named-file.js';
@@ -43,7 +43,7 @@ export interface VolumeFile extends OpenFiles, HeaderContents {
  * Opens a volume's files, takes the lock, then reads the header: so what was read stays true.
  *
  * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`,
- * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device)
+ * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device; another volume as data of a detached header)
  */
 export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string): Promise<VolumeFile> {
   const flags = lock === 'exclusive' ? constants.O_RDWR : constants.O_RDONLY;
@@ -59,7 +59,9 @@ export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?
       header = await openDataFile(headerPath, flags);
       await refuseHalfReplaced(header, path);
     }
-    return { data, header, ...(await readContents({ data, header })), close };
+    const contents = await readContents({ data, header });
+    if (header !== data && contents.segment.offsetBytes === 0) await refuseOtherVolume(data, header.path);
+    return { data, header, ...contents, close };
   } catch (error) {
     await close();
     throw error;
@@ -111,6 +113,13 @@ async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promis
   if (!(await file.isAt(path))) {
     throw new VolsealError('ERR_STATE_BUSY', `${path}: was replaced while it was being opened; try again`, { details: { path } });
   }
+}
+
+/** The data of a detached header fills its file: where a header is in that file, reads give noise, and writes destroy the header. */
+async function refuseOtherVolume({ handle, path }: NamedFile, headerPath: string): Promise<void> {
+  if (!(await hasHeader(handle, path))) return;
+  const message = `${path}: has a LUKS header of its own, so it is not the data of the detached header ${headerPath}; leave that header out, or name its data`;
+  throw new VolsealError('ERR_ARGUMENT', message, { details: { path, header: headerPath } });
 }
 
 function dataIsMissing(path: string): VolsealError {

@@ -4,7 +4,17 @@ import { spawnSync } from 'node:child_process';
 import { appendFileSync, chmodSync, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
-import { attach, createVolume, decryptImage, describeVolume, type ErrorCode, encryptImage } from '../../src/index.js';
+import {
+  attach,
+  createVolume,
+  decryptImage,
+  densifyVolume,
+  describeVolume,
+  type ErrorCode,
+  encryptImage,
+  rewrapVolume,
+  verifyVolume,
+} from '../../src/index.js';
 import { openKms } from '../../src/kms/client/calls.js';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import { encodeHeader, type Luks2Header } from '../../src/luks2/header.js';
@@ -204,6 +214,41 @@ function setKeyEnabled(box: Sandbox, keyArn: string, enabled: boolean): void {
   ask(kms, enabled ? 'EnableKey' : 'DisableKey', { KeyId: keyArn });
   kms.close();
 }
+
+describe('a volume as the data of a detached header', () => {
+  test('is refused by every command, and keeps its own header', async () => {
+    const box = sandbox();
+    const { kms } = box;
+    const header = box.path('other.hdr');
+    box.image('image', 2 * 1024 * 1024);
+    const key = 'alias/aws/ebs';
+    await encryptImage(box.path('image'), box.path('other.vol'), { kms, header });
+    await encryptImage(box.path('image'), box.path('victim.vol'), { kms });
+    const intact = box.contents('victim.vol');
+    const damaged = Buffer.from(intact);
+    damaged.fill(0, 0, 4096);
+    const luks1 = Buffer.alloc(intact.length, 1);
+    Buffer.from('4c554b53babe0001', 'hex').copy(luks1);
+    for (const [what, contents] of Object.entries({ intact, 'with its second copy only': damaged, 'of LUKS1': luks1 })) {
+      writeFileSync(box.path('victim.vol'), contents);
+      const calls: [string, (path: string) => Promise<unknown>][] = [
+        ['attach', (path) => attach(path, { kms, header })],
+        ['attach for reading', (path) => attach(path, { kms, header, readOnly: true })],
+        ['decrypt', (path) => decryptImage(path, box.path('copy'), { kms, header })],
+        ['verify', (path) => verifyVolume(path, { kms, header })],
+        ['densify', (path) => densifyVolume(path, { kms, header })],
+        ['rewrap', (path) => rewrapVolume(path, { kms, header, key })],
+        ['info', (path) => describeVolume(path, { header })],
+      ];
+      for (const [name, call] of calls) {
+        const refused = { code: 'ERR_ARGUMENT', message: /victim\.vol: has a LUKS header of its own, .*other\.hdr/ };
+        await assert.rejects(call(box.path('victim.vol')), refused, `${name}, ${what}`);
+      }
+      assert.deepEqual(box.contents('victim.vol'), contents, what);
+    }
+    await (await attach(box.path('other.vol'), { kms, header })).detach();
+  });
+});
 
 describe('a key that cannot be had', () => {
   test('a context that does not match: changed in the header, or not what the caller expects', async () => {

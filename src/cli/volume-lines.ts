@@ -41,7 +41,10 @@ function sizeRows({ sizeBytes, imageBytes }: VolumeInfo): Row[] {
 }
 
 function allocationRow({ allocation, allocatedBytes }: VolumeInfo): Row {
-  const kind = allocation === 'full' ? 'full: every sector is written' : 'sparse: only sectors in use are written';
+  const kind =
+    allocation === 'full'
+      ? 'full: every sector is written'
+      : 'sparse: only sectors in use are written, and only volseal opens it (densify makes it full)';
   return ['allocation', allocatedBytes === null ? kind : `${kind}; ${exactSize(allocatedBytes)} on disk`];
 }
 

@@ -15,6 +15,12 @@ import { areaFault, keyslotSchema } from './keyslots.js';
 /** The only cipher. CVE-2025-59054 and similar attacks put a null cipher into an unauthenticated header. */
 export const ENCRYPTION = 'aes-xts-plain64';
 
+/**
+ * The entry in `config.requirements.mandatory` of a sparse volume. In one, a sector of zeros is zeros and not ciphertext: cryptsetup and the kernel
+ * would read noise there. With an entry that they do not know they refuse to open it.
+ */
+export const SPARSE_REQUIREMENT = 'volseal-sparse';
+
 /** As deep as any LUKS2 reader goes (json-c's default); a token nested a million deep must not exhaust the stack. */
 const NESTING_MAX = 32;
 /** cryptsetup's own limit of keyslots and of tokens. */
@@ -118,7 +124,8 @@ export function headerAreaBytes(metadata: Luks2Metadata): number {
 
 /**
  * The part of a well-formed header that volseal supports: one segment `0` of type crypt in aes-xts-plain64, without
- * integrity, flags or requirements, and one PBKDF2-SHA-256 digest over it. Everything else is refused by name.
+ * integrity, flags or requirements (but for that of a sparse volume), and one PBKDF2-SHA-256 digest over it. Everything
+ * else is refused by name.
  *
  * @param path the file, for messages
  * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`
@@ -135,12 +142,24 @@ export function assertSupported(metadata: Luks2Metadata, path: string): { segmen
   };
   const requirements = metadata.config.requirements;
   const unknown = requirements === undefined ? [] : Object.keys(requirements).filter((key) => key !== 'mandatory');
-  const required = [...(requirements?.mandatory ?? []), ...unknown];
+  const required = [...(requirements?.mandatory ?? []).filter((name) => name !== SPARSE_REQUIREMENT), ...unknown];
   if (required.length > 0) {
     const reencryption = required.some((name) => name.includes('reencrypt'));
     refuse(`the header has the requirement ${printable(required.join(', '))}${reencryption ? ' (a re-encryption in progress)' : ''}`);
   }
   return { segment: supportedSegment(metadata, refuse), digest: supportedDigest(metadata, refuse) };
+}
+
+/** Whether the header keeps readers away that do not know sparse volumes. */
+export const requiresSparse = ({ config }: Luks2Metadata): boolean => config.requirements?.mandatory?.includes(SPARSE_REQUIREMENT) === true;
+
+/** The metadata with or without the requirement of sparse volumes; the argument is not changed. */
+export function withSparseRequirement(metadata: Luks2Metadata, sparse: boolean): Luks2Metadata {
+  const { requirements, ...config } = metadata.config;
+  const { mandatory = [], ...others } = requirements ?? {};
+  const names = [...mandatory.filter((name) => name !== SPARSE_REQUIREMENT), ...(sparse ? [SPARSE_REQUIREMENT] : [])];
+  const kept = { ...others, ...(names.length === 0 ? {} : { mandatory: names }) };
+  return { ...metadata, config: Object.keys(kept).length === 0 ? config : { ...config, requirements: kept } };
 }
 
 type Refuse = (what: string) => never;

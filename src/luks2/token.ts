@@ -9,7 +9,7 @@ import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { isKeyArn } from '../kms/shared/arn.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
-import { decodeBase64, firstIssue, type Luks2Metadata } from './metadata.js';
+import { decodeBase64, firstIssue, type Luks2Metadata, requiresSparse, SPARSE_REQUIREMENT, withSparseRequirement } from './metadata.js';
 
 export const TOKEN_TYPE = 'aws-kms';
 /** The member that contains the MAC; it is the only one that the MAC does not cover. */
@@ -131,6 +131,8 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
   const checked = sealedSchema.safeParse(findTokenObject(metadata, path).object);
   if (!checked.success) return refuse(`the header's aws-kms token is not usable: ${firstIssue(checked.error)}`);
   const object = checked.data;
+  if (requiresSparse(metadata) && object['volseal-allocation'] === undefined)
+    return refuse(`the header has the requirement ${SPARSE_REQUIREMENT}, and its aws-kms token is that of a full volume`);
   return {
     keyId: object['aws-kms-key-id'],
     encryptedDataKey: Buffer.from(object['aws-kms-ciphertext-blob'], 'base64'),
@@ -164,7 +166,8 @@ export function findTokenObject(metadata: Luks2Metadata, path: string): { name: 
 }
 
 /**
- * The metadata with `token` instead of every existing `aws-kms` token; other tokens stay. The argument is not changed.
+ * The metadata with `token` instead of every existing `aws-kms` token, and with the requirement of sparse volumes if it is one; other tokens stay.
+ * The argument is not changed.
  *
  * @throws {VolsealError} `ERR_ARGUMENT` if the token is not valid, or if there are 32 other tokens
  */
@@ -172,5 +175,5 @@ export function withToken(metadata: Luks2Metadata, token: UnsealedToken | Volume
   const others = Object.fromEntries(Object.entries(metadata.tokens).filter(([, object]) => object.type !== TOKEN_TYPE));
   const name = Array.from({ length: TOKENS_MAX }, (_, index) => String(index)).find((free) => !Object.hasOwn(others, free));
   if (name === undefined) throw new VolsealError('ERR_ARGUMENT', `LUKS2 header: all ${TOKENS_MAX} tokens are taken`);
-  return { ...metadata, tokens: { ...others, [name]: encodeToken(token) } };
+  return withSparseRequirement({ ...metadata, tokens: { ...others, [name]: encodeToken(token) } }, token.allocation === 'sparse');
 }

@@ -37,6 +37,11 @@ async function sequenceOf(path: string): Promise<bigint> {
   return (await readHeader(file, path)).header.sequence;
 }
 
+async function requirementsOf(path: string): Promise<string[] | undefined> {
+  await using file = await open(path, 'r');
+  return (await readHeader(file, path)).header.metadata.config.requirements?.mandatory;
+}
+
 describe('densify', () => {
   for (const sectorBytes of [512, 1024, 2048, 4096]) {
     for (const placement of ['embedded', 'detached'] as const) {
@@ -47,6 +52,7 @@ describe('densify', () => {
         const headerPath = header ?? box.path('a.vol');
         const before = await describeVolume(box.path('a.vol'), { header });
         const sequence = await sequenceOf(headerPath);
+        assert.deepEqual(await requirementsOf(headerPath), ['volseal-sparse'], 'stock tools must refuse it');
         const seen: Progress[] = [];
         const full = await densifyVolume(box.path('a.vol'), { kms: box.kms, header, onProgress: (progress) => seen.push(progress) });
         assert.deepEqual([full.wasSparse, full.allocation], [true, 'full']);
@@ -57,6 +63,7 @@ describe('densify', () => {
         assert.deepEqual(after, { ...before, allocation: 'full', allocatedBytes: after.allocatedBytes });
         assert.deepEqual(after.headerCopies, { primary: 'good', secondary: 'good' });
         assert.equal(await sequenceOf(headerPath), sequence + 1n);
+        assert.equal(await requirementsOf(headerPath), undefined);
 
         const key = await dataKeyOf(box.path('a.vol'), box.kms, header);
         const ciphertext = readFileSync(box.path('a.vol')).subarray(after.dataOffsetBytes);

@@ -99,6 +99,19 @@ describeUnless(skip)('cryptsetup reads our header', () => {
     });
   }
 
+  test('refuses a sparse volume, in which it would read noise, and takes it once it is full', async () => {
+    const sparse = newHeader(
+      { volumeKey, token: sampleToken({ allocation: 'sparse' }), sectorBytes: 512, placement: 'embedded' },
+      'new.img',
+    );
+    const path = await image('sparse.img', encodeHeader(sparse));
+    assert.match(cryptsetup('luksDump', path), /Requirements:\s+volseal-sparse/);
+    assert.notEqual(testKey(path), 0);
+    const { headerMac: _, ...token } = findToken(sparse.metadata, path);
+    const full = sealHeader(volumeKey, { ...sparse, metadata: withToken(sparse.metadata, { ...token, allocation: 'full' }) }, path);
+    assert.equal(testKey(await image('full.img', encodeHeader(full))), 0);
+  });
+
   test('takes the volume key and no other', async () => {
     const path = await image('key.img', encodeHeader(fresh()));
     assert.equal(testKey(path), 0);

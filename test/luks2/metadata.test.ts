@@ -220,6 +220,11 @@ describe('what is supported', () => {
       says: /requirement inline-hw-tags, opal;/,
     },
     {
+      what: 'a requirement beside that of a sparse volume',
+      change: (m) => void Object.assign(m.config, { requirements: { mandatory: ['volseal-sparse', 'opal'] } }),
+      says: /requirement opal/,
+    },
+    {
       what: 'requirements of another kind',
       change: (m) => void Object.assign(m.config, { requirements: { newer: [] } }),
       says: /requirement newer/,

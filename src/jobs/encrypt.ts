@@ -2,7 +2,7 @@
  * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). Checks the options; build-volume.ts does the work.
  */
 import { constants } from 'node:fs';
-import { VolsealError } from '../errors.js';
+import { namingPath, VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
@@ -100,9 +100,9 @@ export async function encryptImage(
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
   const imageBytes = file.sizeBytes();
-  if (!options.raw) await refuseOtherFormats(file.handle, image, imageBytes);
+  if (!options.raw) await namingPath(image, () => refuseOtherFormats(file.handle, image, imageBytes));
   checkImageSize(imageBytes, image, sectorBytes, pad);
-  for (const warning of await sourceWarnings(file.handle, image, sectorBytes)) options.onWarning?.(warning);
+  for (const warning of await namingPath(image, () => sourceWarnings(file.handle, image, sectorBytes))) options.onWarning?.(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
   return await makeVolume({ path: image, imageBytes, side, file }, volume, sectorBytes, options);
 }

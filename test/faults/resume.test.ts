@@ -81,7 +81,7 @@ describeUnless(skipInjection())('--resume', () => {
     const child = startSlowly(at, args);
     let resuming = false;
     child.stderr!.on('data', (text) => {
-      resuming ||= /going on at byte/.test(String(text));
+      resuming ||= /resuming at byte/.test(String(text));
     });
     const end = ended(child);
     await until(() => resuming);
@@ -227,7 +227,7 @@ describeUnless(skipInjection())('--resume', () => {
     writeFileSync(at.path(ENCRYPT_PARTIAL), 'planted', { mode: 0o644 });
     const failure = failureOf(at.run([...ENCRYPT, '--json']));
     assert.equal(failure.code, 'ERR_RESUME');
-    assert.match(failure.message, /it is no file of this user alone/);
+    assert.match(failure.message, /it is not a file of this user alone/);
     assert.equal(at.contents(ENCRYPT_PARTIAL).toString(), 'planted');
   });
 

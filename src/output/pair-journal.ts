@@ -5,7 +5,7 @@
  */
 import { constants } from 'node:fs';
 import { lstat, realpath, stat, unlink } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import * as z from 'zod';
 import { syncDirectory } from '../directories.js';
 import { namingPath, VolsealError } from '../errors.js';
@@ -17,12 +17,14 @@ import type { TargetFile } from './target.js';
 import { backupPath, isTemporaryName } from './temporary-files.js';
 
 const fileSchema = z.object({
-  /** Of the new file, under whichever name it is. */
-  dev: z.string(),
+  /**
+   * Inode of the new file, under whichever name it is. Its device number is left out: after a power cut, the file system may be mounted
+   * from another one.
+   */
   ino: z.string(),
   /** Its name in the same directory before it is published. */
   temporary: z.string(),
-  /** Its path once it is published, free of symbolic links. */
+  /** Its path once it is published, free of symbolic links; in the mark, relative to the header's directory. */
   place: z.string(),
 });
 const recordSchema = z.object({ header: fileSchema, volume: fileSchema });
@@ -74,7 +76,7 @@ class PairMark {
     const file = await openMark(markPath(header.realPath), constants.O_CREAT);
     try {
       const record: PairRecord = { header: await newFile(header), volume: await newFile(volume) };
-      await file.writeText(JSON.stringify(record));
+      await file.writeText(JSON.stringify(withPlaces(record, (place) => relative(dirname(header.realPath), place))));
       if (fsync) {
         await file.sync();
         await syncDirectory(dirname(file.path));
@@ -106,13 +108,18 @@ const openMark = (path: string, create: number): Promise<NamedFile> =>
   );
 
 async function newFile({ file, openPath, realPath }: TargetFile): Promise<NewFile> {
-  return { ...(await file.identity()), temporary: basename(openPath), place: realPath };
+  return { ino: (await file.identity()).ino, temporary: basename(openPath), place: realPath };
 }
+
+const withPlaces = ({ header, volume }: PairRecord, convert: (place: string) => string): PairRecord => ({
+  header: { ...header, place: convert(header.place) },
+  volume: { ...volume, place: convert(volume.place) },
+});
 
 /** Whether the new file is at its path. @throws {VolsealError} `ERR_IO` */
 async function isPublished(file: NewFile): Promise<boolean> {
   const found = await ifThere(file.place, () => stat(file.place, { bigint: true }));
-  return found !== undefined && isSameFile(identityOf(found), file);
+  return found !== undefined && identityOf(found).ino === file.ino;
 }
 
 /**
@@ -125,7 +132,7 @@ export async function refuseHalfReplaced(header: NamedFile, path: string): Promi
   if ((await ifThere(mark, () => lstat(mark))) === undefined) return;
   await using file = await NamedFile.open(mark, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   const record = await readRecord(file, realPath);
-  if (record === undefined || !isSameFile(await header.identity(), record.header) || (await isPublished(record.volume))) return;
+  if (record === undefined || (await header.identity()).ino !== record.header.ino || (await isPublished(record.volume))) return;
   try {
     file.lock('shared');
   } catch (error) {
@@ -187,9 +194,10 @@ async function recover({ header, volume }: PairRecord): Promise<void> {
 async function readRecord(file: NamedFile, headerRealPath: string): Promise<PairRecord | undefined> {
   const parsed = recordSchema.safeParse(parsedJson(await file.readText(MARK_BYTES_MAX)));
   if (!parsed.success) return undefined;
-  const { header, volume } = parsed.data;
+  const record = withPlaces(parsed.data, (place) => resolve(dirname(headerRealPath), place));
+  const { header, volume } = record;
   const isOurs = header.place === headerRealPath && [header, volume].every(({ temporary, place }) => isTemporaryName(temporary, place));
-  return isOurs ? parsed.data : undefined;
+  return isOurs ? record : undefined;
 }
 
 function parsedJson(text: string): unknown {

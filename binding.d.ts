@@ -104,9 +104,12 @@ export function keyWipe(key: KeyHandle): boolean;
 
 // ---- AES-XTS ----
 
+/** A kernel of the cipher, by its instruction set. */
 export type KernelName = 'vaes512' | 'vaes256' | 'aesni' | 'armv8' | 'portable';
 
+/** A kernel, and whether this machine can run it. */
 export interface KernelInfo {
+  /** What `useKernel` and `VOLSEAL_KERNEL` take. */
   name: KernelName;
   /** Bits of the vectors it works in. */
   vectorBits: number;
@@ -210,7 +213,9 @@ export interface DeviceOptions {
 
 /** A piece of a device. */
 export interface DeviceExtent {
+  /** Where it begins. */
   offsetBytes: number;
+  /** Its length. */
   lengthBytes: number;
   /** It is known to read as zeros, and takes no room. Other pieces may hold zeros as well. */
   zero: boolean;

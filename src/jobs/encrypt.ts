@@ -2,7 +2,7 @@
  * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). Checks the options; build-volume.ts does the work.
  */
 import { constants } from 'node:fs';
-import { namingPath, VolsealError } from '../errors.js';
+import { VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
@@ -13,7 +13,7 @@ import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
-import { refuseOtherFormats } from './image-format.js';
+import { readEdges, refuseOtherFormats } from './image-format.js';
 import type { SourceStream, TargetStream } from './image-stream.js';
 import { checkResumable } from './resume.js';
 import { sourceWarnings } from './source-warnings.js';
@@ -100,9 +100,12 @@ export async function encryptImage(
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
   const imageBytes = file.sizeBytes();
-  if (!options.raw) await namingPath(image, () => refuseOtherFormats(file.handle, image, imageBytes));
+  const { raw = false, onWarning } = options;
+  const edges = raw && onWarning === undefined ? undefined : await readEdges(file, imageBytes);
+  if (edges !== undefined && !raw) refuseOtherFormats(edges, image);
   checkImageSize(imageBytes, image, sectorBytes, pad);
-  for (const warning of await namingPath(image, () => sourceWarnings(file.handle, image, sectorBytes))) options.onWarning?.(warning);
+  if (edges !== undefined && onWarning !== undefined)
+    for (const warning of await sourceWarnings(file, edges, sectorBytes)) onWarning(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
   return await makeVolume({ path: image, imageBytes, side, file }, volume, sectorBytes, options);
 }

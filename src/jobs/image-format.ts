@@ -5,8 +5,8 @@
  * Sources: QEMU, docs/interop/qcow2.txt; Microsoft, "Virtual Hard Disk Image Format Specification" and [MS-VHDX], 2.2.1; VMware,
  * "Virtual Disk Format 5.0"; VirtualBox, VDICore.h; RFC 1952, 8478; the xz and lz4 frame formats; LUKS2 On-Disk Format, 2.1.
  */
-import type { FileHandle } from 'node:fs/promises';
 import { VolsealError } from '../errors.js';
+import type { NamedFile } from '../output/named-file.js';
 
 /** How a format is turned into a raw image. */
 export type Conversion = 'qemu-img' | 'decompress' | 'simg2img' | 'luks';
@@ -51,26 +51,40 @@ const FORMATS: readonly Format[] = [
   { name: 'a LUKS volume', conversion: 'luks', atByte: 0, magic: bytes('4c554b53babe') },
 ];
 
-async function holds(file: FileHandle, sizeBytes: number, { atByte, magic }: Format): Promise<boolean> {
-  const offsetBytes = atByte < 0 ? sizeBytes + atByte : atByte;
-  if (offsetBytes < 0 || offsetBytes + magic.length > sizeBytes) return false;
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(magic.length), 0, magic.length, offsetBytes);
-  return bytesRead === magic.length && buffer.equals(magic);
+/** What a format or a partition table can be recognised by. */
+export interface ImageEdges {
+  /** The first bytes of the image: to the end of a GPT header's signature in sectors of 4096 bytes, or all of a shorter image. */
+  readonly head: Buffer;
+  /** The last 512 bytes, or all of a shorter image. */
+  readonly tail: Buffer;
+}
+
+const HEAD_BYTES = 4096 + 8;
+const TAIL_BYTES = 512;
+
+/** Reads both. @param sizeBytes of the file @throws {VolsealError} `ERR_IO` */
+export async function readEdges(file: NamedFile, sizeBytes: number): Promise<ImageEdges> {
+  const head = await file.read(0, Math.min(HEAD_BYTES, sizeBytes));
+  const tailBytes = Math.min(TAIL_BYTES, sizeBytes);
+  return { head, tail: await file.read(sizeBytes - tailBytes, tailBytes) };
+}
+
+/** A magic from the end is at the start of the tail; one in a shorter file is none. */
+function holds({ head, tail }: ImageEdges, { atByte, magic }: Format): boolean {
+  const area = atByte < 0 ? tail.subarray(Math.max(tail.length + atByte, 0)) : head.subarray(atByte);
+  return area.subarray(0, magic.length).equals(magic);
 }
 
 /**
  * Refuses an image file that is not raw by what it begins or ends with. A raw disk can look like that by chance or on purpose (a disk
  * that is one LUKS volume): callers have an option that insists.
  *
- * @param sizeBytes of the file
- * @throws {VolsealError} `ERR_ARGUMENT`, with `details.format`, `details.conversion` and perhaps `details.program`; `ERR_IO`
+ * @param path for the message
+ * @throws {VolsealError} `ERR_ARGUMENT`, with `details.format`, `details.conversion` and perhaps `details.program`
  */
-export async function refuseOtherFormats(file: FileHandle, path: string, sizeBytes: number): Promise<void> {
-  for (const format of FORMATS) {
-    if (!(await holds(file, sizeBytes, format))) continue;
-    const { name, conversion, program = '' } = format;
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is ${name}, not a raw image`, {
-      details: { path, format: name, conversion, program },
-    });
-  }
+export function refuseOtherFormats(edges: ImageEdges, path: string): void {
+  const format = FORMATS.find((candidate) => holds(edges, candidate));
+  if (format === undefined) return;
+  const { name, conversion, program = '' } = format;
+  throw new VolsealError('ERR_ARGUMENT', `${path}: is ${name}, not a raw image`, { details: { path, format: name, conversion, program } });
 }

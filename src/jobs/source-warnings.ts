@@ -1,16 +1,13 @@
 /** What an image tells about itself that a user should know before it is encrypted, and that does not stop the job. */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
+import type { NamedFile } from '../output/named-file.js';
+import type { ImageEdges } from './image-format.js';
 
 const GPT_SIGNATURE = Buffer.from('EFI PART', 'latin1');
 const MBR_BYTES = 512;
 /** Four entries of 16 bytes, then the signature. */
 const MBR_ENTRIES_AT = 446;
-
-async function bytesAt(file: FileHandle, offsetBytes: number, lengthBytes: number): Promise<Buffer> {
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(lengthBytes), 0, lengthBytes, offsetBytes);
-  return buffer.subarray(0, bytesRead);
-}
 
 /** A boot sector ends like a partition table; a table has entries with a status of 0 or 0x80, and a type. */
 function isMbr(sector: Buffer): boolean {
@@ -25,11 +22,9 @@ function isMbr(sector: Buffer): boolean {
  *
  * @returns undefined where there is no partition table
  */
-export async function partitionSectorBytes(file: FileHandle): Promise<number | undefined> {
-  for (const sectorBytes of [512, 4096]) {
-    if ((await bytesAt(file, sectorBytes, GPT_SIGNATURE.length)).equals(GPT_SIGNATURE)) return sectorBytes;
-  }
-  return isMbr(await bytesAt(file, 0, MBR_BYTES)) ? 512 : undefined;
+function partitionSectorBytes({ head }: ImageEdges): number | undefined {
+  const isGpt = (sectorBytes: number): boolean => head.subarray(sectorBytes, sectorBytes + GPT_SIGNATURE.length).equals(GPT_SIGNATURE);
+  return [512, 4096].find(isGpt) ?? (isMbr(head.subarray(0, MBR_BYTES)) ? 512 : undefined);
 }
 
 /** Whether a block device is mounted, or in use by another driver: nobody else may open it exclusively then (open(2), O_EXCL). */
@@ -47,11 +42,12 @@ async function isInUse(path: string): Promise<boolean> {
  * somebody may be writing to.
  *
  * @param sectorBytes of the volume that is made of it
- * @throws {Error} what reading the image throws
+ * @throws {VolsealError} `ERR_IO`
  */
-export async function sourceWarnings(file: FileHandle, path: string, sectorBytes: number): Promise<string[]> {
+export async function sourceWarnings(file: NamedFile, edges: ImageEdges, sectorBytes: number): Promise<string[]> {
+  const { path } = file;
   const warnings: string[] = [];
-  const tableSectorBytes = await partitionSectorBytes(file);
+  const tableSectorBytes = partitionSectorBytes(edges);
   if (tableSectorBytes !== undefined && tableSectorBytes !== sectorBytes) {
     warnings.push(
       `${path}: its partition table counts in sectors of ${tableSectorBytes} bytes, the volume has sectors of ${sectorBytes}: ` +

@@ -91,14 +91,21 @@ export class NamedFile {
     await namingPath(this.path, () => this.handle.writeFile(text));
   }
 
-  /** The first `bytesMax` bytes of the file as text. */
-  async readText(bytesMax: number): Promise<string> {
+  /** Up to `bytesMax` bytes from `offsetBytes` on: fewer where the file ends. */
+  async read(offsetBytes: number, bytesMax: number): Promise<Buffer> {
     const bytes = Buffer.alloc(bytesMax);
     let filledBytes = 0;
     for (let bytesRead = 1; bytesRead > 0 && filledBytes < bytesMax; filledBytes += bytesRead) {
-      ({ bytesRead } = await namingPath(this.path, () => this.handle.read(bytes, filledBytes, bytesMax - filledBytes, filledBytes)));
+      ({ bytesRead } = await namingPath(this.path, () =>
+        this.handle.read(bytes, filledBytes, bytesMax - filledBytes, offsetBytes + filledBytes),
+      ));
     }
-    return bytes.toString('utf8', 0, filledBytes);
+    return bytes.subarray(0, filledBytes);
+  }
+
+  /** The first `bytesMax` bytes of the file as text. */
+  async readText(bytesMax: number): Promise<string> {
+    return (await this.read(0, bytesMax)).toString('utf8');
   }
 
   /** Never throws: what must be on the disk was flushed before. */

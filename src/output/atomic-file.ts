@@ -48,7 +48,7 @@ export class AtomicFile implements TargetFile {
     if (!options.resume) await warnOfPartial(realPath, options);
     const openPath = options.resume ? partialPath(realPath) : temporaryPath(realPath);
     const file = options.resume
-      ? await openPartial(openPath)
+      ? (await openPartial(openPath)).as(path)
       : await NamedFile.open(openPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, { name: path });
     const hasEarlierData = options.resume === true && (await file.stat()).size > 0n;
     const opened = new AtomicFile(target, file, openPath, hasEarlierData, options);

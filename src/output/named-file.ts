@@ -1,7 +1,7 @@
 /** An open file that knows its path, and which file a path leads to. */
 import type { BigIntStats } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
-import { namingPath, VolsealError, withPath } from '../errors.js';
+import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
 
 /** Which file it is, whatever its name: device and inode number, as text because they may exceed 2^53. */
@@ -22,6 +22,12 @@ export async function ifThere<S>(path: string, look: () => Promise<S>): Promise<
     if (error instanceof VolsealError && (error.details.errno === 'ENOENT' || error.details.errno === 'ENOTDIR')) return undefined;
     throw error;
   });
+}
+
+/** The same error with where in the file it happened. */
+function withOffset(error: unknown, offsetBytes: number): unknown {
+  if (!(error instanceof VolsealError)) return error;
+  return new VolsealError(error.code, error.message, { cause: error.cause, details: { ...error.details, offsetBytes } });
 }
 
 /** An open file; every method fails with an `ERR_IO` that names the path. Whoever holds it closes it. */
@@ -45,6 +51,11 @@ export class NamedFile {
 
   get fd(): number {
     return this.handle.fd;
+  }
+
+  /** The same open file under another name in messages. */
+  as(name: string): NamedFile {
+    return new NamedFile(this.handle, name);
   }
 
   stat(): Promise<BigIntStats> {
@@ -96,9 +107,10 @@ export class NamedFile {
     const bytes = Buffer.alloc(bytesMax);
     let filledBytes = 0;
     for (let bytesRead = 1; bytesRead > 0 && filledBytes < bytesMax; filledBytes += bytesRead) {
-      ({ bytesRead } = await namingPath(this.path, () =>
-        this.handle.read(bytes, filledBytes, bytesMax - filledBytes, offsetBytes + filledBytes),
-      ));
+      const position = offsetBytes + filledBytes;
+      ({ bytesRead } = await this.handle.read(bytes, filledBytes, bytesMax - filledBytes, position).catch((error: unknown) => {
+        throw withOffset(asVolsealError(error, this.path), position);
+      }));
     }
     return bytes.subarray(0, filledBytes);
   }

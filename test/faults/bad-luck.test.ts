@@ -51,6 +51,8 @@ describeUnless(skipInjection())('faults of the disk', () => {
       const trace = readFileSync(at.path('trace'), 'utf8');
       const short = [...trace.matchAll(/^\d+ +\w+64\(.*, (\d+), (\d+)\) += \d+ \(INJECTED\)$/gm)];
       for (const [, length, offset] of short) {
+        // All that was asked for.
+        if (Number(length) <= bytes) continue;
         const rest = `, ${Number(length) - bytes}, ${Number(offset) + bytes}`;
         assert.ok(trace.includes(rest), `nothing was asked for at ${Number(offset) + bytes}`);
       }
@@ -129,7 +131,7 @@ describe('a disk that is too small', () => {
     at.ok(['create', 'small/a.vol', '--size', '16M']);
     const { details, hint } = failureOf(at.run(['densify', 'small/a.vol', '--json']));
     assert.equal(details.errno, 'ENOSPC');
-    assert.equal(hint, 'Free some room on that disk, then run the command again.');
+    assert.equal(hint, 'Free some space on that disk, then run the command again.');
     at.ok(['verify', 'small/a.vol']);
   });
 });

@@ -135,7 +135,10 @@ describeUnless(skipInjection())('--resume', () => {
         failure.message,
         /\.a\.vol\.resume: the interrupted job cannot be resumed: .*remove this file and .*json, or run without --resume/,
       );
-      assert.match(failure.hint ?? '', /^To begin anew: rm .*\.a\.vol\.resume' .*\.a\.vol\.resume\.json'$/);
+      assert.match(
+        failure.hint ?? '',
+        /^With the same source, target and options as before the job continues\. To begin anew: rm .*\.a\.vol\.resume' .*\.a\.vol\.resume\.json'$/,
+      );
       assert.deepEqual(at.names(), names);
     };
     // Another image of the same size; then options that say otherwise.
@@ -168,7 +171,9 @@ describeUnless(skipInjection())('--resume', () => {
     closeSync(fd);
     const partial = readFileSync(at.path(ENCRYPT_PARTIAL)).subarray(end, end + 64);
     scribble(at.path(ENCRYPT_PARTIAL), end);
-    refused(new RegExp(`at byte ${safeBytes - 4096} of the image it holds what a\\.raw does not give`));
+    // What it decrypts to now is random: its first bytes may be right by chance.
+    const firstBytes = [0, 1, 2, 3].map((index) => safeBytes - 4096 + index).join('|');
+    refused(new RegExp(`at byte (${firstBytes}) of the image it holds what a\\.raw does not give`));
     const mend = openSync(at.path(ENCRYPT_PARTIAL), 'r+');
     writeSync(mend, partial, 0, partial.length, end);
     closeSync(mend);

@@ -26,8 +26,6 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
   ['package', ['package/**']],
   // Random inputs and kills by count: `npm run fuzz`.
   ['fuzz', ['fuzz/**']],
-  // C++ code built with the compiler's sanitizers: `npm run sanitize`.
-  ['sanitize', ['sanitize/**']],
 ];
 
 const globs = (files: readonly string[]): string[] => files.map((file) => `test/${file.endsWith('**') ? `${file}/*` : file}.test.ts`);

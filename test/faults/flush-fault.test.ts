@@ -12,7 +12,7 @@ describeUnless(skipInjection())('a flush that fails', () => {
   test('is final: no later write or flush succeeds, reading goes on, detach says so and detaches', async () => {
     const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 4096, kms: box.kms });
-    const { stdout } = runInjected('fdatasync:error=EIO:when=1', FLUSH_TWICE, [box.path('a.vol'), box.kms]);
+    const { stdout } = runInjected('fdatasync:error=EIO:when=1', FLUSH_TWICE, [box.path('a.vol'), box.kms], box.path('a.vol'));
     assert.deepEqual(JSON.parse(stdout), {
       write: 'ok',
       flush: 'ERR_IO',

@@ -10,7 +10,7 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
     'unit',
     [
       ...['audit', 'kernels', 'kms', 'luks2', 'output', 'structure', 'vault', 'xts'].map((directory) => `${directory}/**`),
-      ...['help', 'hints', 'sizes'].map((name) => `cli/${name}`),
+      ...['hints', 'sizes'].map((name) => `cli/${name}`),
     ],
   ],
   // Faults of disk, memory and network, and runs that are killed.

@@ -61,7 +61,7 @@ const ALTERED: Readonly<Record<string, (text: string) => Altered>> = {
     outcome: 'key',
   }),
   'status 500': (text) => ({ pieces: [withLength(bodyOf(text), { status: '500 Oops' })], outcome: 'ERR_KMS_UNREACHABLE' }),
-  'status 400': (text) => ({ pieces: [withLength(bodyOf(text), { status: '400 Bad' })], outcome: 'ERR_KMS_REQUEST' }),
+  'status 400': (text) => ({ pieces: [withLength(bodyOf(text), { status: '400 Bad' })], outcome: 'ERR_KMS_REPLY' }),
   'status 503 without a length': (text) => ({
     pieces: [`HTTP/1.1 503 Oops\r\n\r\n${bodyOf(text)}`],
     cut: true,
@@ -144,7 +144,7 @@ async function custodyOf(node: NodeName, overTls: boolean): Promise<void> {
   let current: Altered | undefined;
   let closed: Promise<unknown> = Promise.resolve();
   const next = (socket: Socket): Altered => {
-    closed = once(socket, 'close');
+    closed = new Promise((resolve) => socket.once('close', resolve));
     return current!;
   };
   const port = await serve(next, overTls ? certificate : undefined);

@@ -34,7 +34,7 @@ export function encryptCommand({ output, signal }: Session): Command {
   withResume(withSha256(command));
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
-    'volseal encrypt disk.raw - | ssh backup "cat > disk.vol"',
+    'volseal encrypt disk.raw - | cat > streamed.vol',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
   ]);
   return command.action(async (image: string, volume: string, flags: NewVolumeFlags & EncryptFlags) => {

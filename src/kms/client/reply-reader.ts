@@ -56,8 +56,8 @@ export type ReadSocket = Pick<Socket, 'once' | 'push' | 'destroy' | 'destroySoon
 
 /** The replies of one connection, one after the other. */
 export class ReplyReader {
-  // Longer than 64 bytes and of its own: V8 moves shorter arrays about, and shares pooled ones.
-  readonly #memory = Buffer.allocUnsafeSlow(REPLY_MEMORY_BYTES);
+  // Longer than 64 bytes and of its own: V8 moves shorter arrays about, and shares pooled ones. Zeros, not what the heap held before.
+  readonly #memory = Buffer.alloc(REPLY_MEMORY_BYTES);
   #usedBytes = 0;
   #parser = new ReplyParser(this.#memory);
   #call: WaitingCall | undefined;

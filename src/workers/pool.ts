@@ -7,6 +7,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
+import { environmentSnapshot } from '../kms/shared/environment.js';
 import { POOL_LINGER_MS, POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
 import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort.js';
@@ -41,6 +42,8 @@ export interface PoolLease {
 }
 
 let pool: Piscina | undefined;
+/** The environment that the pool's threads have. */
+let startedIn = '';
 let leases = 0;
 /** Ends the pool that nobody uses. */
 let ending: NodeJS.Timeout | undefined;
@@ -51,8 +54,16 @@ let expecting: Promise<unknown> = Promise.resolve();
 
 /** A share in the pool, which starts with the first one. Throws what the start of the pool throws, and then counts as no share. */
 export function leasePool(): PoolLease {
-  pool ??= startPool();
   clearTimeout(ending);
+  // A thread has a copy of the environment, and credentials that it found there: an unused pool does not outlive a change.
+  if (pool !== undefined && leases === 0 && startedIn !== environmentSnapshot()) {
+    void pool.close();
+    pool = undefined;
+  }
+  if (pool === undefined) {
+    pool = startPool();
+    startedIn = environmentSnapshot();
+  }
   leases += 1;
   const mine = pool;
   let released = false;

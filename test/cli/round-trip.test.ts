@@ -27,7 +27,7 @@ describe('the whole way', () => {
     const info = ok(['info', 'my disk.vol']).text;
     assert.match(info, /size +3146240 bytes \(3 MiB\)/);
     assert.match(info, /user=alice\n +note=a=b c\n/);
-    assert.match(info, /Nothing proves it before the key does/);
+    assert.match(info, /Only the header was read; nothing is proved yet\. To check it with the key: volseal verify/);
     const back = ok(['decrypt', 'my disk.vol', 'my copy.raw']);
     assert.match(
       back.text,

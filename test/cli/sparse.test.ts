@@ -8,7 +8,10 @@ const MIB = 1024 * 1024;
 describe('sparse volumes', () => {
   test('create makes one, --full does not; info says which, and what it takes on the disk', () => {
     const { ok, path } = lab();
-    assert.match(ok(['create', 'a.vol', '--size', '100G']).text, /\nallocation +sparse: only sectors in use are written; .* on disk\n/);
+    assert.match(
+      ok(['create', 'a.vol', '--size', '100G']).text,
+      /\nallocation +sparse: only sectors in use are written, and only volseal opens it .*; .* on disk\n/,
+    );
     assert.match(ok(['create', 'b.vol', '--size', '1M', '--full']).text, /\nallocation +full: every sector is written; .* on disk\n/);
     for (const [name, allocation] of [
       ['a.vol', 'sparse'],

@@ -197,7 +197,7 @@ describe('what is refused', () => {
     ['a beginning behind the end', { startByte: 2 * MIB }],
     ['a hash of a part', { startByte: MIB, digest: true }],
     ['an encrypted image as a stream', { mode: 'decrypt', source: stream }],
-    ['a volume to a stream', { target: stream }],
+    ['a preamble that is no bytes', { target: { ...stream, preamble: 'header' as never } }],
     ['comparing with a stream', { mode: 'compare', target: stream }],
     ['zeros that are to be decrypted', { mode: 'decrypt', source: { kind: 'zeros', sizeBytes: MIB } }],
     ['zeros that are to be compared', { mode: 'compare', source: { kind: 'zeros', sizeBytes: MIB } }],

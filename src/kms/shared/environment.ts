@@ -1,6 +1,6 @@
 /**
  * The two environment variables that say where volseal keeps its own files and which KMS it asks. The command line and the library read
- * them here, so that a volume made by one opens with the other. No other module outside src/cli reads the environment.
+ * them here, so that a volume made by one opens with the other. Outside src/cli, no other module reads the environment.
  */
 import { resolve } from 'node:path';
 import envPaths from 'env-paths';
@@ -9,6 +9,9 @@ import envPaths from 'env-paths';
 export function defaultHome(): string {
   return resolve(process.env.VOLSEAL_HOME || envPaths('volseal', { suffix: '' }).data);
 }
+
+/** All of the environment, to tell whether it has changed. Never printed: it may hold credentials. */
+export const environmentSnapshot = (): string => JSON.stringify(process.env);
 
 /** `$VOLSEAL_KMS`; undefined where it is not set, or empty. */
 export function defaultKms(): string | undefined {

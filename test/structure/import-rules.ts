@@ -116,7 +116,8 @@ export function terminalOutsideCli(files: SourceFile[]): string[] {
     .filter((file) => isSource(file) && !/^src\/(cli|program)\//.test(file.path))
     .flatMap((file) => {
       const code = codeOnly(file.text);
-      const judged = file.path === ENVIRONMENT ? code.replaceAll(/process\.env\.VOLSEAL_(HOME|KMS)\b|JSON\.stringify\(process\.env\)/g, '') : code;
+      const judged =
+        file.path === ENVIRONMENT ? code.replaceAll(/process\.env\.VOLSEAL_(HOME|KMS)\b|JSON\.stringify\(process\.env\)/g, '') : code;
       return linesWith(file, pattern, 'only src/cli does this', judged);
     });
 }

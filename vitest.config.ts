@@ -13,6 +13,16 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
       ...['hints', 'sizes'].map((name) => `cli/${name}`),
     ],
   ],
+  // Contracts whose tests take seconds each: every sector size and kernel, HTTP, many processes.
+  [
+    'long',
+    [
+      ...['cross-check', 'streaming'].map((name) => `xts/${name}`),
+      ...['client/calls', 'embedded/http', 'embedded/grants', 'embedded/root-key-source'].map((name) => `kms/${name}`),
+      'audit/log',
+      'output/device-targets',
+    ],
+  ],
   // Faults of disk, memory and network, and runs that are killed.
   ['faults', ['faults/**', '**/killed', 'kms/embedded/store']],
   // Stock tools, a real kernel, memory searched from outside.

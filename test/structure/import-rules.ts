@@ -14,6 +14,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['luks2'],
   ['workers'],
   ['output'],
+  ['nbd'],
   ['volume'],
   ['jobs'],
   ['workspaces'],
@@ -22,7 +23,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['program'],
 ];
 
-const NATIVE_LAYERS = ['base', 'xts', 'vault', 'engine', 'addon'];
+const NATIVE_LAYERS = ['base', 'xts', 'vault', 'engine', 'nbd', 'addon'];
 
 interface Import {
   from: string;

@@ -1,0 +1,81 @@
+/** A running NBD server, as its owner sees it. The work is done by native/nbd. */
+import type { EventEmitter } from 'node:events';
+import type { VolsealError } from '../errors.js';
+import type { DeviceHandle } from '../native.js';
+
+/** What a server has done so far, and with whom. */
+export interface NbdStats {
+  /** Clients connected now, those that are still shaking hands included. */
+  readonly connections: number;
+  /** Clients that ever connected. */
+  readonly connectionsTotal: number;
+  /** Clients that were turned away: too many at once, or a handshake that failed. */
+  readonly connectionsRefused: number;
+  /** Requests that were answered, errors included. */
+  readonly requests: number;
+  /** Requests that were answered with an error. */
+  readonly errors: number;
+  /** Bytes of plaintext that clients have read. */
+  readonly bytesRead: number;
+  /** Bytes of plaintext that clients have written; zeroed and trimmed ranges do not count. */
+  readonly bytesWritten: number;
+}
+
+/** A client, in events. */
+export interface NbdClient {
+  /** Counts the clients of this server from 1 on. */
+  readonly id: number;
+  /** The export that it uses. */
+  readonly exportName: string;
+  /** The name or identity by which TLS knows it; empty without one. */
+  readonly identity: string;
+}
+
+/** The events of a server, with what each one carries. */
+export interface NbdServerEvents {
+  /** A client has chosen an export and may send requests. */
+  connect: [client: NbdClient];
+  /** Such a client is gone; `error` says why, where it did not simply leave. */
+  disconnect: [client: NbdClient, error: VolsealError | undefined];
+  /** Something failed that is not one client's: reading or writing the volume, accepting. Without a listener nothing happens. */
+  error: [error: VolsealError];
+  /** The server has ended: `close` was called, or the client of `stdio` has gone. */
+  close: [];
+}
+
+/** A running server. Its volumes stay attached until their owner detaches them; that ends their clients. */
+export interface NbdServer extends EventEmitter<NbdServerEvents>, AsyncDisposable {
+  /** Where clients find it: `nbd+unix:///NAME?socket=PATH`, `nbd://host:port/NAME`, `nbds://...` with TLS. Of the first export. */
+  readonly uri: string;
+  /** The URI of another export. */
+  uriOf(exportName: string): string;
+  /** What it has done so far. */
+  stats(): NbdStats;
+  /**
+   * Ends the server: no new clients; requests under way are answered; after that, or after `drainMs` (default 5000), the
+   * clients are cut off; each volume is flushed and the socket removed. Calling it again gives the same outcome.
+   *
+   * @throws {VolsealError} `ERR_IO` a last flush failed; the server has ended all the same
+   */
+  close(options?: { readonly drainMs?: number | undefined }): Promise<void>;
+}
+
+/** Key of the method by which a volume lends its device to a server. */
+export const servedDevice: unique symbol = Symbol('volseal.servedDevice');
+
+/** What a server needs to know of a volume. */
+export interface ServedDevice {
+  readonly device: DeviceHandle;
+  readonly sizeBytes: number;
+  readonly sectorBytes: number;
+  readonly writable: boolean;
+  readonly sparse: boolean;
+  /** For people: `vol-...`. */
+  readonly description: string;
+}
+
+/** A volume that can be served: `Volume` is one. */
+export interface ServableVolume {
+  /** Lends the device to `server`, which the volume closes when it is detached. @throws {VolsealError} `ERR_STATE_DETACHED` */
+  [servedDevice](): ServedDevice;
+}

@@ -60,14 +60,27 @@ xts::SectorRun Device::RunAt(uint64_t offset, size_t length) const {
   return {offset / xts::kTweakUnitBytes, options_.sector_bytes, length / options_.sector_bytes};
 }
 
-Status Device::ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
-  if (Status status = ReadAt(fd_.get(), FileOffset(offset), target); !status.ok()) return status;
+void Device::DecryptSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
   const auto decrypt = [&](size_t start, size_t length) {
     uint8_t* const run = target.data() + start;
     xts::ActiveKernel().decrypt(key, run, run, RunAt(offset + start, length));
     return Ok();
   };
-  return options_.sparse ? ForEachDataRun(target, options_.sector_bytes, decrypt) : decrypt(0, target.size());
+  const Status status =
+      options_.sparse ? ForEachDataRun(target, options_.sector_bytes, decrypt) : decrypt(0, target.size());
+  (void)status;
+}
+
+Status Device::ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
+  if (Status status = ReadAt(fd_.get(), FileOffset(offset), target); !status.ok()) return status;
+  DecryptSectors(key, offset, target);
+  return Ok();
+}
+
+bool Device::TryReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const {
+  if (!ReadCachedAt(fd_.get(), FileOffset(offset), target)) return false;
+  DecryptSectors(key, offset, target);
+  return true;
 }
 
 Status Device::WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes source) const {
@@ -79,6 +92,17 @@ Status Device::WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes 
     if (Status status = WriteAt(fd_.get(), FileOffset(offset), {buffer, length}); !status.ok()) return status;
     offset += length;
     source = source.subspan(length);
+  }
+  return Ok();
+}
+
+Status Device::WriteSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes source) const {
+  while (!source.empty()) {
+    const MutableBytes piece = source.first(std::min(source.size(), kBufferBytes));
+    xts::ActiveKernel().encrypt(key, piece.data(), piece.data(), RunAt(offset, piece.size()));
+    if (Status status = WriteAt(fd_.get(), FileOffset(offset), piece); !status.ok()) return status;
+    offset += piece.size();
+    source = source.subspan(piece.size());
   }
   return Ok();
 }
@@ -121,7 +145,8 @@ Status Device::Read(uint64_t offset, MutableBytes target) {
   return Ok();
 }
 
-Status Device::Write(uint64_t offset, Bytes source) {
+template <typename Source>
+Status Device::WriteAnyRange(uint64_t offset, Source source) {
   const std::shared_lock alive(lifetime_);
   if (closed_) return Detached();
   if (Status status = CheckWritable(); !status.ok()) return status;
@@ -149,6 +174,10 @@ Status Device::Write(uint64_t offset, Bytes source) {
   }
   return Ok();
 }
+
+Status Device::Write(uint64_t offset, Bytes source) { return WriteAnyRange(offset, source); }
+
+Status Device::WriteInPlace(uint64_t offset, MutableBytes source) { return WriteAnyRange(offset, source); }
 
 Status Device::Flush() {
   const std::shared_lock alive(lifetime_);

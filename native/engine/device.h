@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <vector>
 
@@ -19,6 +20,7 @@
 namespace volseal::engine {
 
 constexpr uint32_t kSectorBytesMax = 4096;
+constexpr size_t kTryWriteBytesMax = 128 << 10;
 
 struct DeviceOptions {
   int fd;  // duplicated
@@ -45,6 +47,19 @@ class Device {
 
   Status Read(uint64_t offset, MutableBytes target);
   Status Write(uint64_t offset, Bytes source);
+  // The same, encrypted in place: `source` holds ciphertext afterwards.
+  Status WriteInPlace(uint64_t offset, MutableBytes source);
+
+  // For a thread that must not block: Read and WriteInPlace where they wait neither for a disk nor for another request.
+  // Nothing where they would: then `target` may hold a part, `source` and the device are as they were, and the caller
+  // asks a thread that may block.
+
+  // Where the page cache holds all of the range.
+  std::optional<Status> TryRead(uint64_t offset, MutableBytes target);
+  // Whole pages of the file, kTryWriteBytesMax at most. They go into the page cache; only a system short of memory
+  // makes the caller wait.
+  std::optional<Status> TryWriteInPlace(uint64_t offset, MutableBytes source);
+
   // fdatasync; after a failure the device takes no write and no flush any more: the kernel has marked the lost pages
   // clean, so a later fsync that succeeds would prove nothing.
   Status Flush();
@@ -76,8 +91,14 @@ class Device {
   xts::SectorRun RunAt(uint64_t offset, size_t length) const;
   // Reads and decrypts whole sectors into `target`.
   Status ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const;
+  // The same where the page cache holds them.
+  bool TryReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const;
+  void DecryptSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const;
   // Encrypts whole sectors of `source` into a buffer of this thread's, and writes them.
   Status WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes source) const;
+  Status WriteSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes source) const;
+  template <typename Source>
+  Status WriteAnyRange(uint64_t offset, Source source);
   // Changes `source.size()` bytes inside one sector.
   Status ChangeSector(const xts::KeySchedule& key, uint64_t offset, Bytes source) const;
   // Whole sectors.

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,6 +29,11 @@ Status ReadAt(int fd, uint64_t offset, MutableBytes target) {
     target = target.subspan(static_cast<size_t>(count));
   }
   return Ok();
+}
+
+bool ReadCachedAt(int fd, uint64_t offset, MutableBytes target) {
+  const iovec piece = {.iov_base = target.data(), .iov_len = target.size()};
+  return preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT) == static_cast<ssize_t>(target.size());
 }
 
 Status WriteAt(int fd, uint64_t offset, Bytes source) {

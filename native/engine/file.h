@@ -13,6 +13,10 @@ namespace volseal::engine {
 // Reads exactly target.size() bytes at `offset`; the end of the file before that is a kIo with EIO.
 Status ReadAt(int fd, uint64_t offset, MutableBytes target);
 
+// The same of the page cache alone, without waiting for a disk. False where some of it is not there, at the end of the
+// file, after any failure, and where the file system cannot tell: then `target` may hold a part. ReadAt says why.
+bool ReadCachedAt(int fd, uint64_t offset, MutableBytes target);
+
 // Writes all of `source` at `offset`; a short write goes on where it stopped.
 Status WriteAt(int fd, uint64_t offset, Bytes source);
 

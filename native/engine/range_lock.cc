@@ -16,7 +16,16 @@ RangeLock::Guard::Guard(RangeLock& lock, uint64_t begin, uint64_t end, bool excl
   lock_.released_.wait(guard, [&] { return !lock_.MustWait(entry_); });
 }
 
+RangeLock::Guard::Guard(RangeLock& lock, uint64_t begin, uint64_t end, bool exclusive, std::try_to_lock_t)
+    : lock_(lock) {
+  const std::lock_guard guard(lock_.mutex_);
+  entry_ = lock_.entries_.insert(lock_.entries_.end(), Entry{begin, end, exclusive});
+  holds_ = !lock_.MustWait(entry_);
+  if (!holds_) lock_.entries_.erase(entry_);
+}
+
 RangeLock::Guard::~Guard() {
+  if (!holds_) return;
   const std::lock_guard guard(lock_.mutex_);
   lock_.entries_.erase(entry_);
   lock_.released_.notify_all();

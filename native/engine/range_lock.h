@@ -25,13 +25,17 @@ class RangeLock {
   class Guard {
    public:
     Guard(RangeLock& lock, uint64_t begin, uint64_t end, bool exclusive);
+    // Does not wait: where it would have to, it holds nothing.
+    Guard(RangeLock& lock, uint64_t begin, uint64_t end, bool exclusive, std::try_to_lock_t);
     ~Guard();
     Guard(const Guard&) = delete;
     Guard& operator=(const Guard&) = delete;
+    bool holds() const { return holds_; }
 
    private:
     RangeLock& lock_;
     Entries::iterator entry_;
+    bool holds_ = true;
   };
 
  private:

@@ -1,0 +1,62 @@
+// A device's reads and writes for threads that must not block.
+#include <mutex>
+
+#include "engine/device.h"
+#include "engine/file.h"
+
+namespace volseal::engine {
+namespace {
+
+// Of the page cache; larger pages of other machines only make the kernel read the rest of one.
+constexpr uint64_t kPageBytes = 4096;
+
+}  // namespace
+
+std::optional<Status> Device::TryRead(uint64_t offset, MutableBytes target) {
+  const std::shared_lock alive(lifetime_, std::try_to_lock);
+  if (!alive.owns_lock()) return std::nullopt;
+  if (closed_) return Detached();
+  if (Status status = CheckRange(offset, target.size()); !status.ok()) return status;
+  if (target.empty()) return Ok();
+  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
+  if (!key.ok()) return key.status();
+  const RangeLock::Guard guard(ranges_, SectorFloor(offset), offset + target.size(), false, std::try_to_lock);
+  if (!guard.holds()) return std::nullopt;
+  const xts::KeySchedule& schedule = key.value().schedule();
+
+  while (!target.empty()) {
+    const uint64_t within = offset % options_.sector_bytes;
+    size_t length = SectorFloor(target.size());
+    if (within == 0 && length > 0) {
+      if (!TryReadSectors(schedule, offset, target.first(length))) return std::nullopt;
+    } else {
+      uint8_t sector[kSectorBytesMax];
+      length = std::min<size_t>(target.size(), options_.sector_bytes - within);
+      if (!TryReadSectors(schedule, offset - within, {sector, options_.sector_bytes})) return std::nullopt;
+      std::memcpy(target.data(), sector + within, length);
+    }
+    offset += length;
+    target = target.subspan(length);
+  }
+  return Ok();
+}
+
+std::optional<Status> Device::TryWriteInPlace(uint64_t offset, MutableBytes source) {
+  const std::shared_lock alive(lifetime_, std::try_to_lock);
+  if (!alive.owns_lock()) return std::nullopt;
+  if (closed_) return Detached();
+  if (Status status = CheckWritable(); !status.ok()) return status;
+  if (Status status = CheckRange(offset, source.size()); !status.ok()) return status;
+  const bool whole_pages = FileOffset(offset) % kPageBytes == 0 && source.size() % kPageBytes == 0;
+  // A page is whole sectors, unless the data begins inside one.
+  const bool whole_sectors = offset % options_.sector_bytes == 0 && source.size() % options_.sector_bytes == 0;
+  if (!whole_pages || !whole_sectors || source.size() > kTryWriteBytesMax) return std::nullopt;
+  if (source.empty()) return Ok();
+  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
+  if (!key.ok()) return key.status();
+  const RangeLock::Guard guard(ranges_, offset, offset + source.size(), true, std::try_to_lock);
+  if (!guard.holds()) return std::nullopt;
+  return WriteSectors(key.value().schedule(), offset, source);
+}
+
+}  // namespace volseal::engine

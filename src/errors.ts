@@ -65,6 +65,11 @@ export type ErrorCode =
   | 'ERR_HEADER_TOKEN'
   /** The MAC in the header is not the one that the volume key gives: somebody changed the header. */
   | 'ERR_HEADER_MAC'
+  /**
+   * A backup of a header does not fit the volume: it is another volume's, or older than a re-encryption.
+   * `details.backup`.
+   */
+  | 'ERR_HEADER_BACKUP'
   /** The length of the file is not what the header describes: truncated, or not whole sectors. `details.sizeBytes`. */
   | 'ERR_VOLUME_SIZE'
   /**

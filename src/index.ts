@@ -13,6 +13,8 @@ export {
   encryptImage,
   type NewVolumeOptions,
 } from './jobs/encrypt.js';
+export { type BackupHeaderOptions, backupHeader, type HeaderBackup } from './jobs/header-backup.js';
+export { type RestoredHeader, type RestoreHeaderOptions, restoreHeader } from './jobs/header-restore.js';
 export type { SourceStream, TargetStream } from './jobs/image-stream.js';
 export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
 export type { JobOptions, Progress } from './jobs/transform.js';
@@ -22,6 +24,7 @@ export { type EncryptionContext, workspaceContext } from './kms/shared/encryptio
 export type { Allocation } from './luks2/token.js';
 export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
 export { type AttachOptions, attach } from './volume/attach.js';
+export { type HeaderText, readHeaderText } from './volume/header-text.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
 export type { KmsAccess, OpenOptions } from './volume/unlock.js';
 export { Volume } from './volume/volume.js';

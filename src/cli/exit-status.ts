@@ -57,6 +57,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_HEADER_DAMAGED: EXIT.device,
   ERR_HEADER_UNSUPPORTED: EXIT.device,
   ERR_HEADER_TOKEN: EXIT.device,
+  ERR_HEADER_BACKUP: EXIT.device,
   ERR_VOLUME_SIZE: EXIT.device,
   ERR_STATE_DETACHED: EXIT.device,
   ERR_STATE_INTERRUPTED: EXIT.device,

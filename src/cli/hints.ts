@@ -69,16 +69,20 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       ? 'The root key of an existing store cannot be changed. For a new store, choose another directory: VOLSEAL_HOME=DIRECTORY volseal kms init ...'
       : 'Change nothing in the directory kms of $VOLSEAL_HOME before you have a copy of it. If the root key is missing or wrong, bring back the right one (key file, passphrase file or command). If the disk is full, free some space. Only a damaged store must be restored from a backup, which lacks the keys made since.',
   ERR_CONTEXT_MISMATCH: contextHint,
-  ERR_NOT_A_VOLUME: ({ details }) =>
-    `If its header is detached, name the header with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
+  ERR_NOT_A_VOLUME: ({ details, command }) =>
+    command === 'header restore' && typeof details.backup === 'string'
+      ? `To see whether the backup fits, without a change: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. If it does, restore it with --force.`
+      : `If its header is detached, name the header with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
   ERR_HEADER_DAMAGED: ({ details }) =>
     Object.values(details.copies ?? {}).includes('good')
       ? `Attaching for writing repairs it from the other copy: volseal write ${shown(details.path, 'VOLUME')}${details.header === undefined ? '' : ` --header ${shown(details.header, 'HEADER')}`} < /dev/null`
-      : 'Keep a copy of the file as it is, then restore the header from a backup of this very volume. Nothing else tells which key the data has.',
+      : `Keep a copy of the file as it is, then restore the header from a backup of this very volume: volseal header restore ${shown(details.path, 'VOLUME')} BACKUP. Nothing else tells which key the data has.`,
   ERR_HEADER_UNSUPPORTED: 'volseal reads LUKS2 with aes-xts-plain64 and one data segment. Open other volumes with cryptsetup.',
   ERR_HEADER_TOKEN:
     'volseal did not make this LUKS2 volume, or its token was removed. If it has a passphrase, cryptsetup opens it. If the token was removed, `cryptsetup token import` brings it back from a backup.',
   ERR_HEADER_MAC: `The header was changed after volseal wrote it. ${KEEP_HEADER} If it was not you who changed it, do not trust the data. If it was, undo the change, or restore the header from a backup that is not older than the last re-encryption.`,
+  ERR_HEADER_BACKUP: ({ details }) =>
+    `To look at the data with the backup and change nothing: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. Is it the volume you mean?`,
   ERR_VOLUME_SIZE: 'If a copy was cut short, copy the volume again; otherwise restore it from a backup.',
   ERR_KEY_DIGEST: keyDigestHint,
   ERR_STATE_DETACHED: undefined,

@@ -3,7 +3,7 @@
  * unfinished one never looks finished.
  */
 import { constants } from 'node:fs';
-import { namingPath, VolsealError } from '../errors.js';
+import { VolsealError } from '../errors.js';
 import { HEADER_BYTES_MAX } from '../luks2/header.js';
 import type { NamedFile } from './named-file.js';
 import { openDevice, type ResolvedTarget } from './resolve-target.js';
@@ -78,17 +78,7 @@ export class DeviceTarget implements TargetFile {
 
 /** Writes zeros where a volume's headers may be, both copies, whatever their size; or over all of a smaller device. */
 async function erase(file: NamedFile): Promise<void> {
-  const { path } = file;
-  const zeros = Buffer.alloc(Math.min(HEADER_BYTES_MAX, file.sizeBytes()));
-  for (let offsetBytes = 0; offsetBytes < zeros.length; ) {
-    const { bytesWritten } = await namingPath(path, () => file.handle.write(zeros, offsetBytes, zeros.length - offsetBytes, offsetBytes));
-    if (bytesWritten === 0) {
-      throw new VolsealError('ERR_IO', `${path}: erasing the old contents stopped at offset ${offsetBytes}: no byte was written`, {
-        details: { syscall: 'write', path, offsetBytes },
-      });
-    }
-    offsetBytes += bytesWritten;
-  }
+  await file.write(Buffer.alloc(Math.min(HEADER_BYTES_MAX, file.sizeBytes())), 0);
 }
 
 function lostContents(error: unknown, path: string): unknown {

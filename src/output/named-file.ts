@@ -115,6 +115,24 @@ export class NamedFile {
     return bytes.subarray(0, filledBytes);
   }
 
+  /** Writes all of `bytes` at `offsetBytes`. Not flushed. */
+  async write(bytes: Uint8Array, offsetBytes: number): Promise<void> {
+    for (let writtenBytes = 0; writtenBytes < bytes.length; ) {
+      const position = offsetBytes + writtenBytes;
+      const { bytesWritten } = await this.handle
+        .write(bytes, writtenBytes, bytes.length - writtenBytes, position)
+        .catch((error: unknown) => {
+          throw withOffset(asVolsealError(error, this.path), position);
+        });
+      if (bytesWritten === 0) {
+        throw new VolsealError('ERR_IO', `${this.path}: writing stopped at offset ${position}: no byte was taken`, {
+          details: { syscall: 'write', path: this.path, offsetBytes: position },
+        });
+      }
+      writtenBytes += bytesWritten;
+    }
+  }
+
   /** The first `bytesMax` bytes of the file as text. */
   async readText(bytesMax: number): Promise<string> {
     return (await this.read(0, bytesMax)).toString('utf8');

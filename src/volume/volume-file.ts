@@ -46,6 +46,24 @@ export interface VolumeFile extends OpenFiles, HeaderContents {
  * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device; another volume as data of a detached header)
  */
 export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string): Promise<VolumeFile> {
+  const files = await openVolumeFiles(path, lock, headerPath);
+  const { data, header, close } = files;
+  try {
+    const contents = await readContents(files);
+    if (header !== data && contents.segment.offsetBytes === 0) await refuseOtherVolume(data, header.path);
+    return { data, header, ...contents, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/**
+ * The same without a look at the header, which may be lost.
+ *
+ * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT` (not a regular file or block device)
+ */
+export async function openVolumeFiles(path: string, lock: VolumeLock, headerPath?: string): Promise<OpenFiles & Pick<VolumeFile, 'close'>> {
   const flags = lock === 'exclusive' ? constants.O_RDWR : constants.O_RDONLY;
   const data = await openDataFile(path, flags);
   let header = data;
@@ -59,9 +77,7 @@ export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?
       header = await openDataFile(headerPath, flags);
       await refuseHalfReplaced(header, path);
     }
-    const contents = await readContents({ data, header });
-    if (header !== data && contents.segment.offsetBytes === 0) await refuseOtherVolume(data, header.path);
-    return { data, header, ...contents, close };
+    return { data, header, close };
   } catch (error) {
     await close();
     throw error;

@@ -78,6 +78,13 @@ describe('the code cache', () => {
     assert.equal(script.cachedDataRejected, false);
   });
 
+  test('has what a command runs, not its outermost functions alone', () => {
+    const own = installation();
+    own.makeCache();
+    const unused = new Script(readFileSync(own.file('bundle.js'), 'latin1')).createCachedData();
+    assert.ok(statSync(own.file('bundle.cache')).size > 2 * unused.length);
+  });
+
   // V8 crashes on some caches that it accepts: those of another release with the same V8 version (nodejs/node#62781).
   for (const other of ['node-20', 'node-22'] satisfies NodeName[]) {
     testUnless(lacksNode(other))(`of this Node is not given to ${other}, nor the other way round; each makes its own`, () => {

@@ -67,6 +67,13 @@ describe('over sockets', () => {
     }
   });
 
+  test('a reply that breaks off is transient: the SDK tries again', async () => {
+    const url = await serveFake((response) => response.writeHead(200).write(REPLY.slice(0, 60), () => response.destroy()));
+    const handler = httpKeyIntake();
+    onTestFinished(() => handler.destroy());
+    await assert.rejects(take(handler, url), { name: 'TimeoutError', code: 'ECONNRESET' });
+  });
+
   test('a key that no call waits for is wiped', async () => {
     const url = await serveFake((response) => response.end(REPLY));
     const handler = httpKeyIntake();

@@ -123,6 +123,13 @@ describe('a reply with a key', () => {
     }
   });
 
+  test('without its key leaves the call without one', () => {
+    const wire = new Wire();
+    const body = '{"KeyId":"arn"}';
+    wire.arrive(`${HEAD}Content-Length: ${body.length}\r\n\r\n${body}`);
+    assert.deepEqual([wire.keys, wire.reply.body, wire.error], [[], body, undefined]);
+  });
+
   test('passes on the headers that the SDK reads, and no others', () => {
     const wire = new Wire();
     wire.arrive(REPLY);

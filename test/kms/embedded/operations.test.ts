@@ -310,6 +310,16 @@ describe('encrypt and decrypt', () => {
     }
   });
 
+  test('a pair named __proto__ is refused, not dropped', () => {
+    const kms = openEmbedded();
+    const KeyId = newKey(kms);
+    const context = '"EncryptionContext":{"__proto__":"x"}';
+    const made = ask(kms, 'GenerateDataKeyWithoutPlaintext', `{"KeyId":"${KeyId}","NumberOfBytes":64,${context}}`);
+    refused(made, 'SerializationException', /has a member named __proto__/);
+    const { CiphertextBlob } = ask(kms, 'GenerateDataKeyWithoutPlaintext', { KeyId, NumberOfBytes: 64 }).body;
+    refused(ask(kms, 'Decrypt', `{"CiphertextBlob":"${CiphertextBlob}",${context}}`), 'SerializationException', /__proto__/);
+  });
+
   test('contexts that are none', () => {
     const kms = openEmbedded();
     const KeyId = newKey(kms);

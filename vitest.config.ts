@@ -1,4 +1,7 @@
-/** The tests: `npm test`, or a project by name (`npx vitest run --project faults`). docs/TESTING.md says what each is for. */
+/**
+ * The tests: `npm test`, or a project by name (`npx vitest run --project faults`). docs/TESTING.md says what each is
+ * for.
+ */
 import { defineConfig } from 'vitest/config';
 
 /** Each project and its files, without those that a later project has. A file is in one project. */

@@ -2,7 +2,8 @@
 //
 //   node .ci/totals.mjs REPORT...
 //
-// Fails unless every report is there, each has a test that passed, and nothing failed or was skipped: CI has all that tests need.
+// Fails unless every report is there, each has a test that passed, and nothing failed or was skipped: CI has all that
+// tests need.
 import { existsSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 

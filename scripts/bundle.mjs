@@ -1,4 +1,5 @@
-// Makes dist/program: the bundle (src/program/bundle.ts), and the small files that load it. And copies what tsc leaves out of dist/.
+// Makes dist/program: the bundle (src/program/bundle.ts), and the small files that load it. And copies what tsc leaves
+// out of dist/.
 import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -46,7 +47,10 @@ writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}
 copyFileSync('binding.d.ts', 'dist/binding.d.ts');
 writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
 
-/** Packages that look for files in their own directory (a native library, the code of a thread): the bundle tells them where that is. */
+/**
+ * Packages that look for files in their own directory (a native library, the code of a thread): the bundle tells them
+ * where that is.
+ */
 function keepPlaces({ onLoad, onResolve }) {
   onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
   // A thread marks what it moves with symbols of the piscina that runs it, which is the package's own.

@@ -1,5 +1,5 @@
-// What the package manager runs at installation: compiles the addon, then makes the code cache of the Node that is here. A script of
-// Node's, because Yarn runs install scripts in a shell of its own that knows no `if`.
+// What the package manager runs at installation: compiles the addon, then makes the code cache of the Node that is
+// here. A script of Node's, because Yarn runs install scripts in a shell of its own that knows no `if`.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';

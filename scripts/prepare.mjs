@@ -1,5 +1,5 @@
-// What npm runs in a clone after installation: builds dist/. Where the tools for that are left out (`npm ci --omit=dev`), a dist/ that was
-// built before stays as it is (install.mjs has refused a clone that has none).
+// What npm runs in a clone after installation: builds dist/. Where the tools for that are left out
+// (`npm ci --omit=dev`), a dist/ that was built before stays as it is (install.mjs has refused a clone that has none).
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 

@@ -3,13 +3,14 @@
 #
 #   scripts/setup.sh [--test]
 #
-# Installs what is missing through apt-get (with sudo where it has to), then the packages of package-lock.json; npm's own life cycle
-# compiles the addon and the TypeScript. Safe to run again: where nothing is missing it takes seconds and asks for no rights.
+# Installs what is missing through apt-get (with sudo where it has to), then the packages of package-lock.json; npm's
+# own life cycle compiles the addon and the TypeScript. Safe to run again: where nothing is missing it takes seconds and
+# asks for no rights.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
-# command:package, file:package where there is no command, or static/command:package for a program without shared libraries.
-# They are looked for rather than the packages, so that what was installed in another way counts.
+# command:package, file:package where there is no command, or static/command:package for a program without shared
+# libraries. They are looked for rather than the packages, so that what was installed in another way counts.
 build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
 test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace clang-format:clang-format

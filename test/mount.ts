@@ -5,7 +5,10 @@ import { onTestFinished } from 'vitest';
 import { rootRefused } from './cli/program.js';
 import { runTool, skipFor, tryTool } from './interop/tools.js';
 
-/** Why a test that mounts a file system is skipped: not root, or a container that may not mount. @throws {Error} as `skipFor` */
+/**
+ * Why a test that mounts a file system is skipped: not root, or a container that may not mount. @throws {Error} as
+ * `skipFor`
+ */
 export function skipWithoutMount(): string | false {
   const reason = rootRefused();
   if (reason !== false) return skipFor(reason);
@@ -14,7 +17,10 @@ export function skipWithoutMount(): string | false {
   return status !== 0 && skipFor(`no file system can be mounted: ${stderr.trim()}`);
 }
 
-/** Makes a directory and mounts an empty disk of this size on it, in memory, until the test ends. @returns what changes its options */
+/**
+ * Makes a directory and mounts an empty disk of this size on it, in memory, until the test ends. @returns what changes
+ * its options
+ */
 export function smallDisk(directory: string, bytes: number): (options: string) => void {
   mkdirSync(directory);
   runTool('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', directory]);

@@ -1,4 +1,6 @@
-/** Other versions of Node that tests run volseal with: scripts/setup.sh --test installs them (test/nodes/package.json). */
+/**
+ * Other versions of Node that tests run volseal with: scripts/setup.sh --test installs them (test/nodes/package.json).
+ */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from './built.js';

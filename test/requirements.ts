@@ -1,4 +1,7 @@
-/** Tests that need what a machine may lack: left out with the reason in their title. (CI has everything: see `interop/tools.ts`.) */
+/**
+ * Tests that need what a machine may lack: left out with the reason in their title. (CI has everything: see
+ * `interop/tools.ts`.)
+ */
 import { describe, test } from 'vitest';
 
 const titled = (title: string, reason: string | false): string => (reason === false ? title : `${title} (skipped: ${reason})`);

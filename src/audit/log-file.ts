@@ -26,7 +26,10 @@ export class LogFile {
     return fstatSync(this.#fd).size;
   }
 
-  /** Appends `text` and a line feed at `startByte`, the end of the file. What was written of a line that fails is removed again. */
+  /**
+   * Appends `text` and a line feed at `startByte`, the end of the file. What was written of a line that fails is
+   * removed again.
+   */
   append(text: string, startByte: number): void {
     const line = Buffer.from(`${text}\n`);
     try {

@@ -1,9 +1,10 @@
 /**
  * The audit log: every call to KMS that this home has seen, one JSON line each, chained by hashes.
  *
- * What describes a change is durable with the change itself: the embedded KMS writes the line into its store in the same transaction,
- * and the line is copied into the log afterwards. Records of calls that only used a key are written to the log before the result is
- * handed out, and flushed within a second: a power cut may take the last of them, a killed process none. (docs/RELIABILITY.md)
+ * What describes a change is durable with the change itself: the embedded KMS writes the line into its store in the
+ * same transaction, and the line is copied into the log afterwards. Records of calls that only used a key are written
+ * to the log before the result is handed out, and flushed within a second: a power cut may take the last of them, a
+ * killed process none. (docs/RELIABILITY.md)
  */
 import { existsSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -16,15 +17,17 @@ import type { AuditEvent } from './record.js';
 import { auditError, auditPaths, EMPTY_STATE, fileState, type LogOwner, type LogState } from './state.js';
 
 /**
- * The directories of the logs of a home: `embedded` is the log of its own KMS, which has a root key to authenticate it; `calls` that of
- * calls to other KMSs.
+ * The directories of the logs of a home: `embedded` is the log of its own KMS, which has a root key to authenticate it;
+ * `calls` that of calls to other KMSs.
  */
 export const auditFolder = (home: string, which: 'embedded' | 'calls'): string => join(home, 'audit', which);
 
 /** The owner of a log without a store and without a key. */
 export const fileOwner = (directory: string): LogOwner => ({ state: fileState(auditPaths(directory).head) });
 
-/** The log of one directory. Any number of threads and processes may write to it, each with an `AuditLog` of its own. */
+/**
+ * The log of one directory. Any number of threads and processes may write to it, each with an `AuditLog` of its own.
+ */
 export class AuditLog {
   readonly #path: string;
   readonly #owner: LogOwner;
@@ -39,7 +42,8 @@ export class AuditLog {
   }
 
   /**
-   * Appends the record of a call that has been made. One of a change is durable when this returns, others within a second.
+   * Appends the record of a call that has been made. One of a change is durable when this returns, others within a
+   * second.
    * @throws {VolsealError} `ERR_AUDIT`, `ERR_IO`: the log has nothing of the record then
    */
   append(event: AuditEvent): void {
@@ -62,8 +66,8 @@ export class AuditLog {
   }
 
   /**
-   * Makes a change and its record one. `apply` runs a transaction of the store that keeps the state of this log, and calls `record` in
-   * it: both are durable then, or neither. Nobody else writes to the log meanwhile.
+   * Makes a change and its record one. `apply` runs a transaction of the store that keeps the state of this log, and
+   * calls `record` in it: both are durable then, or neither. Nobody else writes to the log meanwhile.
    * @throws {VolsealError} `ERR_AUDIT`, `ERR_IO` before anything was changed; what `apply` throws
    */
   change<Result>(apply: (record: (event: AuditEvent) => void) => Result): Result {
@@ -104,8 +108,8 @@ export class AuditLog {
   }
 
   /**
-   * Begins a new log where the old one was damaged or lost. What is left of the old one is kept as `audit-until-NUMBER.jsonl`; the numbers
-   * go on after the last record that is known.
+   * Begins a new log where the old one was damaged or lost. What is left of the old one is kept as
+   * `audit-until-NUMBER.jsonl`; the numbers go on after the last record that is known.
    * @throws {VolsealError} `ERR_AUDIT`, `ERR_IO`
    */
   restart(): void {
@@ -133,8 +137,8 @@ export class AuditLog {
   }
 
   /**
-   * Where the log ends, once what a killed process or a power cut has left is settled: a line that only the store has is appended; what
-   * follows the last record and is no record is set aside.
+   * Where the log ends, once what a killed process or a power cut has left is settled: a line that only the store has
+   * is appended; what follows the last record and is no record is set aside.
    */
   #settle(file: LogFile): LogState {
     const state = this.#owner.state.read() ?? this.#begin(file);

@@ -1,6 +1,7 @@
 /**
- * What a record shows of a request or a reply of the KMS API. Only members that are named here are shown, in the type that the API gives
- * them: whatever else a request carries (a plaintext under a misspelt name, for instance) never reaches the log.
+ * What a record shows of a request or a reply of the KMS API. Only members that are named here are shown, in the type
+ * that the API gives them: whatever else a request carries (a plaintext under a misspelt name, for instance) never
+ * reaches the log.
  */
 import { AUDIT_PARAMETERS_BYTES_MAX, AUDIT_REFUSED_PARAMETERS_BYTES_MAX, AUDIT_TEXT_CHARS_MAX } from '../limits.js';
 
@@ -56,8 +57,8 @@ const MEMBERS: Members = {
 };
 
 /**
- * The members of a request or a reply, in CloudTrail's lower camel case. Where they are too long together, the long ones are replaced by
- * their sizes.
+ * The members of a request or a reply, in CloudTrail's lower camel case. Where they are too long together, the long
+ * ones are replaced by their sizes.
  * @param isRefused the call was refused
  */
 export function shownParameters(members: object, isRefused = false): Record<string, unknown> {

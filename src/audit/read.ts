@@ -27,7 +27,8 @@ export interface FollowOptions {
 }
 
 /**
- * The records of the logs in `directories` that answer `question`, oldest first. A last line that is not whole yet is left out.
+ * The records of the logs in `directories` that answer `question`, oldest first. A last line that is not whole yet is
+ * left out.
  * @throws {VolsealError} `ERR_AUDIT` where a line is no record, `ERR_IO`; the signal's reason
  */
 export async function* readAudit(
@@ -73,7 +74,10 @@ export interface AuditLine {
   readonly endByte: number;
 }
 
-/** The whole lines from `startByte` on; nothing where there is no file. @throws {VolsealError} `ERR_IO`, `ERR_AUDIT`: a line without an end */
+/**
+ * The whole lines from `startByte` on; nothing where there is no file. @throws {VolsealError} `ERR_IO`, `ERR_AUDIT`: a
+ * line without an end
+ */
 export async function* linesFrom(path: string, startByte: number): AsyncGenerator<AuditLine> {
   let rest: Buffer = Buffer.alloc(0);
   let restStart = startByte;

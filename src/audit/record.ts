@@ -1,6 +1,6 @@
 /**
- * One call to KMS, as AWS CloudTrail records it. (CloudTrail User Guide, "CloudTrail record contents"; KMS Developer Guide, "Logging AWS
- * KMS API calls with AWS CloudTrail".)
+ * One call to KMS, as AWS CloudTrail records it. (CloudTrail User Guide, "CloudTrail record contents"; KMS Developer
+ * Guide, "Logging AWS KMS API calls with AWS CloudTrail".)
  */
 import * as z from 'zod';
 
@@ -52,7 +52,9 @@ export const auditRecord = z.object({
     endpoint: z.string(),
     /** The grant that allowed it, where no policy did. */
     grantId: z.string().optional(),
-    /** HMAC under the root key over the line up to this member, hexadecimal. The log of calls to other KMSs has none. */
+    /**
+     * HMAC under the root key over the line up to this member, hexadecimal. The log of calls to other KMSs has none.
+     */
     mac: z.string().optional(),
   }),
 });

@@ -1,8 +1,8 @@
 /**
  * How far an audit log has reached, kept outside of the log: what the log lacks was cut off or lost, and is an error.
  *
- * The embedded KMS keeps this state in its store, in the same transaction as the change that a record describes. The log of calls to
- * other KMSs has no store: its state is the file `audit.head` in the same directory.
+ * The embedded KMS keeps this state in its store, in the same transaction as the change that a record describes. The
+ * log of calls to other KMSs has no store: its state is the file `audit.head` in the same directory.
  */
 import { closeSync, constants, fsyncSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -74,8 +74,8 @@ export const auditPaths = (directory: string): AuditPaths => ({
 const HEAD_BYTES = 512;
 
 /**
- * The state in the file `path`. `write` does not flush it, except where it makes the file: the log is flushed first, so a state that a
- * power cut leaves behind is older than the log, never newer.
+ * The state in the file `path`. `write` does not flush it, except where it makes the file: the log is flushed first, so
+ * a state that a power cut leaves behind is older than the log, never newer.
  */
 export const fileState = (path: string): StateStore => ({
   read() {

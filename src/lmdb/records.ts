@@ -1,8 +1,9 @@
 /**
- * Records in an LMDB file: read with their schema, written, listed by prefix, changed in transactions; every fault names the file.
+ * Records in an LMDB file: read with their schema, written, listed by prefix, changed in transactions; every fault
+ * names the file.
  *
- * Several processes and threads may have the file open at once: LMDB lets one of them write at a time, readers see whole transactions,
- * and a process that is killed, or a power cut, leaves the last whole transaction behind.
+ * Several processes and threads may have the file open at once: LMDB lets one of them write at a time, readers see
+ * whole transactions, and a process that is killed, or a power cut, leaves the last whole transaction behind.
  */
 import { getSystemErrorName } from 'node:util';
 import { open, type RootDatabaseOptionsWithPath } from 'lmdb';
@@ -24,18 +25,24 @@ export interface Records {
   read<Schema extends z.ZodType>(key: string, schema: Schema): z.infer<Schema> | undefined;
   /** As `read`, for a record that another one refers to. @throws {VolsealError} also where there is none */
   required<Schema extends z.ZodType>(key: string, schema: Schema): z.infer<Schema>;
-  /** Up to `limit` keys with this prefix in their order, from the one after `prefix + after`; all of them without a limit. */
+  /**
+   * Up to `limit` keys with this prefix in their order, from the one after `prefix + after`; all of them without a
+   * limit.
+   */
   range(prefix: string, after?: string, limit?: number): string[];
   /**
-   * Runs `change` as one transaction while no other thread or process writes; what it throws undoes it. Durable when this returns. A
-   * transaction within a transaction is part of it.
-   * @throws {VolsealError} `ERR_IO` with errno `ENOSPC` where the disk is full: nothing was changed; with `outcome: 'unknown'` in its
-   * details where the transaction failed while it was written: it may have taken place
+   * Runs `change` as one transaction while no other thread or process writes; what it throws undoes it. Durable when
+   * this returns. A transaction within a transaction is part of it.
+   * @throws {VolsealError} `ERR_IO` with errno `ENOSPC` where the disk is full: nothing was changed; with
+   * `outcome: 'unknown'` in its details where the transaction failed while it was written: it may have taken place
    */
   transaction<Result>(change: () => Result): Result;
   /** Makes later reads see what other threads and processes have committed by now. */
   refresh(): void;
-  /** Writes a copy of all records, as they are at one moment, to a file that is not there yet; others go on writing meanwhile. */
+  /**
+   * Writes a copy of all records, as they are at one moment, to a file that is not there yet; others go on writing
+   * meanwhile.
+   */
   copyTo(path: string): Promise<void>;
   /** Once, and nothing after it: LMDB frees its memory. */
   close(): Promise<void>;
@@ -51,7 +58,8 @@ export interface RecordsOf {
 
 /**
  * Opens the records in the file `path` and makes it where there is none, with its directory, for its user alone.
- * @throws {VolsealError} here and in every method: the code of `what` for a damaged file or a fault of LMDB, `ERR_IO` for one of the disk
+ * @throws {VolsealError} here and in every method: the code of `what` for a damaged file or a fault of LMDB, `ERR_IO`
+ * for one of the disk
  */
 export function openRecords(path: string, what: RecordsOf): Records {
   const fault = (problem: string, cause?: unknown): VolsealError =>

@@ -1,8 +1,9 @@
 /**
  * Room in a store's file before a transaction needs it.
  *
- * Where LMDB itself meets a full disk, lmdb 3.5 builds its error message in a buffer that is too small (mdb.c, mdb_page_flush) and
- * corrupts the heap. So the file is made longer first, by zeros that the file system must find blocks for.
+ * Where LMDB itself meets a full disk, lmdb 3.5 builds its error message in a buffer that is too small (mdb.c,
+ * mdb_page_flush) and corrupts the heap. So the file is made longer first, by zeros that the file system must find
+ * blocks for.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { META_BYTES, usedBytes } from './meta-page.js';
@@ -11,8 +12,8 @@ import { META_BYTES, usedBytes } from './meta-page.js';
 const ROUND_UP = 1.5;
 
 /**
- * Makes the file `path` at least `roomBytes` longer than its pages in use. Must run inside a write transaction: LMDB writes pages when
- * the transaction ends, so nobody else writes to the file meanwhile.
+ * Makes the file `path` at least `roomBytes` longer than its pages in use. Must run inside a write transaction: LMDB
+ * writes pages when the transaction ends, so nobody else writes to the file meanwhile.
  * @throws of the file system: `ENOSPC`, `EDQUOT`, `EFBIG`; the file is as long as before then
  */
 export function makeRoom(path: string, roomBytes: number): void {

@@ -1,6 +1,6 @@
 /**
- * Checks the files of a store before LMDB opens them. It maps the file and follows the page numbers in it: one that is cut short or is
- * no store at all would end the process, not the call.
+ * Checks the files of a store before LMDB opens them. It maps the file and follows the page numbers in it: one that is
+ * cut short or is no store at all would end the process, not the call.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -33,8 +33,8 @@ interface WhatStore {
 }
 
 /**
- * Makes the directory (0700) of the store file `path` and its files (0600) where they are missing, and refuses what belongs to another
- * user, and a file that is not a whole store.
+ * Makes the directory (0700) of the store file `path` and its files (0600) where they are missing, and refuses what
+ * belongs to another user, and a file that is not a whole store.
  * @param what names it in messages, with the code of its faults
  * @throws {VolsealError} that code, `ERR_IO`
  */
@@ -66,10 +66,11 @@ function isPrivateToBe(directory: string): boolean {
 }
 
 /**
- * Makes the lock file in full: LMDB maps it, and on a full disk the first access to a hole would end the process (SIGBUS).
+ * Makes the lock file in full: LMDB maps it, and on a full disk the first access to a hole would end the process
+ * (SIGBUS).
  *
- * An existing one is never opened here: closing it again would drop every lock that LMDB has on it in this process (fcntl(2), "POSIX
- * record locks"), and the next process would take itself for the only one.
+ * An existing one is never opened here: closing it again would drop every lock that LMDB has on it in this process
+ * (fcntl(2), "POSIX record locks"), and the next process would take itself for the only one.
  */
 function prepareLockFile(path: string): void {
   const found = lstatSync(path, { throwIfNoEntry: false });

@@ -1,6 +1,7 @@
 /**
- * The life of a WorkSpace, step by step. Each step is recorded before it runs, with the names that it will use, and after it, with its
- * result: whatever ends the process between two steps, the same call resumes there, and `terminateWorkspace` undoes them.
+ * The life of a WorkSpace, step by step. Each step is recorded before it runs, with the names that it will use, and
+ * after it, with its result: whatever ends the process between two steps, the same call resumes there, and
+ * `terminateWorkspace` undoes them.
  */
 import { messageOf, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
@@ -56,10 +57,11 @@ export interface AttachedWorkspace {
 }
 
 /**
- * Makes a WorkSpace: steps 1 to 4. A user has at most one in a directory. If an earlier call began one with the same options, it is finished.
+ * Makes a WorkSpace: steps 1 to 4. A user has at most one in a directory. If an earlier call began one with the same
+ * options, it is finished.
  *
- * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_WORKSPACE_STATE` (the user has one), `ERR_STATE_BUSY`, `ERR_KMS_*`, and as `encryptImage`;
- * after an error no grant and no volume is left
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_WORKSPACE_STATE` (the user has one), `ERR_STATE_BUSY`, `ERR_KMS_*`, and
+ * as `encryptImage`; after an error no grant and no volume is left
  */
 export async function createWorkspace(options: CreateWorkspaceOptions): Promise<WorkspaceInfo> {
   checkUser(options);
@@ -129,7 +131,10 @@ export async function attachWorkspace(
   });
 }
 
-/** Step 8: detaches and attaches again, from the encrypted data keys in the volumes' headers. @throws {VolsealError} as `attachWorkspace` */
+/**
+ * Step 8: detaches and attaches again, from the encrypted data keys in the volumes' headers. @throws {VolsealError} as
+ * `attachWorkspace`
+ */
 export async function rebootWorkspace(
   workspaceId: string,
   attached: AttachedWorkspace,
@@ -140,11 +145,11 @@ export async function rebootWorkspace(
 }
 
 /**
- * Makes a new root volume from its image, with a data key and a grant of its own; the user volume stays. The old root volume is kept until
- * the new one is complete. A rebuild that an earlier call began is finished.
+ * Makes a new root volume from its image, with a data key and a grant of its own; the user volume stays. The old root
+ * volume is kept until the new one is complete. A rebuild that an earlier call began is finished.
  *
- * @throws {VolsealError} `ERR_WORKSPACE_*`, `ERR_STATE_BUSY` (a volume is attached), `ERR_KMS_*`, and as `encryptImage`; before the new volume
- * is complete, the old one stays
+ * @throws {VolsealError} `ERR_WORKSPACE_*`, `ERR_STATE_BUSY` (a volume is attached), `ERR_KMS_*`, and as
+ * `encryptImage`; before the new volume is complete, the old one stays
  */
 export async function rebuildWorkspace(workspaceId: string, options: WorkspaceJob = {}): Promise<WorkspaceInfo> {
   const work = (store: WorkspaceStore) =>
@@ -171,8 +176,10 @@ export async function rebuildWorkspace(workspaceId: string, options: WorkspaceJo
 }
 
 /**
- * Ends a WorkSpace in any state: deletes its volumes and retires its grants (step 9). After an interruption, the same call finishes it.
- * @throws {VolsealError} `ERR_WORKSPACE_NOT_FOUND`, `ERR_STATE_BUSY` (a volume is attached: nothing was done), `ERR_KMS_*`, `ERR_IO`
+ * Ends a WorkSpace in any state: deletes its volumes and retires its grants (step 9). After an interruption, the same
+ * call finishes it.
+ * @throws {VolsealError} `ERR_WORKSPACE_NOT_FOUND`, `ERR_STATE_BUSY` (a volume is attached: nothing was done),
+ * `ERR_KMS_*`, `ERR_IO`
  */
 export async function terminateWorkspace(
   workspaceId: string,

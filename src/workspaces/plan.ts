@@ -1,4 +1,7 @@
-/** The options for a new WorkSpace, checked, and every name in it chosen: a step that runs twice must use the same names. */
+/**
+ * The options for a new WorkSpace, checked, and every name in it chosen: a step that runs twice must use the same
+ * names.
+ */
 import { mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
@@ -16,7 +19,10 @@ const DEFAULT_KEY = 'alias/aws/workspaces';
 
 /** Where WorkSpaces keeps its records. */
 export interface WorkspaceHome {
-  /** Where volseal keeps WorkSpaces, the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data directory. */
+  /**
+   * Where volseal keeps WorkSpaces, the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data
+   * directory.
+   */
   home?: string | undefined;
 }
 
@@ -39,7 +45,10 @@ export interface CreateWorkspaceOptions extends WorkspaceHome, JobOptions {
   key?: string | undefined;
   /** `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`. Default: `$VOLSEAL_KMS`, else `embedded`. */
   kms?: string | undefined;
-  /** The principals. AWS: ARNs of the roles of the two services, both needed. Embedded: by default root and the services' own names. */
+  /**
+   * The principals. AWS: ARNs of the roles of the two services, both needed. Embedded: by default root and the
+   * services' own names.
+   */
   administrator?: string | undefined;
   /** Principal of the WorkSpaces service. */
   workspacesPrincipal?: string | undefined;

@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto';
 import * as z from 'zod';
 
 const grant = z.object({
-  /** Chosen before the request: KMS returns the same grant for the same name, so a repeated request makes no second one. */
+  /**
+   * Chosen before the request: KMS returns the same grant for the same name, so a repeated request makes no second one.
+   */
   name: z.string(),
   /** Once KMS has answered. */
   grantId: z.string().optional(),

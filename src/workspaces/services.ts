@@ -1,9 +1,10 @@
 /**
- * The three principals that call KMS for a WorkSpace, and the grants between them: steps 1, 2 and 9 of "How Amazon WorkSpaces Uses AWS KMS" (Amazon
- * WorkSpaces Administration Guide).
+ * The three principals that call KMS for a WorkSpace, and the grants between them: steps 1, 2 and 9 of "How Amazon
+ * WorkSpaces Uses AWS KMS" (Amazon WorkSpaces Administration Guide).
  *
- * The administrator owns the key. WorkSpaces works for one user: its grant holds for contexts with that user's pair. EBS works for one
- * volume of that user: its grant is a child of the other one, and holds for contexts that name the volume too.
+ * The administrator owns the key. WorkSpaces works for one user: its grant holds for contexts with that user's pair.
+ * EBS works for one volume of that user: its grant is a child of the other one, and holds for contexts that name the
+ * volume too.
  */
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
@@ -34,10 +35,11 @@ export type As = (who: 'administrator' | 'workspaces') => WorkspaceKms;
 type WorkspaceKms = Pick<Kms, PlainCall>;
 
 /**
- * Runs `work` with a KMS that a worker thread has open meanwhile: every call of `work` goes there, and so do those for the data keys of its
- * volumes. Opening the embedded KMS can take seconds: it happens once, and not in the main thread.
+ * Runs `work` with a KMS that a worker thread has open meanwhile: every call of `work` goes there, and so do those for
+ * the data keys of its volumes. Opening the embedded KMS can take seconds: it happens once, and not in the main thread.
  *
- * @param choice the KMS as a WorkSpace records it, and the home; `create` makes the store of the embedded KMS where there is none
+ * @param choice the KMS as a WorkSpace records it, and the home; `create` makes the store of the embedded KMS where
+ * there is none
  * @throws {VolsealError} `ERR_ARGUMENT` for a KMS at a URL; what `work` throws
  */
 export async function withKms<Result>(

@@ -1,4 +1,7 @@
-/** The WorkSpaces of a home: one transactional store, and a lock for each user, so that two processes never work on one WorkSpace. */
+/**
+ * The WorkSpaces of a home: one transactional store, and a lock for each user, so that two processes never work on one
+ * WorkSpace.
+ */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { join, resolve } from 'node:path';

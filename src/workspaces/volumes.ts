@@ -14,7 +14,10 @@ import type { Volume } from '../volume/volume.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
 import { tokensOf, userContext } from './services.js';
 
-/** Steps 3 and 4: makes the data key, under the user's and the volume's context, and the volume. Does nothing if the volume exists. */
+/**
+ * Steps 3 and 4: makes the data key, under the user's and the volume's context, and the volume. Does nothing if the
+ * volume exists.
+ */
 export async function makeVolume(
   record: WorkspaceRecord,
   volume: WorkspaceVolume,
@@ -34,7 +37,10 @@ export async function makeVolume(
   else await createVolume(volume.path, { ...options, sizeBytes: volume.sizeBytes! });
 }
 
-/** Whether the file is this very volume: an output file is published complete. Another file at its path is refused when the volume is made. */
+/**
+ * Whether the file is this very volume: an output file is published complete. Another file at its path is refused when
+ * the volume is made.
+ */
 async function isMade({ path, volumeId }: WorkspaceVolume): Promise<boolean> {
   try {
     return (await describeVolume(path)).volumeId === volumeId;
@@ -85,7 +91,10 @@ function holdAlone(file: FileHandle, path: string): void {
   }
 }
 
-/** Deletes a volume's file, and the temporary files of a killed process. The file name contains the volume's id, so it is nobody else's. @throws {VolsealError} `ERR_IO` */
+/**
+ * Deletes a volume's file, and the temporary files of a killed process. The file name contains the volume's id, so it
+ * is nobody else's. @throws {VolsealError} `ERR_IO`
+ */
 export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
   try {
     await removePartials({ path });
@@ -97,7 +106,10 @@ export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
   }
 }
 
-/** Removes stale temporary files. The caller holds the WorkSpace's lock. One of them may be the volume itself under a second name. */
+/**
+ * Removes stale temporary files. The caller holds the WorkSpace's lock. One of them may be the volume itself under a
+ * second name.
+ */
 async function removePartials({ path }: Pick<WorkspaceVolume, 'path'>): Promise<void> {
   for (const name of await staleFilesOf(path)) await namingPath(name, () => rm(name, { force: true }));
 }

@@ -1,4 +1,7 @@
-/** Runs the real program in a folder of a test's own, with its own embedded KMS and an environment that holds nothing else. */
+/**
+ * Runs the real program in a folder of a test's own, with its own embedded KMS and an environment that holds nothing
+ * else.
+ */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -116,7 +119,10 @@ export function ended(child: ChildProcess): Promise<{ status: number | null; sig
   return new Promise((resolve) => child.on('close', (status, signal) => resolve({ status, signal, stderr })));
 }
 
-/** Resolves with what a stream of a child has said once it holds a whole line. @throws {Error} where the child ends before that */
+/**
+ * Resolves with what a stream of a child has said once it holds a whole line. @throws {Error} where the child ends
+ * before that
+ */
 export function firstLine(child: ChildProcess, stream: 'stdout' | 'stderr'): Promise<string> {
   let text = '';
   return new Promise((resolve, reject) => {

@@ -1,4 +1,7 @@
-/** What cannot be written to standard output is a failure, whatever kind of thing that is; so is an input that holds no bytes. */
+/**
+ * What cannot be written to standard output is a failure, whatever kind of thing that is; so is an input that holds no
+ * bytes.
+ */
 import assert from 'node:assert/strict';
 import { mkdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';

@@ -1,4 +1,7 @@
-/** Where the bytes of a source come from: what the page cache holds is not fetched from the disk again, and the rest stays out of it. */
+/**
+ * Where the bytes of a source come from: what the page cache holds is not fetched from the disk again, and the rest
+ * stays out of it.
+ */
 import assert from 'node:assert/strict';
 import { closeSync, openSync, readSync } from 'node:fs';
 import { describe, test } from 'vitest';

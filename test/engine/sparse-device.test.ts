@@ -54,7 +54,10 @@ function bench(options: BenchOptions): Bench {
 
 const isZeros = (bytes: Buffer): boolean => bytes.every((byte) => byte === 0);
 
-/** Whether the stock view is the plaintext, but for the sectors that were never written: those are zeros and read as zeros. */
+/**
+ * Whether the stock view is the plaintext, but for the sectors that were never written: those are zeros and read as
+ * zeros.
+ */
 function assertSectors(at: Bench, plaintext: Buffer, sectorBytes: number): void {
   const ciphertext = at.ciphertext();
   const stock = at.stockView();

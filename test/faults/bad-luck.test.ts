@@ -1,4 +1,7 @@
-/** What can go wrong with a disk, a source or a user: the old target stays, the message names file and offset, what was begun is ended or gone. */
+/**
+ * What can go wrong with a disk, a source or a user: the old target stays, the message names file and offset, what was
+ * begun is ended or gone.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -47,7 +50,8 @@ describeUnless(skipInjection())('faults of the disk', () => {
       const on = syscall === 'pread64' ? 'a.raw' : undefined;
       const outcome = faulty(at, `${syscall}:retval=${bytes}:when=2`, ['encrypt', 'a.raw', 'a.vol'], on);
       assert.equal(outcome.status, 0, outcome.stderr);
-      // Calls of all threads are mixed in the trace, and some are in two parts: each has its length and offset in the line where it begins.
+      // Calls of all threads are mixed in the trace, and some are in two parts: each has its length and offset in the
+      // line where it begins.
       const trace = readFileSync(at.path('trace'), 'utf8');
       const short = [...trace.matchAll(/^\d+ +\w+64\(.*, (\d+), (\d+)\) += \d+ \(INJECTED\)$/gm)];
       for (const [, length, offset] of short) {

@@ -15,7 +15,10 @@ export interface InjectedRun {
   signal: NodeJS.Signals | null;
 }
 
-/** `injection` as strace writes it, `pwrite64:error=EIO:when=3`; `when` counts in each thread. `path`: calls on that file alone. */
+/**
+ * `injection` as strace writes it, `pwrite64:error=EIO:when=3`; `when` counts in each thread. `path`: calls on that
+ * file alone.
+ */
 export function runInjected(injection: string, script: string, args: string[], path?: string): InjectedRun {
   const [syscalls] = injection.split(':') as [string];
   const only = path === undefined ? [] : ['-P', path];

@@ -1,4 +1,7 @@
-/** node kms-fill.js HOME: makes keys in the embedded KMS there until thirty calls have failed, and prints each code of a failure once. */
+/**
+ * node kms-fill.js HOME: makes keys in the embedded KMS there until thirty calls have failed, and prints each code of a
+ * failure once.
+ */
 import { writeSync } from 'node:fs';
 import { VolsealError } from '../../src/errors.js';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';

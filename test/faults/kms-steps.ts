@@ -1,4 +1,6 @@
-/** node kms-steps.js HOME: changes and uses the embedded KMS there, and prints what was answered, a line of JSON each. */
+/**
+ * node kms-steps.js HOME: changes and uses the embedded KMS there, and prints what was answered, a line of JSON each.
+ */
 import { writeSync } from 'node:fs';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import { done } from '../kms/harness.js';

@@ -1,4 +1,6 @@
-/** A disk whose power is cut: an ext4 in a file on a loop device. A copy of that file has nothing that was not flushed. */
+/**
+ * A disk whose power is cut: an ext4 in a file on a loop device. A copy of that file has nothing that was not flushed.
+ */
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

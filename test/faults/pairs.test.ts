@@ -1,4 +1,7 @@
-/** A volume and its detached header, replaced by runs that are killed or fail between the two: old with old, new with new, or a refusal. */
+/**
+ * A volume and its detached header, replaced by runs that are killed or fail between the two: old with old, new with
+ * new, or a refusal.
+ */
 import assert from 'node:assert/strict';
 import { renameSync, symlinkSync } from 'node:fs';
 import { onTestFinished, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * The power is cut at every flush of a command, before it: what is on the disk then is the old state or the new one, or a later run
- * gets there. Every file that volseal writes is written by one of these commands.
+ * The power is cut at every flush of a command, before it: what is on the disk then is the old state or the new one, or
+ * a later run gets there. Every file that volseal writes is written by one of these commands.
  */
 import assert from 'node:assert/strict';
 import { cpSync, existsSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * The power is cut at every flush of the embedded KMS, before it. The store and the log are then combined as the disk may have written
- * them: each as it was flushed last, or as it was written last.
+ * The power is cut at every flush of the embedded KMS, before it. The store and the log are then combined as the disk
+ * may have written them: each as it was flushed last, or as it was written last.
  */
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';

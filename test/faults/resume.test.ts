@@ -1,4 +1,7 @@
-/** Interrupted jobs that go on: what is made is byte for byte what an uninterrupted run makes, and nothing foreign is gone on with. */
+/**
+ * Interrupted jobs that go on: what is made is byte for byte what an uninterrupted run makes, and nothing foreign is
+ * gone on with.
+ */
 import assert from 'node:assert/strict';
 import {
   appendFileSync,

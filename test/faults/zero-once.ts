@@ -1,4 +1,5 @@
-// node zero-once.js VOLUME KMS: writes 3 MiB, zeroes and trims parts of it; prints "zeros" where they read as such, or the error's code and errno.
+// node zero-once.js VOLUME KMS: writes 3 MiB, zeroes and trims parts of it; prints "zeros" where they read as such, or
+// the error's code and errno.
 import { attach, type VolsealError } from '../../src/index.js';
 
 const MIB = 1024 * 1024;

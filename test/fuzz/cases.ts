@@ -1,6 +1,6 @@
 /**
- * Random cases by count. `npm run fuzz` runs the short form; VOLSEAL_FUZZ_TIMES=100 runs a hundred times as many. Each case has a
- * seed of its own, so that a failure can be repeated alone.
+ * Random cases by count. `npm run fuzz` runs the short form; VOLSEAL_FUZZ_TIMES=100 runs a hundred times as many. Each
+ * case has a seed of its own, so that a failure can be repeated alone.
  */
 import { SEED, seededBytes, seededNumbers } from '../seed.js';
 
@@ -28,7 +28,10 @@ const counted = (count: number): number => Math.ceil(count * TIMES);
 const withSeed = (seed: number, index: number, error: unknown): Error =>
   new Error(`case ${index} fails; VOLSEAL_TEST_SEED=${seed} makes it the first one`, { cause: error });
 
-/** Runs `count` cases, or as many times more as were asked for. @throws {Error} that names the seed of the case that failed */
+/**
+ * Runs `count` cases, or as many times more as were asked for. @throws {Error} that names the seed of the case that
+ * failed
+ */
 export function forEachCase(count: number, run: (draw: Draw) => void): void {
   for (let index = 0; index < counted(count); index++) {
     try {

@@ -1,4 +1,7 @@
-/** LUKS2 headers with flipped bits, and forged ones with valid checksums: a header is found, or a typed error says why not. */
+/**
+ * LUKS2 headers with flipped bits, and forged ones with valid checksums: a header is found, or a typed error says why
+ * not.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'vitest';
 import { VolsealError } from '../../src/errors.js';

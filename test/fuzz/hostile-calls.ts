@@ -1,5 +1,5 @@
-// node hostile-calls.js SEED COUNT: calls functions of the addon with arguments of every kind, valid ones among them. Prints how many
-// calls there were, how many were refused, and every error that has no code of ours.
+// node hostile-calls.js SEED COUNT: calls functions of the addon with arguments of every kind, valid ones among them.
+// Prints how many calls there were, how many were refused, and every error that has no code of ours.
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * The kill campaign: commands that change things are killed at random moments. Afterwards every key that was acknowledged is there, a
- * file is its old or its new self, and the same command succeeds.
+ * The kill campaign: commands that change things are killed at random moments. Afterwards every key that was
+ * acknowledged is there, a file is its old or its new self, and the same command succeeds.
  */
 import assert from 'node:assert/strict';
 import { truncateSync } from 'node:fs';
@@ -19,7 +19,10 @@ interface Command {
   check(at: Lab): void;
 }
 
-/** Two images that end with a hole; a volume `a.vol` of the image `a.raw`, a sparse one of it, an image of it, and a second KMS key. */
+/**
+ * Two images that end with a hole; a volume `a.vol` of the image `a.raw`, a sparse one of it, an image of it, and a
+ * second KMS key.
+ */
 function begun(): Lab {
   const at = lab();
   for (const name of ['a.raw', 'b.raw']) {

@@ -1,5 +1,5 @@
-// node attached-process.js VOLUME KMS: attaches the volume and reads and writes it without pause. Prints its pid once attached; detaches
-// at the first line on standard input, prints "detached" and stays.
+// node attached-process.js VOLUME KMS: attaches the volume and reads and writes it without pause. Prints its pid once
+// attached; detaches at the first line on standard input, prints "detached" and stays.
 import { randomInt } from 'node:crypto';
 import { attach } from '../../src/index.js';
 

@@ -1,4 +1,7 @@
-/** Debian's `aws kms decrypt` gives the volume key for the blob and the context in a volume's token, as stock cryptsetup exports it. */
+/**
+ * Debian's `aws kms decrypt` gives the volume key for the blob and the context in a volume's token, as stock cryptsetup
+ * exports it.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

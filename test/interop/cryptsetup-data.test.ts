@@ -1,4 +1,7 @@
-/** Stock cryptsetup decrypts what we encrypted, and our reader reads what cryptsetup encrypted: byte for byte, without a kernel. */
+/**
+ * Stock cryptsetup decrypts what we encrypted, and our reader reads what cryptsetup encrypted: byte for byte, without a
+ * kernel.
+ */
 import assert from 'node:assert/strict';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
- * Key custody under replies that no KMS would send: a process asks for a data key, the reply is altered on the way, and the memory of
- * the process is searched for the key. Each reply has a key of its own, so that a copy names the reply that left it. On each version of
- * Node, over HTTP and over TLS.
+ * Key custody under replies that no KMS would send: a process asks for a data key, the reply is altered on the way, and
+ * the memory of the process is searched for the key. Each reply has a key of its own, so that a copy names the reply
+ * that left it. On each version of Node, over HTTP and over TLS.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

@@ -1,6 +1,7 @@
 /**
- * Key custody of `kms serve`: plaintexts pass through it in requests and replies, good and bad ones, and then its memory is searched
- * for them. Each request has a plaintext of its own, so that a copy names the request that left it. On each version of Node.
+ * Key custody of `kms serve`: plaintexts pass through it in requests and replies, good and bad ones, and then its
+ * memory is searched for them. Each request has a plaintext of its own, so that a copy names the request that left it.
+ * On each version of Node.
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

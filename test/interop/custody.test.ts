@@ -1,6 +1,7 @@
 /**
- * Key custody, judged from outside: the whole memory of a process that has a volume attached and works on it is searched for the
- * data key, its texts, its pieces and its round keys. The scanner's own controls are in memory-scan.test.ts.
+ * Key custody, judged from outside: the whole memory of a process that has a volume attached and works on it is
+ * searched for the data key, its texts, its pieces and its round keys. The scanner's own controls are in
+ * memory-scan.test.ts.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';

@@ -1,4 +1,7 @@
-/** A real Linux kernel as a judge: runs a script under qemu with files of ours as its disks. See the script `linux-guest`. */
+/**
+ * A real Linux kernel as a judge: runs a script under qemu with files of ours as its disks. See the script
+ * `linux-guest`.
+ */
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -28,7 +31,8 @@ export interface GuestRun {
 /**
  * Boots the guest and runs the script, about 10 seconds.
  * @returns what the script printed
- * @throws {Error} where the script ends with another status than 0 or the guest does not boot; the message has all it printed
+ * @throws {Error} where the script ends with another status than 0 or the guest does not boot; the message has all it
+ * printed
  */
 export async function runGuest({ disks = [], files = {}, script }: GuestRun): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'volseal-guest-'));

@@ -1,10 +1,13 @@
 /**
- * The forms in which a key can lie about in memory: itself, its texts, pieces of those, and the round keys AES makes of it
- * (any two neighbours of which give the key back). Source of the key expansion: FIPS 197, 5.2 and 5.3.5.
+ * The forms in which a key can lie about in memory: itself, its texts, pieces of those, and the round keys AES makes of
+ * it (any two neighbours of which give the key back). Source of the key expansion: FIPS 197, 5.2 and 5.3.5.
  */
 
 export interface KeyForm {
-  /** `raw`, `base64`, `base64url`, `hex`, `HEX`, `round key`, `inverse round key`; texts of 16-bit characters end in `/utf16`. */
+  /**
+   * `raw`, `base64`, `base64url`, `hex`, `HEX`, `round key`, `inverse round key`; texts of 16-bit characters end in
+   * `/utf16`.
+   */
   form: string;
   bytes: Buffer;
 }
@@ -82,7 +85,10 @@ function textForms(form: string, text: string): KeyForm[] {
   return [...pieces(form, Buffer.from(text, 'latin1')), ...pieces(`${form}/utf16`, Buffer.from(text, 'utf16le'))];
 }
 
-/** base64 of a key that begins at another place of a longer text: three alignments, without the characters that neighbours share. */
+/**
+ * base64 of a key that begins at another place of a longer text: three alignments, without the characters that
+ * neighbours share.
+ */
 function base64Forms(key: Buffer): KeyForm[] {
   return [0, 1, 2].flatMap((skipped) => {
     const whole = key.subarray(skipped, key.length - ((key.length - skipped) % 3));
@@ -91,8 +97,8 @@ function base64Forms(key: Buffer): KeyForm[] {
 }
 
 /**
- * Every form of a key of 32 or 64 bytes, as pieces of 16 bytes to look for: a 32-byte key both as one AES-256 key (a KMS master
- * key) and as the two of AES-128-XTS.
+ * Every form of a key of 32 or 64 bytes, as pieces of 16 bytes to look for: a 32-byte key both as one AES-256 key (a
+ * KMS master key) and as the two of AES-128-XTS.
  */
 export function keyForms(key: Buffer): KeyForm[] {
   const hex = key.toString('hex');

@@ -1,4 +1,7 @@
-/** Which headers with keyslots are whole: stock cryptsetup is the judge, and we agree, so that neither repairs what the other believes. */
+/**
+ * Which headers with keyslots are whole: stock cryptsetup is the judge, and we agree, so that neither repairs what the
+ * other believes.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * node kms-client-process.js URL: asks the KMS at the URL to unwrap a data key, once for each line on standard input, and prints how
- * the call went ("key" or the error's code). A key that came is wiped at once.
+ * node kms-client-process.js URL: asks the KMS at the URL to unwrap a data key, once for each line on standard input,
+ * and prints how the call went ("key" or the error's code). A key that came is wiped at once.
  */
 import { createInterface } from 'node:readline';
 import { kmsOver } from '../../src/kms/client/calls.js';

@@ -1,9 +1,9 @@
 /**
  * Counts copies of keys in a process's memory, every mapping and every form of them (key-forms.ts).
  *
- * The process is stopped (SIGSTOP) while it is read, so that one scan is one moment. Mappings whose VmFlags have `lo` and `dd`
- * (locked, left out of core dumps) hold keys rightfully and are counted apart; mappings of memfd_secret can be read by
- * nobody and are listed as unreadable.
+ * The process is stopped (SIGSTOP) while it is read, so that one scan is one moment. Mappings whose VmFlags have `lo`
+ * and `dd` (locked, left out of core dumps) hold keys rightfully and are counted apart; mappings of memfd_secret can be
+ * read by nobody and are listed as unreadable.
  */
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { keyForms } from './key-forms.js';
@@ -72,7 +72,8 @@ interface Needle {
 }
 
 /**
- * Looks for 16-byte needles at every byte: a rolling hash of four bytes against a table, so that the time hardly depends on their number.
+ * Looks for 16-byte needles at every byte: a rolling hash of four bytes against a table, so that the time hardly
+ * depends on their number.
  */
 class NeedleSearch {
   readonly #slots = new Uint8Array(1 << 20);
@@ -126,7 +127,10 @@ function readMemory(fd: number, target: Buffer, startByte: number): boolean {
   return complete;
 }
 
-/** Whether any page of a range is in memory or in swap: a mapping may reserve gigabytes. (Documentation/admin-guide/mm/pagemap.rst.) */
+/**
+ * Whether any page of a range is in memory or in swap: a mapping may reserve gigabytes.
+ * (Documentation/admin-guide/mm/pagemap.rst.)
+ */
 function hasPages(pagemap: number, startByte: number, byteCount: number): boolean {
   const entries = new BigUint64Array(Math.ceil(byteCount / PAGE_BYTES));
   readSync(pagemap, new Uint8Array(entries.buffer), 0, entries.byteLength, (startByte / PAGE_BYTES) * 8);
@@ -173,7 +177,8 @@ function joined(finds: Find[], mapping: Mapping): KeyCopy[] {
 }
 
 /**
- * Scans another process of the same user (or any, as root) for keys of 32 or 64 bytes. About 0.5 s for 100 MB. The process goes on afterwards.
+ * Scans another process of the same user (or any, as root) for keys of 32 or 64 bytes. About 0.5 s for 100 MB. The
+ * process goes on afterwards.
  * @throws {Error} where it is gone or may not be read
  */
 export function scanMemory(pid: number, keys: Buffer[]): MemoryScan {

@@ -1,7 +1,7 @@
 /**
- * A process with one copy of a key, for the memory scan's controls: `node plant-key.js FORM [FILE]`. The 64-byte key comes on
- * standard input XORed with 0xa5 (so that the bytes as they came are no copy), or, for the vault, from a file that no JavaScript
- * reads. Prints its process id once the copy is there, and waits to be killed.
+ * A process with one copy of a key, for the memory scan's controls: `node plant-key.js FORM [FILE]`. The 64-byte key
+ * comes on standard input XORed with 0xa5 (so that the bytes as they came are no copy), or, for the vault, from a file
+ * that no JavaScript reads. Prints its process id once the copy is there, and waits to be killed.
  */
 import { createCipheriv } from 'node:crypto';
 import { openSync, readSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** A caller's signal while KMS is asked: it ends the waiting at once, leaves no key and no target, and disturbs nobody else. */
+/**
+ * A caller's signal while KMS is asked: it ends the waiting at once, leaves no key and no target, and disturbs nobody
+ * else.
+ */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -37,7 +40,10 @@ async function stalledKms(beginning?: string): Promise<Stalled> {
   return { url, asked };
 }
 
-/** Starts `job`, aborts it once KMS was asked, and gives the error that it must end with: long before KMS would have timed out. */
+/**
+ * Starts `job`, aborts it once KMS was asked, and gives the error that it must end with: long before KMS would have
+ * timed out.
+ */
 async function aborted({ asked }: Stalled, job: (signal: AbortSignal) => Promise<unknown>): Promise<VolsealError> {
   const controller = new AbortController();
   const failure = job(controller.signal).then(

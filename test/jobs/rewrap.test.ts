@@ -138,7 +138,8 @@ describe('rewrapping', () => {
   test('cut off after any byte of its writes, the volume opens: under the old key or under the new one', async () => {
     const { box, image, keyArn, volume } = await prepared();
     const before = box.contents('disk.vol');
-    // What a rewrap writes, in order: recorded by comparing the file before and after, copy by copy, as writeHeader does.
+    // What a rewrap writes, in order: recorded by comparing the file before and after, copy by copy, as writeHeader
+    // does.
     await rewrapVolume(volume, { key: keyArn, kms: box.kms });
     const after = box.contents('disk.vol');
     const copyBytes = 16384;

@@ -1,4 +1,7 @@
-/** What the tests of the embedded KMS share: a home that goes away, requests, and a count of the keys that live in the vault. */
+/**
+ * What the tests of the embedded KMS share: a home that goes away, requests, and a count of the keys that live in the
+ * vault.
+ */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -30,7 +33,10 @@ export interface Answer {
   readonly plaintext: KeyHandle | undefined;
 }
 
-/** Asks `kms` as a client would; a string body is sent as it is. @param principalArn Who asks; undefined: the account's root. */
+/**
+ * Asks `kms` as a client would; a string body is sent as it is. @param principalArn Who asks; undefined: the account's
+ * root.
+ */
 export function ask(kms: EmbeddedKms, operation: string, body: unknown = {}, principalArn?: string): Answer {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
   const request = takeRequest(`TrentService.${operation}`, {}, [Buffer.from(text)]);

@@ -1,4 +1,7 @@
-/** Headers for tests, made without the code under test where that matters (checksum, digest) and without the native addon. */
+/**
+ * Headers for tests, made without the code under test where that matters (checksum, digest) and without the native
+ * addon.
+ */
 import { createHash, pbkdf2Sync, randomBytes } from 'node:crypto';
 import type { Luks2Header } from '../../src/luks2/header.js';
 import type { Luks2Metadata } from '../../src/luks2/metadata.js';

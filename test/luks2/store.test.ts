@@ -27,7 +27,9 @@ async function withFile<T>(name: string, content: Buffer, use: (file: FileHandle
   }
 }
 
-/** A file in memory that records its calls, moves at most `stepBytes` at a time, and may fail at the nth write or sync. */
+/**
+ * A file in memory that records its calls, moves at most `stepBytes` at a time, and may fail at the nth write or sync.
+ */
 function recordingFile(content: Buffer, options: { stepBytes?: number; failAt?: number; fail?: () => number } = {}) {
   const calls: string[] = [];
   const data = Buffer.from(content);

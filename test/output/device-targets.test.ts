@@ -1,4 +1,7 @@
-/** Block devices as targets: asked for by name and force, held alone, large enough, and never half a volume that looks whole. */
+/**
+ * Block devices as targets: asked for by name and force, held alone, large enough, and never half a volume that looks
+ * whole.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';

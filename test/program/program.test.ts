@@ -1,4 +1,7 @@
-/** The bundle that people run: it is whole, and it runs with a code cache, without one, and with one that V8 does not take. */
+/**
+ * The bundle that people run: it is whole, and it runs with a code cache, without one, and with one that V8 does not
+ * take.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,7 @@
 /**
- * The library in a `vm` context, as under Jest and under vitest's vmThreads (the project `realm`): Node's own modules and the addon
- * throw errors of the main context, which are no instances of this context's `Error`. Their codes arrive all the same.
+ * The library in a `vm` context, as under Jest and under vitest's vmThreads (the project `realm`): Node's own modules
+ * and the addon throw errors of the main context, which are no instances of this context's `Error`. Their codes arrive
+ * all the same.
  */
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';

@@ -107,7 +107,10 @@ export function otherLoaders(files: SourceFile[]): string[] {
     ]);
 }
 
-/** Reads `VOLSEAL_HOME` and `VOLSEAL_KMS` for the command line and the library, and tells whether the environment has changed. */
+/**
+ * Reads `VOLSEAL_HOME` and `VOLSEAL_KMS` for the command line and the library, and tells whether the environment has
+ * changed.
+ */
 const ENVIRONMENT = 'src/kms/shared/environment.ts';
 
 /** Only cli/ and program/, which starts it, read the environment, write to the terminal or exit. */

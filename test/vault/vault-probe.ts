@@ -1,5 +1,6 @@
 /**
- * A process that tries the vault and says how it went, as one line of JSON: run under strace, which makes its system calls fail.
+ * A process that tries the vault and says how it went, as one line of JSON: run under strace, which makes its system
+ * calls fail.
  */
 import { randomBytes } from 'node:crypto';
 import { native } from '../../src/native.js';

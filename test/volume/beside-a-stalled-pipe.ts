@@ -1,5 +1,5 @@
-// node beside-a-stalled-pipe.js VOLUME KMS TARGET PIPE: encrypts a pipe that gives nothing, and reads the volume meanwhile; prints its first
-// byte, then what became of the encryption.
+// node beside-a-stalled-pipe.js VOLUME KMS TARGET PIPE: encrypts a pipe that gives nothing, and reads the volume
+// meanwhile; prints its first byte, then what became of the encryption.
 import { constants, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { attach, encryptImage } from '../../src/index.js';

@@ -1,4 +1,7 @@
-/** The expected KMS key: whoever may use a KMS key can make a volume with any context, so the context does not say whose volume it is. */
+/**
+ * The expected KMS key: whoever may use a KMS key can make a volume with any context, so the context does not say whose
+ * volume it is.
+ */
 import assert from 'node:assert/strict';
 import { describe, expect, test } from 'vitest';
 import { attach, createVolume, decryptImage, densifyVolume, rewrapVolume, VolsealError, verifyVolume } from '../../src/index.js';

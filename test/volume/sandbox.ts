@@ -38,7 +38,10 @@ export function sandbox(parent: string = tmpdir()): Sandbox {
   };
 }
 
-/** The data key of a volume, as its owner can ask KMS for it: 64 bytes. For tests only: no product code has a key in an array. */
+/**
+ * The data key of a volume, as its owner can ask KMS for it: 64 bytes. For tests only: no product code has a key in an
+ * array.
+ */
 export async function dataKeyOf(volumePath: string, kms: string, header?: string): Promise<Buffer> {
   const info = await describeVolume(volumePath, { header });
   const client = openKms(parseKmsUri(kms));

@@ -1,4 +1,7 @@
-/** A pool that fails to start: whatever opens a volume must close it again. Piscina is replaced, so this is a file of its own. */
+/**
+ * A pool that fails to start: whatever opens a volume must close it again. Piscina is replaced, so this is a file of
+ * its own.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';

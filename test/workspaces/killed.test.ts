@@ -1,4 +1,7 @@
-/** kill -9 in the middle of what is done to a WorkSpace: the same call again finishes it, or terminating undoes it, and nothing is left. */
+/**
+ * kill -9 in the middle of what is done to a WorkSpace: the same call again finishes it, or terminating undoes it, and
+ * nothing is left.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { test } from 'vitest';
@@ -9,7 +12,10 @@ import { describeUnless } from '../requirements.js';
 import { office } from './office.js';
 
 const ONCE = built('test/workspaces/once.ts');
-/** What makes something last: commits of the stores and of the audit log, new names, names that go. `when` counts in each thread. */
+/**
+ * What makes something last: commits of the stores and of the audit log, new names, names that go. `when` counts in
+ * each thread.
+ */
 const STEPS = ['fdatasync', 'fsync', '/^(rename|link|unlink)'] as const;
 
 describeUnless(skipInjection())('kill -9 at every durable step', () => {

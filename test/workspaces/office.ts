@@ -1,4 +1,7 @@
-/** What the tests of WorkSpaces share: an embedded KMS with an administrator and a key of its own, and a look at what is left behind. */
+/**
+ * What the tests of WorkSpaces share: an embedded KMS with an administrator and a key of its own, and a look at what is
+ * left behind.
+ */
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { onTestFinished } from 'vitest';

@@ -1,4 +1,6 @@
-/** node once.js create OPTIONS | rebuild ID HOME | terminate ID HOME: does it, and prints "done" or the error's code. */
+/**
+ * node once.js create OPTIONS | rebuild ID HOME | terminate ID HOME: does it, and prints "done" or the error's code.
+ */
 import { createWorkspace, rebuildWorkspace, terminateWorkspace } from '../../src/index.js';
 
 const [operation, subject = '', home] = process.argv.slice(2);

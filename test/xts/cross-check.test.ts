@@ -10,7 +10,10 @@ import { referenceTransform } from './reference.js';
 const SECTORS_MAX = 200;
 const CANARY = 0xe7;
 
-/** Where stretches of SECTORS_MAX sectors begin: multiples of 8, as 4096-byte sectors have them; some cross 2^32 and 2^48 halfway. */
+/**
+ * Where stretches of SECTORS_MAX sectors begin: multiples of 8, as 4096-byte sectors have them; some cross 2^32 and
+ * 2^48 halfway.
+ */
 function firstUnits(sectorBytes: number): number[] {
   const units = SECTORS_MAX * (sectorBytes / 512);
   const before = (boundary: number): number => boundary - 8 * Math.ceil(units / 16);

@@ -10,7 +10,9 @@ import { acceleratedKernels, usableKernels } from './kernels.js';
 const ARGUMENT = { name: 'VolsealError', code: 'ERR_ARGUMENT' };
 const MIB = 1024 * 1024;
 
-/** A view of `length` bytes at an address that is a multiple of 16 and `offset`: Node's large Buffers are 16-aligned. */
+/**
+ * A view of `length` bytes at an address that is a multiple of 16 and `offset`: Node's large Buffers are 16-aligned.
+ */
 const aligned = (length: number, offset = 0): Buffer =>
   Buffer.allocUnsafeSlow(Math.max(length + 16, MIB)).subarray(offset, offset + length);
 

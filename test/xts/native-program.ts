@@ -7,14 +7,20 @@ import { runTool, skipFor, type ToolResult } from '../interop/tools.js';
 /** Debian packages without a command of their own: a header of each. */
 const HEADERS = { 'doctest-dev': '/usr/include/doctest/doctest.h', valgrind: '/usr/include/valgrind/memcheck.h' };
 
-/** Why a test that needs these headers is skipped; false where they are there. @throws {Error} as `skipFor` of test/interop/tools.ts */
+/**
+ * Why a test that needs these headers is skipped; false where they are there. @throws {Error} as `skipFor` of
+ * test/interop/tools.ts
+ */
 export function skipWithoutHeaders(): string | false {
   const missing = Object.entries(HEADERS).filter(([, header]) => !existsSync(header));
   const names = missing.map(([name]) => name).join(', ');
   return missing.length > 0 && skipFor(`not installed: ${names} (run scripts/setup.sh --test)`);
 }
 
-/** What the addon was built with, so that the very same code is tested: its compiler, build type and flags, from CMake's cache. */
+/**
+ * What the addon was built with, so that the very same code is tested: its compiler, build type and flags, from CMake's
+ * cache.
+ */
 function addonSettings(names: readonly string[]): string[] {
   const cache = readFileSync(`${ROOT}build/CMakeCache.txt`, 'utf8');
   return names.map((name) => {
@@ -27,7 +33,10 @@ function addonSettings(names: readonly string[]): string[] {
 /** What the program is built for: this machine, Arm, or this machine with sanitizers of the compiler. */
 export type BuildTarget = 'native' | 'aarch64' | 'address,undefined' | 'thread';
 
-/** Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the compiler's output */
+/**
+ * Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the
+ * compiler's output
+ */
 export function buildProgram(target: BuildTarget): string {
   const directory = `${ROOT}build/native-tests${target === 'native' ? '' : `-${target.replace(',', '-')}`}`;
   const settings = {

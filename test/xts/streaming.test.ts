@@ -7,7 +7,10 @@ import { importKey } from '../vault/test-keys.js';
 import { usableKernels } from './kernels.js';
 import { referenceTransform } from './reference.js';
 
-/** Kernels store past the caches from 32 MiB on (kStreamFromBytes in native/xts/xts.h); and an odd number of sectors beyond. */
+/**
+ * Kernels store past the caches from 32 MiB on (kStreamFromBytes in native/xts/xts.h); and an odd number of sectors
+ * beyond.
+ */
 const STREAM_FROM_BYTES = 32 * 1024 * 1024;
 
 for (const [sectorBytes, keyBytes] of [

@@ -28,8 +28,8 @@ function readVectors(name: string): z.infer<typeof vectorFile>['vectors'] {
 }
 
 /**
- * Transforms the beginning of one 512-byte sector. A block of a data unit depends on no later one, so a vector shorter than a
- * sector says what a sector's first blocks must be.
+ * Transforms the beginning of one 512-byte sector. A block of a data unit depends on no later one, so a vector shorter
+ * than a sector says what a sector's first blocks must be.
  */
 function transformBeginning(key: Buffer, encrypt: boolean, input: Buffer, unit: number, kernel: string): Buffer {
   const source = Buffer.concat([input, Buffer.alloc(512 - input.length, 0x5a)]);

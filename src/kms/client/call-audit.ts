@@ -1,4 +1,7 @@
-/** Records the calls to a KMS outside this process in the audit log. AWS has a log too, but its callers may not be able to read it. */
+/**
+ * Records the calls to a KMS outside this process in the audit log. AWS has a log too, but its callers may not be able
+ * to read it.
+ */
 
 import { randomUUID } from 'node:crypto';
 import type { KMSClient } from '@aws-sdk/client-kms';
@@ -21,8 +24,8 @@ interface Members {
 }
 
 /**
- * Makes `client` record each call after the reply has arrived and before the caller sees it. A call that cannot be recorded fails.
- * The log is in `endpoint.auditHome`, beside the one of the embedded KMS.
+ * Makes `client` record each call after the reply has arrived and before the caller sees it. A call that cannot be
+ * recorded fails. The log is in `endpoint.auditHome`, beside the one of the embedded KMS.
  * @throws {VolsealError} `ERR_AUDIT`
  */
 export function auditCalls(client: KMSClient, endpoint: KmsEndpoint & { auditHome: string }): void {

@@ -1,6 +1,6 @@
 /**
- * A connection to one KMS: the AWS SDK's client over the request handler for the endpoint, and the frame around every call: credentials,
- * abort, deadline, errors that name the call.
+ * A connection to one KMS: the AWS SDK's client over the request handler for the endpoint, and the frame around every
+ * call: credentials, abort, deadline, errors that name the call.
  */
 import { once } from 'node:events';
 import type { KMSClient } from '@aws-sdk/client-kms';
@@ -87,7 +87,10 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
   };
 }
 
-/** The result of `work`. @throws what `work` throws; the signal's reason as soon as it aborts, while `work` continues unobserved */
+/**
+ * The result of `work`. @throws what `work` throws; the signal's reason as soon as it aborts, while `work` continues
+ * unobserved
+ */
 async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
   const done = new AbortController();
   const aborted = once(signal, 'abort', { signal: done.signal }).then(() => {

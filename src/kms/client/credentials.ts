@@ -9,8 +9,8 @@ import { PLACEHOLDER } from './placeholder.js';
 type Credentials = Awaited<ReturnType<ReturnType<typeof fromEnv>>>;
 
 /**
- * The AWS environment variables, else the profile of the shared configuration, else the placeholder. A profile that the user names
- * (`AWS_PROFILE`) must exist: with the placeholder, the server would refuse a signature that nobody made.
+ * The AWS environment variables, else the profile of the shared configuration, else the placeholder. A profile that the
+ * user names (`AWS_PROFILE`) must exist: with the placeholder, the server would refuse a signature that nobody made.
  */
 export function emulatorCredentials(): ReturnType<typeof fromEnv> {
   const isNamed = getProfileName({}) !== DEFAULT_PROFILE;

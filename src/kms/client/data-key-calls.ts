@@ -33,15 +33,24 @@ export interface RewrapRequest extends WrappedKey {
   readonly grantTokens?: readonly string[];
 }
 
-/** Errors as `Kms` (calls.ts). The `try` calls ask KMS for a dry run (DryRun): nothing is done, and they return if KMS would do it. */
+/**
+ * Errors as `Kms` (calls.ts). The `try` calls ask KMS for a dry run (DryRun): nothing is done, and they return if KMS
+ * would do it.
+ */
 export interface DataKeyCalls {
   /** A new 64-byte data key, wrapped: nobody sees its plaintext (GenerateDataKeyWithoutPlaintext). */
   generateWrappedKey(request: NewKeyRequest): Promise<WrappedKey>;
   tryGenerateWrappedKey(request: NewKeyRequest): Promise<void>;
-  /** The data key in the vault; the caller wipes the handle (Decrypt). @throws {VolsealError} also `ERR_CONTEXT_MISMATCH`, `ERR_MEMORY_LOCK` */
+  /**
+   * The data key in the vault; the caller wipes the handle (Decrypt). @throws {VolsealError} also
+   * `ERR_CONTEXT_MISMATCH`, `ERR_MEMORY_LOCK`
+   */
   unwrapKey(request: UnwrapRequest): Promise<KeyHandle>;
   tryUnwrapKey(request: UnwrapRequest): Promise<void>;
-  /** The same data key wrapped by another KMS key under the same context, inside KMS (ReEncrypt). @throws {VolsealError} also `ERR_CONTEXT_MISMATCH` */
+  /**
+   * The same data key wrapped by another KMS key under the same context, inside KMS (ReEncrypt). @throws {VolsealError}
+   * also `ERR_CONTEXT_MISMATCH`
+   */
   rewrapKey(request: RewrapRequest): Promise<WrappedKey>;
   tryRewrapKey(request: RewrapRequest): Promise<void>;
 }

@@ -145,8 +145,8 @@ function causeOf(error: CallError, { endpoint, keyId = 'it', isUnsigned }: KmsCa
 }
 
 /**
- * `error`, thrown by the SDK in `call`, as a `VolsealError` whose message names the operation, the endpoint, the key and the
- * encryption context. `details.name` is the SDK's own name for it.
+ * `error`, thrown by the SDK in `call`, as a `VolsealError` whose message names the operation, the endpoint, the key
+ * and the encryption context. `details.name` is the SDK's own name for it.
  */
 export function kmsError(error: unknown, call: KmsCall): VolsealError {
   if (error instanceof VolsealError) {
@@ -205,7 +205,8 @@ export function replyError(problem: string, call: KmsCall): VolsealError {
 /**
  * Whether a dry run would succeed: KMS says so by an error, DryRunOperationException. Throws any other error.
  *
- * @param changing the call, where it changes something in KMS: a KMS that does not know DryRun has then done it, which is an error
+ * @param changing the call, where it changes something in KMS: a KMS that does not know DryRun has then done it, which
+ * is an error
  * @throws {VolsealError} `ERR_KMS_REPLY`; what `sent` throws
  */
 export async function succeedsDry(sent: Promise<unknown>, changing?: KmsCall): Promise<void> {

@@ -1,4 +1,7 @@
-/** The calls to KMS about grants. (AWS KMS API Reference, CreateGrant, ListGrants, ListRetirableGrants, RetireGrant, RevokeGrant.) */
+/**
+ * The calls to KMS about grants. (AWS KMS API Reference, CreateGrant, ListGrants, ListRetirableGrants, RetireGrant,
+ * RevokeGrant.)
+ */
 import type { GrantListEntry, GrantOperation } from '@aws-sdk/client-kms';
 import { checkContext, type EncryptionContext } from '../shared/encryption-context.js';
 import { type CallFrame, type MakeCall, optionsOf } from './connection.js';
@@ -23,7 +26,10 @@ export interface GrantRequest {
 
 export interface NewGrant {
   readonly grantId: string;
-  /** Makes the grant usable at once, before all of KMS knows it: pass it with the calls that need the grant. Never log it. */
+  /**
+   * Makes the grant usable at once, before all of KMS knows it: pass it with the calls that need the grant. Never log
+   * it.
+   */
   readonly grantToken: string;
 }
 
@@ -38,7 +44,10 @@ export interface GrantEntry {
   readonly contextEquals: EncryptionContext | undefined;
 }
 
-/** Errors as `Kms` (calls.ts). The `try` calls ask KMS for a dry run (DryRun): nothing is done, and they return if KMS would do it. */
+/**
+ * Errors as `Kms` (calls.ts). The `try` calls ask KMS for a dry run (DryRun): nothing is done, and they return if KMS
+ * would do it.
+ */
 export interface GrantCalls {
   createGrant(request: GrantRequest): Promise<NewGrant>;
   tryCreateGrant(request: GrantRequest): Promise<void>;
@@ -46,10 +55,16 @@ export interface GrantCalls {
   listGrants(request: { keyId: string; granteePrincipal?: string }): Promise<GrantEntry[]>;
   /** All grants that name this retiring principal. */
   listRetirableGrants(request: { retiringPrincipal: string }): Promise<GrantEntry[]>;
-  /** Ends a grant, as its retiring principal or its grantee does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: the grant does not exist any more */
+  /**
+   * Ends a grant, as its retiring principal or its grantee does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: the
+   * grant does not exist any more
+   */
   retireGrant(request: { keyArn: string; grantId: string }): Promise<void>;
   tryRetireGrant(request: { keyArn: string; grantId: string }): Promise<void>;
-  /** Ends a grant, as an administrator of the key does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: the grant does not exist any more */
+  /**
+   * Ends a grant, as an administrator of the key does. @throws {VolsealError} also `ERR_KMS_NOT_FOUND`: the grant does
+   * not exist any more
+   */
   revokeGrant(request: { keyId: string; grantId: string }): Promise<void>;
 }
 

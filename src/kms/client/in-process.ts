@@ -1,5 +1,6 @@
 /**
- * The request handler under the AWS SDK's client that asks the embedded KMS of this process: the same wire protocol, no socket.
+ * The request handler under the AWS SDK's client that asks the embedded KMS of this process: the same wire protocol, no
+ * socket.
  */
 import { HttpResponse } from '@smithy/core/protocols';
 import { EmbeddedKms } from '../embedded/service.js';
@@ -12,7 +13,8 @@ type EmbeddedEndpoint = Extract<KmsEndpoint, { kind: 'embedded' }>;
 
 /**
  * A handler that asks an embedded KMS in the name of one caller, who is believed. `destroy` closes it.
- * @throws {VolsealError} `ERR_KMS_NOT_FOUND` (there is no store, and `create` is not set), `ERR_KMS_STORE`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ * @throws {VolsealError} `ERR_KMS_NOT_FOUND` (there is no store, and `create` is not set), `ERR_KMS_STORE`, `ERR_IO`,
+ * `ERR_MEMORY_LOCK`
  */
 export function embeddedHandler({ home, create, principal, viaService }: EmbeddedEndpoint): RequestHandler {
   const kms = borrow(home, create === true);
@@ -38,8 +40,8 @@ export function embeddedHandler({ home, create, principal, viaService }: Embedde
 }
 
 /**
- * The embedded KMSs that this thread has open, by home. Clients that ask in the name of different callers share one: with a passphrase,
- * opening it takes 0.4 s, and with a command it may take seconds.
+ * The embedded KMSs that this thread has open, by home. Clients that ask in the name of different callers share one:
+ * with a passphrase, opening it takes 0.4 s, and with a command it may take seconds.
  */
 const open = new Map<string, { readonly kms: EmbeddedKms; borrowers: number }>();
 

@@ -1,4 +1,7 @@
-/** The calls to KMS about KMS keys and their aliases. (AWS KMS API Reference, CreateKey, DescribeKey, ListKeys, CreateAlias, ListAliases.) */
+/**
+ * The calls to KMS about KMS keys and their aliases. (AWS KMS API Reference, CreateKey, DescribeKey, ListKeys,
+ * CreateAlias, ListAliases.)
+ */
 import type { KeyMetadata } from '@aws-sdk/client-kms';
 import type { MakeCall } from './connection.js';
 import { type KmsCall, replyError } from './errors.js';

@@ -1,8 +1,10 @@
 /**
- * The request handler under the AWS SDK's client that takes keys out of replies before JavaScript can read them (reply-reader.ts).
+ * The request handler under the AWS SDK's client that takes keys out of replies before JavaScript can read them
+ * (reply-reader.ts).
  *
- * The SDK gets each reply with "AAAA..." in the member `Plaintext`, and the call gets the vault handle in its slot. A reply that cannot
- * be taken in whole never reaches the SDK, so that no error of the SDK (`error.$response`) can carry it.
+ * The SDK gets each reply with "AAAA..." in the member `Plaintext`, and the call gets the vault handle in its slot. A
+ * reply that cannot be taken in whole never reaches the SDK, so that no error of the SDK (`error.$response`) can carry
+ * it.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -29,9 +31,10 @@ export interface IntakeTimeouts {
 /**
  * The handler for a KMS that is reached over HTTP or HTTPS. `destroy` closes its connections.
  *
- * `handle` throws {VolsealError} `ERR_KMS_REPLY` for a reply that is not one of KMS: no HTTP/1.1, longer than `KMS_REPLY_BYTES_MAX`,
- * compressed, without a length, two at once, or a success that is not a JSON object with at most one base64 `Plaintext`. An error reply
- * with such a body has none for the SDK. A reply that breaks off or stalls throws what the SDK knows as transient, and tries again.
+ * `handle` throws {VolsealError} `ERR_KMS_REPLY` for a reply that is not one of KMS: no HTTP/1.1, longer than
+ * `KMS_REPLY_BYTES_MAX`, compressed, without a length, two at once, or a success that is not a JSON object with at most
+ * one base64 `Plaintext`. An error reply with such a body has none for the SDK. A reply that breaks off or stalls
+ * throws what the SDK knows as transient, and tries again.
  */
 export function httpKeyIntake(
   timeouts: IntakeTimeouts = { connectTimeoutMs: KMS_CONNECT_TIMEOUT_MS, requestTimeoutMs: KMS_REQUEST_TIMEOUT_MS },
@@ -65,7 +68,10 @@ export function httpKeyIntake(
   };
 }
 
-/** Node's TLS calls us from within the function whose stack holds what it decrypted; only a later turn of the event loop can wipe that. */
+/**
+ * Node's TLS calls us from within the function whose stack holds what it decrypted; only a later turn of the event loop
+ * can wipe that.
+ */
 function wipeStackOfReading(): Promise<void> {
   return new Promise((resolve) => {
     setImmediate(() => {

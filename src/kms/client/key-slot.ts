@@ -1,8 +1,8 @@
 /**
  * Where the key of one KMS call is left by the request handler, beside the SDK and out of its sight.
  *
- * A slot belongs to one call, so that calls which run at once cannot receive each other's keys; a call that is tried again
- * replaces, and so wipes, what an earlier try left.
+ * A slot belongs to one call, so that calls which run at once cannot receive each other's keys; a call that is tried
+ * again replaces, and so wipes, what an earlier try left.
  */
 import type { NodeHttpHandler } from '@smithy/node-http-handler';
 import { type KeyHandle, native } from '../../native.js';
@@ -31,12 +31,17 @@ export class KeySlot {
   }
 }
 
-/** The options of the SDK's `send`, which it passes to the request handler unchanged, with the call's slot among them. */
+/**
+ * The options of the SDK's `send`, which it passes to the request handler unchanged, with the call's slot among them.
+ */
 export interface SlotOptions extends HandlerOptions {
   readonly keySlot?: KeySlot;
 }
 
-/** Leaves `key` in the slot of the call that `options` belong to; without one nobody could wipe it, so it is wiped at once. */
+/**
+ * Leaves `key` in the slot of the call that `options` belong to; without one nobody could wipe it, so it is wiped at
+ * once.
+ */
 export function deliverKey(options: SlotOptions | undefined, key: KeyHandle): void {
   if (options?.keySlot === undefined) {
     native.keyWipe(key);

@@ -16,7 +16,10 @@ export interface PermissionCheck {
   readonly allowed: boolean | undefined;
   /** In KMS's words, where it is not allowed. */
   readonly reason?: string;
-  /** The statement to add; undefined where a deny must be removed instead, or where nobody may see which key an alias names. */
+  /**
+   * The statement to add; undefined where a deny must be removed instead, or where nobody may see which key an alias
+   * names.
+   */
   readonly missing?: object;
 }
 
@@ -38,7 +41,8 @@ export interface PermissionQuestion {
 /**
  * Tries what a principal would have to do with a key to create and attach volumes.
  *
- * @throws {VolsealError} what is no answer about permissions: `ERR_KMS_UNREACHABLE`, `ERR_KMS_NOT_FOUND`, `ERR_KMS_KEY_STATE`, `ERR_ABORTED` ...
+ * @throws {VolsealError} what is no answer about permissions: `ERR_KMS_UNREACHABLE`, `ERR_KMS_NOT_FOUND`,
+ * `ERR_KMS_KEY_STATE`, `ERR_ABORTED` ...
  */
 export async function checkPermissions(endpoint: KmsEndpoint, question: PermissionQuestion): Promise<PermissionCheck[]> {
   const { principal, keyId, contextPairs, workspaces = false, signal } = question;

@@ -1,6 +1,7 @@
 /**
- * The permissions that an administrator of WorkSpaces needs on a customer's key: the two parts of "How Amazon WorkSpaces Uses AWS KMS"
- * (Amazon WorkSpaces Administration Guide, "Prerequisites to use an AWS KMS key"). A key that AWS manages needs none of them.
+ * The permissions that an administrator of WorkSpaces needs on a customer's key: the two parts of "How Amazon
+ * WorkSpaces Uses AWS KMS" (Amazon WorkSpaces Administration Guide, "Prerequisites to use an AWS KMS key"). A key that
+ * AWS manages needs none of them.
  */
 
 import { VolsealError } from '../../errors.js';

@@ -1,12 +1,16 @@
 /**
- * A proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY) is refused, not bypassed: volseal reads replies that
- * carry keys from its own connection (key-intake.ts), and a direct connection is not what somebody who sets a proxy expects.
+ * A proxy that the environment names (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY) is refused, not bypassed: volseal
+ * reads replies that carry keys from its own connection (key-intake.ts), and a direct connection is not what somebody
+ * who sets a proxy expects.
  */
 import { getProxyForUrl } from 'proxy-from-env';
 import { VolsealError } from '../../errors.js';
 import type { RequestHandler } from './key-intake.js';
 
-/** `handler`, which refuses requests that would have to go through a proxy. Its `handle` throws {VolsealError} also `ERR_ARGUMENT`. */
+/**
+ * `handler`, which refuses requests that would have to go through a proxy. Its `handle` throws {VolsealError} also
+ * `ERR_ARGUMENT`.
+ */
 export function withoutProxy(handler: RequestHandler): RequestHandler {
   return {
     ...handler,

@@ -1,8 +1,9 @@
 /**
  * Finds one HTTP/1.1 reply in memory of our own, and undoes its chunked coding there. (RFC 9112, sections 4 to 7.)
  *
- * Node's own parser copies what it reads into memory that it frees without wiping, so a reply with a key must be whole, and its key
- * gone, before that parser sees it. No byte of a body becomes a string here; of the head, only the status and the headers of `KEPT` do.
+ * Node's own parser copies what it reads into memory that it frees without wiping, so a reply with a key must be whole,
+ * and its key gone, before that parser sees it. No byte of a body becomes a string here; of the head, only the status
+ * and the headers of `KEPT` do.
  */
 import { VolsealError } from '../../errors.js';
 import { KMS_REPLY_BYTES_MAX } from '../../limits.js';
@@ -36,7 +37,10 @@ const CHUNK_LINE_BYTES_MAX = 256;
 /** All that one reply may take, its head and the lines between its chunks included. */
 export const REPLY_MEMORY_BYTES = KMS_REPLY_BYTES_MAX + 64 * 1024;
 
-/** What the SDK and Node's HTTP client look at: request ids, kinds of errors, waits, dates, and the life of the connection. */
+/**
+ * What the SDK and Node's HTTP client look at: request ids, kinds of errors, waits, dates, and the life of the
+ * connection.
+ */
 const KEPT = /^(?:connection|content-type|date|keep-alive|location|retry-after|x-amzn?-[a-z0-9-]+)$/;
 
 export class ReplyParser {
@@ -117,7 +121,8 @@ export class ReplyParser {
       const value = (): string => this.#memory.toString('latin1', colonByte + 1, Math.min(lineEnd, colonByte + VALUE_BYTES_MAX)).trim();
       if (name === 'content-length' || name === 'transfer-encoding') {
         const length = framing(name, value());
-        // Two that differ, or a length and a coding, are how one reply is made to look like another (RFC 9112, section 11.2).
+        // Two that differ, or a length and a coding, are how one reply is made to look like another (RFC 9112, section
+        // 11.2).
         if (bodyLength !== undefined && bodyLength !== length) throw replyError('its headers give two lengths');
         bodyLength = length;
       } else if (name === 'content-encoding') {

@@ -1,10 +1,11 @@
 /**
  * Reads a connection to KMS into memory of our own, and takes the keys out of the replies.
  *
- * Node reads a socket into arrays that it copies and frees without wiping, each version in its own way. The option `onread` of a socket
- * (and of a TLS socket) makes it read into a buffer that we own. A reply is collected there, headers and body. When it is whole, the
- * addon takes the key into the vault and the buffer is zeroed; then Node's HTTP client gets the reply with "AAAA..." for the key.
- * Whatever else happens to the connection, the buffer is zeroed when it closes.
+ * Node reads a socket into arrays that it copies and frees without wiping, each version in its own way. The option
+ * `onread` of a socket (and of a TLS socket) makes it read into a buffer that we own. A reply is collected there,
+ * headers and body. When it is whole, the addon takes the key into the vault and the buffer is zeroed; then Node's HTTP
+ * client gets the reply with "AAAA..." for the key. Whatever else happens to the connection, the buffer is zeroed when
+ * it closes.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Agent, ClientRequest } from 'node:http';
@@ -56,7 +57,8 @@ export type ReadSocket = Pick<Socket, 'once' | 'push' | 'destroy' | 'destroySoon
 
 /** The replies of one connection, one after the other. */
 export class ReplyReader {
-  // Longer than 64 bytes and of its own: V8 moves shorter arrays about, and shares pooled ones. Zeros, not what the heap held before.
+  // Longer than 64 bytes and of its own: V8 moves shorter arrays about, and shares pooled ones. Zeros, not what the
+  // heap held before.
   readonly #memory = Buffer.alloc(REPLY_MEMORY_BYTES);
   #usedBytes = 0;
   #parser = new ReplyParser(this.#memory);

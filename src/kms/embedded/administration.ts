@@ -17,7 +17,10 @@ export interface PrincipalEntry {
 }
 
 export interface KmsAdministration {
-  /** @param name `user/NAME`, `role/NAME` or an ARN. @param policies JSON texts of identity policies; they replace its policies. @returns its ARN */
+  /**
+   * @param name `user/NAME`, `role/NAME` or an ARN. @param policies JSON texts of identity policies; they replace its
+   * policies. @returns its ARN
+   */
   putPrincipal(name: string, policies: readonly string[]): string;
   removePrincipal(name: string): void;
   /** All principals; the account's root too if it has access keys. */
@@ -32,8 +35,8 @@ export interface KmsAdministration {
 }
 
 /**
- * Opens the embedded KMS of `home` for administration. `existing`: makes none.
- * The methods throw {VolsealError} `ERR_ARGUMENT` for an invalid or unknown principal, policy or access key, and `ERR_KMS_STORE`.
+ * Opens the embedded KMS of `home` for administration. `existing`: makes none. The methods throw {VolsealError}
+ * `ERR_ARGUMENT` for an invalid or unknown principal, policy or access key, and `ERR_KMS_STORE`.
  * @throws {VolsealError} as `EmbeddedKms.open`
  */
 export function administerKms(home: string, mode: StoreMode = 'create'): KmsAdministration {
@@ -65,8 +68,10 @@ export function administerKms(home: string, mode: StoreMode = 'create'): KmsAdmi
 
 /**
  * Makes the embedded KMS of `home`.
- * @param choice The source of its root key; undefined: a key file in its directory. @param chosen Its region and account, where not the default ones
- * @throws {VolsealError} `ERR_ARGUMENT` for a bad region or account; `ERR_KMS_STORE` where there is a KMS already; as `chooseRootKey` and `EmbeddedKms.open`
+ * @param choice The source of its root key; undefined: a key file in its directory. @param chosen Its region and
+ * account, where not the default ones
+ * @throws {VolsealError} `ERR_ARGUMENT` for a bad region or account; `ERR_KMS_STORE` where there is a KMS already; as
+ * `chooseRootKey` and `EmbeddedKms.open`
  */
 export async function initialiseKms(home: string, choice?: RootKeyChoice, chosen: Partial<KmsAccount> = {}): Promise<void> {
   const account = { ...DEFAULT_ACCOUNT, ...chosen };

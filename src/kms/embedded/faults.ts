@@ -1,6 +1,6 @@
 /**
- * The errors of the KMS API as the embedded KMS answers them: AWS's names and AWS's texts. (AWS KMS API Reference, "Errors" of each
- * operation and "Common Errors"; the texts are those that AWS really sends.)
+ * The errors of the KMS API as the embedded KMS answers them: AWS's names and AWS's texts. (AWS KMS API Reference,
+ * "Errors" of each operation and "Common Errors"; the texts are those that AWS really sends.)
  */
 
 /** An error reply. Any part of an operation throws it; the service turns it into a reply. */
@@ -16,7 +16,8 @@ export class KmsFault extends Error {
   }
 
   /**
-   * The body of the reply. AWS spells the member `Message` in one error, and leaves it out where there is nothing to say.
+   * The body of the reply. AWS spells the member `Message` in one error, and leaves it out where there is nothing to
+   * say.
    */
   toJson(): Record<string, string> {
     if (this.message === '') return { __type: this.name };

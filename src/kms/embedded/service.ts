@@ -32,10 +32,11 @@ export class EmbeddedKms {
   }
 
   /**
-   * Opens the KMS whose store is in `home`, and makes one where there is none. Every call is recorded in the audit log there. The store
-   * may be open several times, in this process and in others.
+   * Opens the KMS whose store is in `home`, and makes one where there is none. Every call is recorded in the audit log
+   * there. The store may be open several times, in this process and in others.
    * @param mode `existing`: makes none
-   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_KMS_NOT_FOUND` (`existing`, and there is no store)
+   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_KMS_NOT_FOUND` (`existing`,
+   * and there is no store)
    */
   static open(home: string, mode: StoreMode = 'create'): EmbeddedKms {
     checkOwnDirectory(join(home, 'audit'));
@@ -68,10 +69,11 @@ export class EmbeddedKms {
   }
 
   /**
-   * Answers one request. Its changes are on the disk when this returns. Refusals are replies with AWS's error in the body.
-   * Wipes `request.plaintext`; the caller wipes the key in the reply.
+   * Answers one request. Its changes are on the disk when this returns. Refusals are replies with AWS's error in the
+   * body. Wipes `request.plaintext`; the caller wipes the key in the reply.
    * @param caller Believed as given; the account's root where it names no principal.
-   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT` after `close`
+   * @throws {VolsealError} `ERR_KMS_STORE`, `ERR_AUDIT`, `ERR_MEMORY_LOCK`: faults of this KMS itself; `ERR_ARGUMENT`
+   * after `close`
    */
   handle(request: WireRequest, caller: Partial<Caller> = {}): WireReply {
     const requestId = randomUUID();
@@ -93,8 +95,8 @@ export class EmbeddedKms {
   }
 
   /**
-   * Performs and records the call. A change and its record are one transaction: neither is there without the other. The result of a call
-   * that cannot be recorded is not given out, and its key is wiped.
+   * Performs and records the call. A change and its record are one transaction: neither is there without the other. The
+   * result of a call that cannot be recorded is not given out, and its key is wiped.
    */
   #run(call: RecordedCall, plaintext: KeyHandle | undefined): OperationReply {
     const store = this.#opened();

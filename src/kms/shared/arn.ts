@@ -1,6 +1,6 @@
 /**
- * Amazon Resource Names: `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`. The only module that takes them apart or puts them together.
- * (AWS IAM User Guide, "Identify AWS resources with Amazon Resource Names (ARNs)".)
+ * Amazon Resource Names: `arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE`. The only module that takes them apart or puts
+ * them together. (AWS IAM User Guide, "Identify AWS resources with Amazon Resource Names (ARNs)".)
  */
 
 /** The parts of an ARN. `region` and `accountId` are empty where a service has none, as in the ARNs of IAM. */
@@ -21,13 +21,19 @@ export interface KeyArn extends Arn {
   readonly keyId: string;
 }
 
-/** `text` cut at its first five colons; the sixth part keeps all others. An ARN pattern of a policy has six parts as well. */
+/**
+ * `text` cut at its first five colons; the sixth part keeps all others. An ARN pattern of a policy has six parts as
+ * well.
+ */
 export function arnParts(text: string): string[] {
   const parts = text.split(':');
   return parts.length <= 6 ? parts : [...parts.slice(0, 5), parts.slice(5).join(':')];
 }
 
-/** The parts of an ARN; undefined where `text` is none: no `arn:`, fewer than six parts, no partition, service or resource. */
+/**
+ * The parts of an ARN; undefined where `text` is none: no `arn:`, fewer than six parts, no partition, service or
+ * resource.
+ */
 export function parseArn(text: string): Arn | undefined {
   const [arn, partition, service, region, accountId, resource] = arnParts(text);
   if (arn !== 'arn' || !partition || !service || region === undefined || accountId === undefined || !resource) return undefined;
@@ -49,7 +55,10 @@ export function parseKmsArn(text: string): Arn | undefined {
 
 const KEY_ARN = /^arn:[a-z-]{1,32}:kms:[a-z0-9-]{1,64}:\d{12}:key\/([A-Za-z0-9-]{1,128})$/;
 
-/** The ARN of a KMS key, strictly: lengths and characters of each part are bounded. Undefined for everything else, aliases included. */
+/**
+ * The ARN of a KMS key, strictly: lengths and characters of each part are bounded. Undefined for everything else,
+ * aliases included.
+ */
 export function parseKeyArn(text: string): KeyArn | undefined {
   const keyId = KEY_ARN.exec(text)?.[1];
   const arn = parseArn(text);

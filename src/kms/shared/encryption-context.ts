@@ -17,11 +17,11 @@ export function workspaceContext(user: { sid: string; directoryId: string }): En
 }
 
 /**
- * Checks that `value` is an encryption context: an object of string pairs, no key empty, all of it encodable as UTF-8 (a lone surrogate
- * would read as U+FFFD, and two contexts would be one), at most `bytesMax` bytes together.
+ * Checks that `value` is an encryption context: an object of string pairs, no key empty, all of it encodable as UTF-8
+ * (a lone surrogate would read as U+FFFD, and two contexts would be one), at most `bytesMax` bytes together.
  *
- * @param keys `distinct` also refuses two keys that differ only in case: policies and grant constraints compare keys without case, so
- * such a context is nearly always a mistake. KMS itself takes it (`case-sensitive`).
+ * @param keys `distinct` also refuses two keys that differ only in case: policies and grant constraints compare keys
+ * without case, so such a context is nearly always a mistake. KMS itself takes it (`case-sensitive`).
  * @throws {VolsealError} `ERR_ARGUMENT` that names the pair.
  */
 export function checkContext(
@@ -57,14 +57,17 @@ export function checkContext(
   return value as EncryptionContext;
 }
 
-/** With the u flag a surrogate that belongs to a pair is part of a character, so this matches only those that stand alone. */
+/**
+ * With the u flag a surrogate that belongs to a pair is part of a character, so this matches only those that stand
+ * alone.
+ */
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /**
  * The context as bytes, for use as additional authenticated data.
  *
- * Pairs are sorted by key (as UTF-8), and every string carries its length, so that two different contexts never share an
- * encoding: {"a":"bc"} and {"ab":"c"} differ.
+ * Pairs are sorted by key (as UTF-8), and every string carries its length, so that two different contexts never share
+ * an encoding: {"a":"bc"} and {"ab":"c"} differ.
  *
  * @returns 4 bytes of pair count, then for each pair: 4-byte length, key, 4-byte length, value; big-endian.
  * @throws {VolsealError} `ERR_ARGUMENT` as `checkContext`, whatever the size.

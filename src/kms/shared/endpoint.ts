@@ -5,9 +5,15 @@ import { resolve } from 'node:path';
 import { VolsealError } from '../../errors.js';
 import { defaultHome, defaultKms } from './environment.js';
 
-/** A KMS to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in `auditHome`. */
+/**
+ * A KMS to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in
+ * `auditHome`.
+ */
 export type KmsEndpoint = KmsCaller &
-  /** The KMS inside this process, with its store in `home`. `create`: makes the store where there is none; a reader never does. */
+  /**
+   * The KMS inside this process, with its store in `home`. `create`: makes the store where there is none; a reader
+   * never does.
+   */
   (
     | { readonly kind: 'embedded'; readonly home: string; readonly create?: boolean }
     /** AWS KMS; without a region the one that the AWS environment and configuration name. */
@@ -18,13 +24,19 @@ export type KmsEndpoint = KmsCaller &
 
 /** The caller, where it is not the one whose credentials are in use. */
 export interface KmsCaller {
-  /** Embedded: an ARN or the name of a service, which is believed; without it the account's root. AWS: the ARN of a role, which is assumed. */
+  /**
+   * Embedded: an ARN or the name of a service, which is believed; without it the account's root. AWS: the ARN of a
+   * role, which is assumed.
+   */
   readonly principal?: string;
   /** Embedded: the service that asks on the principal's behalf, as `kms:ViaService` names it. */
   readonly viaService?: string;
 }
 
-/** `endpoint`, asked as `caller`. @throws {VolsealError} `ERR_ARGUMENT` where a server at a URL should believe it: it goes by signatures */
+/**
+ * `endpoint`, asked as `caller`. @throws {VolsealError} `ERR_ARGUMENT` where a server at a URL should believe it: it
+ * goes by signatures
+ */
 export function asCaller(endpoint: KmsEndpoint, caller: KmsCaller): KmsEndpoint {
   if (endpoint.kind === 'url' && caller.principal !== undefined) {
     throw new VolsealError(
@@ -41,7 +53,10 @@ export interface KmsChoice {
   readonly home?: string | undefined;
 }
 
-/** The KMS that `kms` names, else `$VOLSEAL_KMS`, else `otherwise`. @throws {VolsealError} `ERR_ARGUMENT`, as `parseKmsUri` */
+/**
+ * The KMS that `kms` names, else `$VOLSEAL_KMS`, else `otherwise`. @throws {VolsealError} `ERR_ARGUMENT`, as
+ * `parseKmsUri`
+ */
 export function chooseKms({ kms, home }: KmsChoice, otherwise = 'embedded'): KmsEndpoint {
   return parseKmsUri(kms ?? defaultKms() ?? otherwise, home);
 }

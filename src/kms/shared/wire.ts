@@ -1,6 +1,6 @@
 /**
- * The KMS wire protocol between a client and a KMS of this process: AWS JSON 1.1 bodies, with the one member that must not be a
- * JavaScript value, `Plaintext`, taken out and carried beside the body as a vault handle.
+ * The KMS wire protocol between a client and a KMS of this process: AWS JSON 1.1 bodies, with the one member that must
+ * not be a JavaScript value, `Plaintext`, taken out and carried beside the body as a vault handle.
  */
 import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
@@ -30,8 +30,8 @@ export interface WireReply {
 }
 
 /**
- * A request's bytes with its `Plaintext` taken into the vault; `chunks` are zeroed then. Only Encrypt has such a member: of another
- * operation it is wiped, and refused as unknown when the body is read.
+ * A request's bytes with its `Plaintext` taken into the vault; `chunks` are zeroed then. Only Encrypt has such a
+ * member: of another operation it is wiped, and refused as unknown when the body is read.
  * @throws as `keyImportJson`, for Encrypt
  */
 export function takeRequest(target: string, headers: WireRequest['headers'], chunks: readonly Buffer[]): WireRequest {

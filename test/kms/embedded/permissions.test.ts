@@ -10,7 +10,10 @@ const PREFIX = 'arn:aws:kms:local:000000000000:';
 const ANNA = 'arn:aws:iam::000000000000:user/anna';
 const ROOT = 'arn:aws:iam::000000000000:root';
 
-/** Of an action, the resource it is needed on: `key`, `other` (a second key), a new `alias`, the `old` one, `*`, a principal. */
+/**
+ * Of an action, the resource it is needed on: `key`, `other` (a second key), a new `alias`, the `old` one, `*`, a
+ * principal.
+ */
 type Permission = readonly [action: string, resource: 'key' | 'other' | 'new' | 'alias' | 'old' | '*' | 'anna'];
 type Case = readonly [operation: string, request: object, permissions: readonly Permission[]];
 

@@ -1,7 +1,8 @@
 /**
- * What a power cut can leave of the embedded KMS: any state of the store that was committed, with any length of the log from what was
- * flushed by then to all that was written, and zeros where the file system has lengthened the log and not yet written it. No order of
- * writing is assumed. (test/faults/power-cut-kms.test.ts cuts the power of a real file system.)
+ * What a power cut can leave of the embedded KMS: any state of the store that was committed, with any length of the log
+ * from what was flushed by then to all that was written, and zeros where the file system has lengthened the log and not
+ * yet written it. No order of writing is assumed. (test/faults/power-cut-kms.test.ts cuts the power of a real file
+ * system.)
  */
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,7 @@
-/** node store-changes.js HOME: changes the embedded KMS there in five ways, one after the other, and prints each once it is answered. */
+/**
+ * node store-changes.js HOME: changes the embedded KMS there in five ways, one after the other, and prints each once it
+ * is answered.
+ */
 import { writeSync } from 'node:fs';
 import { EmbeddedKms } from '../../../src/kms/embedded/service.js';
 import { done } from '../harness.js';

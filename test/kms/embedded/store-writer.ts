@@ -1,6 +1,6 @@
 /**
- * A process that uses the store in argv[2] until it is killed or has done what argv[3] says:
- * `managed` names alias/aws/ebs once; `forever` makes keys with an alias each, and prints an id once its reply has come.
+ * A process that uses the store in argv[2] until it is killed or has done what argv[3] says: `managed` names
+ * alias/aws/ebs once; `forever` makes keys with an alias each, and prints an id once its reply has come.
  */
 import { writeSync } from 'node:fs';
 import { EmbeddedKms } from '../../../src/kms/embedded/service.js';

@@ -119,7 +119,8 @@ describe('the store', () => {
     let answered = 0;
     for (let round = 0; round < 12; round++) {
       const writers = [writer(home, 'forever'), writer(home, 'forever')];
-      // Once as many calls are answered as this round asks for: whatever comes next is cut. (`killed.test.ts` cuts the opening.)
+      // Once as many calls are answered as this round asks for: whatever comes next is cut. (`killed.test.ts` cuts the
+      // opening.)
       while (writers.some(({ output }) => output().split('\n').length <= round)) await once(writers[0]!.child.stdout!, 'data');
       for (const { child } of writers) child.kill('SIGKILL');
       await Promise.all(writers.map(({ child }) => once(child, 'close')));

@@ -1,5 +1,6 @@
 /**
- * The grants in the store: their records, and the indices that make each question cost the same with 1 grant on a key and with 50,000.
+ * The grants in the store: their records, and the indices that make each question cost the same with 1 grant on a key
+ * and with 50,000.
  *
  * | record                               | value    | answers                                                     |
  * |--------------------------------------|----------|-------------------------------------------------------------|
@@ -11,17 +12,20 @@
  * | `grant-use/hash(KEY, GRANTEE, OPERATION, bucket)/GRANT` | 1 | which ones may permit an operation in a context |
  * | `grant-bucket/hash(KEY, GRANTEE, bucket)` | number | how full a bucket is                                       |
  *
- * A service receives the same grants from thousands of users; only their constraints differ. So each grant lies in a bucket that a
- * request can compute from its context: an unconstrained grant in a bucket for all of these; a grant with `EncryptionContextEquals` in
- * the bucket of the whole context; a grant with `EncryptionContextSubset` in the bucket of one of its pairs, the one with the fewest
- * grants so far. A request looks into the bucket of each of its pairs.
+ * A service receives the same grants from thousands of users; only their constraints differ. So each grant lies in a
+ * bucket that a request can compute from its context: an unconstrained grant in a bucket for all of these; a grant with
+ * `EncryptionContextEquals` in the bucket of the whole context; a grant with `EncryptionContextSubset` in the bucket of
+ * one of its pairs, the one with the fewest grants so far. A request looks into the bucket of each of its pairs.
  */
 import { createHash } from 'node:crypto';
 import type { Records } from '../../../lmdb/records.js';
 import { canonicalBytes, type EncryptionContext } from '../../shared/encryption-context.js';
 import { type GrantConstraint, type GrantRecord, grantRecord } from '../store/records.js';
 
-/** Operations whose requests have no encryption context: a constraint does not apply to them. (KMS Developer Guide, "Using grant constraints".) */
+/**
+ * Operations whose requests have no encryption context: a constraint does not apply to them. (KMS Developer Guide,
+ * "Using grant constraints".)
+ */
 const WITHOUT_CONTEXT: ReadonlySet<string> = new Set(['DescribeKey', 'RetireGrant']);
 const UNCONSTRAINED = 'any';
 
@@ -50,14 +54,22 @@ export interface GrantStore {
   /** Adds a new grant. */
   addGrant(grant: Omit<GrantRecord, 'bucket'>): void;
   removeGrant(grant: GrantRecord): void;
-  /** Up to `limit` grants of a key in the order of their ids, from the one after `afterGrantId`; those of one grantee, if it is named. */
+  /**
+   * Up to `limit` grants of a key in the order of their ids, from the one after `afterGrantId`; those of one grantee,
+   * if it is named.
+   */
   grants(keyId: string, limit: number, afterGrantId?: string, granteePrincipal?: string): GrantRecord[];
   grantCount(keyId: string): number;
-  /** Up to `limit` grants that name this retiring principal, ordered by key and grant, from the one after `after`, "KEY/GRANT". */
+  /**
+   * Up to `limit` grants that name this retiring principal, ordered by key and grant, from the one after `after`,
+   * "KEY/GRANT".
+   */
   grantsRetirableBy(retiringPrincipal: string, limit: number, after?: string): GrantRecord[];
   /** The existing grant with the same name and the same other members; undefined for a request without a name. */
   grantSameAs(grant: GrantRequest): GrantRecord | undefined;
-  /** Grants of `granteePrincipal` that name `operation` and whose constraint may fit this context; the caller checks it. */
+  /**
+   * Grants of `granteePrincipal` that name `operation` and whose constraint may fit this context; the caller checks it.
+   */
   grantsFor(keyId: string, granteePrincipal: string, operation: string, context: EncryptionContext): Iterable<GrantRecord>;
 }
 
@@ -148,7 +160,8 @@ export function grantStore(records: Records): GrantStore {
       }
       for (const bucket of buckets) {
         const prefix = useOf(keyId, granteePrincipal, operation, bucket);
-        // In pieces: usually the first grant fits, and reading a whole bucket to find it would cost what the buckets avoid.
+        // In pieces: usually the first grant fits, and reading a whole bucket to find it would cost what the buckets
+        // avoid.
         for (let after = '', found: string[]; ; after = found.at(-1)!.slice(prefix.length)) {
           found = records.range(prefix, after, GRANTS_PER_READ);
           for (const key of found) yield required(keyId, key.slice(prefix.length));

@@ -8,7 +8,10 @@ import type { GrantConstraint, GrantRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
 import { contextOf, type GrantRequest } from './grant-store.js';
 
-/** The operations that a grant on a symmetric key can permit. (Developer Guide, "Grants in AWS KMS", "Grant operations".) */
+/**
+ * The operations that a grant on a symmetric key can permit. (Developer Guide, "Grants in AWS KMS", "Grant
+ * operations".)
+ */
 const SYMMETRIC_OPERATIONS = [
   'Decrypt',
   'Encrypt',
@@ -23,7 +26,9 @@ const SYMMETRIC_OPERATIONS = [
   'GenerateDataKeyPairWithoutPlaintext',
 ] as const;
 
-/** All operations that CreateGrant knows, in AWS's order; those that a symmetric key lacks are refused by their names. */
+/**
+ * All operations that CreateGrant knows, in AWS's order; those that a symmetric key lacks are refused by their names.
+ */
 export const GRANT_OPERATIONS = [
   ...SYMMETRIC_OPERATIONS.slice(0, 6),
   'Sign',
@@ -58,7 +63,8 @@ export interface GrantUse {
 export function grantAllowing(store: KmsStore, use: GrantUse, tokens: readonly GrantRecord[]): GrantRecord | undefined {
   const named = tokens.find((grant) => allows(grant, use));
   if (named !== undefined) return named;
-  // A child grant must contain its parent's pairs, so its pairs find the parent as the pairs of a request's context find a grant.
+  // A child grant must contain its parent's pairs, so its pairs find the parent as the pairs of a request's context
+  // find a grant.
   const context = use.newGrant === undefined ? use.encryptionContext : use.newGrant.constraint && contextOf(use.newGrant.constraint);
   for (const principal of identitiesOf(use.principalArn)) {
     for (const grant of store.grantsFor(use.keyId, principal, use.operation, context ?? {})) if (allows(grant, use)) return grant;
@@ -90,8 +96,8 @@ function isNoWider(child: GrantRequest, parent: GrantRecord): boolean {
 }
 
 /**
- * Whether a context meets a constraint, in any order. Values compare by bytes, keys without case; the encryption itself distinguishes
- * case. (API Reference, `GrantConstraints`.)
+ * Whether a context meets a constraint, in any order. Values compare by bytes, keys without case; the encryption itself
+ * distinguishes case. (API Reference, `GrantConstraints`.)
  */
 function meets({ kind, pairs }: GrantConstraint, context: EncryptionContext): boolean {
   const given = Object.entries(context);

@@ -1,4 +1,6 @@
-/** Grant tokens: texts that name a grant and that only this KMS can make. (API Reference, CreateGrant, `GrantToken`.) */
+/**
+ * Grant tokens: texts that name a grant and that only this KMS can make. (API Reference, CreateGrant, `GrantToken`.)
+ */
 import { timingSafeEqual } from 'node:crypto';
 import { native } from '../../../native.js';
 import { KmsFault } from '../faults.js';

@@ -1,6 +1,6 @@
 /**
- * `GetCallerIdentity` of AWS STS, the one call of another service that SDKs and Terraform make before they use KMS. It needs no
- * permission. (AWS STS API Reference, GetCallerIdentity; the query protocol of AWS.)
+ * `GetCallerIdentity` of AWS STS, the one call of another service that SDKs and Terraform make before they use KMS. It
+ * needs no permission. (AWS STS API Reference, GetCallerIdentity; the query protocol of AWS.)
  */
 import type { KmsFault } from '../faults.js';
 import { accountOf, type Caller, userIdOf } from '../policy/caller.js';
@@ -12,7 +12,10 @@ const NAMESPACE = 'https://sts.amazonaws.com/doc/2011-06-15/';
 
 const ACTION = 'Action=GetCallerIdentity';
 
-/** Whether a request of the query protocol asks for the caller's identity. No string is made of it: it may be another, with a key. */
+/**
+ * Whether a request of the query protocol asks for the caller's identity. No string is made of it: it may be another,
+ * with a key.
+ */
 export function asksForIdentity(body: Buffer): boolean {
   const start = body.indexOf(ACTION);
   const isField = (offset: number): boolean => offset === -1 || offset === body.length || body[offset] === '&'.charCodeAt(0);

@@ -1,8 +1,9 @@
 /**
  * The connections of the HTTP server: how many there may be, and which one gives way.
  *
- * A client without credentials can open connections and send nothing. When all places are taken, a new connection therefore replaces
- * the oldest one that has not completed a signed request, so that such a client cannot shut the others out.
+ * A client without credentials can open connections and send nothing. When all places are taken, a new connection
+ * therefore replaces the oldest one that has not completed a signed request, so that such a client cannot shut the
+ * others out.
  */
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
@@ -59,8 +60,8 @@ export class Connections {
   }
 
   /**
-   * Closes the connections: those that wait for a request at once, those with a reply under way when it is sent, and the rest after
-   * `graceMs`, since a client may never read its reply.
+   * Closes the connections: those that wait for a request at once, those with a reply under way when it is sent, and
+   * the rest after `graceMs`, since a client may never read its reply.
    */
   close(graceMs: number): void {
     this.#closing = true;

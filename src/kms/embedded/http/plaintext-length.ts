@@ -8,8 +8,8 @@ const QUOTE = 0x22;
 const EQUALS = 0x3d;
 
 /**
- * Refuses a plaintext that is null, empty or too long, in AWS's words. All else that can be wrong with it, its import into the vault
- * finds.
+ * Refuses a plaintext that is null, empty or too long, in AWS's words. All else that can be wrong with it, its import
+ * into the vault finds.
  * @throws {KmsFault} ValidationException
  */
 export function checkPlaintextLength(body: Buffer): void {

@@ -1,9 +1,9 @@
 /**
  * The memory that requests pass through on their way into the KMS server: ours, and zeroed.
  *
- * Node reads a connection of a server into arrays that it frees without wiping, and its HTTP parser makes a copy of each piece of a
- * body. Here a connection is read into a buffer of our own (`onread`), and every copy that is made of it is known and zeroed: on
- * each path, also where a request is refused, broken or cut off.
+ * Node reads a connection of a server into arrays that it frees without wiping, and its HTTP parser makes a copy of
+ * each piece of a body. Here a connection is read into a buffer of our own (`onread`), and every copy that is made of
+ * it is known and zeroed: on each path, also where a request is refused, broken or cut off.
  */
 import type { IncomingMessage, Server } from 'node:http';
 import { Socket } from 'node:net';
@@ -18,26 +18,35 @@ interface AcceptedSocket extends Socket {
   _handle: object | null;
 }
 
-/** Makes an HTTP server, and who else listens to its connections so far, use sockets that read into memory of our own. */
+/**
+ * Makes an HTTP server, and who else listens to its connections so far, use sockets that read into memory of our own.
+ */
 export function ownConnections(server: Server): void {
   const listeners = server.listeners('connection');
   server.removeAllListeners('connection');
   server.on('connection', (accepted: AcceptedSocket) => {
     const socket = adopt(accepted);
     for (const listener of listeners) listener.call(server, socket);
-    // The last listener: the parser has copied what it needs. (That there is one keeps the parser from reading the handle by itself.)
+    // The last listener: the parser has copied what it needs. (That there is one keeps the parser from reading the
+    // handle by itself.)
     socket.on('data', (piece: Buffer) => piece.fill(0));
   });
 }
 
 const ignored = new WeakSet<Socket>();
 
-/** From now on what the connection still sends is zeroed at once: a parser that nobody listens to any more would copy it. */
+/**
+ * From now on what the connection still sends is zeroed at once: a parser that nobody listens to any more would copy
+ * it.
+ */
 export function ignoreRest(socket: Socket): void {
   ignored.add(socket);
 }
 
-/** A socket that takes over the connection of `accepted`, which goes on counting as one of its server's connections until it closes. */
+/**
+ * A socket that takes over the connection of `accepted`, which goes on counting as one of its server's connections
+ * until it closes.
+ */
 function adopt(accepted: AcceptedSocket): Socket {
   const { _handle: handle } = accepted;
   accepted._handle = null;
@@ -58,7 +67,8 @@ function adopt(accepted: AcceptedSocket): Socket {
       return socket.push(piece);
     },
   };
-  // Node's own name for the option; without a handle the constructor makes a socket that is not connected, and no request is served.
+  // Node's own name for the option; without a handle the constructor makes a socket that is not connected, and no
+  // request is served.
   const socket = new Socket({ handle, allowHalfOpen: true, onread } as ConstructorParameters<typeof Socket>[0]);
   socket.on('data', (piece: Buffer) => pieces.delete(piece));
   socket.once('close', () => {
@@ -88,7 +98,8 @@ export class RequestBody {
 
   /**
    * All of the body in one piece, which `wipe` zeroes.
-   * @returns undefined where it is longer than `byteCountMax`. @throws {KmsFault} where the connection closes before its end
+   * @returns undefined where it is longer than `byteCountMax`. @throws {KmsFault} where the connection closes before
+   * its end
    */
   async whole(byteCountMax: number): Promise<Buffer | undefined> {
     const isTooLong = await new Promise<boolean>((resolve, reject) => {

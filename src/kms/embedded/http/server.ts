@@ -1,10 +1,11 @@
 /**
  * The HTTP server of the embedded KMS: `aws kms --endpoint-url` and any AWS SDK can use it.
  *
- * Every request must be signed (SigV4) with an access key of a principal in the store; policies and grants decide what it may do.
- * The server speaks plain HTTP, in which data keys are readable on the way, so it listens on loopback unless told otherwise.
- * It does not answer what a web page could send: the content type and the Authorization header force a browser to ask first, and a Host
- * header with another name than localhost or one of `hostNames` is refused (DNS rebinding).
+ * Every request must be signed (SigV4) with an access key of a principal in the store; policies and grants decide what
+ * it may do. The server speaks plain HTTP, in which data keys are readable on the way, so it listens on loopback unless
+ * told otherwise. It does not answer what a web page could send: the content type and the Authorization header force a
+ * browser to ask first, and a Host header with another name than localhost or one of `hostNames` is refused (DNS
+ * rebinding).
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -38,8 +39,8 @@ export interface ServeOptions {
   /** Allows a `host` that is not loopback: then anybody who can read the network can read data keys. */
   readonly allowRemote?: boolean;
   /**
-   * Names besides `localhost` under which clients may call the server, in lower case: that of a container, for example. A request with
-   * another name in its Host header is refused, because a web page could make one (DNS rebinding).
+   * Names besides `localhost` under which clients may call the server, in lower case: that of a container, for example.
+   * A request with another name in its Host header is refused, because a web page could make one (DNS rebinding).
    */
   readonly hostNames?: readonly string[];
   /** Receives each error that is no answer of KMS; clients see only status 500 and the request id. */
@@ -51,14 +52,17 @@ export interface KmsServer {
   readonly url: string;
   /** Whether an access key exists: without one nobody can sign a request. */
   readonly hasAccessKeys: boolean;
-  /** Takes no more requests, sends the replies under way, closes the store; takes a few seconds at most, whatever clients do. */
+  /**
+   * Takes no more requests, sends the replies under way, closes the store; takes a few seconds at most, whatever
+   * clients do.
+   */
   close(): Promise<void>;
 }
 
 /**
  * Serves the embedded KMS of `home` over HTTP.
- * @throws {VolsealError} `ERR_ARGUMENT` for a host that is not loopback without `allowRemote`; `ERR_IO` where the address is in use; as
- * `EmbeddedKms.open`
+ * @throws {VolsealError} `ERR_ARGUMENT` for a host that is not loopback without `allowRemote`; `ERR_IO` where the
+ * address is in use; as `EmbeddedKms.open`
  */
 export async function serveKms(options: ServeOptions): Promise<KmsServer> {
   const { home, host, port, allowRemote = false, hostNames = [], onInternalError = () => {} } = options;
@@ -183,7 +187,10 @@ function replyTo({ kms, onInternalError }: Serving, request: IncomingMessage, re
   }
 }
 
-/** Writes the key over its placeholder "AAAA..." and wipes the handle: from here the key is in ordinary memory until it is sent. */
+/**
+ * Writes the key over its placeholder "AAAA..." and wipes the handle: from here the key is in ordinary memory until it
+ * is sent.
+ */
 function revealPlaintext({ body, plaintext }: WireReply): void {
   const member = '"Plaintext":"';
   try {
@@ -236,7 +243,9 @@ function checkEnvelope({ method, url, headers }: IncomingMessage, hostNames: rea
   }
 }
 
-/** Whether a request is one of STS. Its content type a web page could send as well, so the signature alone protects it. */
+/**
+ * Whether a request is one of STS. Its content type a web page could send as well, so the signature alone protects it.
+ */
 const isQueryRequest = ({ headers }: Pick<IncomingMessage, 'headers'>): boolean =>
   headers['content-type']?.split(';')[0]?.trim() === QUERY_CONTENT_TYPE;
 

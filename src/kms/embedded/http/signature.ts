@@ -1,8 +1,9 @@
 /**
- * Checks the signature of a request: AWS Signature Version 4. (IAM User Guide, "AWS Signature Version 4 for API requests".)
+ * Checks the signature of a request: AWS Signature Version 4. (IAM User Guide, "AWS Signature Version 4 for API
+ * requests".)
  *
- * The library that AWS's own clients sign with signs the request again with the secret that this KMS has; then the signatures are
- * compared.
+ * The library that AWS's own clients sign with signs the request again with the secret that this KMS has; then the
+ * signatures are compared.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { HttpRequest } from '@smithy/core/protocols';
@@ -25,7 +26,10 @@ const ALWAYS_SIGNED = { kms: ['host', 'x-amz-date', 'x-amz-target'], sts: ['host
 const AUTHORIZATION =
   /^AWS4-HMAC-SHA256 +Credential=([^\s,/]+)\/(\d{8})\/([^\s,/]+)\/(kms|sts)\/aws4_request, *SignedHeaders=([^\s,]+), *Signature=([0-9a-f]{64})$/;
 
-/** The id of the access key that a request names. @throws {KmsFault} MissingAuthenticationTokenException, IncompleteSignatureException */
+/**
+ * The id of the access key that a request names. @throws {KmsFault} MissingAuthenticationTokenException,
+ * IncompleteSignatureException
+ */
 export const accessKeyIdOf = (request: SignedRequest): string => partsOf(request).accessKeyId;
 
 /**

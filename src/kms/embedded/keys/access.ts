@@ -41,8 +41,8 @@ const REFUSES_PENDING_DELETION: ReadonlySet<string> = new Set([
 export type KeyUse = Pick<AuthorizationRequest, 'action' | 'encryptionContext' | 'grantTokens' | 'newGrant' | 'conditions'>;
 
 /**
- * Authorizes one use of `key`; every operation on a key calls this before it does anything. Permission is checked before the key's
- * state, as in AWS: a caller without permission does not learn the state.
+ * Authorizes one use of `key`; every operation on a key calls this before it does anything. Permission is checked
+ * before the key's state, as in AWS: a caller without permission does not learn the state.
  * @param requestAlias The alias by which the request named the key. @returns `key`
  * @throws {KmsFault} AccessDeniedException, InvalidGrantTokenException, DisabledException, KMSInvalidStateException
  */
@@ -58,8 +58,8 @@ export function authorizeKeyUse(call: OperationCall, use: KeyUse, key: KeyRecord
 }
 
 /**
- * Finds a key by id, ARN, alias or alias ARN, and authorizes its use. The key of an AWS managed alias is made when a request first
- * names the alias.
+ * Finds a key by id, ARN, alias or alias ARN, and authorizes its use. The key of an AWS managed alias is made when a
+ * request first names the alias.
  * @throws {KmsFault} NotFoundException, and as `authorizeKeyUse`
  */
 export function keyByName(call: OperationCall, use: KeyUse, text: string): KeyRecord {
@@ -68,7 +68,10 @@ export function keyByName(call: OperationCall, use: KeyUse, text: string): KeyRe
   return authorizeKeyUse(call, use, keyById(call.store, keyIdOfAlias(call.store, name.aliasName)), name.aliasName);
 }
 
-/** As `keyByName`, for operations whose `KeyId` must be an id or a key ARN. @throws {KmsFault} NotFoundException for an alias too */
+/**
+ * As `keyByName`, for operations whose `KeyId` must be an id or a key ARN. @throws {KmsFault} NotFoundException for an
+ * alias too
+ */
 export function keyByIdOrArn(call: OperationCall, use: KeyUse, text: string): KeyRecord {
   if ('aliasName' in parseKeyName(call.store.account, text)) throw invalidKeyId(text);
   return keyByName(call, use, text);
@@ -80,18 +83,27 @@ export function activeKey(store: KmsStore, keyId: string): KeyRecord | undefined
   return key === undefined || isActive(key) ? key : undefined;
 }
 
-/** Whether callers still see a key. Once its waiting period for deletion is over they do not, though the record may still exist. */
+/**
+ * Whether callers still see a key. Once its waiting period for deletion is over they do not, though the record may
+ * still exist.
+ */
 export const isActive = ({ state, deletionAtSeconds = Number.POSITIVE_INFINITY }: KeyRecord): boolean =>
   state !== 'PendingDeletion' || deletionAtSeconds > Date.now() / 1000;
 
-/** The key with this id or ARN, without authorization: for operations whose permission is not on the key. @throws {KmsFault} NotFoundException */
+/**
+ * The key with this id or ARN, without authorization: for operations whose permission is not on the key. @throws
+ * {KmsFault} NotFoundException
+ */
 export function existingKey(store: KmsStore, text: string): KeyRecord {
   const name = parseKeyName(store.account, text);
   if ('aliasName' in name) throw invalidKeyId(text);
   return keyById(store, name.keyId);
 }
 
-/** The id of the key that a request names, without authorization; undefined where there is none or where the name is not valid. */
+/**
+ * The id of the key that a request names, without authorization; undefined where there is none or where the name is not
+ * valid.
+ */
 export function idOfName(store: KmsStore, text: string): string | undefined {
   try {
     const name = parseKeyName(store.account, text);
@@ -108,7 +120,10 @@ function keyById(store: KmsStore, keyId: string): KeyRecord {
   return key;
 }
 
-/** Removes the keys whose waiting period is over, with their material, aliases and grants. Must run inside a transaction. */
+/**
+ * Removes the keys whose waiting period is over, with their material, aliases and grants. Must run inside a
+ * transaction.
+ */
 export function removeExpiredKeys(store: KmsStore): void {
   const expired = store.keys(Number.MAX_SAFE_INTEGER).filter((key) => !isActive(key));
   for (const { keyId } of expired) {

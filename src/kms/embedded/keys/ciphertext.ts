@@ -8,8 +8,8 @@
  * | 32    | id of the key material that sealed it: a key may come to have several, by rotation     |
  * | n     | AES-256-GCM under that material: 12-byte random IV, ciphertext, 16-byte tag            |
  *
- * The additional authenticated data are the 50 bytes before the seal and the encryption context in its canonical bytes, so that
- * neither can be exchanged. KMS blobs are opaque to clients; nothing outside this file reads one.
+ * The additional authenticated data are the 50 bytes before the seal and the encryption context in its canonical bytes,
+ * so that neither can be exchanged. KMS blobs are opaque to clients; nothing outside this file reads one.
  */
 import { KMS_CIPHERTEXT_BYTES_MAX } from '../../../limits.js';
 import { type KeyHandle, native } from '../../../native.js';
@@ -43,7 +43,9 @@ export function sealCiphertext(
   return Buffer.concat([header, native.keySeal(master, plaintext, boundTo(header, context))]);
 }
 
-/** Reads a blob without opening it. @throws {KmsFault} InvalidCiphertextException where it has another form or length */
+/**
+ * Reads a blob without opening it. @throws {KmsFault} InvalidCiphertextException where it has another form or length
+ */
 export function parseCiphertext(blob: Buffer): Ciphertext {
   const wellFormed =
     blob.length >= HEADER_BYTES + SEALED_BYTES_MIN &&

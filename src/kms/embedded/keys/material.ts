@@ -59,7 +59,8 @@ function newMaterial(store: KmsStore, keyId: string): MaterialRecord {
 export const currentMaterial = (key: KeyRecord): MaterialRecord => key.materials.at(-1)!;
 
 /**
- * Calls `use` with the master key in the vault and wipes it afterwards. Opening it costs microseconds, so no master key is cached.
+ * Calls `use` with the master key in the vault and wipes it afterwards. Opening it costs microseconds, so no master key
+ * is cached.
  * @throws {VolsealError} `ERR_KMS_STORE` where the stored material does not open under the root key
  */
 export function withMasterKey<Result>(

@@ -1,18 +1,24 @@
 /**
- * The names of keys and aliases of the embedded KMS: ids, ARNs, alias names. (AWS KMS Developer Guide, "Key identifiers".)
+ * The names of keys and aliases of the embedded KMS: ids, ARNs, alias names. (AWS KMS Developer Guide, "Key
+ * identifiers".)
  */
 import { VolsealError } from '../../../errors.js';
 import { formatArn, looksLikeArn, parseKmsArn } from '../../shared/arn.js';
 import { invalidArn, invalidKeyId, keyNotFound } from '../faults.js';
 
-/** The region and the account of an embedded KMS. Chosen when its store is made; keys, policies and grants name them. */
+/**
+ * The region and the account of an embedded KMS. Chosen when its store is made; keys, policies and grants name them.
+ */
 export interface KmsAccount {
   readonly region: string;
   /** Twelve digits. */
   readonly accountId: string;
 }
 
-/** Unless others are chosen: a region and an account that AWS does not have, so that no ARN can be mistaken for one of AWS. */
+/**
+ * Unless others are chosen: a region and an account that AWS does not have, so that no ARN can be mistaken for one of
+ * AWS.
+ */
 export const DEFAULT_ACCOUNT: KmsAccount = { region: 'local', accountId: '000000000000' };
 
 /** Checks a chosen region and account. @throws {VolsealError} `ERR_ARGUMENT` */
@@ -49,7 +55,10 @@ export const MANAGED_ALIASES: Readonly<Record<string, string>> = {
 /** What a request's `KeyId` names. */
 export type KeyName = { readonly keyId: string } | { readonly aliasName: string };
 
-/** @throws {KmsFault} NotFoundException, with AWS's texts for an ARN of another region and for what is no key identifier at all */
+/**
+ * @throws {KmsFault} NotFoundException, with AWS's texts for an ARN of another region and for what is no key identifier
+ * at all
+ */
 export function parseKeyName(account: KmsAccount, text: string): KeyName {
   const resource = looksLikeArn(text) ? resourceOf(account, text) : text;
   if (resource.startsWith('alias/') && resource.length > 'alias/'.length) return { aliasName: resource };

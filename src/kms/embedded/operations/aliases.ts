@@ -1,4 +1,7 @@
-/** Operations on aliases. Each needs permission on the alias and on the key. (AWS KMS API Reference; Developer Guide, "Controlling access to aliases".) */
+/**
+ * Operations on aliases. Each needs permission on the alias and on the key. (AWS KMS API Reference; Developer Guide,
+ * "Controlling access to aliases".)
+ */
 import { KMS_ALIASES_PER_KEY } from '../../../limits.js';
 import { parseKmsArn } from '../../shared/arn.js';
 import { aliasNotFound, KmsFault, limitExceeded, validation } from '../faults.js';

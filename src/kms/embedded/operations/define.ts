@@ -1,11 +1,16 @@
-/** The type of an operation of the embedded KMS, and the functions that make one from a request schema and a function. */
+/**
+ * The type of an operation of the embedded KMS, and the functions that make one from a request schema and a function.
+ */
 import type * as z from 'zod';
 import type { KeyHandle } from '../../../native.js';
 import type { Caller } from '../policy/caller.js';
 import type { KmsStore } from '../store/store.js';
 import { parseRequest } from './parse-request.js';
 
-/** Facts for the audit log that neither request nor reply shows. An operation adds them as it learns them, so that a refusal has them too. */
+/**
+ * Facts for the audit log that neither request nor reply shows. An operation adds them as it learns them, so that a
+ * refusal has them too.
+ */
 export interface OperationFacts {
   /** ARNs of the keys that the call names. */
   readonly keyArns: Set<string>;

@@ -19,7 +19,8 @@ export function pageOf({ Limit, Marker }: { Limit?: number | undefined; Marker?:
 
 /**
  * The page's members of a reply.
- * @param found Up to `page.lookFor` items. @param nameOf The name that the marker holds. @param show The item as the reply has it.
+ * @param found Up to `page.lookFor` items. @param nameOf The name that the marker holds. @param show The item as the
+ * reply has it.
  */
 export function paged<Item>(
   page: Page,
@@ -34,7 +35,9 @@ export function paged<Item>(
   return { [member]: shown.map(show), ...end };
 }
 
-/** Tells markers of this KMS from texts that somebody made up; a marker carries no permission, so it needs no secret. */
+/**
+ * Tells markers of this KMS from texts that somebody made up; a marker carries no permission, so it needs no secret.
+ */
 const checkOf = (name: Buffer): Buffer =>
   createHash('sha256').update('volseal kms marker\0').update(name).digest().subarray(0, CHECK_BYTES);
 

@@ -1,6 +1,6 @@
 /**
- * Reads requests from JSON, and reports broken constraints in AWS's wording. (AWS KMS API Reference, "Common Errors"; the texts are those
- * that AWS really sends.)
+ * Reads requests from JSON, and reports broken constraints in AWS's wording. (AWS KMS API Reference, "Common Errors";
+ * the texts are those that AWS really sends.)
  */
 import type * as z from 'zod';
 import { parseStrictJson } from '../../../strict-json.js';
@@ -17,8 +17,8 @@ const CHARS_SHOWN = 256;
 
 /**
  * The JSON `body` as a request of `schema`.
- * @throws {KmsFault} SerializationException: not JSON, wrong types; ValidationException: broken constraints, in AWS's words;
- * UnsupportedOperationException: a member that the operation does not have
+ * @throws {KmsFault} SerializationException: not JSON, wrong types; ValidationException: broken constraints, in AWS's
+ * words; UnsupportedOperationException: a member that the operation does not have
  */
 export function parseRequest<Schema extends z.ZodType>(schema: Schema, body: Buffer): z.infer<Schema> {
   const value = parseObject(body);

@@ -20,9 +20,9 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
 };
 
 /**
- * Operations of AWS KMS that the embedded one does not have: asymmetric and HMAC keys, imported material, key stores, other Regions.
- * GenerateDataKeyPair is one of them, because a private key would pass through JavaScript; so is GetKeyLastUsage, because each use of a
- * key would be a write to the store.
+ * Operations of AWS KMS that the embedded one does not have: asymmetric and HMAC keys, imported material, key stores,
+ * other Regions. GenerateDataKeyPair is one of them, because a private key would pass through JavaScript; so is
+ * GetKeyLastUsage, because each use of a key would be a write to the store.
  */
 const AWS_ONLY: ReadonlySet<string> = new Set([
   'ConnectCustomKeyStore',
@@ -55,7 +55,10 @@ export const operationNames = (): string[] => Object.keys(OPERATIONS).sort();
 /** CloudTrail's `readOnly` of an operation; true for an unknown one, which changes nothing. */
 export const isReadOnly = (name: string): boolean => !Object.hasOwn(OPERATIONS, name) || OPERATIONS[name]!.readOnly;
 
-/** The operation with this name. @throws {KmsFault} UnsupportedOperationException: only AWS has it; UnknownOperationException: nobody has it */
+/**
+ * The operation with this name. @throws {KmsFault} UnsupportedOperationException: only AWS has it;
+ * UnknownOperationException: nobody has it
+ */
 export function operationNamed(name: string): Operation {
   const operation = Object.hasOwn(OPERATIONS, name) ? OPERATIONS[name] : undefined;
   if (operation !== undefined) return operation;

@@ -1,5 +1,6 @@
 /**
- * The requests of the embedded KMS's operations: their members. (AWS KMS API Reference, "Request Parameters" of each operation.)
+ * The requests of the embedded KMS's operations: their members. (AWS KMS API Reference, "Request Parameters" of each
+ * operation.)
  */
 import * as z from 'zod';
 import { VolsealError } from '../../../errors.js';
@@ -17,8 +18,8 @@ import { serialization, validation } from '../faults.js';
 import { GRANT_OPERATIONS } from '../grants/permits.js';
 
 /**
- * A structure of the API. A member that it does not have is refused: ignoring it could drop a constraint or a condition that the caller
- * relies on. JSON null counts as absent, as in AWS.
+ * A structure of the API. A member that it does not have is refused: ignoring it could drop a constraint or a condition
+ * that the caller relies on. JSON null counts as absent, as in AWS.
  */
 const structure = <Shape extends z.ZodRawShape>(shape: Shape) => z.preprocess(withoutNulls, z.strictObject(shape));
 

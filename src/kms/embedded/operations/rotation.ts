@@ -1,4 +1,7 @@
-/** Operations on the rotation of key material. Older material still opens its ciphertexts. (AWS KMS API Reference; Developer Guide, "Rotate AWS KMS keys".) */
+/**
+ * Operations on the rotation of key material. Older material still opens its ciphertexts. (AWS KMS API Reference;
+ * Developer Guide, "Rotate AWS KMS keys".)
+ */
 import { KMS_ROTATIONS_ON_DEMAND_MAX } from '../../../limits.js';
 import { limitExceeded } from '../faults.js';
 import { keyByIdOrArn } from '../keys/access.js';

@@ -1,9 +1,10 @@
 /**
- * Authorization: evaluates key policy, identity policies and grants together, as KMS does.
- * (AWS KMS Developer Guide, "Troubleshooting key access" and "Condition keys for AWS KMS"; IAM User Guide, "Policy evaluation logic".)
+ * Authorization: evaluates key policy, identity policies and grants together, as KMS does. (AWS KMS Developer Guide,
+ * "Troubleshooting key access" and "Condition keys for AWS KMS"; IAM User Guide, "Policy evaluation logic".)
  *
- * A deny in any policy is final. Otherwise one of these allows: the key policy, if it names the caller; an identity policy of the
- * caller, if the key policy allows the account; a grant. For operations without a key the identity policies decide, and root may do all.
+ * A deny in any policy is final. Otherwise one of these allows: the key policy, if it names the caller; an identity
+ * policy of the caller, if the key policy allows the account; a grant. For operations without a key the identity
+ * policies decide, and root may do all.
  */
 import { KmsFault } from '../faults.js';
 import { grantAllowing } from '../grants/permits.js';
@@ -47,8 +48,8 @@ export function authorize(requester: Requester, request: AuthorizationRequest): 
 }
 
 /**
- * Whether the caller may retire `grant`: its retiring principal, its grantee if the grant says so, and the account that issued it.
- * A deny in a policy counts here too. (Developer Guide, "Retiring and revoking grants".)
+ * Whether the caller may retire `grant`: its retiring principal, its grantee if the grant says so, and the account that
+ * issued it. A deny in a policy counts here too. (Developer Guide, "Retiring and revoking grants".)
  * @throws {KmsFault} AccessDeniedException
  */
 export function authorizeRetiring(requester: Requester, key: KeyRecord, grant: GrantRecord): void {

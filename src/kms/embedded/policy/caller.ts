@@ -6,10 +6,16 @@ import { createHash } from 'node:crypto';
 import { formatArn, parseArn } from '../../shared/arn.js';
 
 export interface Caller {
-  /** IAM ARN of a user, a role, a role's session or the account's root; or the name of an AWS service, `ebs.amazonaws.com`. */
+  /**
+   * IAM ARN of a user, a role, a role's session or the account's root; or the name of an AWS service,
+   * `ebs.amazonaws.com`.
+   */
   readonly principalArn: string;
   readonly accessKeyId?: string;
-  /** The service that makes the request on the caller's behalf, as `kms:ViaService` names it: `workspaces.local.amazonaws.com`. */
+  /**
+   * The service that makes the request on the caller's behalf, as `kms:ViaService` names it:
+   * `workspaces.local.amazonaws.com`.
+   */
   readonly viaService?: string;
   /** ARN of the AWS resource on whose behalf a service asks, as `aws:SourceArn` names it. */
   readonly sourceArn?: string;
@@ -31,7 +37,10 @@ export const isService = (principalArn: string): boolean => SERVICE.test(princip
 /** The account that a principal belongs to; undefined for a service, which belongs to none. */
 export const accountOf = (principalArn: string): string | undefined => parseArn(principalArn)?.accountId;
 
-/** The principals that a name in a grant or a policy may mean: the principal itself and, for a session of a role, the role. */
+/**
+ * The principals that a name in a grant or a policy may mean: the principal itself and, for a session of a role, the
+ * role.
+ */
 export function identitiesOf(principalArn: string): readonly string[] {
   const arn = parseArn(principalArn);
   const [kind, role] = arn?.resource.split('/') ?? [];
@@ -52,8 +61,9 @@ export const userNameOf = (principalArn: string): string | undefined =>
   principalTypeOf(principalArn) === 'User' ? principalArn.slice(principalArn.lastIndexOf('/') + 1) : undefined;
 
 /**
- * As `aws:userid` has it: the account's number for root, the unique id of a user, the unique id of a role and the name of its session.
- * Unique ids are derived from ARNs. A role that signs with an access key of its own has its name as the name of its session.
+ * As `aws:userid` has it: the account's number for root, the unique id of a user, the unique id of a role and the name
+ * of its session. Unique ids are derived from ARNs. A role that signs with an access key of its own has its name as the
+ * name of its session.
  */
 export function userIdOf(principalArn: string): string | undefined {
   const type = principalTypeOf(principalArn);

@@ -1,10 +1,10 @@
 /**
- * The condition keys that policies may use here. (IAM User Guide, "AWS global condition context keys"; AWS KMS Developer Guide,
- * "Condition keys for AWS KMS".)
+ * The condition keys that policies may use here. (IAM User Guide, "AWS global condition context keys"; AWS KMS
+ * Developer Guide, "Condition keys for AWS KMS".)
  *
- * A statement with a condition key that no request ever carries does not do what its author expects: a Deny on it never denies. So a
- * policy may use the keys that this KMS supplies (./request-conditions.ts) and the keys that AWS itself leaves out of such requests.
- * Any other key is refused by its name when the policy is put.
+ * A statement with a condition key that no request ever carries does not do what its author expects: a Deny on it never
+ * denies. So a policy may use the keys that this KMS supplies (./request-conditions.ts) and the keys that AWS itself
+ * leaves out of such requests. Any other key is refused by its name when the policy is put.
  */
 
 /** Supplied, as AWS supplies them. A name that ends in `/` or `:` stands for a family: any text may follow. */
@@ -58,8 +58,8 @@ export const SUPPLIED_CONDITION_KEYS = [
 ] as const;
 
 /**
- * Absent from every request here, as in AWS: it sends them only with temporary credentials, through a VPC endpoint, for keys of several
- * Regions, or with operations that this KMS does not have.
+ * Absent from every request here, as in AWS: it sends them only with temporary credentials, through a VPC endpoint, for
+ * keys of several Regions, or with operations that this KMS does not have.
  */
 export const ABSENT_CONDITION_KEYS = [
   'aws:FederatedProvider',

@@ -1,6 +1,6 @@
 /**
- * Conditions of policy statements. (IAM User Guide, "IAM JSON policy elements: Condition operators", "Conditions with multiple context
- * keys or values", "Multivalued context keys".)
+ * Conditions of policy statements. (IAM User Guide, "IAM JSON policy elements: Condition operators", "Conditions with
+ * multiple context keys or values", "Multivalued context keys".)
  */
 
 import { BlockList, isIP } from 'node:net';
@@ -19,7 +19,10 @@ export const COMPARES_EACH = /Like|Arn|Numeric|Date/;
 export type Condition = (request: ConditionValues) => boolean;
 
 interface Operator {
-  /** Whether a value of the request fits one of the values of the policy. What can be prepared for many values is prepared once. */
+  /**
+   * Whether a value of the request fits one of the values of the policy. What can be prepared for many values is
+   * prepared once.
+   */
   readonly prepare: (wanted: readonly string[]) => (value: string) => boolean;
   /** Whether a value in a policy has the form that the operator needs. */
   readonly accepts: (wanted: string) => boolean;
@@ -96,7 +99,8 @@ const OPERATORS: Readonly<Record<string, Operator>> = {
 
 /**
  * One key of one operator of a statement's `Condition`.
- * @param effect Of the statement. @param at Where the condition is in the policy, for messages. @throws {KmsFault} MalformedPolicyDocumentException
+ * @param effect Of the statement. @param at Where the condition is in the policy, for messages. @throws {KmsFault}
+ * MalformedPolicyDocumentException
  */
 export function readCondition(
   effect: 'Allow' | 'Deny',
@@ -131,7 +135,8 @@ export function readCondition(
     if (given === undefined) return quantifier === 'ForAllValues:' || ifExists !== undefined || (negated && quantifier === undefined);
     if (quantifier === 'ForAllValues:') return given.every(fits);
     if (quantifier === 'ForAnyValue:') return given.some(fits);
-    // Without a quantifier a key has one value. Where it has several, the stricter reading holds: one suffices to deny, all must allow.
+    // Without a quantifier a key has one value. Where it has several, the stricter reading holds: one suffices to deny,
+    // all must allow.
     return effect === 'Deny' ? given.some(fits) : given.every(fits);
   };
 }

@@ -1,8 +1,8 @@
 /**
  * Policy documents: their grammar, checked. (IAM User Guide, "Grammar of the IAM JSON policy language".)
  *
- * Whatever would change the meaning of a policy if it were ignored is refused: NotPrincipal, unknown members, unknown operators,
- * condition keys that this KMS does not supply, policy variables.
+ * Whatever would change the meaning of a policy if it were ignored is refused: NotPrincipal, unknown members, unknown
+ * operators, condition keys that this KMS does not supply, policy variables.
  */
 import * as z from 'zod';
 import { parseStrictJson } from '../../../strict-json.js';
@@ -68,7 +68,8 @@ const COMPARISONS_MAX = 500;
 
 /**
  * Reads the JSON text of a policy.
- * @param kind Statements of a `key` policy name principals; those of an `identity` policy belong to a principal and name none.
+ * @param kind Statements of a `key` policy name principals; those of an `identity` policy belong to a principal and
+ * name none.
  * @throws {KmsFault} MalformedPolicyDocumentException that says what is wrong
  */
 export function parsePolicy(text: string, kind: 'key' | 'identity'): PolicyDocument {

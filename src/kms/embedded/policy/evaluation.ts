@@ -18,7 +18,10 @@ export interface PolicyRequest {
 
 export interface PolicyOutcome {
   readonly decision: 'allow' | 'deny' | 'none';
-  /** Of a key policy: whether it allows the request to the account, so that an identity policy of the caller may allow it. */
+  /**
+   * Of a key policy: whether it allows the request to the account, so that an identity policy of the caller may allow
+   * it.
+   */
   readonly delegated: boolean;
 }
 
@@ -46,7 +49,10 @@ function appliesTo(
 
 const among = ({ not, patterns }: Patterns, text: string): boolean => patterns.some((pattern) => matches(pattern, text)) !== not;
 
-/** A statement that names the account denies everybody in it, but allows only root: the others also need an identity policy. */
+/**
+ * A statement that names the account denies everybody in it, but allows only root: the others also need an identity
+ * policy.
+ */
 const concerns = ({ principals }: PolicyStatement, { principal, root }: PolicyRequest): boolean =>
   principals === undefined ||
   principals.some((name) => isAllowedTo(name, principal) || (name === root && accountOf(principal) === accountOf(root)));

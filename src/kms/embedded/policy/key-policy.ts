@@ -9,7 +9,10 @@ import { parsePolicy } from './document.js';
 import { evaluatePolicy } from './evaluation.js';
 import { conditionsOf } from './request-conditions.js';
 
-/** Allows the account everything: its root, and through their identity policies its users and roles. (Developer Guide, "Default key policy".) */
+/**
+ * Allows the account everything: its root, and through their identity policies its users and roles. (Developer Guide,
+ * "Default key policy".)
+ */
 const defaultPolicy = (account: KmsAccount): string =>
   JSON.stringify(
     {
@@ -24,8 +27,8 @@ const defaultPolicy = (account: KmsAccount): string =>
   );
 
 /**
- * For the keys behind `alias/aws/...`: everybody in the account may use them, nobody may change them. AWS also requires that the request
- * comes through the service (kms:ViaService); volseal is that service here.
+ * For the keys behind `alias/aws/...`: everybody in the account may use them, nobody may change them. AWS also requires
+ * that the request comes through the service (kms:ViaService); volseal is that service here.
  */
 const managedPolicy = (account: KmsAccount): string =>
   JSON.stringify(

@@ -7,8 +7,9 @@ const SHORT_CHARS = 16;
 export const matches = (pattern: string, text: string): boolean => matcherOf(pattern)(text);
 
 /**
- * A function that tells whether the pattern matches all of a text. Its time grows with the length of the text and of the pattern,
- * whatever they contain: the parts between stars are searched for one after the other, each with one pass over the text.
+ * A function that tells whether the pattern matches all of a text. Its time grows with the length of the text and of
+ * the pattern, whatever they contain: the parts between stars are searched for one after the other, each with one pass
+ * over the text.
  */
 export function matcherOf(pattern: string): (text: string) => boolean {
   const [first = '', ...parts] = pattern.split('*');
@@ -46,8 +47,8 @@ function find(part: string, text: string, from: number, end: number): number {
 }
 
 /**
- * The Shift-And algorithm (Baeza-Yates and Gonnet, 1992): bit n of the state is set where the first n + 1 characters of the part fit
- * the text up to here. One pass over the text, 32 characters of the part at a time.
+ * The Shift-And algorithm (Baeza-Yates and Gonnet, 1992): bit n of the state is set where the first n + 1 characters of
+ * the part fit the text up to here. One pass over the text, 32 characters of the part at a time.
  */
 function shiftAnd(part: string, text: string, from: number, end: number): number {
   const words = Math.ceil(part.length / 32);

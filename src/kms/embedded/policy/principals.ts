@@ -1,6 +1,6 @@
 /**
- * The principals that the embedded KMS knows, their identity policies and their access keys. IAM's part in AWS; here an administrator
- * of the store's folder does it, and no request can.
+ * The principals that the embedded KMS knows, their identity policies and their access keys. IAM's part in AWS; here an
+ * administrator of the store's folder does it, and no request can.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -63,7 +63,10 @@ function checkIdentityPolicy(text: string): void {
   }
 }
 
-/** Removes a principal and its access keys. Grants to it stay: whoever makes it again has them again, as in AWS by ARN. @throws {VolsealError} `ERR_ARGUMENT` */
+/**
+ * Removes a principal and its access keys. Grants to it stay: whoever makes it again has them again, as in AWS by ARN.
+ * @throws {VolsealError} `ERR_ARGUMENT`
+ */
 export function removePrincipal(store: KmsStore, principalArn: string): void {
   store.transaction(() => {
     if (store.principal(principalArn) === undefined) throw noPrincipal(principalArn);

@@ -15,8 +15,8 @@ export interface KmsBackup {
 }
 
 /**
- * Copies the store in `directory` to a new directory `target` (0700), as it is at one moment, while others go on using it. The copy
- * appears complete and flushed, or not at all. Existing files are never touched.
+ * Copies the store in `directory` to a new directory `target` (0700), as it is at one moment, while others go on using
+ * it. The copy appears complete and flushed, or not at all. Existing files are never touched.
  * @param withRootKey also copies the key file: whoever has the copy has every key in it then
  * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_KMS_STORE`, `ERR_IO`
  */

@@ -1,7 +1,9 @@
 /**
- * The records in the store of the embedded KMS: keys, aliases, grants, principals and their access keys, each a JSON record.
+ * The records in the store of the embedded KMS: keys, aliases, grants, principals and their access keys, each a JSON
+ * record.
  *
- * What is read is checked against these schemas. Members that were added later are optional, so that older stores can be read.
+ * What is read is checked against these schemas. Members that were added later are optional, so that older stores can
+ * be read.
  */
 import * as z from 'zod';
 
@@ -56,7 +58,10 @@ export const grantRecord = z.object({
   constraint: z.object({ kind: z.enum(['subset', 'equals']), pairs }).optional(),
   /** ARN of the AWS resource on whose behalf a request must be made. */
   sourceArn: z.string().optional(),
-  /** The principals that CreateGrant named by its members for services: `GranteeServicePrincipal`, `RetiringServicePrincipal`. */
+  /**
+   * The principals that CreateGrant named by its members for services: `GranteeServicePrincipal`,
+   * `RetiringServicePrincipal`.
+   */
   servicePrincipals: z.array(z.enum(['grantee', 'retiring'])).optional(),
   createdAtSeconds: z.number(),
   /** The bucket of the index of use that it is filed in (src/kms/embedded/grant-store.ts). */

@@ -1,6 +1,6 @@
 /**
- * Where the root key of an embedded KMS comes from: a file next to the store (the default), a passphrase, or a command that prints it.
- * `root-key.json` next to the store says which; without it, the file is used.
+ * Where the root key of an embedded KMS comes from: a file next to the store (the default), a passphrase, or a command
+ * that prints it. `root-key.json` next to the store says which; without it, the file is used.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, scryptSync } from 'node:crypto';
@@ -21,7 +21,10 @@ const PASSPHRASE_BYTES_MAX = 4096;
 /** RFC 7914 with what OWASP asks for: 128 MiB and about 0.4 s for each opening of the store. */
 const SCRYPT = { N: 2 ** 17, r: 8, p: 1 } as const;
 const SCRYPT_MEMORY_BYTES = 256 * 1024 * 1024;
-/** More than is used, and a multiple of 3: V8 may keep an array of 64 bytes or fewer on its heap, where it cannot be wiped. */
+/**
+ * More than is used, and a multiple of 3: V8 may keep an array of 64 bytes or fewer on its heap, where it cannot be
+ * wiped.
+ */
 const SCRYPT_OUTPUT_BYTES = 96;
 /** Of its base64 text: 48 bytes. The vault's HMAC takes keys of up to 64. */
 const SCRYPT_TEXT_CHARS = 64;
@@ -47,8 +50,10 @@ const sourceRecord = z.discriminatedUnion('source', [
 export type RootKeyChoice = { readonly passphraseFile: string } | { readonly command: readonly string[] };
 
 /**
- * Records where the root key of a new KMS will come from. The passphrase's file must exist; the first opening runs the command.
- * @param directory of the store @throws {VolsealError} `ERR_KMS_STORE`: there is a store already; `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ * Records where the root key of a new KMS will come from. The passphrase's file must exist; the first opening runs the
+ * command.
+ * @param directory of the store @throws {VolsealError} `ERR_KMS_STORE`: there is a store already; `ERR_ARGUMENT`,
+ * `ERR_IO`, `ERR_MEMORY_LOCK`
  */
 export function chooseRootKey(directory: string, choice: RootKeyChoice): void {
   for (const name of ['store.mdb', 'root.key', 'root-key.json']) {

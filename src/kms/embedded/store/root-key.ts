@@ -1,8 +1,8 @@
 /**
  * The root key of an embedded KMS: a file of 32 bytes. Every master key in the store is sealed under it.
  *
- * Whoever can read this file and the store can unwrap every data key. It is next to the store, with mode 0600. If it is lost, so is
- * every volume whose data key this KMS wrapped.
+ * Whoever can read this file and the store can unwrap every data key. It is next to the store, with mode 0600. If it is
+ * lost, so is every volume whose data key this KMS wrapped.
  */
 import { closeSync, constants, fstatSync, linkSync, openSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -16,7 +16,8 @@ const ROOT_KEY_BYTES = 32;
 /**
  * The root key in `path`, in the vault; the caller wipes it.
  * @returns undefined where there is no such file
- * @throws {VolsealError} `ERR_KMS_STORE` where others may read the file or it is not 32 bytes long; `ERR_IO`, `ERR_MEMORY_LOCK`
+ * @throws {VolsealError} `ERR_KMS_STORE` where others may read the file or it is not 32 bytes long; `ERR_IO`,
+ * `ERR_MEMORY_LOCK`
  */
 export function readRootKey(path: string): KeyHandle | undefined {
   let fd: number;
@@ -46,8 +47,8 @@ export function readRootKey(path: string): KeyHandle | undefined {
 }
 
 /**
- * Makes a new root key in `path`, durable when this returns. The file appears whole or not at all, and an existing one is never
- * replaced. Only one process may do this at a time: the store calls it in a write transaction.
+ * Makes a new root key in `path`, durable when this returns. The file appears whole or not at all, and an existing one
+ * is never replaced. Only one process may do this at a time: the store calls it in a write transaction.
  * @throws {VolsealError} `ERR_IO`, `ERR_MEMORY_LOCK`
  */
 export function createRootKey(path: string): KeyHandle {

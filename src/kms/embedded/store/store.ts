@@ -1,5 +1,6 @@
 /**
- * The embedded KMS's store: its records (./records.ts) in an LMDB file (../../lmdb/records.ts). Master keys are sealed under the root key.
+ * The embedded KMS's store: its records (./records.ts) in an LMDB file (../../lmdb/records.ts). Master keys are sealed
+ * under the root key.
  */
 import { statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -65,8 +66,8 @@ export interface KmsStore extends GrantStore {
   auditState(): LogState | undefined;
   putAuditState(state: LogState): void;
   /**
-   * Runs `change` as one transaction while no other thread or process writes; what it throws undoes it. Durable when this returns. A
-   * transaction within a transaction is part of it.
+   * Runs `change` as one transaction while no other thread or process writes; what it throws undoes it. Durable when
+   * this returns. A transaction within a transaction is part of it.
    */
   transaction<Result>(change: () => Result): Result;
   /** Makes later reads see what other threads and processes have committed by now. */
@@ -80,8 +81,8 @@ export interface KmsStore extends GrantStore {
 /**
  * Opens the store of `home`, in its directory `kms`. Makes the store and its root key where there is none.
  *
- * @throws {VolsealError} `ERR_KMS_STORE` where the store is damaged or of another version, where its root key is missing, is not the
- * one of this store or may be read by others; `ERR_IO`, `ERR_MEMORY_LOCK`
+ * @throws {VolsealError} `ERR_KMS_STORE` where the store is damaged or of another version, where its root key is
+ * missing, is not the one of this store or may be read by others; `ERR_IO`, `ERR_MEMORY_LOCK`
  */
 export function openStore(home: string, mode: StoreMode = 'create', account?: KmsAccount): KmsStore {
   const directory = join(home, 'kms');
@@ -97,7 +98,10 @@ export function openStore(home: string, mode: StoreMode = 'create', account?: Km
   }
 }
 
-/** Whether a store may be made where there is none: only by what makes a key, a principal or a server. A reader must find one. */
+/**
+ * Whether a store may be made where there is none: only by what makes a key, a principal or a server. A reader must
+ * find one.
+ */
 export type StoreMode = 'create' | 'existing';
 
 /** What a reader meets where nobody has made a key: perhaps in the wrong home. */
@@ -114,7 +118,10 @@ function isThere(path: string): boolean {
   }
 }
 
-/** Reads the root key, or makes it with a new store, in a transaction: of several processes that start at once, one makes it. */
+/**
+ * Reads the root key, or makes it with a new store, in a transaction: of several processes that start at once, one
+ * makes it.
+ */
 function loadRootKey(records: Records, path: string, directory: string, mode: StoreMode, account: KmsAccount | undefined): KeyHandle {
   const known = records.read(STORE_KEY, storeRecord);
   if (known !== undefined && account !== undefined) {

@@ -5,6 +5,9 @@
 
 #include <array>
 #include <cstdlib>
+#include <memory>
+
+#include "engine/requests.h"
 
 namespace volseal::addon {
 
@@ -12,6 +15,9 @@ void RegisterVaultCalls(Napi::Env env, Napi::Object exports);
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
+
+// The open device that a handle names; throws where it names none.
+std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle);
 
 // What JavaScript passed to a call; what it left out is undefined. In place of Napi::CallbackInfo, which costs 25 ns
 // more a call, and for a seventh argument an allocation.

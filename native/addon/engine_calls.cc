@@ -11,6 +11,7 @@
 #include "engine/device.h"
 #include "engine/file.h"
 #include "engine/image_transform.h"
+#include "engine/requests.h"
 
 namespace volseal::addon {
 namespace {
@@ -23,7 +24,7 @@ constexpr uint64_t kRunMillisecondsMax = 60'000;
 constexpr size_t kPreambleBytesMax = 16 << 20;
 
 // The process's, as the vault is: a handle opened in one thread is good in every other.
-using DeviceTable = HandleTable<Device, HandleKind::kDevice>;
+using DeviceTable = HandleTable<engine::DeviceRequests, HandleKind::kDevice>;
 using TransformTable = HandleTable<ImageTransform, HandleKind::kTransform>;
 
 constexpr uint64_t kExtentCountMax = 65536;  // of one call
@@ -39,9 +40,8 @@ TransformTable& Transforms() {
 }
 
 std::shared_ptr<Device> DeviceOf(const Napi::Value& handle) {
-  auto device = Devices().Find(HandleOf(handle, "the handle"));
-  if (!device) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
-  return device;
+  const auto requests = DeviceRequestsOf(handle);
+  return {requests, &requests->device()};
 }
 
 std::shared_ptr<ImageTransform> TransformOf(const Napi::Value& handle) {
@@ -95,7 +95,7 @@ Napi::Value DeviceOpen(const Arguments& info) {
       .writable = BooleanOf(from.Get("writable"), "writable"),
       .sparse = BooleanOf(from.Get("sparse"), "sparse"),
   };
-  return Add(info.Env(), Devices(), Device::Open(options), "devices");
+  return Add(info.Env(), Devices(), engine::DeviceRequests::Open(options), "devices");
 }
 
 Napi::Value DeviceRead(const Arguments& info) {
@@ -241,6 +241,12 @@ Napi::Value TransformDifference(const Arguments& info) {
 Napi::Value TransformClose(const Arguments& info) { return Close(Transforms(), info); }
 
 }  // namespace
+
+std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle) {
+  auto requests = Devices().Find(HandleOf(handle, "the handle"));
+  if (!requests) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
+  return requests;
+}
 
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<FileLock>(env, exports, "fileLock");

@@ -28,4 +28,20 @@ inline void StoreBig32(uint8_t* to, uint32_t value) {
   std::memcpy(to, &value, sizeof value);
 }
 
+inline void StoreBig16(uint8_t* to, uint16_t value) {
+  to[0] = static_cast<uint8_t>(value >> 8);
+  to[1] = static_cast<uint8_t>(value);
+}
+
+inline void StoreBig64(uint8_t* to, uint64_t value) {
+  StoreBig32(to, static_cast<uint32_t>(value >> 32));
+  StoreBig32(to + 4, static_cast<uint32_t>(value));
+}
+
+inline uint16_t LoadBig16(const uint8_t* from) { return static_cast<uint16_t>(from[0] << 8 | from[1]); }
+
+inline uint32_t LoadBig32(const uint8_t* from) { return uint32_t{LoadBig16(from)} << 16 | LoadBig16(from + 2); }
+
+inline uint64_t LoadBig64(const uint8_t* from) { return uint64_t{LoadBig32(from)} << 32 | LoadBig32(from + 4); }
+
 }  // namespace volseal

@@ -1,7 +1,7 @@
 /**
  * A disk whose power is cut: an ext4 in a file on a loop device. A copy of that file has nothing that was not flushed.
  */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -32,7 +32,7 @@ export class LossyDisk {
   /** Runs `check` with what a power cut now would leave, mounted at another path: the journal is replayed. */
   async afterPowerCut<Result>(check: (path: string) => Result | Promise<Result>): Promise<Result> {
     const copy = join(this.#directory, 'copy');
-    copyFileSync(join(this.#directory, 'disk'), copy);
+    runTool('cp', ['--sparse=always', join(this.#directory, 'disk'), copy]);
     const path = this.#mount(copy, 'after');
     try {
       return await check(path);

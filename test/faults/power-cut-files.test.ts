@@ -3,7 +3,7 @@
  * a later run gets there. Every file that volseal writes is written by one of these commands.
  */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync } from 'node:fs';
+import { cpSync, existsSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test } from 'vitest';
 import { failureOf, type Lab, lab, labIn } from '../cli/program.js';
@@ -13,6 +13,8 @@ import { faulty } from './injected.js';
 import { LossyDisk, skipPowerCut } from './lossy-disk.js';
 
 const IMAGE_BYTES = 256 * 1024;
+/** Room for the template and the directory of one cut. Small: each cut copies it. */
+const DISK_BYTES = 32 * 1024 * 1024;
 
 interface Scenario {
   readonly title: string;
@@ -103,16 +105,16 @@ const SCENARIOS: readonly Scenario[] = [
 describeUnless(skipPowerCut())('a power cut at every flush', () => {
   for (const { title, prepare, command, check } of SCENARIOS) {
     test(title, async () => {
-      const disk = new LossyDisk(192 * 1024 * 1024);
+      const disk = new LossyDisk(DISK_BYTES);
       const template = lab(disk.path);
       for (const which of ['old', 'new']) template.image(`${which}.raw`, IMAGE_BYTES);
       prepare(template);
       let cuts = 0;
       for (const flush of ['fsync', 'fdatasync']) {
         for (let when = 1, killed = true; killed; when++) {
-          const folder = join(disk.path, `${flush}-${when}`);
-          cpSync(template.folder, folder, { recursive: true });
-          const at = labIn(folder);
+          const directory = join(disk.path, `${flush}-${when}`);
+          cpSync(template.folder, directory, { recursive: true });
+          const at = labIn(directory);
           runTool('sync', ['-f', disk.path]);
           const { status, stderr } = faulty(at, `${flush}:signal=KILL:when=${when}`, [...command]);
           killed = status === null || status === 137;
@@ -124,6 +126,7 @@ describeUnless(skipPowerCut())('a power cut at every flush', () => {
               throw new Error(`${flush} ${when}: ${(error as Error).message}`, { cause: error });
             }
           });
+          rmSync(directory, { recursive: true });
           cuts += killed ? 1 : 0;
         }
       }

@@ -44,7 +44,7 @@ async function checkHome(home: string, answers: readonly Answer[], said: string)
 describeUnless(skipPowerCut())('a power cut', () => {
   for (const flush of ['fsync', 'fdatasync']) {
     test(`at every ${flush} of the embedded KMS loses nothing that was answered`, async () => {
-      const disk = new LossyDisk(64 * 1024 * 1024);
+      const disk = new LossyDisk(24 * 1024 * 1024);
       let cuts = 0;
       for (let when = 1, killed = true; killed; when++) {
         const live = join(disk.path, `home-${when}`);
@@ -58,6 +58,7 @@ describeUnless(skipPowerCut())('a power cut', () => {
             await checkHome(home, answers, `${flush} ${when}, combination ${mask}`);
           }
         });
+        rmSync(live, { recursive: true, force: true });
         cuts += killed ? 1 : 0;
       }
       assert.ok(cuts > 5, `only ${cuts} cuts`);

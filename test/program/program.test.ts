@@ -8,13 +8,28 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, stat
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
-import { describe, onTestFinished, test } from 'vitest';
+import { afterAll, beforeAll, describe, onTestFinished, test } from 'vitest';
 import { cacheHead } from '../../src/program/load.js';
-import { ROOT } from '../built.js';
+import { MAIN, ROOT } from '../built.js';
 import { lacksNode, type NodeName, nodeExecutable } from '../other-nodes.js';
 import { testUnless } from '../requirements.js';
 
 const PROGRAM = join(ROOT, 'dist/program');
+
+const IMAGE = Buffer.alloc(4096, 7);
+/** A directory with a home, and a volume that holds IMAGE. */
+const SHARED = mkdtempSync(join(tmpdir(), 'volseal-program-'));
+const VOLUME = join(SHARED, 'volume');
+afterAll(() => rmSync(SHARED, { recursive: true, force: true }));
+beforeAll(() => {
+  const env = { ...process.env, VOLSEAL_HOME: join(SHARED, 'home') };
+  const { status, stderr } = spawnSync(process.execPath, [MAIN, 'encrypt', '-', VOLUME, '--size', '4K'], {
+    encoding: 'utf8',
+    env,
+    input: IMAGE,
+  });
+  assert.equal(status, 0, stderr);
+});
 
 interface Installation {
   /** The path of a file of the program. */
@@ -36,10 +51,9 @@ function installation(): Installation {
   for (const shared of ['build', 'node_modules', 'package.json']) symlinkSync(join(ROOT, shared), join(root, shared));
   const file = (name: string): string => join(root, 'dist/program', name);
   const spawn = (node: string, words: string[]): string => {
-    const env = { ...process.env, VOLSEAL_HOME: join(root, 'home') };
+    const env = { ...process.env, VOLSEAL_HOME: join(SHARED, 'home') };
     const { status, stdout, stderr } = spawnSync(node, words, { encoding: 'utf8', env });
-    // The first run says that it made a root key.
-    assert.match(stderr, /^(volseal: made a new root key[^\n]*\n)?$/);
+    assert.equal(stderr, '');
     assert.equal(status, 0);
     return stdout;
   };
@@ -53,10 +67,8 @@ function installation(): Installation {
 
 /** The main thread and the pool's threads load the bundle, each for itself. */
 function worksIn({ file, runWith }: Installation, node = process.execPath): void {
-  writeFileSync(file('image'), Buffer.alloc(4096, 7));
-  runWith(node, 'encrypt', file('image'), file('volume'), '--force');
-  runWith(node, 'decrypt', file('volume'), file('copy'), '--force');
-  assert.deepEqual(readFileSync(file('copy')), readFileSync(file('image')));
+  runWith(node, 'decrypt', VOLUME, file('copy'), '--force');
+  assert.deepEqual(readFileSync(file('copy')), IMAGE);
 }
 
 /** A code cache without its head (src/program/load.ts), and with one that tells that it fits. */

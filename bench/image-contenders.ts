@@ -68,15 +68,15 @@ interface VolsealWish {
 
 /** Encryption and decryption, in the scene `cached` onto targets that exist. */
 function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }: VolsealWish): ImageContender[] {
-  const { folder, image } = place;
+  const { directory, image } = place;
   const make = scened(place, scene);
   const isCached = scene === 'cached';
   const shown = [...(isSparse ? ['--sparse'] : []), ...(isCached ? ['--no-fsync'] : [])];
   const words = [...shown, ...(isCached ? ['--force'] : [])];
   const nameOf = (command: string): string => ['volseal', command, ...shown].join(' ');
   const [newVolume, newImage] = isCached
-    ? [join(folder, 'old-volume'), oldImage(place)]
-    : [join(folder, 'new-volume'), join(folder, 'new-image')];
+    ? [join(directory, 'old-volume'), oldImage(place)]
+    : [join(directory, 'new-volume'), join(directory, 'new-image')];
   const stands = (path: string): void => {
     if (isCached && !existsSync(path)) copyFileSync(image, path);
   };
@@ -91,7 +91,7 @@ function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }
   );
   const decryptions = sectorSizes.map((sectorBytes) => {
     const kept = { sectorBytes, isSparse };
-    const source = keptPath(folder, kept);
+    const source = keptPath(directory, kept);
     return make(nameOf('decrypt'), volseal('decrypt', source, newImage, ...words), {
       sectorBytes,
       dataSecondsOf: volsealSeconds,
@@ -108,7 +108,7 @@ function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }
 }
 
 /** A target that exists, for each who writes images. */
-const oldImage = ({ folder }: Place): string => join(folder, 'old-image');
+const oldImage = ({ directory }: Place): string => join(directory, 'old-image');
 
 /** Whole images in memory, and others on the disk: durable into new files, then cached into existing ones. */
 export function wholeImages(place: Place, sectorSizes: readonly number[]): ImageContender[] {
@@ -116,8 +116,8 @@ export function wholeImages(place: Place, sectorSizes: readonly number[]): Image
 }
 
 function warmSource(place: Place, sectorSizes: readonly number[]): ImageContender[] {
-  const { folder, image, imageBytes } = place;
-  const target = join(folder, 'copy');
+  const { directory, image, imageBytes } = place;
+  const target = join(directory, 'copy');
   const warm = scened(place, 'warm');
   return [
     warm(FIO_WRITE, fio('write', target, imageBytes), { target, ...fioClock('write') }),
@@ -139,9 +139,9 @@ function warmSource(place: Place, sectorSizes: readonly number[]): ImageContende
 
 /** They make LUKS volumes in sectors of 512 bytes. */
 function luksPrograms(place: Place): ImageContender[] {
-  const { folder, image, imageBytes } = place;
+  const { directory, image, imageBytes } = place;
   const warm = scened(place, 'warm');
-  const [target, passphrase] = [join(folder, 'luks'), join(folder, 'passphrase')];
+  const [target, passphrase] = [join(directory, 'luks'), join(directory, 'passphrase')];
   const common = { sectorBytes: 512, target, mostRounds: SLOW_ROUNDS };
   const formatted = { ...common, prepare: () => qemuFormat(target, imageBytes, place.surroundings) };
   return [
@@ -168,8 +168,8 @@ const cryptsetupWords = (target: string, passphrase: string): string[] => [
 ];
 
 function coldSource(place: Place, sectorSizes: readonly number[]): ImageContender[] {
-  const { folder, image, imageBytes } = place;
-  const target = join(folder, 'copy');
+  const { directory, image, imageBytes } = place;
+  const target = join(directory, 'copy');
   const cold = scened(place, 'cold');
   return [
     ...volsealOf(place, 'cold', { sectorSizes }),
@@ -203,7 +203,7 @@ function existingTarget(place: Place, sectorSizes: readonly number[]): ImageCont
 
 /** An image that is nearly all holes. */
 export function sparseImage(place: Place): ImageContender[] {
-  const target = join(place.folder, 'copy');
+  const target = join(place.directory, 'copy');
   const copy = script('cp --sparse=always --reflink=never "$1" "$2"; sync "$2"', place.image, target);
   return [
     ...volsealOf(place, 'sparse', { sectorSizes: [512], isSparse: true }),
@@ -215,7 +215,7 @@ export function sparseImage(place: Place): ImageContender[] {
 export function startUp(place: Place): ImageContender[] {
   const start = scened(place, 'start');
   const kept = { sectorBytes: 512, isSparse: false };
-  const volume = keptPath(place.folder, kept);
+  const volume = keptPath(place.directory, kept);
   return [
     start('node, an empty script', [process.execPath, '--eval', '0']),
     start('volseal info', volseal('info', volume), { source: volume, prepare: () => keptVolume(place, kept) }),

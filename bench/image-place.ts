@@ -11,7 +11,7 @@ export const VOLSEAL = fileURLToPath(new URL('../program/main.js', import.meta.u
 
 export interface Place {
   /** Holds the image, volumes of it, and what contenders make. */
-  folder: string;
+  directory: string;
   image: string;
   imageBytes: number;
   /** Where the image holds bytes; elsewhere it has holes. */
@@ -26,10 +26,10 @@ export interface KeptVolume {
 }
 
 /**
- * Makes the folder with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill it.
+ * Makes the directory with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill it.
  */
-export function makePlace({ folder, image, imageBytes, dataBytes }: Place): void {
-  mkdirSync(folder);
+export function makePlace({ directory, image, imageBytes, dataBytes }: Place): void {
+  mkdirSync(directory);
   const file = openSync(image, 'wx');
   try {
     ftruncateSync(file, imageBytes);
@@ -47,26 +47,27 @@ export function makePlace({ folder, image, imageBytes, dataBytes }: Place): void
 }
 
 /** A volume of the image, made when it is first asked for. @throws {Error} volseal's words */
-export async function keptVolume({ folder, image, surroundings }: Place, { sectorBytes, isSparse }: KeptVolume): Promise<void> {
-  const path = keptPath(folder, { sectorBytes, isSparse });
+export async function keptVolume({ directory, image, surroundings }: Place, { sectorBytes, isSparse }: KeptVolume): Promise<void> {
+  const path = keptPath(directory, { sectorBytes, isSparse });
   if (existsSync(path)) return;
   const words = ['encrypt', image, path, '--json', '--sector-size', String(sectorBytes), ...(isSparse ? ['--sparse'] : [])];
   await timed([process.execPath, VOLSEAL, ...words], surroundings);
 }
 
-export const keptPath = (folder: string, { sectorBytes, isSparse }: KeptVolume): string =>
-  join(folder, `volume-${sectorBytes}${isSparse ? '-sparse' : ''}`);
+export const keptPath = (directory: string, { sectorBytes, isSparse }: KeptVolume): string =>
+  join(directory, `volume-${sectorBytes}${isSparse ? '-sparse' : ''}`);
 
 /** Leaves nothing that waits to be written, and a file in the page cache or out of it. Holes are not read. */
-export function settle({ folder }: Place, source: string | undefined, state: 'warm' | 'cold'): void {
-  run('sync', '--file-system', folder);
+export function settle({ directory }: Place, source: string | undefined, state: 'warm' | 'cold'): void {
+  run('sync', '--file-system', directory);
   if (source === undefined) return;
   if (state === 'cold') run('dd', `if=${source}`, 'iflag=nocache', 'count=0', 'status=none');
   else run('cp', '--sparse=always', '--reflink=never', source, '/dev/null');
 }
 
-/** What the files of a folder lie on. */
-export const fileSystemOf = (folder: string): string => run('findmnt', '--noheadings', '--output', 'FSTYPE', '--target', folder).trim();
+/** What the files of a directory lie on. */
+export const fileSystemOf = (directory: string): string =>
+  run('findmnt', '--noheadings', '--output', 'FSTYPE', '--target', directory).trim();
 
 function run(program: string, ...words: string[]): string {
   return execFileSync(program, words, { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' });

@@ -36,10 +36,10 @@ interface Field {
   rounds: number;
 }
 
-function fieldsOf(plan: ImagePlan, folder: string, surroundings: Surroundings): Field[] {
+function fieldsOf(plan: ImagePlan, directory: string, surroundings: Surroundings): Field[] {
   const placeAt = (name: string, imageBytes: number, dataBytes: number): Place => {
-    const own = join(folder, name);
-    return { folder: own, image: join(own, 'image'), imageBytes, dataBytes, surroundings };
+    const own = join(directory, name);
+    return { directory: own, image: join(own, 'image'), imageBytes, dataBytes, surroundings };
   };
   const field = (place: Place, contendersAt: (place: Place) => ImageContender[], rounds: number): Field => ({
     place,
@@ -86,16 +86,16 @@ export interface ImageResults {
 }
 
 /**
- * Measures in `folder`, which must be empty. A contender that fails in its first turn is absent; one that fails later
+ * Measures in `directory`, which must be empty. A contender that fails in its first turn is absent; one that fails later
  * ends the run.
  *
  * @throws {Error} where the disk has too little space, or a contender failed
  */
-export async function measureImages(folder: string, plan: ImagePlan, { surroundings, onTurn }: ImageRun): Promise<ImageResults> {
-  checkRoom(folder, Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)));
+export async function measureImages(directory: string, plan: ImagePlan, { surroundings, onTurn }: ImageRun): Promise<ImageResults> {
+  checkRoom(directory, Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)));
   const deadlineMs = performance.now() + plan.budgetMs;
-  const within = { ...surroundings, timesFile: join(folder, 'times') };
-  const fields = fieldsOf(plan, folder, within);
+  const within = { ...surroundings, timesFile: join(directory, 'times') };
+  const fields = fieldsOf(plan, directory, within);
   const totalSeconds = fields.reduce((sum, field) => sum + secondsOf(field, plan.warmsUp), 0);
   const results: Turns[] = [];
   let doneSeconds = 0;
@@ -107,15 +107,15 @@ export async function measureImages(folder: string, plan: ImagePlan, { surroundi
       doneSeconds += turnSeconds(field.place);
     };
     results.push(...(await takeTurns(field, { warmsUp: plan.warmsUp, deadlineMs, onOne })));
-    rmSync(field.place.folder, { recursive: true });
+    rmSync(field.place.directory, { recursive: true });
   }
   return summary(results);
 }
 
-function checkRoom(folder: string, imageBytes: number): void {
-  const { bavail, bsize } = statfsSync(folder);
+function checkRoom(directory: string, imageBytes: number): void {
+  const { bavail, bsize } = statfsSync(directory);
   const [neededMib, freeMib] = [COPIES_AT_ONCE * imageBytes, bavail * bsize].map((bytes) => Math.floor(bytes / MIB)) as [number, number];
-  if (freeMib < neededMib) throw new Error(`${folder}: needs ${neededMib} MiB and has ${freeMib}: give another one with --folder`);
+  if (freeMib < neededMib) throw new Error(`${directory}: needs ${neededMib} MiB and has ${freeMib}: give another one with --directory`);
 }
 
 interface Pace {

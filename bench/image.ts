@@ -27,7 +27,7 @@ interface Flags {
   json?: string;
   picture?: string;
   small?: boolean;
-  folder: string;
+  directory: string;
 }
 
 /** The subcommand. */
@@ -36,13 +36,13 @@ export function imageCommand(): Command {
     .description('whole images through volseal, beside the disk, copies and other programs')
     .option('--json <file>', 'write the measurements there')
     .option('--picture <file>', 'write an SVG bar chart there')
-    .option('--folder <folder>', 'where the images lie: a file system of the disk in question, with 16 GiB of room', tmpdir())
+    .option('--directory <directory>', 'where the images lie: a file system of the disk in question, with 16 GiB of room', tmpdir())
     .option('--small', 'one round, small images: to see that it works, not how fast it is')
     .action(async (flags: Flags) => {
       const plan = flags.small ? SMALL : FULL;
       const { signal, status } = watchSignals(() => {});
       if (process.stderr.isTTY) process.stderr.write(`about ${Math.ceil(estimatedSeconds(plan) / 60)} minutes\n`);
-      const report = await measured(flags.folder, plan, signal).catch((error) => {
+      const report = await measured(flags.directory, plan, signal).catch((error) => {
         if (signal.aborted) process.exit(status());
         throw error;
       });
@@ -82,7 +82,7 @@ const PROGRAMS = {
 
 /** @throws {Error} where a contender that ran before failed, and when `signal` is aborted */
 async function measured(parent: string, plan: ImagePlan, signal: AbortSignal): Promise<ImageReport> {
-  const folder = mkdtempSync(join(parent, 'volseal-bench-'));
+  const directory = mkdtempSync(join(parent, 'volseal-bench-'));
   const bar = process.stderr.isTTY
     ? openBar({ format: '{percentage}% {bar} {eta_formatted} left: {name}', etaBuffer: 50 }, signal)
     : undefined;
@@ -94,14 +94,14 @@ async function measured(parent: string, plan: ImagePlan, signal: AbortSignal): P
       node: process.version,
       commit: commit(),
       programs: versionsOf(PROGRAMS),
-      fileSystem: fileSystemOf(folder),
+      fileSystem: fileSystemOf(directory),
       imageBytes: Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)),
     };
-    const env = { ...process.env, VOLSEAL_HOME: join(folder, 'home') };
+    const env = { ...process.env, VOLSEAL_HOME: join(directory, 'home') };
     const onTurn = (done: number, total: number, name: string): void => bar?.show(done, total, { name });
-    return { ...begun, ...(await measureImages(folder, plan, { surroundings: { env, signal }, onTurn })) };
+    return { ...begun, ...(await measureImages(directory, plan, { surroundings: { env, signal }, onTurn })) };
   } finally {
     bar?.end();
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }

@@ -13,10 +13,10 @@ import { leasePool } from '../src/workers/pool.js';
 import type { KmsPlan } from './kms-operations.js';
 import { type PartMeasurement, spreadOf } from './kms-report.js';
 
-/** @param folder for a volume and its KMS */
-export async function measureAttach(folder: string, { attachRounds }: KmsPlan): Promise<PartMeasurement[]> {
-  const home = join(folder, 'home');
-  const path = join(folder, 'a.vol');
+/** @param directory for a volume and its KMS */
+export async function measureAttach(directory: string, { attachRounds }: KmsPlan): Promise<PartMeasurement[]> {
+  const home = join(directory, 'home');
+  const path = join(directory, 'a.vol');
   const kms = `embedded:${home}`;
   await createVolume(path, { sizeBytes: 1024 * 1024, kms });
   const samples = new Map<string, number[]>();

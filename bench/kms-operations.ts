@@ -32,9 +32,9 @@ interface Place {
   readonly blob: string;
 }
 
-/** @param folder for the stores */
-export async function measureOperations(folder: string, plan: KmsPlan): Promise<OperationMeasurement[]> {
-  const places = await Promise.all(plan.grantCounts.map((grantCount) => prepare(join(folder, `home ${grantCount}`), grantCount)));
+/** @param directory for the stores */
+export async function measureOperations(directory: string, plan: KmsPlan): Promise<OperationMeasurement[]> {
+  const places = await Promise.all(plan.grantCounts.map((grantCount) => prepare(join(directory, `home ${grantCount}`), grantCount)));
   const contenders = await Promise.all(places.map((place) => contendersOf(place)));
   const samples = new Map(contenders.flat().map((contender) => [contender, [] as number[]]));
   for (let round = -1; round < plan.rounds; round++) {

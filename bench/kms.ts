@@ -26,10 +26,10 @@ export function kmsCommand(): Command {
     .option('--small', 'one round, few grants: to see that it works, not how fast it is')
     .action(async ({ json, small = false }: { json?: string; small?: boolean }) => {
       const plan = small ? SMALL : FULL;
-      const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
+      const directory = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
       try {
-        const operations = await measureOperations(folder, plan);
-        const attach = await measureAttach(folder, plan);
+        const operations = await measureOperations(directory, plan);
+        const attach = await measureAttach(directory, plan);
         const report: KmsReport = {
           benchmark: 'kms',
           date: new Date().toISOString(),
@@ -43,7 +43,7 @@ export function kmsCommand(): Command {
         console.log(linesOf(report).join('\n'));
         if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
       } finally {
-        rmSync(folder, { recursive: true });
+        rmSync(directory, { recursive: true });
       }
     });
 }

@@ -11,7 +11,7 @@ const TARGET = 'dist/program';
 
 rmSync(TARGET, { recursive: true, force: true });
 
-/** How lmdb makes a URL of its file, which fails where a folder's name holds a # or a %; and the right way. */
+/** How lmdb makes a URL of its file, which fails where a directory's name holds a # or a %; and the right way. */
 const URL_OF_FILE = ["new (require('u' + 'rl').URL)('file:' + __filename).href", "require('node:url').pathToFileURL(__filename).href"];
 
 const common = {
@@ -67,13 +67,13 @@ function keepPlaces({ onLoad, onResolve }) {
 
 /** The licences of the packages whose files are `inputs`: who passes their code on passes these on. */
 function licences(inputs) {
-  const folders = new Set(inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []));
-  return [...folders]
+  const directories = new Set(inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []));
+  return [...directories]
     .sort()
-    .map((folder) => {
-      const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-      const texts = readdirSync(folder).filter((file) => /^(licen[cs]e|notice)/i.test(file));
-      return [`${name} ${version}: ${license}`, ...texts.map((file) => readFileSync(join(folder, file), 'utf8').trim())].join('\n\n');
+    .map((directory) => {
+      const { name, version, license } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
+      const texts = readdirSync(directory).filter((file) => /^(licen[cs]e|notice)/i.test(file));
+      return [`${name} ${version}: ${license}`, ...texts.map((file) => readFileSync(join(directory, file), 'utf8').trim())].join('\n\n');
     })
     .join(`\n\n${'-'.repeat(80)}\n\n`);
 }

@@ -20,7 +20,7 @@ import { auditError, auditPaths, EMPTY_STATE, fileState, type LogOwner, type Log
  * The directories of the logs of a home: `embedded` is the log of its own KMS, which has a root key to authenticate it;
  * `calls` that of calls to other KMSs.
  */
-export const auditFolder = (home: string, which: 'embedded' | 'calls'): string => join(home, 'audit', which);
+export const auditDirectory = (home: string, which: 'embedded' | 'calls'): string => join(home, 'audit', which);
 
 /** The owner of a log without a store and without a key. */
 export const fileOwner = (directory: string): LogOwner => ({ state: fileState(auditPaths(directory).head) });

@@ -137,7 +137,7 @@ function argumentHint({ details, command }: HintRequest): string {
   if (details.path === STANDARD_INPUT) return 'Give it a file or a pipe: volseal write VOLUME < FILE';
   if (details.kind === 'a pipe') return pipeHint(command);
   if (details.kind === 'a link to nothing') return 'Name the file itself that is to be made, or remove the link.';
-  if (/^a (folder|directory)$/.test(String(details.kind))) return 'Name the file itself: a raw disk image, or a volume.';
+  if (details.kind === 'a directory') return 'Name the file itself: a raw disk image, or a volume.';
   if (typeof details.kms === 'string') return `If that is your KMS, name it: volseal ${command} --kms ${shown(details.kms, 'URL')} ...`;
   return `volseal ${command === '' ? '' : `${command} `}--help shows what it takes, with an example.`;
 }

@@ -1,5 +1,5 @@
 /**
- * A small image encrypted and decrypted in a folder that is thrown away: what V8 compiles for that is what most commands need, and goes
+ * A small image encrypted and decrypted in a directory that is thrown away: what V8 compiles for that is what most commands need, and goes
  * into the code cache. The bytes are public, and nobody keeps the key.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,9 +17,9 @@ const IMAGE_BYTES = 64 * 1024;
 
 /** @throws {Error} where a command fails here: no room, no memory to lock */
 export async function rehearse(): Promise<void> {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal-rehearsal-'));
+  const directory = mkdtempSync(join(tmpdir(), 'volseal-rehearsal-'));
   try {
-    const path = (name: string): string => join(folder, name);
+    const path = (name: string): string => join(directory, name);
     writeFileSync(path('image'), Buffer.alloc(IMAGE_BYTES, 1));
     const flags = ['--kms', `embedded:${path('home')}`];
     await command('encrypt', path('image'), path('volume'), ...flags);
@@ -27,7 +27,7 @@ export async function rehearse(): Promise<void> {
     await command('decrypt', path('volume'), path('copy'), ...flags);
     await inThisThread(path('volume'), { kind: 'embedded', home: path('home') });
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 

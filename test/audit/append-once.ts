@@ -1,4 +1,4 @@
-/** node append-once.js FOLDER: appends one record of a change; prints what came of it. */
+/** node append-once.js DIRECTORY: appends one record of a change; prints what came of it. */
 import { AuditLog } from '../../src/audit/log.js';
 import { event, ownerOf } from './events.js';
 

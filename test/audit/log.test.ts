@@ -20,24 +20,24 @@ import { event, ownerOf } from './events.js';
 
 const WRITER = built('test/audit/writer.ts');
 
-function folderOf(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal audit '));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
+function directoryOf(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'volseal audit '));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
 }
 
 /** A log of `count` records. */
-function written(count: number): { folder: string; path: string; head: string } {
-  const folder = folderOf();
-  const log = new AuditLog(folder, ownerOf(folder));
+function written(count: number): { directory: string; path: string; head: string } {
+  const directory = directoryOf();
+  const log = new AuditLog(directory, ownerOf(directory));
   for (let index = 0; index < count; index++) log.append(event({ requestID: String(index) }));
   log.close();
-  return { folder, path: join(folder, 'audit.jsonl'), head: join(folder, 'audit.head') };
+  return { directory, path: join(directory, 'audit.jsonl'), head: join(directory, 'audit.head') };
 }
 
-async function records(folder: string, question: AuditQuestion = {}): Promise<AuditRecord[]> {
+async function records(directory: string, question: AuditQuestion = {}): Promise<AuditRecord[]> {
   const found: AuditRecord[] = [];
-  for await (const record of readAudit([folder], question)) found.push(record);
+  for await (const record of readAudit([directory], question)) found.push(record);
   return found;
 }
 
@@ -46,8 +46,8 @@ const auditFault = (pattern: RegExp) => (error: unknown) =>
 
 describe('an audit log', () => {
   test('holds what was written, in order and chained, for its user alone', async () => {
-    const { folder, path, head } = written(3);
-    const found = await records(folder);
+    const { directory, path, head } = written(3);
+    const found = await records(directory);
     assert.deepEqual(
       found.map(({ requestID, volseal }) => [requestID, volseal.sequence]),
       [
@@ -59,25 +59,25 @@ describe('an audit log', () => {
     assert.equal(found[0]!.volseal.previousHash, '0'.repeat(64));
     assert.equal(new Set(found.map(({ volseal }) => volseal.previousHash)).size, 3);
     for (const file of [path, head]) assert.equal(statSync(file).mode & 0o777, 0o600);
-    assert.deepEqual(await verifyAudit(folder, ownerOf(folder)), { records: 3, begunAfter: 0, tornLines: 0, authenticated: true });
+    assert.deepEqual(await verifyAudit(directory, ownerOf(directory)), { records: 3, begunAfter: 0, tornLines: 0, authenticated: true });
   });
 
   test('that is not there is empty', async () => {
-    const folder = join(folderOf(), 'none');
-    assert.deepEqual(await records(folder), []);
-    assert.deepEqual(await verifyAudit(folder, ownerOf(folder)), { records: 0, begunAfter: 0, tornLines: 0, authenticated: true });
+    const directory = join(directoryOf(), 'none');
+    assert.deepEqual(await records(directory), []);
+    assert.deepEqual(await verifyAudit(directory, ownerOf(directory)), { records: 0, begunAfter: 0, tornLines: 0, authenticated: true });
   });
 
   test('answers questions', async () => {
-    const folder = folderOf();
-    const log = new AuditLog(folder, ownerOf(folder));
+    const directory = directoryOf();
+    const log = new AuditLog(directory, ownerOf(directory));
     log.append(event());
     log.append(
       event({ eventName: 'CreateGrant', requestParameters: { constraints: { encryptionContextSubset: { 'aws:ebs:id': 'vol-2' } } } }),
     );
     log.append(event({ eventTime: '2026-11-25T07:00:00Z', resources: [] }));
     log.close();
-    const count = async (question: AuditQuestion) => (await records(folder, question)).length;
+    const count = async (question: AuditQuestion) => (await records(directory, question)).length;
     assert.equal(await count({}), 3);
     assert.equal(await count({ volumeId: 'vol-1' }), 2);
     assert.equal(await count({ volumeId: 'vol-2' }), 1);
@@ -88,7 +88,7 @@ describe('an audit log', () => {
   });
 
   test('is followed as it grows, together with another, until the signal', async () => {
-    const [one, two] = [folderOf(), folderOf()];
+    const [one, two] = [directoryOf(), directoryOf()];
     const controller = new AbortController();
     const logs = [new AuditLog(one, ownerOf(one)), new AuditLog(two, ownerOf(two))];
     onTestFinished(() => {
@@ -111,14 +111,14 @@ describe('an audit log', () => {
 
 describe('a change shows', () => {
   test('of any byte of any line', async () => {
-    const { folder, path } = written(3);
+    const { directory, path } = written(3);
     const good = readFileSync(path);
     await fc.assert(
       fc.asyncProperty(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), async (at, change) => {
         const bad = Buffer.from(good);
         bad[at]! ^= change;
         writeFileSync(path, bad);
-        const outcome = await verifyAudit(folder, ownerOf(folder)).catch((error: VolsealError) => error.code);
+        const outcome = await verifyAudit(directory, ownerOf(directory)).catch((error: VolsealError) => error.code);
         if (typeof outcome === 'string') assert.equal(outcome, 'ERR_AUDIT');
         else assert.notEqual(outcome.broken, undefined, `byte ${at}`);
       }),
@@ -166,35 +166,35 @@ describe('a change shows', () => {
   ];
   for (const [what, change, line, problem] of cases) {
     test(`as ${what}; and nothing is appended to what was cut`, async () => {
-      const { folder, path } = written(4);
+      const { directory, path } = written(4);
       const length = statSync(path).size;
       change(path);
-      const { broken } = await verifyAudit(folder, ownerOf(folder));
+      const { broken } = await verifyAudit(directory, ownerOf(directory));
       assert.equal(broken?.line, line, JSON.stringify(broken));
       assert.match(broken.problem, problem);
       if (statSync(path).size >= length) return;
-      const log = new AuditLog(folder, ownerOf(folder));
+      const log = new AuditLog(directory, ownerOf(directory));
       assert.throws(() => log.append(event()), auditFault(/was cut/));
       log.close();
     });
   }
 
   test('as lines that somebody added, or a whole log of his own: he does not have the key', async () => {
-    const { folder, path, head } = written(2);
-    const forged = folderOf();
+    const { directory, path, head } = written(2);
+    const forged = directoryOf();
     const log = new AuditLog(forged, { ...fileOwner(forged), authenticate: () => Buffer.alloc(32) });
     for (let index = 0; index < 5; index++) log.append(event());
     log.close();
     const good = readFileSync(path);
     appendFileSync(path, good);
-    assert.notEqual((await verifyAudit(folder, ownerOf(folder))).broken, undefined);
+    assert.notEqual((await verifyAudit(directory, ownerOf(directory))).broken, undefined);
     writeFileSync(path, readFileSync(join(forged, 'audit.jsonl')));
-    assert.notEqual((await verifyAudit(folder, ownerOf(folder))).broken, undefined);
+    assert.notEqual((await verifyAudit(directory, ownerOf(directory))).broken, undefined);
     writeFileSync(head, readFileSync(join(forged, 'audit.head')));
-    assert.match((await verifyAudit(folder, ownerOf(folder))).broken?.problem ?? '', /MAC under the root key/);
+    assert.match((await verifyAudit(directory, ownerOf(directory))).broken?.problem ?? '', /MAC under the root key/);
     rmSync(head);
-    assert.match((await verifyAudit(folder, ownerOf(folder))).broken?.problem ?? '', /head .* is missing/);
-    const own = new AuditLog(folder, ownerOf(folder));
+    assert.match((await verifyAudit(directory, ownerOf(directory))).broken?.problem ?? '', /head .* is missing/);
+    const own = new AuditLog(directory, ownerOf(directory));
     assert.throws(() => own.append(event()), auditFault(/has no head/));
     own.close();
   });
@@ -202,25 +202,25 @@ describe('a change shows', () => {
 
 describe('writers', () => {
   test('four processes at once leave one chain with everything in it', async () => {
-    const folder = folderOf();
+    const directory = directoryOf();
     const said: string[] = [];
     await Promise.all(
       Array.from({ length: 4 }, async () => {
-        const child = spawn(process.execPath, [WRITER, folder, '50'], { stdio: ['ignore', 'pipe', 'inherit'] });
+        const child = spawn(process.execPath, [WRITER, directory, '50'], { stdio: ['ignore', 'pipe', 'inherit'] });
         child.stdout.on('data', (chunk) => said.push(...String(chunk).trim().split('\n')));
         assert.deepEqual(await once(child, 'close'), [0, null]);
       }),
     );
-    const found = (await records(folder)).map(({ requestID }) => requestID);
+    const found = (await records(directory)).map(({ requestID }) => requestID);
     assert.deepEqual([...found].sort(), said.sort());
-    assert.deepEqual(await verifyAudit(folder, ownerOf(folder)), { records: 200, begunAfter: 0, tornLines: 0, authenticated: true });
+    assert.deepEqual(await verifyAudit(directory, ownerOf(directory)), { records: 200, begunAfter: 0, tornLines: 0, authenticated: true });
   });
 
   test('killed at any moment, again and again, lose nothing that they said was written', async () => {
-    const folder = folderOf();
+    const directory = directoryOf();
     const said = new Set<string>();
     for (let round = 0; round < 12; round++) {
-      const child = spawn(process.execPath, [WRITER, folder, '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(process.execPath, [WRITER, directory, '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
       let text = '';
       child.stdout.on('data', (chunk) => {
         text += String(chunk);
@@ -231,23 +231,23 @@ describe('writers', () => {
       await once(child, 'close');
       for (const line of text.split('\n').slice(0, -1)) said.add(line);
     }
-    const log = new AuditLog(folder, ownerOf(folder));
+    const log = new AuditLog(directory, ownerOf(directory));
     log.append(event({ requestID: 'last' }));
     log.close();
-    const { broken } = await verifyAudit(folder, ownerOf(folder));
+    const { broken } = await verifyAudit(directory, ownerOf(directory));
     assert.equal(broken, undefined);
-    const found = new Set((await records(folder)).map(({ requestID }) => requestID));
+    const found = new Set((await records(directory)).map(({ requestID }) => requestID));
     for (const id of said) assert.ok(found.has(id), id);
   });
 
   test('half a line that a killed one left is set aside, and said', async () => {
-    const { folder, path } = written(2);
+    const { directory, path } = written(2);
     appendFileSync(path, '{"eventVersion":"1.11","userIde');
-    const log = new AuditLog(folder, ownerOf(folder));
+    const log = new AuditLog(directory, ownerOf(directory));
     log.append(event());
     log.close();
-    assert.deepEqual(await verifyAudit(folder, ownerOf(folder)), { records: 3, begunAfter: 0, tornLines: 1, authenticated: true });
-    assert.ok(readdirSync(folder).includes('audit.torn-3'));
+    assert.deepEqual(await verifyAudit(directory, ownerOf(directory)), { records: 3, begunAfter: 0, tornLines: 1, authenticated: true });
+    assert.ok(readdirSync(directory).includes('audit.torn-3'));
   });
 
   for (const [syscall, errno] of [
@@ -255,13 +255,13 @@ describe('writers', () => {
     ['fdatasync', 'EIO'],
   ] as const) {
     testUnless(skipInjection())(`${errno} at ${syscall}: the call fails, no half line stays`, async () => {
-      const { folder, path } = written(2);
+      const { directory, path } = written(2);
       const before = readFileSync(path);
       const script = built('test/audit/append-once.ts');
-      const { stdout } = runInjected(`${syscall}:error=${errno}`, script, [folder], path);
+      const { stdout } = runInjected(`${syscall}:error=${errno}`, script, [directory], path);
       assert.match(stdout, /^ERR_AUDIT .*audit\.jsonl: the audit log cannot be written/);
       assert.ok(readFileSync(path).equals(before));
-      assert.equal((await verifyAudit(folder, ownerOf(folder))).broken, undefined);
+      assert.equal((await verifyAudit(directory, ownerOf(directory))).broken, undefined);
     });
   }
 });

@@ -54,15 +54,15 @@ const reportShape = z.strictObject({
 const tools = ['dd', 'fio', 'qemu-img', 'cryptsetup', 'time'];
 
 testUnless(skipWithout(...tools))('the benchmark of whole images runs, small: tables, JSON and picture', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
-  const [json, picture] = [join(folder, 'image.json'), join(folder, 'image.svg')];
+  const directory = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const [json, picture] = [join(directory, 'image.json'), join(directory, 'image.svg')];
   const main = built('bench/main.ts');
-  const words = [main, 'image', '--small', '--folder', folder, '--json', json, '--picture', picture];
+  const words = [main, 'image', '--small', '--directory', directory, '--json', json, '--picture', picture];
   const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
   assert.equal(status, 0, stderr);
   assert.equal(stderr, '');
-  assert.deepEqual(readdirSync(folder).sort(), ['image.json', 'image.svg']);
+  assert.deepEqual(readdirSync(directory).sort(), ['image.json', 'image.svg']);
 
   const report = reportShape.parse(JSON.parse(readFileSync(json, 'utf8')));
   assert.equal(report.imageBytes, 16 * MIB);

@@ -23,9 +23,9 @@ const SMALL_LARGE_BYTES = 32 * KIB * KIB;
 
 describe('the benchmark of the kernels', () => {
   test('runs, small: tables, JSON and picture', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
-    onTestFinished(() => rmSync(folder, { recursive: true }));
-    const [json, picture] = [join(folder, 'kernels.json'), join(folder, 'kernels.svg')];
+    const directory = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const [json, picture] = [join(directory, 'kernels.json'), join(directory, 'kernels.svg')];
     const main = built('bench/main.ts');
     const words = [main, 'kernels', '--small', '--json', json, '--picture', picture];
     const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });

@@ -29,9 +29,9 @@ const reportShape = z.strictObject({
 });
 
 test('the benchmark of the embedded KMS runs, small: tables and JSON', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
-  const json = join(folder, 'kms.json');
+  const directory = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const json = join(directory, 'kms.json');
   const main = built('bench/main.ts');
   const { status, stdout, stderr } = spawnSync(process.execPath, [main, 'kms', '--small', '--json', json], { encoding: 'utf8' });
   assert.equal(status, 0, stderr);

@@ -98,18 +98,18 @@ describe('bad images', () => {
     for (const bytes of ['0', '2K']) fails(at, ['create', 'a.vol', '--size', bytes, '--sector-size', '4096'], size);
   });
 
-  test('a folder, a pipe, a device', () => {
+  test('a directory, a pipe, a device', () => {
     const at = lab();
-    mkdirSync(at.path('folder'));
+    mkdirSync(at.path('directory'));
     spawnSync('mkfifo', [at.path('fifo')]);
     const refused = { status: 1, code: 'ERR_ARGUMENT' };
-    fails(at, ['encrypt', 'folder', 'a.vol'], { ...refused, message: /folder: is a directory/, hint: /Name the file itself/ });
+    fails(at, ['encrypt', 'directory', 'a.vol'], { ...refused, message: /directory: is a directory/, hint: /Name the file itself/ });
     fails(at, ['encrypt', 'fifo', 'a.vol'], { ...refused, message: /fifo: is a pipe/, hint: /\| volseal encrypt - VOLUME --size/ });
     fails(at, ['encrypt', '/dev/null', 'a.vol'], { ...refused, message: /is a character device/, hint: /--help/ });
     at.image('a.raw', 512);
-    fails(at, ['encrypt', 'a.raw', 'folder', '--force'], {
+    fails(at, ['encrypt', 'a.raw', 'directory', '--force'], {
       ...refused,
-      message: /folder: is a directory, and a target/,
+      message: /directory: is a directory, and a target/,
       hint: /Name the file/,
     });
   });
@@ -142,7 +142,7 @@ describe('bad images', () => {
     assert.equal(at.run(['info', at.path('a.vol')], { through }).status, 0);
   });
 
-  test('missing, or in a folder that is missing', () => {
+  test('missing, or in a directory that is missing', () => {
     const at = lab();
     const missing = { status: 4, code: 'ERR_IO', hint: /Check the path/ };
     fails(at, ['encrypt', 'no such.raw', 'a.vol'], { ...missing, message: /no such\.raw: open failed: ENOENT/ });

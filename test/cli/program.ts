@@ -1,5 +1,5 @@
 /**
- * Runs the real program in a folder of a test's own, with its own embedded KMS and an environment that holds nothing
+ * Runs the real program in a directory of a test's own, with its own embedded KMS and an environment that holds nothing
  * else.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -30,13 +30,13 @@ export interface RunOptions {
 }
 
 export interface Lab {
-  folder: string;
+  directory: string;
   env: Record<string, string>;
   path(name: string): string;
   /** Writes random bytes and gives them. */
   image(name: string, bytes: number): Buffer;
   contents(name: string): Buffer;
-  /** Names in the folder, hidden ones too, without the KMS's own. */
+  /** Names in the directory, hidden ones too, without the KMS's own. */
   names(): string[];
   /** Runs `volseal` with these arguments to its end. */
   run(args: string[], options?: RunOptions): Outcome;
@@ -48,24 +48,24 @@ export interface Lab {
   shell(line: string): Outcome;
 }
 
-/** A folder whose name holds a space; removed when the test ends. @param parent where it is made */
+/** A directory whose name holds a space; removed when the test ends. @param parent where it is made */
 export const lab = (parent = tmpdir()): Lab => labIn(mkdtempSync(join(parent, 'volseal cli ')));
 
-/** The same for a folder that exists. */
-export function labIn(folder: string): Lab {
+/** The same for a directory that exists. */
+export function labIn(directory: string): Lab {
   const children: ChildProcess[] = [];
   onTestFinished(() => {
     for (const child of children) child.kill('SIGKILL');
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(directory, { recursive: true, force: true });
   });
-  const path = (name: string): string => join(folder, name);
+  const path = (name: string): string => join(directory, name);
   const bin = mkdtempSync(path('.bin-'));
   writeFileSync(join(bin, 'volseal'), `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`);
   chmodSync(join(bin, 'volseal'), 0o755);
-  const env = { PATH: `${bin}:${process.env.PATH}`, HOME: folder, VOLSEAL_HOME: path('home'), LC_ALL: 'C.UTF-8' };
+  const env = { PATH: `${bin}:${process.env.PATH}`, HOME: directory, VOLSEAL_HOME: path('home'), LC_ALL: 'C.UTF-8' };
   const finish = (command: string, args: string[], options: RunOptions): Outcome => {
     const { status, stdout, stderr, error } = spawnSync(command, args, {
-      cwd: folder,
+      cwd: directory,
       env: { ...env, ...options.env },
       input: options.input ?? '',
       maxBuffer: 256 * 1024 * 1024,
@@ -79,7 +79,7 @@ export function labIn(folder: string): Lab {
     return finish(command, rest, options);
   };
   return {
-    folder,
+    directory,
     env,
     path,
     image(name, bytes) {
@@ -89,7 +89,7 @@ export function labIn(folder: string): Lab {
     },
     contents: (name) => readFileSync(path(name)),
     names: () =>
-      readdirSync(folder)
+      readdirSync(directory)
         .filter((name) => name !== 'home' && !name.startsWith('.bin-'))
         .sort(),
     run,
@@ -99,7 +99,7 @@ export function labIn(folder: string): Lab {
       return outcome;
     },
     start(args, more = {}) {
-      const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder, env: { ...env, ...more } });
+      const child = spawn(process.execPath, [MAIN, ...args], { cwd: directory, env: { ...env, ...more } });
       children.push(child);
       return child;
     },

@@ -135,11 +135,11 @@ describe('standard output', () => {
 });
 
 describe('standard input', () => {
-  test('a folder: status 1, and the volume is as it was', () => {
+  test('a directory: status 1, and the volume is as it was', () => {
     const { at, image } = labWithVolume(64 * 1024);
     const before = at.contents('a.vol');
-    mkdirSync(at.path('folder'));
-    const outcome = at.shell('volseal write a.vol < folder');
+    mkdirSync(at.path('directory'));
+    const outcome = at.shell('volseal write a.vol < directory');
     assert.equal(outcome.status, 1);
     assert.equal(outcome.text, '');
     assert.match(outcome.stderr, /^volseal: standard input is a directory: .*\nhint: .*volseal write VOLUME < FILE\n$/);

@@ -192,12 +192,12 @@ describe('images through pipes', () => {
     });
   }
 
-  test('a folder as standard input', () => {
+  test('a directory as standard input', () => {
     const at = lab();
     const child = spawn(process.execPath, [MAIN, 'encrypt', '-', 'a.vol', '--size', '1M', '--json'], {
-      cwd: at.folder,
+      cwd: at.directory,
       env: at.env,
-      stdio: [openSync(at.folder, 'r'), 'pipe', 'pipe'],
+      stdio: [openSync(at.directory, 'r'), 'pipe', 'pipe'],
     });
     return ended(child).then(({ status, stderr }) => {
       assert.equal(status, 1);

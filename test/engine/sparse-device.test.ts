@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, onTestFinished, test } from 'vitest';
 import { type DeviceHandle, native } from '../../src/native.js';
 import { referenceTransform } from '../xts/reference.js';
-import { FOLDERS, MIB, type Workbench, workbench } from './transforms.js';
+import { DIRECTORIES, MIB, type Workbench, workbench } from './transforms.js';
 
 const SECTOR_SIZES = [512, 1024, 2048, 4096];
 const BLOCK_BYTES = 4096;
@@ -32,7 +32,7 @@ interface BenchOptions {
 
 /** A device on a file that is one hole, or holds `contents` as ciphertext. */
 function bench(options: BenchOptions): Bench {
-  const { parent = FOLDERS[0]!, sizeBytes, sectorBytes, dataOffsetBytes = 0, sparse = true, writable = true, contents } = options;
+  const { parent = DIRECTORIES[0]!, sizeBytes, sectorBytes, dataOffsetBytes = 0, sparse = true, writable = true, contents } = options;
   const work = workbench(parent);
   const fd = work.file('data', contents ?? dataOffsetBytes + sizeBytes);
   const device = native.deviceOpen({ fd, key: work.key, dataOffsetBytes, sizeBytes, sectorBytes, writable, sparse });
@@ -84,7 +84,7 @@ function assertExtents(at: Bench, plaintext: Buffer, offsetBytes: number, length
 }
 
 describe('a sparse device', () => {
-  for (const parent of FOLDERS) {
+  for (const parent of DIRECTORIES) {
     for (const sectorBytes of SECTOR_SIZES) {
       test(`is an array of bytes under reads, writes, zeroing and trimming: ${sectorBytes}-byte sectors in ${parent}`, () => {
         const sizeBytes = 16 * BLOCK_BYTES;
@@ -190,7 +190,7 @@ describe('a sparse device', () => {
     assert.deepEqual(native.deviceExtents(at.device, 64 * MIB, 0, 1), []);
   });
 
-  for (const parent of FOLDERS) {
+  for (const parent of DIRECTORIES) {
     for (const sectorBytes of SECTOR_SIZES) {
       test(`filled, every sector is ciphertext and reads the same: ${sectorBytes}-byte sectors in ${parent}`, () => {
         const sizeBytes = 3 * MIB + 5 * sectorBytes;

@@ -7,15 +7,15 @@ import { describe, test } from 'vitest';
 import { native, type TransformOptions } from '../../src/native.js';
 import { ADDON_FILE } from '../../src/package-files.js';
 import { referenceTransform } from '../xts/reference.js';
-import { FOLDERS, fileSide, MIB, PLAIN, runTransform, workbench } from './transforms.js';
+import { DIRECTORIES, fileSide, MIB, PLAIN, runTransform, workbench } from './transforms.js';
 
 const SECTOR_SIZES = [512, 1024, 2048, 4096];
 
-for (const folder of FOLDERS) {
-  describe(`whole images on ${folder}`, () => {
+for (const directory of DIRECTORIES) {
+  describe(`whole images on ${directory}`, () => {
     for (const sectorBytes of SECTOR_SIZES) {
       test(`${sectorBytes}-byte sectors: what node:crypto gives, at every odd end, with a hash, and back`, () => {
-        const bench = workbench(folder);
+        const bench = workbench(directory);
         for (const imageBytes of [1, 511, sectorBytes, MIB - 1, MIB, MIB + 1, 3 * MIB + 4096 + 513]) {
           const image = randomBytes(imageBytes);
           const volumeBytes = Math.ceil(imageBytes / sectorBytes) * sectorBytes;
@@ -47,7 +47,7 @@ for (const folder of FOLDERS) {
     }
 
     test('a transform that begins in the middle leaves what lies before as it is', () => {
-      const bench = workbench(folder);
+      const bench = workbench(directory);
       const image = randomBytes(4 * MIB);
       const sides = {
         source: fileSide(bench.file('image', image), image.length),
@@ -59,7 +59,7 @@ for (const folder of FOLDERS) {
     });
 
     test('several threads side by side do each piece once', async () => {
-      const bench = workbench(folder);
+      const bench = workbench(directory);
       const image = randomBytes(9 * MIB);
       const sides = {
         source: fileSide(bench.file('image', image), image.length),
@@ -75,10 +75,10 @@ for (const folder of FOLDERS) {
     });
   });
 
-  describe(`sparse images on ${folder}`, () => {
+  describe(`sparse images on ${directory}`, () => {
     for (const sectorBytes of SECTOR_SIZES) {
       test(`${sectorBytes}-byte sectors: zeros and holes stay holes, and data between them is what it was`, () => {
-        const bench = workbench(folder);
+        const bench = workbench(directory);
         const image = Buffer.alloc(40 * MIB + 512 * 8);
         for (const [at, length] of [
           [0, 4096],
@@ -133,7 +133,7 @@ for (const folder of FOLDERS) {
     }
 
     test('a sparse hash covers the holes', () => {
-      const bench = workbench(folder);
+      const bench = workbench(directory);
       const sizeBytes = 5 * MIB + 512;
       const options: TransformOptions = {
         ...PLAIN,
@@ -150,7 +150,7 @@ for (const folder of FOLDERS) {
     });
 
     test('a new sparse volume of zeros takes no room, whatever its size', () => {
-      const bench = workbench(folder);
+      const bench = workbench(directory);
       runTransform(
         {
           ...PLAIN,
@@ -169,7 +169,7 @@ for (const folder of FOLDERS) {
 
 describe('comparing', () => {
   test('finds the first difference, wherever others lie', () => {
-    const bench = workbench(FOLDERS[0]!);
+    const bench = workbench(DIRECTORIES[0]!);
     const image = randomBytes(12 * MIB);
     const volume = bench.file('volume', referenceTransform(bench.keyBytes, true, image, 512, 0));
     const source = fileSide(volume, image.length);
@@ -218,7 +218,7 @@ describe('what is refused', () => {
   ];
   for (const [what, change] of refusals) {
     test(what, () => {
-      const bench = workbench(FOLDERS[0]!);
+      const bench = workbench(DIRECTORIES[0]!);
       const options: TransformOptions = {
         ...{ ...PLAIN, key: bench.key, mode: 'encrypt', sectorBytes: 512 },
         ...{ source: fileSide(bench.file('image', MIB), MIB), target: fileSide(bench.file('volume', MIB), MIB) },
@@ -231,7 +231,7 @@ describe('what is refused', () => {
   }
 
   test('a digest that is not complete, and one that was not asked for', () => {
-    const bench = workbench(FOLDERS[0]!);
+    const bench = workbench(DIRECTORIES[0]!);
     const sides = { source: { kind: 'zeros' as const, sizeBytes: MIB }, target: fileSide(bench.file('volume', 0), MIB) };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512, digest: true });
     assert.throws(() => native.transformDigest(transform), { code: 'ERR_ARGUMENT' });
@@ -243,7 +243,7 @@ describe('what is refused', () => {
   });
 
   test('a stopped transform: an abort, not a detached volume', () => {
-    const bench = workbench(FOLDERS[0]!);
+    const bench = workbench(DIRECTORIES[0]!);
     const sides = { source: { kind: 'zeros' as const, sizeBytes: MIB }, target: fileSide(bench.file('volume', 0), MIB) };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512 });
     native.transformStop(transform);
@@ -252,7 +252,7 @@ describe('what is refused', () => {
   });
 
   test('a digest taken by several threads at once is the same digest in each', async () => {
-    const bench = workbench(FOLDERS[0]!);
+    const bench = workbench(DIRECTORIES[0]!);
     const image = randomBytes(MIB);
     const sides = { source: fileSide(bench.file('image', image), MIB), target: fileSide(bench.file('volume', 0), MIB) };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512, digest: true });
@@ -277,7 +277,7 @@ describe('what is refused', () => {
   });
 
   test('a source that has become shorter: where it ends, and no further', () => {
-    const bench = workbench(FOLDERS[0]!);
+    const bench = workbench(DIRECTORIES[0]!);
     const image = bench.file('image', randomBytes(3 * MIB));
     const sides = { source: fileSide(image, 3 * MIB), target: fileSide(bench.file('volume', 0), 3 * MIB) };
     const transform = native.transformOpen({ ...PLAIN, ...sides, key: bench.key, mode: 'encrypt', sectorBytes: 512 });

@@ -1,4 +1,4 @@
-/** Runs transforms of the addon in this thread, on files of a test's own folder. */
+/** Runs transforms of the addon in this thread, on files of a test's own directory. */
 import { randomBytes } from 'node:crypto';
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -9,13 +9,13 @@ import { type KeyHandle, native, type TransformFile, type TransformHandle, type 
 export const MIB = 1024 * 1024;
 
 /** File systems to test on: a disk (O_DIRECT) and memory (buffered only). */
-export const FOLDERS = [tmpdir(), '/dev/shm'];
+export const DIRECTORIES = [tmpdir(), '/dev/shm'];
 
 export interface Workbench {
   key: KeyHandle;
   /** The same key for the reference. */
   keyBytes: Buffer;
-  /** An open file of the folder, with these contents, or of this length and empty. */
+  /** An open file of the directory, with these contents, or of this length and empty. */
   file(name: string, contents: Buffer | number): number;
   contents(name: string): Buffer;
   /** Bytes that the file takes on the disk. */
@@ -24,7 +24,7 @@ export interface Workbench {
 
 /** Removed when the test ends. */
 export function workbench(parent: string): Workbench {
-  const folder = mkdtempSync(join(parent, 'volseal transform '));
+  const directory = mkdtempSync(join(parent, 'volseal transform '));
   const keyBytes = randomBytes(64);
   const key = native.keyImportBase64(Buffer.from(keyBytes.toString('base64')));
   native.xtsPrepare(key);
@@ -32,20 +32,20 @@ export function workbench(parent: string): Workbench {
   onTestFinished(() => {
     native.keyWipe(key);
     for (const fd of files) closeSync(fd);
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   });
   return {
     key,
     keyBytes,
     file(name, contents) {
-      const fd = openSync(join(folder, name), 'w+');
+      const fd = openSync(join(directory, name), 'w+');
       files.push(fd);
       if (typeof contents === 'number') ftruncateSync(fd, contents);
       else for (let written = 0; written < contents.length; ) written += writeSync(fd, contents, written);
       return fd;
     },
-    contents: (name) => readFileSync(join(folder, name)),
-    allocatedBytes: (name) => statSync(join(folder, name)).blocks * 512,
+    contents: (name) => readFileSync(join(directory, name)),
+    allocatedBytes: (name) => statSync(join(directory, name)).blocks * 512,
   };
 }
 

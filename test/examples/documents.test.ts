@@ -37,11 +37,11 @@ const node = lacksNode('node-20') ? process.execPath : nodeExecutable('node-20')
 
 /** A directory in which `volseal` is a command and a package, and what a login shell has. */
 async function readersDirectory() {
-  const { folder, env } = lab();
-  mkdirSync(join(folder, 'node_modules'));
-  symlinkSync(ROOT, join(folder, 'node_modules', 'volseal'));
+  const { directory, env } = lab();
+  mkdirSync(join(directory, 'node_modules'));
+  symlinkSync(ROOT, join(directory, 'node_modules', 'volseal'));
   const { VOLSEAL_HOME: _, ...rest } = env;
-  const bin = join(folder, '.bin');
+  const bin = join(directory, '.bin');
   mkdirSync(bin);
   symlinkSync(node, join(bin, 'node'));
   writeFileSync(join(bin, 'volseal'), `#!/bin/sh\nexec '${node}' '${MAIN}' "$@"\n`, { mode: 0o755 });
@@ -51,7 +51,7 @@ async function readersDirectory() {
   const run = (script: string): Promise<{ status: number | null; stdout: string; stderr: string }> =>
     new Promise((resolve) => {
       const child = spawn('bash', ['-c', script.replaceAll(PORT, String(port))], {
-        cwd: folder,
+        cwd: directory,
         env: { ...rest, PATH: path, NODE_NO_WARNINGS: '1' },
         stdio: ['ignore', 'pipe', 'pipe'],
       });

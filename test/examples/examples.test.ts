@@ -23,14 +23,14 @@ describe('examples', () => {
   });
 
   test('user-volume: the right user and the wrong one', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'volseal example '));
+    const directory = mkdtempSync(join(tmpdir(), 'volseal example '));
     try {
       assert.match(
-        runExample('user-volume', folder),
+        runExample('user-volume', directory),
         /^vol-[0-9a-f]{17} is attached for alice\nmallory cannot attach it: ERR_CONTEXT_MISMATCH\n$/,
       );
     } finally {
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     }
   });
 });

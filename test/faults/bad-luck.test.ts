@@ -126,7 +126,7 @@ describe('a disk that is too small', () => {
     remount(`size=${64 * MIB}`);
     at.ok(encrypt);
     at.ok(['verify', 'small/a.vol', '--against', 'a.raw']);
-    assert.deepEqual(spawnSync('ls', ['-A', 'small'], { cwd: at.folder, encoding: 'utf8' }).stdout, 'a.vol\n');
+    assert.deepEqual(spawnSync('ls', ['-A', 'small'], { cwd: at.directory, encoding: 'utf8' }).stdout, 'a.vol\n');
   });
 
   testUnless(skipWithoutMount())('densify is told what can help it: room', () => {

@@ -1,4 +1,4 @@
-/** What reaches the disk and when: folders whose flush fails, runs without fsync, a device whose run is killed. */
+/** What reaches the disk and when: directories whose flush fails, runs without fsync, a device whose run is killed. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync } from 'node:fs';
@@ -13,17 +13,17 @@ import { skipInjection } from './injected.js';
 /** Runs `volseal` under strace, all of Node's own file calls in one thread. */
 function straced(at: Lab, options: string[], args: string[]): Outcome {
   const { status, stdout, stderr } = spawnSync(requireTool('strace'), ['-D', '-f', '-qq', ...options, process.execPath, MAIN, ...args], {
-    cwd: at.folder,
+    cwd: at.directory,
     env: { ...at.env, UV_THREADPOOL_SIZE: '1' },
   });
   return { status, stdout, text: stdout.toString(), stderr: stderr.toString() };
 }
 
-/** ... with an fsync that fails, of this file or folder alone. */
+/** ... with an fsync that fails, of this file or directory alone. */
 const withoutFlush = (at: Lab, path: string, args: string[]): Outcome =>
   straced(at, ['-o', '/dev/null', '-P', path, '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO'], args);
 
-describeUnless(skipInjection())('a folder that cannot be flushed', () => {
+describeUnless(skipInjection())('a directory that cannot be flushed', () => {
   test('after the rename: the failure says that the new file is in its place', () => {
     const at = lab();
     const image = at.image('a.raw', 100_000 * 512);
@@ -40,7 +40,7 @@ describeUnless(skipInjection())('a folder that cannot be flushed', () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test("a pair: the volume's folder fails: both are new; the header's: both are old", () => {
+  test("a pair: the volume's directory fails: both are new; the header's: both are old", () => {
     const at = lab();
     const first = at.image('a.raw', 512 * 1000);
     const second = at.image('b.raw', 512 * 1000);
@@ -58,7 +58,7 @@ describeUnless(skipInjection())('a folder that cannot be flushed', () => {
     const volumeFailed = failureOf(withoutFlush(at, at.path('data'), ['encrypt', 'b.raw', ...pair]));
     assert.equal(volumeFailed.details.published, true);
     assert.ok(decrypted().equals(second));
-    assert.deepEqual(spawnSync('ls', ['-A', 'data', 'headers'], { cwd: at.folder, encoding: 'utf8' }).stdout.split('\n').sort(), [
+    assert.deepEqual(spawnSync('ls', ['-A', 'data', 'headers'], { cwd: at.directory, encoding: 'utf8' }).stdout.split('\n').sort(), [
       '',
       '',
       'a.header',
@@ -70,7 +70,7 @@ describeUnless(skipInjection())('a folder that cannot be flushed', () => {
 });
 
 describeUnless(skipInjection())('--no-fsync', () => {
-  test('nothing of the targets or their folders is flushed; without it everything is', () => {
+  test('nothing of the targets or their directories is flushed; without it everything is', () => {
     const at = lab();
     const image = at.image('a.raw', 512 * 1000);
     mkdirSync(at.path('to'));

@@ -30,7 +30,7 @@ describeUnless(skipInjection())('faults while encrypting', () => {
       box.image('disk.raw', IMAGE_BYTES);
       const run = runInjected(injection, ENCRYPT, [box.path('disk.raw'), box.path('disk.vol'), box.kms]);
       assert.equal(run.stdout, said);
-      assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'first.vol', 'home']);
+      assert.deepEqual(readdirSync(box.directory).sort(), ['disk.raw', 'first.vol', 'home']);
     });
   }
 
@@ -45,7 +45,7 @@ describeUnless(skipInjection())('faults while encrypting', () => {
       box.path('disk.raw'),
     );
     assert.equal(run.stdout, 'ERR_IO EIO');
-    assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'first.vol', 'home']);
+    assert.deepEqual(readdirSync(box.directory).sort(), ['disk.raw', 'first.vol', 'home']);
   });
 
   test('what a file system or a kernel does not have is done without', async () => {
@@ -101,7 +101,7 @@ describeUnless(skipInjection())('faults while encrypting', () => {
     const image = box.image('disk.raw', MIB);
     const run = runInjected('link,linkat:error=EPERM:when=1', ENCRYPT, [box.path('disk.raw'), box.path('disk.vol'), box.kms]);
     assert.equal(run.stdout, 'encrypted');
-    assert.deepEqual(readdirSync(box.folder).sort(), ['disk.raw', 'disk.vol', 'first.vol', 'home']);
+    assert.deepEqual(readdirSync(box.directory).sort(), ['disk.raw', 'disk.vol', 'first.vol', 'home']);
     await decryptImage(box.path('disk.vol'), box.path('back.raw'), { kms: box.kms });
     assert.ok(box.contents('back.raw').equals(image));
   });

@@ -48,4 +48,4 @@ function faultyWords(at: Lab, injection: string, args: string[], on?: string): s
   return ['-D', '-f', '-qq', '-y', '-o', at.path('trace'), ...faults, process.execPath, MAIN, ...args];
 }
 
-const faultyOptions = ({ folder, env }: Lab) => ({ cwd: folder, env: { ...env, ...ONE_FILE_THREAD } });
+const faultyOptions = ({ directory, env }: Lab) => ({ cwd: directory, env: { ...env, ...ONE_FILE_THREAD } });

@@ -14,7 +14,7 @@ export const SLOW_IMAGE_BYTES = 96 * 1024 * 1024;
 /** Starts the program with slow writes; killed when the test ends. The process is the program's own, not strace's. */
 export function startSlowly(at: Lab, args: string[]): ChildProcess {
   const slow = ['-D', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=pwrite64', '-e', `inject=pwrite64:delay_enter=${WRITE_DELAY_US}`];
-  const child = spawn(requireTool('strace'), [...slow, process.execPath, MAIN, ...args], { cwd: at.folder, env: at.env });
+  const child = spawn(requireTool('strace'), [...slow, process.execPath, MAIN, ...args], { cwd: at.directory, env: at.env });
   onTestFinished(() => void child.kill('SIGKILL'));
   return child;
 }

@@ -113,7 +113,7 @@ describeUnless(skipPowerCut())('a power cut at every flush', () => {
       for (const flush of ['fsync', 'fdatasync']) {
         for (let when = 1, killed = true; killed; when++) {
           const directory = join(disk.path, `${flush}-${when}`);
-          cpSync(template.folder, directory, { recursive: true });
+          cpSync(template.directory, directory, { recursive: true });
           const at = labIn(directory);
           runTool('sync', ['-f', disk.path]);
           const { status, stderr } = faulty(at, `${flush}:signal=KILL:when=${when}`, [...command]);
@@ -121,7 +121,7 @@ describeUnless(skipPowerCut())('a power cut at every flush', () => {
           if (!killed) assert.equal(status, 0, stderr);
           await disk.afterPowerCut((path) => {
             try {
-              check(labIn(join(path, basename(at.folder))), !killed);
+              check(labIn(join(path, basename(at.directory))), !killed);
             } catch (error) {
               throw new Error(`${flush} ${when}: ${(error as Error).message}`, { cause: error });
             }

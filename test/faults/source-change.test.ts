@@ -83,7 +83,7 @@ describe('a source that changes', () => {
       assert.ok(box.contents('a.vol').equals(old));
       const volume = box.path('a.vol');
       await assert.rejects(decryptImage(volume, box.path('b.raw'), { ...options, onProgress: once(volume) }), failure(volume));
-      assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'a.vol', 'home']);
+      assert.deepEqual(readdirSync(box.directory).sort(), ['a.raw', 'a.vol', 'home']);
     });
   }
 });

@@ -99,7 +99,7 @@ describe('a process with an attached volume', () => {
     await signAs(box.path('home'));
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
     const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
-    const { certPath, ...certificate } = selfSigned(box.folder);
+    const { certPath, ...certificate } = selfSigned(box.directory);
     const front = createTlsServer(certificate, (client) => {
       const back = connect(Number(new URL(server.url).port), '127.0.0.1');
       client.pipe(back).pipe(client);

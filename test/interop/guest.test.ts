@@ -7,15 +7,15 @@ import { describeUnless } from '../requirements.js';
 import { runGuest, skipGuest } from './guest.js';
 
 describeUnless(skipGuest())('the Linux guest', () => {
-  let folder: string;
+  let directory: string;
   beforeAll(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'volseal guest, test '));
+    directory = await mkdtemp(join(tmpdir(), 'volseal guest, test '));
   });
-  afterAll(() => rm(folder, { recursive: true }));
+  afterAll(() => rm(directory, { recursive: true }));
 
   test('runs a script on a disk of ours, with dm-crypt, and what it writes we read', async () => {
-    const disk = join(folder, 'disk.img');
-    const note = join(folder, 'note');
+    const disk = join(directory, 'disk.img');
+    const note = join(directory, 'note');
     await writeFile(disk, Buffer.alloc(8 * 1024 * 1024));
     await writeFile(note, 'a file of the host\n');
     const output = await runGuest({

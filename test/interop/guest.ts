@@ -35,9 +35,9 @@ export interface GuestRun {
  * printed
  */
 export async function runGuest({ disks = [], files = {}, script }: GuestRun): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'volseal-guest-'));
+  const directory = await mkdtemp(join(tmpdir(), 'volseal-guest-'));
   try {
-    const scriptFile = join(folder, 'script');
+    const scriptFile = join(directory, 'script');
     await writeFile(scriptFile, script);
     return await runToEnd([
       ...disks.flatMap((disk) => ['--disk', disk]),
@@ -45,7 +45,7 @@ export async function runGuest({ disks = [], files = {}, script }: GuestRun): Pr
       scriptFile,
     ]);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await rm(directory, { recursive: true, force: true });
   }
 }
 

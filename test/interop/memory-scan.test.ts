@@ -34,13 +34,13 @@ async function scanPlanted(form: string, key: Buffer, command: string[] = [], fi
 
 /** A process that has the key in the vault, prepared and used by every kernel; `command` goes before node. */
 async function scanVault(command: string[] = []): Promise<MemoryScan> {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal-scan-'));
+  const directory = mkdtempSync(join(tmpdir(), 'volseal-scan-'));
   try {
     const key = testKey();
-    writeFileSync(join(folder, 'key'), key, { mode: 0o600 });
-    return await scanPlanted('vault', key, command, join(folder, 'key'));
+    writeFileSync(join(directory, 'key'), key, { mode: 0o600 });
+    return await scanPlanted('vault', key, command, join(directory, 'key'));
   } finally {
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   }
 }
 

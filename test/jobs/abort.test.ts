@@ -90,7 +90,7 @@ describe('stopped while KMS is asked', () => {
     const box = sandbox();
     box.image('a.raw', 4096);
     await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
-    const before = readdirSync(box.folder).sort();
+    const before = readdirSync(box.directory).sort();
     for (const job of [
       (kms: string, signal: AbortSignal) => encryptImage(box.path('a.raw'), box.path('b.vol'), { kms, signal }),
       (kms: string, signal: AbortSignal) => createVolume(box.path('c.vol'), { kms, signal, sizeBytes: 4096 }),
@@ -98,7 +98,7 @@ describe('stopped while KMS is asked', () => {
     ]) {
       const kms = await stalledKms();
       await aborted(kms, (signal) => job(kms.url, signal));
-      assert.deepEqual(readdirSync(box.folder).sort(), before);
+      assert.deepEqual(readdirSync(box.directory).sort(), before);
       assert.equal(native.vaultInfo().liveKeys, 0);
       assert.equal(poolIsUsed(), false);
     }
@@ -107,7 +107,7 @@ describe('stopped while KMS is asked', () => {
   test('every call of a KMS client', async () => {
     const kms = await stalledKms();
     const controller = new AbortController();
-    const client = openKms({ kind: 'url', url: kms.url, auditHome: sandbox().folder }, controller.signal);
+    const client = openKms({ kind: 'url', url: kms.url, auditHome: sandbox().directory }, controller.signal);
     onTestFinished(() => client.close());
     const wrapped = { keyArn: 'arn:aws:kms:eu-west-1:1:key/1', encryptedDataKey: Buffer.alloc(100), context: { a: '1' } };
     const calls = [

@@ -50,7 +50,7 @@ async function refuses(
   code: ErrorCode,
   options: { header?: string; path?: string; kms?: string } = {},
 ): Promise<void> {
-  const files = () => readdirSync(box.folder).filter((name) => statSync(box.path(name)).isFile());
+  const files = () => readdirSync(box.directory).filter((name) => statSync(box.path(name)).isFile());
   const before = files().map((name) => [name, box.contents(name)] as const);
   const { header, path = volume, kms = box.kms } = options;
   const named = (error: { code: string; message: string; details: { path?: string } }): boolean => {
@@ -306,14 +306,14 @@ describe('a key that cannot be had', () => {
 });
 
 describe('files that cannot be used', () => {
-  test('an image that is a folder, a pipe, missing or empty', async () => {
+  test('an image that is a directory, a pipe, missing or empty', async () => {
     const it = await made();
     const { box } = it;
-    mkdirSync(box.path('folder'));
+    mkdirSync(box.path('directory'));
     spawnSync('mkfifo', [box.path('pipe')]);
     writeFileSync(box.path('empty'), '');
     const cases: [string, ErrorCode][] = [
-      ['folder', 'ERR_ARGUMENT'],
+      ['directory', 'ERR_ARGUMENT'],
       ['pipe', 'ERR_ARGUMENT'],
       ['missing', 'ERR_IO'],
       ['empty', 'ERR_IMAGE_SIZE'],
@@ -322,16 +322,16 @@ describe('files that cannot be used', () => {
       const failure = { code, message: new RegExp(name) };
       await assert.rejects(encryptImage(box.path(name), box.path('new.vol'), { kms: box.kms, pad: true }), failure);
     }
-    for (const name of ['folder', 'pipe', 'missing'])
+    for (const name of ['directory', 'pipe', 'missing'])
       await assert.rejects(attach(box.path(name), { kms: box.kms }), { message: new RegExp(name) });
-    assert.ok(!readdirSync(box.folder).some((name) => name.includes('new.vol')));
+    assert.ok(!readdirSync(box.directory).some((name) => name.includes('new.vol')));
   });
 
-  test('a target that is a folder, a pipe, or in no folder', async () => {
+  test('a target that is a directory, a pipe, or in no directory', async () => {
     const { box, volume } = await made();
-    mkdirSync(box.path('folder'));
+    mkdirSync(box.path('directory'));
     spawnSync('mkfifo', [box.path('pipe')]);
-    for (const name of ['folder', 'pipe', 'nowhere/disk.raw']) {
+    for (const name of ['directory', 'pipe', 'nowhere/disk.raw']) {
       await assert.rejects(decryptImage(volume, box.path(name), { kms: box.kms, force: true }), { message: new RegExp(name) });
     }
   });
@@ -340,7 +340,7 @@ describe('files that cannot be used', () => {
     const { box } = await made();
     chmodSync(box.path('disk.raw'), 0o000);
     mkdirSync(box.path('locked'), { mode: 0o555 });
-    chmodSync(box.folder, 0o755);
+    chmodSync(box.directory, 0o755);
     const script = built('test/jobs/encrypt-once.ts');
     const kms = `embedded:${box.path('locked')}`;
     const run = (image: string, target: string): string => {

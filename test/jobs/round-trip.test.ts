@@ -93,7 +93,7 @@ describe('encrypt and decrypt', () => {
     const controller = new AbortController();
     const options = { kms: box.kms, signal: controller.signal, onProgress: () => controller.abort() };
     await assert.rejects(encryptImage(box.path('a.raw'), box.path('a.vol'), options), { code: 'ERR_ABORTED' });
-    assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'home']);
+    assert.deepEqual(readdirSync(box.directory).sort(), ['a.raw', 'home']);
     assert.equal(native.vaultInfo().liveKeys, 0);
     assert.equal(poolIsUsed(), false);
   });
@@ -116,7 +116,7 @@ describe('create', () => {
     test(`a size of ${sizeBytes} is refused`, async () => {
       const box = sandbox();
       await assert.rejects(createVolume(box.path('new.vol'), { sizeBytes, kms: box.kms }), { code: 'ERR_IMAGE_SIZE' });
-      assert.deepEqual(readdirSync(box.folder), []);
+      assert.deepEqual(readdirSync(box.directory), []);
     });
   }
 });
@@ -158,7 +158,7 @@ describe('targets', () => {
     native.fileLock(inUse.fd, true);
     await createVolume(box.path('a.vol'), { sizeBytes: 512, kms: box.kms });
     const kept = ['.a.vol.aaaaaaaaaaaa.partial', '.a.vol.bbbbbbbbbbbb.partial', '.a.vol.note.partial', '.b.vol.0123456789ab.partial'];
-    assert.deepEqual(readdirSync(box.folder).sort(), [...kept, 'a.vol', 'home']);
+    assert.deepEqual(readdirSync(box.directory).sort(), [...kept, 'a.vol', 'home']);
   });
 
   test('a pair whose second file cannot be put in its place leaves the first as it was', async () => {
@@ -173,7 +173,7 @@ describe('targets', () => {
       mkdirSync(box.path('a.vol'));
     };
     await assert.rejects(encryptImage(box.path('b.raw'), box.path('a.vol'), { ...options, force: true, onProgress }), { code: 'ERR_IO' });
-    assert.deepEqual(readdirSync(box.folder).sort(), ['a.header', 'a.raw', 'a.vol', 'b.raw', 'home', 'kept.vol']);
+    assert.deepEqual(readdirSync(box.directory).sort(), ['a.header', 'a.raw', 'a.vol', 'b.raw', 'home', 'kept.vol']);
     await decryptImage(box.path('kept.vol'), box.path('back.raw'), options);
     assert.ok(box.contents('back.raw').equals(image));
   });

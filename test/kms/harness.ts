@@ -12,7 +12,7 @@ import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import { takeRequest, type WireReply } from '../../src/kms/shared/wire.js';
 import { type KeyHandle, native } from '../../src/native.js';
 
-/** A folder of its own for a test. */
+/** A directory of its own for a test. */
 export function temporaryHome(): string {
   const home = mkdtempSync(join(tmpdir(), 'volseal-kms-'));
   onTestFinished(() => rmSync(home, { recursive: true, force: true }));

@@ -22,25 +22,25 @@ const skip = skipWithout('cryptsetup');
 const COPY_BYTES = 16384;
 const rawKey = randomBytes(64);
 
-let folder: string;
+let directory: string;
 let volumeKey: KeyHandle;
 let keyFile: string;
 let wrongKeyFile: string;
 let passFile: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'volseal-cryptsetup-'));
+  directory = await mkdtemp(join(tmpdir(), 'volseal-cryptsetup-'));
   volumeKey = native.keyImportBase64(Buffer.from(rawKey.toString('base64')));
-  keyFile = join(folder, 'vk');
-  wrongKeyFile = join(folder, 'wrong');
-  passFile = join(folder, 'pass');
+  keyFile = join(directory, 'vk');
+  wrongKeyFile = join(directory, 'wrong');
+  passFile = join(directory, 'pass');
   await writeFile(keyFile, rawKey);
   await writeFile(wrongKeyFile, randomBytes(64));
   await writeFile(passFile, 'correct horse');
 });
 afterAll(async () => {
   native.keyWipe(volumeKey);
-  await rm(folder, { recursive: true, force: true });
+  await rm(directory, { recursive: true, force: true });
 });
 
 function cryptsetup(...args: string[]): string {
@@ -71,7 +71,7 @@ const found = (path: string) => withFile(path, (file) => readHeader(file, path))
 
 /** A file of `bytes` that begins with `area`. */
 async function image(name: string, area: Buffer, bytes = 4 * 1024 * 1024): Promise<string> {
-  const path = join(folder, name);
+  const path = join(directory, name);
   await writeFile(path, area);
   await truncate(path, bytes);
   return path;
@@ -180,7 +180,7 @@ describeUnless(skip)('cryptsetup changes our header', () => {
     const path = await image('changed.img', encodeHeader(fresh()));
     addPassphrase(path);
     assert.equal(cryptsetupStatus('open', '--test-passphrase', '--key-file', passFile, path), 0);
-    const tokenFile = join(folder, 'token.json');
+    const tokenFile = join(directory, 'token.json');
     await writeFile(tokenFile, JSON.stringify({ type: 'site-note', keyslots: ['0'], note: { owner: 'storage team', rack: 7 } }));
     cryptsetup('token', 'import', '--json-file', tokenFile, path);
     cryptsetup('config', '--batch-mode', '--label', 'vault', path);

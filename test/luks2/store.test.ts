@@ -10,14 +10,14 @@ import { flipBit, sampleHeader } from './sample-headers.js';
 
 const COPY_BYTES = 16384;
 
-let folder: string;
+let directory: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'volseal-store-'));
+  directory = await mkdtemp(join(tmpdir(), 'volseal-store-'));
 });
-afterAll(() => rm(folder, { recursive: true, force: true }));
+afterAll(() => rm(directory, { recursive: true, force: true }));
 
 async function withFile<T>(name: string, content: Buffer, use: (file: FileHandle, path: string) => Promise<T>): Promise<T> {
-  const path = join(folder, name);
+  const path = join(directory, name);
   await writeFile(path, content);
   const file = await open(path, 'r+');
   try {
@@ -164,10 +164,10 @@ describe('the header in its file', () => {
     assert.deepEqual(calls, []);
   });
 
-  test('a folder and a closed file are typed errors', async () => {
-    const directory = await open(folder, 'r');
-    await assert.rejects(readHeader(directory, folder), { code: 'ERR_IO', message: /reading the header at offset 0 failed: EISDIR/ });
-    await directory.close();
+  test('a directory and a closed file are typed errors', async () => {
+    const opened = await open(directory, 'r');
+    await assert.rejects(readHeader(opened, directory), { code: 'ERR_IO', message: /reading the header at offset 0 failed: EISDIR/ });
+    await opened.close();
   });
 
   test('an empty file is no volume', async () => {

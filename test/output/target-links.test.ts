@@ -14,7 +14,7 @@ interface Linked {
   link: string;
 }
 
-/** a.raw, and a link to a file in another folder. */
+/** a.raw, and a link to a file in another directory. */
 function linked(): Linked {
   const box = sandbox();
   const image = box.image('a.raw', 64 * 1024);
@@ -38,7 +38,7 @@ describe('a target that is a symbolic link', () => {
     assert.ok(isStillLink(it));
     assert.ok([...beside].some((name) => /^\.real\.vol\.[0-9a-f]{12}\.partial$/.test(name)));
     assert.deepEqual(readdirSync(dirname(real)), ['real.vol']);
-    assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'elsewhere', 'home', 'link.vol']);
+    assert.deepEqual(readdirSync(box.directory).sort(), ['a.raw', 'elsewhere', 'home', 'link.vol']);
 
     // And back, through a chain of links.
     symlinkSync('link.vol', box.path('chain'));
@@ -66,16 +66,16 @@ describe('a target that is a symbolic link', () => {
     }
     assert.ok(isStillLink(it));
     assert.deepEqual(readdirSync(dirname(real)), []);
-    assert.deepEqual(readdirSync(box.folder).sort(), ['a.raw', 'elsewhere', 'link.vol']);
+    assert.deepEqual(readdirSync(box.directory).sort(), ['a.raw', 'elsewhere', 'link.vol']);
   });
 
-  test('to itself, or to a folder', async () => {
+  test('to itself, or to a directory', async () => {
     const { box } = linked();
     symlinkSync('circle.vol', box.path('circle.vol'));
-    symlinkSync('elsewhere', box.path('folder.vol'));
+    symlinkSync('elsewhere', box.path('directory.vol'));
     const encrypt = (name: string) => encryptImage(box.path('a.raw'), box.path(name), { kms: box.kms, force: true });
     await assert.rejects(encrypt('circle.vol'), { code: 'ERR_IO', message: /circle\.vol: .*ELOOP/ });
-    await assert.rejects(encrypt('folder.vol'), { code: 'ERR_ARGUMENT', message: /folder\.vol: is a directory/ });
+    await assert.rejects(encrypt('directory.vol'), { code: 'ERR_ARGUMENT', message: /directory\.vol: is a directory/ });
   });
 
   test('that is turned elsewhere meanwhile: the file that was checked is replaced, and no other', async () => {
@@ -152,7 +152,7 @@ describe('a target that is a symbolic link', () => {
     assert.ok(box.contents('b.raw').equals(image));
   });
 
-  test('header and volume that are one file by a link or a linked folder', async () => {
+  test('header and volume that are one file by a link or a linked directory', async () => {
     const { box, real, link } = linked();
     symlinkSync('elsewhere', box.path('same'));
     for (const [volume, header] of [

@@ -47,7 +47,7 @@ function importsOf(file: SourceFile): Import[] {
 const isSource = ({ path }: SourceFile): boolean => path.startsWith('src/') && path.endsWith('.ts');
 const isNative = ({ path }: SourceFile): boolean => /^native\/.*\.(cc|h)$/.test(path);
 
-/** Imports between the folders of src/ that go the wrong way, and files that belong to no layer. */
+/** Imports between the directories of src/ that go the wrong way, and files that belong to no layer. */
 export function wrongLayers(files: SourceFile[]): string[] {
   return files.filter(isSource).flatMap((file) => {
     const layer = layerOf(file.path);
@@ -126,7 +126,7 @@ export function terminalOutsideCli(files: SourceFile[]): string[] {
     });
 }
 
-/** Includes between the folders of native/ that go the wrong way. */
+/** Includes between the directories of native/ that go the wrong way. */
 export function wrongIncludes(files: SourceFile[]): string[] {
   return files.filter(isNative).flatMap((file) => {
     const rank = NATIVE_LAYERS.indexOf(file.path.split('/')[1]!);

@@ -84,7 +84,7 @@ export function badNames(files: SourceFile[]): string[] {
   });
 }
 
-/** Folders of somebody's machine. */
+/** Directories of somebody's machine. */
 export function machinePaths(files: SourceFile[]): string[] {
   return files
     .filter((file) => !isRule(file))

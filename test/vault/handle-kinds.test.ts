@@ -7,8 +7,8 @@ import { test } from 'vitest';
 import { type DeviceHandle, type KeyHandle, native, type TransformHandle } from '../../src/native.js';
 
 test('no number is a handle of two kinds', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'volseal-kinds-'));
-  const fd = openSync(join(folder, 'disk'), 'w+');
+  const directory = mkdtempSync(join(tmpdir(), 'volseal-kinds-'));
+  const fd = openSync(join(directory, 'disk'), 'w+');
   const keys: KeyHandle[] = [];
   const devices: DeviceHandle[] = [];
   const transforms: TransformHandle[] = [];
@@ -38,6 +38,6 @@ test('no number is a handle of two kinds', () => {
     for (const device of devices) native.deviceClose(device);
     for (const key of keys) native.keyWipe(key);
     closeSync(fd);
-    rmSync(folder, { recursive: true });
+    rmSync(directory, { recursive: true });
   }
 });

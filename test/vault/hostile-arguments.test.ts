@@ -60,16 +60,16 @@ describe('hostile arguments', () => {
     ['O_DIRECT', constants.O_DIRECT],
   ] as const) {
     test(`a descriptor with ${name} is no device`, async () => {
-      const folder = mkdtempSync(join(tmpdir(), 'volseal-'));
+      const directory = mkdtempSync(join(tmpdir(), 'volseal-'));
       try {
-        writeFileSync(join(folder, 'file'), Buffer.alloc(8192));
-        await using file = await open(join(folder, 'file'), constants.O_RDWR | flag);
+        writeFileSync(join(directory, 'file'), Buffer.alloc(8192));
+        await using file = await open(join(directory, 'file'), constants.O_RDWR | flag);
         withVolumeKey(randomBytes(64), (key) => {
           const device = { fd: file.fd, key, dataOffsetBytes: 0, sizeBytes: 8192, sectorBytes: 512, writable: true, sparse: false };
           assert.throws(() => native.deviceOpen(device), { code: 'ERR_ARGUMENT', message: /O_APPEND or O_DIRECT/ });
         });
       } finally {
-        rmSync(folder, { recursive: true });
+        rmSync(directory, { recursive: true });
       }
     });
   }

@@ -134,14 +134,14 @@ describe('keyRevealBase64', () => {
 });
 
 describe('keys in files', () => {
-  let folder: string;
+  let directory: string;
   beforeAll(() => {
-    folder = mkdtempSync(join(tmpdir(), 'volseal-key-file-'));
+    directory = mkdtempSync(join(tmpdir(), 'volseal-key-file-'));
   });
-  afterAll(() => rmSync(folder, { recursive: true }));
+  afterAll(() => rmSync(directory, { recursive: true }));
 
   function withFile<T>(name: string, flags: string, use: (fd: number) => T): T {
-    const fd = openSync(join(folder, name), flags, 0o600);
+    const fd = openSync(join(directory, name), flags, 0o600);
     try {
       return use(fd);
     } finally {
@@ -152,7 +152,7 @@ describe('keys in files', () => {
   test('written and read back', () => {
     const bytes = randomBytes(32);
     withKey(bytes, (key) => withFile('root', 'w+', (fd) => native.keyWriteFile(fd, key)));
-    assert.ok(readFileSync(join(folder, 'root')).equals(bytes));
+    assert.ok(readFileSync(join(directory, 'root')).equals(bytes));
     withFile('root', 'r', (fd) => {
       const key = native.keyReadFile(fd, 32);
       assert.ok(revealKey(key).equals(bytes));
@@ -162,7 +162,7 @@ describe('keys in files', () => {
 
   test('reading starts at 0 wherever the file stands', () => {
     const bytes = randomBytes(100);
-    writeFileSync(join(folder, 'read'), bytes);
+    writeFileSync(join(directory, 'read'), bytes);
     withFile('read', 'r', (fd) => {
       for (let times = 0; times < 2; times++) {
         readSync(fd, Buffer.alloc(7));
@@ -176,25 +176,25 @@ describe('keys in files', () => {
   test('a file of another length is refused and leaves no key behind', () => {
     const { liveKeys } = native.vaultInfo();
     for (const length of [0, 1, 31, 33, 4096]) {
-      writeFileSync(join(folder, 'other'), randomBytes(length));
+      writeFileSync(join(directory, 'other'), randomBytes(length));
       withFile('other', 'r', (fd) => assert.throws(() => native.keyReadFile(fd, 32), ARGUMENT, `${length} bytes`));
     }
     assert.equal(native.vaultInfo().liveKeys, liveKeys);
   });
 
   test('a file that cannot be written stays as it is', () => {
-    writeFileSync(join(folder, 'old'), 'old');
+    writeFileSync(join(directory, 'old'), 'old');
     withKey(randomBytes(32), (key) => {
       withFile('old', 'r', (fd) => assert.throws(() => native.keyWriteFile(fd, key), ARGUMENT));
     });
-    assert.equal(readFileSync(join(folder, 'old'), 'utf8'), 'old');
+    assert.equal(readFileSync(join(directory, 'old'), 'utf8'), 'old');
   });
 
   test('a volume key is never written', () => {
     withVolumeKey(randomBytes(64), (key) => {
       withFile('never', 'w+', (fd) => assert.throws(() => native.keyWriteFile(fd, key), ARGUMENT));
     });
-    assert.equal(statSync(join(folder, 'never')).size, 0);
+    assert.equal(statSync(join(directory, 'never')).size, 0);
   });
 
   test('a descriptor that nobody opened is an error', () => {

@@ -1,4 +1,4 @@
-/** A folder of its own for a test, with an embedded KMS in it, and images to encrypt. */
+/** A directory of its own for a test, with an embedded KMS in it, and images to encrypt. */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,10 +10,10 @@ import { parseKmsUri } from '../../src/kms/shared/endpoint.js';
 import { native } from '../../src/native.js';
 
 export interface Sandbox {
-  folder: string;
-  /** The `kms` option for the embedded KMS of this folder. */
+  directory: string;
+  /** The `kms` option for the embedded KMS of this directory. */
   kms: string;
-  /** A path in the folder. */
+  /** A path in the directory. */
   path(name: string): string;
   /** Writes an image of random bytes and gives its contents. */
   image(name: string, bytes: number): Buffer;
@@ -22,11 +22,11 @@ export interface Sandbox {
 
 /** Removed when the test ends. `parent` chooses the file system: a disk for O_DIRECT, tmpfs without. */
 export function sandbox(parent: string = tmpdir()): Sandbox {
-  const folder = mkdtempSync(join(parent, 'volseal test '));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  const path = (name: string): string => join(folder, name);
+  const directory = mkdtempSync(join(parent, 'volseal test '));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const path = (name: string): string => join(directory, name);
   return {
-    folder,
+    directory,
     kms: `embedded:${path('home')}`,
     path,
     image(name, bytes) {

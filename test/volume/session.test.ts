@@ -48,7 +48,7 @@ describe('a pool that fails to start leaves no file open, and no lock', () => {
       const box = sandbox();
       box.image('image', 4096);
       await createVolume(box.path('a.vol'), { sizeBytes: 1024 * 1024, kms: box.kms });
-      const before = readdirSync(box.folder);
+      const before = readdirSync(box.directory);
       threads.fail = true;
       // The pool that made the volume lingers; in another environment a new one is started.
       process.env.VOLSEAL_TEST_POOL = name;
@@ -56,10 +56,10 @@ describe('a pool that fails to start leaves no file open, and no lock', () => {
         threads.fail = false;
       });
       assert.deepEqual(
-        openFiles(box.folder).filter((path) => !path.startsWith(box.path('home'))),
+        openFiles(box.directory).filter((path) => !path.startsWith(box.path('home'))),
         [],
       );
-      assert.deepEqual(readdirSync(box.folder), before, 'no temporary file stays');
+      assert.deepEqual(readdirSync(box.directory), before, 'no temporary file stays');
       await using file = await open(box.path('a.vol'), 'r');
       native.fileLock(file.fd, true);
     });

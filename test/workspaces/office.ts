@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { onTestFinished } from 'vitest';
-import { auditFolder } from '../../src/audit/log.js';
+import { auditDirectory } from '../../src/audit/log.js';
 import { readAudit } from '../../src/audit/read.js';
 import type { AuditRecord } from '../../src/audit/record.js';
 import { type CreateWorkspaceOptions, listWorkspaces } from '../../src/index.js';
@@ -69,7 +69,7 @@ export interface Office {
   putPolicy(...more: object[]): void;
   /** Records since the last call, of calls whose name is not among `left out`. */
   records(): Promise<AuditRecord[]>;
-  /** Asserts that there is no grant on the key, no file in the folder and no WorkSpace in the store. */
+  /** Asserts that there is no grant on the key, no file in the directory and no WorkSpace in the store. */
   nothingLeft(): Promise<void>;
 }
 
@@ -85,7 +85,7 @@ export async function office(): Promise<Office> {
   const administration = administerKms(home);
   administration.putPrincipal('role/Administrator', [identityPolicy(keyArn)]);
   await administration.close();
-  const folder = box.path('desks');
+  const directory = box.path('desks');
   let seen = 0;
   return {
     box,
@@ -97,7 +97,7 @@ export async function office(): Promise<Office> {
       home,
       sid: SID,
       directoryId: DIRECTORY,
-      folder,
+      folder: directory,
       root: { image: box.path('root.raw') },
       user: { sizeBytes: 128 * 1024 },
       key: keyArn,
@@ -106,7 +106,7 @@ export async function office(): Promise<Office> {
     putPolicy: (...more) => ask('PutKeyPolicy', { KeyId: keyArn, Policy: keyPolicy(...more) }),
     async records() {
       const all: AuditRecord[] = [];
-      for await (const record of readAudit([auditFolder(home, 'embedded')], {})) all.push(record);
+      for await (const record of readAudit([auditDirectory(home, 'embedded')], {})) all.push(record);
       const fresh = all.slice(seen);
       seen = all.length;
       return fresh;
@@ -115,7 +115,7 @@ export async function office(): Promise<Office> {
       assert.deepEqual(ask('ListGrants', { KeyId: keyArn }).Grants, []);
       let names: string[] = [];
       try {
-        names = readdirSync(folder);
+        names = readdirSync(directory);
       } catch {
         // It was never made.
       }

@@ -109,8 +109,8 @@ describe('xtsTransform refuses', () => {
 
 describe('handles of other kinds', () => {
   test('a device is no key, and a key is no device', () => {
-    const folder = mkdtempSync(join(tmpdir(), 'volseal-kinds-'));
-    const fd = openSync(join(folder, 'disk'), 'w+');
+    const directory = mkdtempSync(join(tmpdir(), 'volseal-kinds-'));
+    const fd = openSync(join(directory, 'disk'), 'w+');
     try {
       ftruncateSync(fd, 4096);
       withVolumeKey(randomBytes(64), (key) => {
@@ -124,7 +124,7 @@ describe('handles of other kinds', () => {
       });
     } finally {
       closeSync(fd);
-      rmSync(folder, { recursive: true });
+      rmSync(directory, { recursive: true });
     }
   });
 });

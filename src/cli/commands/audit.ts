@@ -36,7 +36,7 @@ export function auditCommand(session: Session): Command {
     const { contextOf, readAudit } = await import('../../audit/read.js');
     const question = { volumeId: volume, key, eventName: event, sinceMs: since };
     try {
-      for await (const record of readAudit(await folders(), question, { follow, signal })) {
+      for await (const record of readAudit(await directories(), question, { follow, signal })) {
         output.result(record, [lineOf(record, contextOf(record)[VOLUME_ID_CONTEXT_KEY])]);
         await output.settled();
         signal.throwIfAborted();
@@ -53,19 +53,19 @@ function verifyCommand({ output }: Session): Command {
   withExamples(command, ['volseal audit verify']);
   return command.action(async () => {
     const { verifyAudit } = await import('../../audit/verify.js');
-    const logs: ({ folder: string } & Awaited<ReturnType<typeof verifyAudit>>)[] = [];
-    await eachLog(async (folder, owner) => void logs.push({ folder, ...(await verifyAudit(folder, owner)) }));
-    const lines = logs.map(({ folder, records, begunAfter, tornLines, authenticated }) => {
+    const logs: ({ directory: string } & Awaited<ReturnType<typeof verifyAudit>>)[] = [];
+    await eachLog(async (directory, owner) => void logs.push({ directory, ...(await verifyAudit(directory, owner)) }));
+    const lines = logs.map(({ directory, records, begunAfter, tornLines, authenticated }) => {
       const begun = begunAfter === 0 ? '' : `; begun anew after record ${begunAfter}`;
       const torn = tornLines === 0 ? '' : `; ${tornLines} cut off by a kill or a power cut, in audit.torn-*`;
-      return `${folder}: ${records} records in order${authenticated ? ', authenticated by the root key' : ''}${begun}${torn}`;
+      return `${directory}: ${records} records in order${authenticated ? ', authenticated by the root key' : ''}${begun}${torn}`;
     });
     output.result({ logs }, lines);
     const bad = logs.find(({ broken }) => broken !== undefined);
     if (bad?.broken === undefined) return;
     const { line, problem } = bad.broken;
-    throw new VolsealError('ERR_AUDIT', `${join(bad.folder, 'audit.jsonl')}: line ${line} ${problem}`, {
-      details: { path: bad.folder, line },
+    throw new VolsealError('ERR_AUDIT', `${join(bad.directory, 'audit.jsonl')}: line ${line} ${problem}`, {
+      details: { path: bad.directory, line },
     });
   });
 }
@@ -76,13 +76,13 @@ function restartCommand({ output }: Session): Command {
   return command.action(async () => {
     const [{ verifyAudit }, { AuditLog }] = await Promise.all([import('../../audit/verify.js'), import('../../audit/log.js')]);
     const restarted: string[] = [];
-    await eachLog(async (folder, owner) => {
-      const proof = await verifyAudit(folder, owner).catch((error: unknown) => ({ broken: error }));
+    await eachLog(async (directory, owner) => {
+      const proof = await verifyAudit(directory, owner).catch((error: unknown) => ({ broken: error }));
       if (proof.broken === undefined) return;
-      new AuditLog(folder, owner).restart();
-      restarted.push(folder);
+      new AuditLog(directory, owner).restart();
+      restarted.push(directory);
     });
-    const lines = restarted.map((folder) => `${folder}: a new log; the old one is kept as audit-until-*.jsonl`);
+    const lines = restarted.map((directory) => `${directory}: a new log; the old one is kept as audit-until-*.jsonl`);
     output.result({ restarted }, lines.length === 0 ? ['nothing to do: every log is whole'] : lines);
   });
 }
@@ -92,15 +92,15 @@ async function home(): Promise<string> {
   return defaultHome();
 }
 
-async function folders(): Promise<[embedded: string, calls: string]> {
-  const { auditFolder } = await import('../../audit/log.js');
+async function directories(): Promise<[embedded: string, calls: string]> {
+  const { auditDirectory } = await import('../../audit/log.js');
   const place = await home();
-  return [auditFolder(place, 'embedded'), auditFolder(place, 'calls')];
+  return [auditDirectory(place, 'embedded'), auditDirectory(place, 'calls')];
 }
 
 /** Both logs of the home, each with its owner. Where the embedded KMS has no store, none is made. */
-async function eachLog(use: (folder: string, owner: LogOwner) => Promise<void>): Promise<void> {
-  const [embedded, calls] = await folders();
+async function eachLog(use: (directory: string, owner: LogOwner) => Promise<void>): Promise<void> {
+  const [embedded, calls] = await directories();
   const { fileOwner } = await import('../../audit/log.js');
   const place = await home();
   if (existsSync(join(place, 'kms', 'store.mdb'))) {

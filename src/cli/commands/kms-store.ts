@@ -37,7 +37,7 @@ export function initCommand({ output }: Session): Command {
       throw new VolsealError('ERR_ARGUMENT', 'the root key comes from --passphrase-file FILE or from --command -- PROGRAM ARGUMENTS');
     }
     const { initialiseKms } = await import('../../kms/embedded/administration.js');
-    const home = await homeFolder();
+    const home = await homeDirectory();
     const choice = isFile ? { passphraseFile: resolve(passphraseFile) } : isCommand ? { command: words } : undefined;
     const chosen = { ...(region === undefined ? {} : { region }), ...(account === undefined ? {} : { accountId: account }) };
     await initialiseKms(home, choice, chosen);
@@ -51,27 +51,27 @@ export function backupCommand({ output }: Session): Command {
     .description(
       'copy the embedded KMS of $VOLSEAL_HOME to a new directory, while it is in use; to restore, copy that directory to $VOLSEAL_HOME/kms',
     )
-    .argument('<folder>', 'the new directory')
+    .argument('<directory>', 'the new directory')
     .option('--with-root-key', 'also copy the key file: whoever has that copy has every key in it');
   withJson(command);
   withExamples(command, ['volseal kms backup kms-backup']);
-  return command.action(async (folder: string, { withRootKey = false }: { withRootKey?: boolean }) => {
+  return command.action(async (directory: string, { withRootKey = false }: { withRootKey?: boolean }) => {
     const { administerKms } = await import('../../kms/embedded/administration.js');
-    const kms = administerKms(await homeFolder(), 'existing');
+    const kms = administerKms(await homeDirectory(), 'existing');
     try {
-      const { rootKey } = await kms.backUp(resolve(folder), withRootKey);
+      const { rootKey } = await kms.backUp(resolve(directory), withRootKey);
       const other =
         rootKey === undefined
           ? 'with its root key: keep it as safe as the keys themselves'
           : `without its root key: keep that apart, ${rootKey}`;
-      output.result({ folder: resolve(folder), rootKey: rootKey ?? null }, [`${folder} is a copy of the embedded KMS, ${other}`]);
+      output.result({ directory: resolve(directory), rootKey: rootKey ?? null }, [`${directory} is a copy of the embedded KMS, ${other}`]);
     } finally {
       await kms.close();
     }
   });
 }
 
-async function homeFolder(): Promise<string> {
+async function homeDirectory(): Promise<string> {
   const { defaultHome } = await import('../../kms/shared/environment.js');
   return defaultHome();
 }

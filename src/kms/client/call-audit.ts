@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import type { KMSClient } from '@aws-sdk/client-kms';
-import { AuditLog, auditFolder, fileOwner } from '../../audit/log.js';
+import { AuditLog, auditDirectory, fileOwner } from '../../audit/log.js';
 import { shortened, shownParameters } from '../../audit/parameters.js';
 import type { AuditEvent } from '../../audit/record.js';
 import { formatArn, parseKeyArn } from '../shared/arn.js';
@@ -29,7 +29,7 @@ interface Members {
  * @throws {VolsealError} `ERR_AUDIT`
  */
 export function auditCalls(client: KMSClient, endpoint: KmsEndpoint & { auditHome: string }): void {
-  const directory = auditFolder(endpoint.auditHome, 'calls');
+  const directory = auditDirectory(endpoint.auditHome, 'calls');
   const log = new AuditLog(directory, fileOwner(directory));
   const destroy = client.destroy.bind(client);
   client.destroy = () => {

@@ -5,7 +5,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import { AuditLog, auditFolder } from '../../audit/log.js';
+import { AuditLog, auditDirectory } from '../../audit/log.js';
 import type { AuditEvent } from '../../audit/record.js';
 import { VolsealError } from '../../errors.js';
 import { type KeyHandle, native } from '../../native.js';
@@ -41,7 +41,7 @@ export class EmbeddedKms {
   static open(home: string, mode: StoreMode = 'create'): EmbeddedKms {
     checkOwnDirectory(join(home, 'audit'));
     const store = openStore(home, mode);
-    return new EmbeddedKms(store, new AuditLog(auditFolder(home, 'embedded'), auditOwner(store)));
+    return new EmbeddedKms(store, new AuditLog(auditDirectory(home, 'embedded'), auditOwner(store)));
   }
 
   /**

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';
-import { auditFolder, fileOwner } from '../../../src/audit/log.js';
+import { auditDirectory, fileOwner } from '../../../src/audit/log.js';
 import { readAudit } from '../../../src/audit/read.js';
 import type { AuditRecord } from '../../../src/audit/record.js';
 import { verifyAudit } from '../../../src/audit/verify.js';
@@ -15,9 +15,9 @@ import { ask, done, openEmbedded, revealed, signAs, temporaryHome } from '../har
 const CONTEXT = { 'aws:ebs:id': 'vol-1', user: 'anna' };
 const ANNA = 'arn:aws:iam::000000000000:user/anna';
 
-async function records(folder: string): Promise<AuditRecord[]> {
+async function records(directory: string): Promise<AuditRecord[]> {
   const found: AuditRecord[] = [];
-  for await (const record of readAudit([folder], {})) found.push(record);
+  for await (const record of readAudit([directory], {})) found.push(record);
   return found;
 }
 
@@ -33,7 +33,7 @@ describe('the embedded KMS records', () => {
     done(kms, 'Decrypt', { CiphertextBlob, EncryptionContext: CONTEXT }, ANNA);
     ask(kms, 'Nonsense');
     ask(kms, 'ListKeys', '{');
-    const found = await records(auditFolder(home, 'embedded'));
+    const found = await records(auditDirectory(home, 'embedded'));
     assert.deepEqual(
       found.map(({ eventName, errorCode, readOnly }) => [eventName, errorCode, readOnly]),
       [
@@ -84,7 +84,7 @@ describe('the embedded KMS records', () => {
     done(kms, 'Decrypt', { CiphertextBlob, GrantTokens: [GrantToken] });
     done(kms, 'RetireGrant', { GrantToken });
     secrets.push(GrantToken);
-    const text = readFileSync(join(auditFolder(home, 'embedded'), 'audit.jsonl'), 'utf8');
+    const text = readFileSync(join(auditDirectory(home, 'embedded'), 'audit.jsonl'), 'utf8');
     for (const secret of secrets) assert.ok(!text.includes(secret.slice(0, 20)));
     assert.doesNotMatch(text, /AAAAAAAA/);
   });
@@ -93,7 +93,7 @@ describe('the embedded KMS records', () => {
     const home = temporaryHome();
     const kms = openEmbedded(home);
     const { KeyId } = done(kms, 'CreateKey').KeyMetadata;
-    const path = join(auditFolder(home, 'embedded'), 'audit.jsonl');
+    const path = join(auditDirectory(home, 'embedded'), 'audit.jsonl');
     const whole = readFileSync(path);
     const before = native.vaultInfo().liveKeys;
     writeFileSync(path, '');
@@ -118,8 +118,8 @@ describe('calls to a KMS elsewhere', () => {
     const wrapped = await kms.generateWrappedKey({ keyId: 'alias/aws/ebs', context: CONTEXT });
     native.keyWipe(await kms.unwrapKey({ ...wrapped, context: CONTEXT }));
     await assert.rejects(kms.unwrapKey({ ...wrapped, context: {} }), { code: 'ERR_CONTEXT_MISMATCH' });
-    const folder = auditFolder(auditHome, 'calls');
-    const found = await records(folder);
+    const directory = auditDirectory(auditHome, 'calls');
+    const found = await records(directory);
     assert.deepEqual(
       found.map(({ eventName, errorCode }) => [eventName, errorCode]),
       [
@@ -128,7 +128,7 @@ describe('calls to a KMS elsewhere', () => {
         ['Decrypt', 'InvalidCiphertextException'],
       ],
     );
-    const served = await records(auditFolder(serverHome, 'embedded'));
+    const served = await records(auditDirectory(serverHome, 'embedded'));
     assert.deepEqual(
       found.map(({ requestID }) => requestID),
       served.map(({ requestID }) => requestID),
@@ -140,9 +140,9 @@ describe('calls to a KMS elsewhere', () => {
       assert.equal(record.resources[0]?.ARN, wrapped.keyArn);
     }
     assert.deepEqual(found[1]?.requestParameters, { keyId: wrapped.keyArn, encryptionContext: CONTEXT });
-    const text = readFileSync(join(folder, 'audit.jsonl'), 'utf8');
+    const text = readFileSync(join(directory, 'audit.jsonl'), 'utf8');
     assert.ok(!text.includes(wrapped.encryptedDataKey.toString('base64').slice(0, 20)));
-    assert.equal((await verifyAudit(folder, fileOwner(folder))).broken, undefined);
+    assert.equal((await verifyAudit(directory, fileOwner(directory))).broken, undefined);
   });
 
   test('fail where they cannot be recorded', async () => {
@@ -152,7 +152,7 @@ describe('calls to a KMS elsewhere', () => {
     onTestFinished(() => server.close());
     const auditHome = temporaryHome();
     mkdirSync(join(auditHome, 'audit'));
-    writeFileSync(join(auditHome, 'audit', 'calls'), 'a file where a folder belongs');
+    writeFileSync(join(auditHome, 'audit', 'calls'), 'a file where a directory belongs');
     const kms = openKms({ kind: 'url', url: server.url, auditHome });
     onTestFinished(() => kms.close());
     await assert.rejects(kms.listKeys(), (error) => error instanceof VolsealError && error.code === 'ERR_AUDIT');

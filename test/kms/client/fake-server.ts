@@ -28,9 +28,9 @@ export function sendJson(response: ServerResponse, body: unknown, status = 200):
   response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' }).end(typeof body === 'string' ? body : JSON.stringify(body));
 }
 
-/** A certificate for 127.0.0.1, signed by itself, made in `folder`. */
-export function selfSigned(folder: string): { key: Buffer; cert: Buffer; certPath: string } {
-  const [keyPath, certPath] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
+/** A certificate for 127.0.0.1, signed by itself, made in `directory`. */
+export function selfSigned(directory: string): { key: Buffer; cert: Buffer; certPath: string } {
+  const [keyPath, certPath] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
   const names = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
   execFileSync(
     'openssl',

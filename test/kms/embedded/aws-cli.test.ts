@@ -45,7 +45,7 @@ async function commandLine(): Promise<(...parameters: string[]) => Promise<Run>>
 
 testUnless(skipWithout('aws'))('aws kms', async () => {
   const aws = await commandLine();
-  const folder = temporaryHome();
+  const directory = temporaryHome();
   const ok = async (...parameters: string[]) => {
     const { status, json, stderr } = await aws(...parameters);
     assert.equal(status, 0, stderr);
@@ -63,7 +63,7 @@ testUnless(skipWithout('aws'))('aws kms', async () => {
   const context = ['--encryption-context', 'aws:ebs:id=vol-1,user=me'];
   const made = await ok('generate-data-key', '--key-id', 'alias/cli', '--number-of-bytes', '64', ...context);
   assert.equal(Buffer.from(made.Plaintext, 'base64').length, 64);
-  const blobFile = join(folder, 'blob');
+  const blobFile = join(directory, 'blob');
   writeFileSync(blobFile, Buffer.from(made.CiphertextBlob, 'base64'));
   const opened = await ok('decrypt', '--ciphertext-blob', `fileb://${blobFile}`, '--encryption-context', 'user=me,aws:ebs:id=vol-1');
   assert.equal(opened.Plaintext, made.Plaintext);
@@ -73,7 +73,7 @@ testUnless(skipWithout('aws'))('aws kms', async () => {
   assert.notEqual(wrong.status, 0);
   assert.match(wrong.stderr, /\(InvalidCiphertextException\) when calling the Decrypt operation/);
 
-  const plainFile = join(folder, 'plain');
+  const plainFile = join(directory, 'plain');
   writeFileSync(plainFile, 'hello');
   const sealed = await ok('encrypt', '--key-id', keyId, '--plaintext', `fileb://${plainFile}`);
   writeFileSync(blobFile, Buffer.from(sealed.CiphertextBlob, 'base64'));

@@ -100,7 +100,7 @@ describe('a backup', () => {
     const target = join(home, 'copy of the store');
     const copying = administration.backUp(target, false);
     for (let index = 0; index < 20; index++) done(kms, 'CreateKey');
-    assert.deepEqual(await copying, { folder: target, rootKey: join(home, 'kms', 'root.key') });
+    assert.deepEqual(await copying, { directory: target, rootKey: join(home, 'kms', 'root.key') });
     assert.deepEqual(readdirSync(target), ['store.mdb']);
     assert.equal(statSync(target).mode & 0o777, 0o700);
     await assert.rejects(

@@ -57,7 +57,7 @@ describe('parseKmsUri', () => {
   });
 });
 
-test('without a home the embedded KMS lives in the data folder of the user', () => {
+test('without a home the embedded KMS lives in the data directory of the user', () => {
   assert.deepEqual(parseKmsUri('embedded'), { kind: 'embedded', home: defaultHome() });
   assert.match(defaultHome(), /\/volseal$/);
   assert.equal(describeEndpoint({ kind: 'embedded', home: '/x' }), 'the embedded KMS in /x');

@@ -1,6 +1,6 @@
 /**
  * The principals that the embedded KMS knows, their identity policies and their access keys. IAM's part in AWS; here an
- * administrator of the store's folder does it, and no request can.
+ * administrator of the store's directory does it, and no request can.
  */
 
 import { randomBytes } from 'node:crypto';

@@ -9,7 +9,7 @@ import { AUDIT_KEY, type KmsStore, STORE_FILE } from './store.js';
 
 export interface KmsBackup {
   /** The directory with the copy: its files belong into the directory `kms` of a home. */
-  readonly folder: string;
+  readonly directory: string;
   /** What else is needed to use it; undefined where the copy has it. */
   readonly rootKey: string | undefined;
 }
@@ -32,7 +32,7 @@ export async function backUp(store: KmsStore, directory: string, target: string,
     await refuseExisting(target);
     await rename(draft, target);
     syncDirectorySync(dirname(target));
-    return { folder: target, rootKey: names.includes('root.key') ? undefined : describeRootKey(directory) };
+    return { directory: target, rootKey: names.includes('root.key') ? undefined : describeRootKey(directory) };
   } catch (error) {
     if (draft !== undefined) await rm(draft, { recursive: true, force: true });
     throw asVolsealError(error, target);

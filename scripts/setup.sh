@@ -16,7 +16,7 @@ test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
-  xz:xz-utils bzip2:bzip2 sfdisk:fdisk losetup:mount
+  xz:xz-utils bzip2:bzip2 sfdisk:fdisk losetup:mount zsh:zsh fish:fish
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
   /usr/lib/python3/dist-packages/boto3/__init__.py:python3-boto3

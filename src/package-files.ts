@@ -12,8 +12,14 @@ const ROOT = existsSync(new URL('../package.json', HERE)) ? '../' : '../../';
 
 const packageFile = (path: string): string => fileURLToPath(new URL(ROOT + path, HERE));
 
-/** The native addon, where cmake-js builds it (src/native.ts loads it). */
-export const ADDON_FILE = packageFile('build/Release/volseal.node');
+const COMPILED_ADDON = packageFile('build/Release/volseal.node');
+const PREBUILT_ADDON = packageFile(`prebuilds/${process.platform}-${process.arch}/volseal.node`);
+
+/** Whether the package's own addon is in use. One that was compiled here comes first: somebody wanted it, or the package's did not fit. */
+export const ADDON_IS_PREBUILT = !existsSync(COMPILED_ADDON) && existsSync(PREBUILT_ADDON);
+
+/** The native addon (src/native.ts loads it). */
+export const ADDON_FILE = ADDON_IS_PREBUILT ? PREBUILT_ADDON : COMPILED_ADDON;
 
 /** The package's own package.json. */
 export const PACKAGE_FILE = packageFile('package.json');

@@ -4,7 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { isError, VolsealError } from '../errors.js';
 import { useKernel } from '../kernels.js';
 import { type KernelName, native } from '../native.js';
-import { PACKAGE_FILE } from '../package-files.js';
+import { ADDON_IS_PREBUILT, PACKAGE_FILE } from '../package-files.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
@@ -18,7 +18,7 @@ import { STANDARD_OUTPUT } from './standard-streams.js';
 async function buildProgram(word: string | undefined, session: Session): Promise<Command> {
   const program = new Command('volseal')
     .description('encrypted disk images: LUKS2 volumes whose data keys KMS wraps')
-    .version(packageVersion())
+    .version(session.output.json ? JSON.stringify(buildFacts()) : packageVersion())
     .exitOverride()
     // `Output.failure` prints refusals, with a hint, and as JSON with `--json`.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
@@ -68,6 +68,13 @@ function inheritSettings(parent: Command): void {
 
 function packageVersion(): string {
   return (JSON.parse(readFileSync(PACKAGE_FILE, 'utf8')) as { version: string }).version;
+}
+
+/** What a report of a fault should name. */
+function buildFacts(): object {
+  const kernel = native.xtsKernels().find(({ inUse }) => inUse)?.name;
+  const addon = ADDON_IS_PREBUILT ? 'prebuilt' : 'compiled here';
+  return { version: packageVersion(), node: process.version, platform: process.platform, arch: process.arch, addon, kernel };
 }
 
 /** The command that `words` begin with: `encrypt`, `kms serve`, or "". */
@@ -130,7 +137,9 @@ export async function main(): Promise<never> {
   process.on('exit', native.exitNow);
   const words = process.argv.slice(2);
   const separator = words.indexOf('--');
-  const output = openOutput(words.slice(0, separator === -1 ? words.length : separator).includes('--json'));
+  const options = words.slice(0, separator === -1 ? words.length : separator);
+  const isQuiet = options.includes('--quiet') || options.includes('-q');
+  const output = openOutput(options.includes('--json'), isQuiet);
   const interruption = watchSignals(() => output.warning('stopping; a second Ctrl-C ends at once, without cleaning up'));
   // A standard error that is full or closed must not end a job in the middle.
   process.stderr.on('error', () => {});

@@ -62,8 +62,11 @@ export function newVolumeOptions(flags: NewVolumeFlags) {
   };
 }
 
-/** `--json`. `openOutput` implements it; the command only has to know the flag. */
-export const withJson = (command: Command): Command => command.option('--json', 'one JSON object instead of text, for errors too');
+/** `--json` and `--quiet`. `openOutput` implements them; the command only has to know the flags. */
+export const withJson = (command: Command): Command =>
+  command
+    .option('--json', 'one JSON object instead of text, for errors too')
+    .option('-q, --quiet', 'no progress bar and no warnings: only the result, or an error');
 
 /** `--kms`. @param otherwise the default if `$VOLSEAL_KMS` is not set either */
 export const withKms = (command: Command, otherwise: string): Command =>
@@ -87,10 +90,15 @@ export const withResume = (command: Command): Command =>
 /** The argument that means standard input or output instead of a file. */
 export const STREAM_ARGUMENT = '-';
 
+/** Data of an image is not for a terminal. @throws {VolsealError} `ERR_ARGUMENT` if standard output is one */
+export function refuseTerminal(): void {
+  if (isatty(1)) throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is a terminal: send the data to a pipe or a file`);
+}
+
 /** `-` as a target is standard output. @throws {VolsealError} `ERR_ARGUMENT` if that is a terminal */
 export function targetStreamOr(path: string): string | TargetStream {
   if (path !== STREAM_ARGUMENT) return path;
-  if (isatty(1)) throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is a terminal: send the data to a pipe or a file`);
+  refuseTerminal();
   return { fd: 1, name: STANDARD_OUTPUT };
 }
 

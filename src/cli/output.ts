@@ -12,6 +12,8 @@ import { printable } from './text.js';
 
 export interface Output {
   readonly json: boolean;
+  /** Neither warnings nor progress are shown. */
+  readonly quiet: boolean;
   /** The outcome of the command: `json` as one object, or `lines`. */
   result(json: object, lines: readonly string[]): void;
   /** The same on standard error, for a command whose standard output is data. */
@@ -30,13 +32,16 @@ export interface Output {
    * @throws {VolsealError} `ERR_IO` where it could not; an error with code `EPIPE` where nobody reads any more
    */
   settled(): Promise<void>;
-  /** A remark for people; nothing with `--json`. */
+  /** A remark for people; nothing with `--json` or `--quiet`. */
   warning(line: string): void;
   failure(failure: Failure): void;
 }
 
-/** @param json whether programs read what is said */
-export function openOutput(json: boolean): Output {
+/**
+ * @param json whether programs read what is said
+ * @param quiet whether warnings and progress are left out
+ */
+export function openOutput(json: boolean, quiet: boolean): Output {
   const stdout = standardOutput();
   // `settled` tells of a failure; without a listener the stream's event would end the process before that.
   stdout.on('error', () => {});
@@ -61,6 +66,7 @@ export function openOutput(json: boolean): Output {
   };
   return {
     json,
+    quiet,
     text,
     settled,
     result(object, lines) {
@@ -74,7 +80,7 @@ export function openOutput(json: boolean): Output {
       await Promise.race([sent(source, signal), once(signal, 'abort').then(() => signal.throwIfAborted())]);
     },
     warning(line) {
-      if (!json) process.stderr.write(asText([`volseal: ${line}`]));
+      if (!json && !quiet) process.stderr.write(asText([`volseal: ${line}`]));
     },
     failure({ code, message, hint, details }) {
       const lines = [`volseal: ${message}`, ...(hint === undefined ? [] : hintLines(hint))];

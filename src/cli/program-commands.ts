@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   policy: { usesPool: false, load: async (session) => (await import('./commands/policy.js')).policyCommand(session) },
   audit: { usesPool: false, load: async (session) => (await import('./commands/audit.js')).auditCommand(session) },
   kms: { usesPool: false, load: async (session) => (await import('./commands/kms.js')).kmsCommand(session) },
+  completion: {
+    usesPool: false,
+    load: async (session) => (await import('./commands/completion.js')).completionCommand(session, () => loadCommands(undefined, session)),
+  },
 };
 
 /** The command that `word` names. If it names none, all of them: for help, and to suggest a similar word. */

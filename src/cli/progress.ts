@@ -4,12 +4,21 @@
  */
 import cliProgress from 'cli-progress';
 import type { Progress } from '../jobs/transform.js';
+import type { Output } from './output.js';
 import { humanSize } from './sizes.js';
 
 /** About five JSON lines a second. */
 const EVENT_INTERVAL_MS = 200;
 /** The rate over a few seconds follows the disk and is steady enough to read. */
 const RATE_WINDOW_MS = 3000;
+/** A terminal that does not tell its width has at least this much. */
+const TERMINAL_COLUMNS = 80;
+/** "100%  1023 GiB of 1023 GiB  1023 MiB/s  10h10m left". */
+const LONG_TEXT_COLUMNS = 54;
+/** "100%   1023 MiB/s  10h10m left". */
+const SHORT_TEXT_COLUMNS = 32;
+const BAR_COLUMNS_MIN = 8;
+const BAR_COLUMNS_MAX = 30;
 
 export interface ProgressReport {
   /** For the library's `onProgress`; undefined if progress is not shown. */
@@ -22,9 +31,9 @@ export interface ProgressReport {
  * @param asked whether `--progress` was given
  * @param signal ends a bar at once, so that the next message has its own line
  */
-export function reportProgress(json: boolean, asked: boolean, signal: AbortSignal): ProgressReport {
+export function reportProgress({ json, quiet }: Output, asked: boolean, signal: AbortSignal): ProgressReport {
   if (json && asked) return progressEvents();
-  if (!json && process.stderr.isTTY) return progressBar(signal);
+  if (!json && !quiet && process.stderr.isTTY) return progressBar(signal);
   return { onProgress: undefined, end() {} };
 }
 
@@ -84,8 +93,18 @@ export function openBar(look: cliProgress.Options, signal: AbortSignal): Bar {
   };
 }
 
+/** What a bar shows on a terminal of so many columns: a line that wraps would be drawn again and again. */
+function barLook(columns: number): cliProgress.Options {
+  const barsize = (otherColumns: number): number => Math.min(columns - otherColumns, BAR_COLUMNS_MAX);
+  const long = barsize(LONG_TEXT_COLUMNS);
+  if (long >= BAR_COLUMNS_MIN) return { format: '{percentage}% {bar} {done} of {size}  {rate}/s  {left} left', barsize: long };
+  const short = barsize(SHORT_TEXT_COLUMNS);
+  if (short >= BAR_COLUMNS_MIN) return { format: '{percentage}% {bar}  {rate}/s  {left} left', barsize: short };
+  return { format: '{percentage}%  {rate}/s' };
+}
+
 function progressBar(signal: AbortSignal): ProgressReport {
-  const bar = openBar({ format: '{percentage}% {bar} {done} of {size}  {rate}/s  {left} left', autopadding: true }, signal);
+  const bar = openBar({ ...barLook(process.stderr.columns || TERMINAL_COLUMNS), autopadding: true }, signal);
   const rateAt = rateMeter();
   return {
     onProgress({ doneBytes, totalBytes }) {

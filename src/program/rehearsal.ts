@@ -38,6 +38,7 @@ async function command(...words: string[]): Promise<void> {
 
 const SILENT: Output = {
   json: true,
+  quiet: true,
   result() {},
   aside() {},
   text() {},

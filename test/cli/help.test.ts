@@ -78,7 +78,7 @@ function withFiles(lab: Lab): Lab {
 describeUnless(skipWithout('zstd'))('help', () => {
   test('lists exactly the commands there are', () => {
     const { ok } = lab();
-    assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'help']);
+    assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'completion', 'help']);
     assert.deepEqual(listed(ok(['kms', '--help']).text), [...KMS_COMMANDS, 'help']);
   });
 
@@ -159,5 +159,15 @@ describeUnless(skipWithout('zstd'))('help', () => {
       assert.match(outcome.stderr, /^Usage: volseal /);
     }
     assert.match(run(['--version']).text, /^[0-9]+\.[0-9]+\.[0-9]+\n$/);
+    for (const words of [
+      ['--version', '--json'],
+      ['--json', '--version'],
+    ]) {
+      const { version, node, arch, addon, kernel } = JSON.parse(run(words).text);
+      assert.match(version, /^[0-9]+\.[0-9]+\.[0-9]+$/);
+      assert.deepEqual([node, arch], [process.version, process.arch]);
+      assert.match(addon, /^(prebuilt|compiled here)$/);
+      assert.match(kernel, /^(vaes512|vaes256|aesni|armv8|portable)$/);
+    }
   });
 });

@@ -23,7 +23,32 @@ describe('progress', () => {
     assert.match(text, /100% [█░]+ 256 MiB of 256 MiB {2}[0-9.]+ [KMG]iB\/s {2}0s left/);
     assert.match(text, /[0-9]% [█░]+ .* of 256 MiB {2}[0-9.]+ .*\/s {2}[0-9]+s left/);
     assert.ok(text.lastIndexOf('\u001b[?25h') > text.lastIndexOf('\u001b[?25l'), 'the cursor is back');
-    assert.match(text, /encrypted a\.raw into a\.vol in [0-9.]+ s, [0-9.]+ [kMG]B\/s\r\n/);
+    assert.match(text, /encrypted a\.raw into a\.vol in [0-9.]+ s, [0-9.]+ [KMG]iB\/s\r\n/);
+  });
+
+  for (const columns of [30, 40, 50, 79]) {
+    testUnless(skipWithout('script'))(`no line is longer than a terminal of ${columns} columns`, () => {
+      const at = labWithImage();
+      const { status, text } = at.shell(`script -qec "stty cols ${columns}; volseal encrypt a.raw a.vol" /dev/null < /dev/null`);
+      assert.equal(status, 0, text);
+      // Before the result, which may wrap: what is drawn ends with the cursor's return.
+      const drawn = text
+        .slice(0, text.lastIndexOf('\u001b[?25h'))
+        .split('\u001b[')
+        .flatMap((part) => part.replace(/^[0-9?;]*[A-Za-z]/, '').split(/[\r\n]/));
+      assert.ok(drawn.some((line) => /100%.*iB\/s/.test(line)));
+      assert.deepEqual(
+        drawn.filter((line) => line.length > columns),
+        [],
+      );
+    });
+  }
+
+  testUnless(skipWithout('script'))('--quiet draws nothing and says the result alone', () => {
+    const at = labWithImage();
+    const { status, text } = at.shell('script -qec "volseal encrypt a.raw a.vol --quiet" /dev/null < /dev/null');
+    assert.equal(status, 0, text);
+    assert.match(text, /^encrypted a\.raw into a\.vol/);
   });
 
   testUnless(skipWithout('script'))('nothing is drawn elsewhere', () => {

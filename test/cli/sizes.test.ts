@@ -16,6 +16,13 @@ describe('sizes', () => {
     assert.equal(parseSize('9007199254740991'), Number.MAX_SAFE_INTEGER);
   });
 
+  test('a size is read as it is printed', () => {
+    assert.equal(parseSize('8MiB'), 8 * 2 ** 20);
+    assert.equal(parseSize('8 MiB'), 8 * 2 ** 20);
+    assert.equal(parseSize('10gib'), 10 * 2 ** 30);
+    assert.equal(parseSize(humanSize(3 * 2 ** 40)), 3 * 2 ** 40);
+  });
+
   test('any number with any unit is exact, or refused where it is not', () => {
     fc.assert(
       fc.property(fc.bigInt({ min: 0n, max: 1n << 60n }), fc.constantFrom('' as const, 'K', 'M', 'G', 'T'), (number, unit) => {
@@ -27,7 +34,29 @@ describe('sizes', () => {
     );
   });
 
-  for (const text of ['', ' ', '-1', '+1', '1.5G', '1e6', '0x10', '1 K', ' 1', '1\n', 'K', '1KB', '1KiB', '1P', '١', 'Infinity', '1_000']) {
+  for (const text of [
+    '',
+    ' ',
+    '-1',
+    '+1',
+    '1.5G',
+    '1e6',
+    '0x10',
+    '1 K',
+    ' 1',
+    '1\n',
+    'K',
+    '1KB',
+    '1MB',
+    '1K iB',
+    '1  KiB',
+    '1iB',
+    '1KiBs',
+    '1P',
+    '١',
+    'Infinity',
+    '1_000',
+  ]) {
     test(`${JSON.stringify(text)} is refused by name`, () => {
       assert.throws(
         () => parseSize(text),

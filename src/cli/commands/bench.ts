@@ -26,7 +26,7 @@ export function benchCommand({ output, signal }: Session): Command {
       import('../../bench/tables.js'),
     ]);
     const look = { format: 'measuring {bar} {percentage}%', clearOnComplete: true };
-    const bar = output.json || !process.stderr.isTTY ? undefined : openBar(look, signal);
+    const bar = output.json || output.quiet || !process.stderr.isTTY ? undefined : openBar(look, signal);
     const report = await measureKernels(quickPlan(), { signal, onTurn: bar?.show }).finally(() => bar?.end());
     output.result(report, reportLines(report));
   });

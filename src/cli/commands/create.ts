@@ -25,7 +25,7 @@ export function createCommand({ output, signal }: Session): Command {
     if (volume === STREAM_ARGUMENT)
       throw new VolsealError('ERR_ARGUMENT', 'create makes a file or writes a block device: name it (./- for a file that is called -)');
     const { createVolume } = await import('../../jobs/encrypt.js');
-    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const progress = reportProgress(output, flags.progress === true, signal);
     const options = {
       ...newVolumeOptions(flags),
       sizeBytes: flags.size,

@@ -31,7 +31,7 @@ export function decryptCommand({ output, signal }: Session): Command {
   return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & DecryptFlags) => {
     const target = targetStreamOr(image);
     const { decryptImage } = await import('../../jobs/decrypt.js');
-    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const progress = reportProgress(output, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.warning };
     const options = { ...existingVolumeOptions(flags), force, fsync, resume, sha256, sparse, signal, ...reports };

@@ -14,7 +14,7 @@ export function densifyCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal densify disk.vol']);
   return command.action(async (volume: string, flags: ExistingVolumeFlags & { progress?: boolean }) => {
     const { densifyVolume } = await import('../../jobs/densify.js');
-    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const progress = reportProgress(output, flags.progress === true, signal);
     const options = { ...existingVolumeOptions(flags), signal, onProgress: progress.onProgress };
     const full = await densifyVolume(volume, options).finally(progress.end);
     const done = full.wasSparse ? 'is full now: every sector is written' : 'was full already: nothing was changed';

@@ -41,7 +41,7 @@ export function encryptCommand({ output, signal }: Session): Command {
     const source = sourceOf(image, flags.size);
     const target = targetStreamOr(volume);
     const { encryptImage } = await import('../../jobs/encrypt.js');
-    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const progress = reportProgress(output, flags.progress === true, signal);
     const { pad, raw, sha256, resume } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.warning };
     const options = { ...newVolumeOptions(flags), pad, raw, sha256, resume, signal, ...reports };

@@ -3,7 +3,14 @@ import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import { STREAM_PIECE_BYTES } from '../../limits.js';
 import type { Volume } from '../../volume/volume.js';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, sizeArgument, withExistingVolume } from '../options.js';
+import {
+  type ExistingVolumeFlags,
+  existingVolumeOptions,
+  refuseTerminal,
+  type Session,
+  sizeArgument,
+  withExistingVolume,
+} from '../options.js';
 import { withExamples } from '../output.js';
 
 interface ReadFlags extends ExistingVolumeFlags {
@@ -25,6 +32,7 @@ export function readCommand({ output, signal }: Session): Command {
     ['Standard output carries the data alone: with --json the summary goes to standard error.'],
   );
   return command.action(async (path: string, flags: ReadFlags) => {
+    refuseTerminal();
     const { attach } = await import('../../volume/attach.js');
     await using volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: true, signal });
     const { offset: offsetBytes, length: lengthBytes = Math.max(volume.sizeBytes - offsetBytes, 0) } = flags;

@@ -14,7 +14,7 @@ export function verifyCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal verify disk.vol --against disk.raw']);
   return command.action(async (volume: string, flags: ExistingVolumeFlags & { against?: string; progress?: boolean }) => {
     const { verifyVolume } = await import('../../jobs/verify.js');
-    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const progress = reportProgress(output, flags.progress === true, signal);
     const options = { ...existingVolumeOptions(flags), against: flags.against, signal, onProgress: progress.onProgress };
     const verified = await verifyVolume(volume, options).finally(progress.end);
     output.result(verified, [

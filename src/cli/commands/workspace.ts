@@ -59,7 +59,7 @@ function createCommand({ output, signal }: Session): Command {
   ]);
   return command.action(async ({ sid, directory, folder, progress: wanted, ...flags }: CreateFlags) => {
     const { createWorkspace } = await import('../../workspaces/lifecycle.js');
-    const progress = reportProgress(output.json, wanted === true, signal);
+    const progress = reportProgress(output, wanted === true, signal);
     const options = {
       sid,
       directoryId: directory,
@@ -140,7 +140,7 @@ function rebuildCommand({ output, signal }: Session): Command {
   withExamples(withJson(withProgress(command)), ['volseal workspace rebuild ws-abcdefghi']);
   return command.action(async (workspaceId: string, flags: { progress?: boolean }) => {
     const { rebuildWorkspace } = await import('../../workspaces/lifecycle.js');
-    const progress = reportProgress(output.json, flags.progress === true, signal);
+    const progress = reportProgress(output, flags.progress === true, signal);
     const options = { signal, onProgress: progress.onProgress };
     const info = await rebuildWorkspace(workspaceId, options).finally(progress.end);
     output.result(info, [`${workspaceId} has a fresh root volume`, ...linesOf(info)]);

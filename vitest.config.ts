@@ -47,7 +47,9 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
 
 const globs = (files: readonly string[]): string[] => files.map((file) => `test/${file.endsWith('**') ? `${file}/*` : file}.test.ts`);
 
-/** Files that take a minute and more begin first, so that no processor is idle at the end; then projects of long files. */
+/**
+ * Files that take a minute and more begin first, so that no processor is idle at the end; then projects of long files.
+ */
 const FIRST = ['package', 'native', 'interop', 'faults', 'long', 'system'];
 
 class LongestFirst extends BaseSequencer {

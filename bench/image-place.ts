@@ -26,7 +26,8 @@ export interface KeptVolume {
 }
 
 /**
- * Makes the directory with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill it.
+ * Makes the directory with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill
+ * it.
  */
 export function makePlace({ directory, image, imageBytes, dataBytes }: Place): void {
   mkdirSync(directory);

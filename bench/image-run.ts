@@ -86,8 +86,8 @@ export interface ImageResults {
 }
 
 /**
- * Measures in `directory`, which must be empty. A contender that fails in its first turn is absent; one that fails later
- * ends the run.
+ * Measures in `directory`, which must be empty. A contender that fails in its first turn is absent; one that fails
+ * later ends the run.
  *
  * @throws {Error} where the disk has too little space, or a contender failed
  */

@@ -5,8 +5,8 @@ import { dirname } from 'node:path';
 import { namingPath } from './errors.js';
 
 /**
- * Makes a directory (0700) and its missing parents, and flushes their names to the disk. It does not use the option `recursive` of mkdir:
- * where a file system refuses a directory with ENOENT (/proc), Node's never returns.
+ * Makes a directory (0700) and its missing parents, and flushes their names to the disk. It does not use the option
+ * `recursive` of mkdir: where a file system refuses a directory with ENOENT (/proc), Node's never returns.
  */
 export function makeDirectory(path: string): void {
   if (existsSync(path)) return;
@@ -21,7 +21,10 @@ export function makeDirectory(path: string): void {
   syncDirectorySync(parent);
 }
 
-/** A name that was made, changed or removed in a directory lasts once the directory is flushed (fsync). @throws {VolsealError} `ERR_IO` */
+/**
+ * A name that was made, changed or removed in a directory lasts once the directory is flushed (fsync). @throws
+ * {VolsealError} `ERR_IO`
+ */
 export async function syncDirectory(path: string): Promise<void> {
   await namingPath(path, async () => {
     await using directory = await open(path, 'r');

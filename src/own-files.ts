@@ -1,13 +1,15 @@
 /**
- * Files and directories that decide about keys and records. They are used only where they belong to the caller or to root and nobody
- * else can write to them: otherwise another user could choose the root key's command, replace the store or the audit log.
+ * Files and directories that decide about keys and records. They are used only where they belong to the caller or to
+ * root and nobody else can write to them: otherwise another user could choose the root key's command, replace the store
+ * or the audit log.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { asVolsealError, VolsealError } from './errors.js';
 
 /**
  * Checks the directory `path`, and the symbolic link where it is one. A directory that does not exist passes.
- * @throws {VolsealError} `ERR_IO` with errno `EPERM`: another user owns the link or the directory, or others may write to it; `ERR_IO`
+ * @throws {VolsealError} `ERR_IO` with errno `EPERM`: another user owns the link or the directory, or others may write
+ * to it; `ERR_IO`
  */
 export function checkOwnDirectory(path: string): void {
   try {
@@ -27,7 +29,8 @@ export function checkOwnDirectory(path: string): void {
  * Opens the regular file `path`; a symbolic link is refused.
  * @param flags of open(2). @param mode of a file that this creates
  * @returns the descriptor; the caller closes it
- * @throws as openSync, with its `code`; {VolsealError} `ERR_IO` with errno `EPERM`: another user owns it, or others may write to it
+ * @throws as openSync, with its `code`; {VolsealError} `ERR_IO` with errno `EPERM`: another user owns it, or others may
+ * write to it
  */
 export function openOwnFile(path: string, flags: number, mode = 0o600): number {
   // O_NONBLOCK: a pipe that somebody put there must not stop the open.
@@ -80,7 +83,10 @@ function checkOwner(path: string, { uid }: Stats): void {
   throw refused(path, `belongs to another user (uid ${uid}; this process has uid ${caller})`, 'use a directory of your own');
 }
 
-/** A group with the number of the user is the user's own: with it, a umask of 002 is common (useradd(8), "USERGROUPS_ENAB"). */
+/**
+ * A group with the number of the user is the user's own: with it, a umask of 002 is common (useradd(8),
+ * "USERGROUPS_ENAB").
+ */
 function checkMode(path: string, { mode, uid, gid }: Stats): void {
   if ((mode & (gid === uid ? 0o002 : 0o022)) === 0) return;
   throw refused(path, `other users may write to it (mode ${(mode & 0o7777).toString(8)})`, `run: chmod go-w ${path}`);

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 const HERE = import.meta.url ?? 'file:///bundled/volseal/index.js';
 
 /**
- * The package's root, above this module: it is in dist/src, within the bundle in dist/program, and as a source in src (when tests run it).
+ * The package's root, above this module: it is in dist/src, within the bundle in dist/program, and as a source in src
+ * (when tests run it).
  */
 const ROOT = existsSync(new URL('../package.json', HERE)) ? '../' : '../../';
 

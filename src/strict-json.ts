@@ -1,6 +1,7 @@
 /**
- * JSON from outside, read so that the text has one meaning. `JSON.parse` keeps the last of two members with one name, and a member
- * named `__proto__` is dropped by code that copies objects: a check of the value then sees another document than its author wrote.
+ * JSON from outside, read so that the text has one meaning. `JSON.parse` keeps the last of two members with one name,
+ * and a member named `__proto__` is dropped by code that copies objects: a check of the value then sees another
+ * document than its author wrote.
  */
 
 /** Deeper than any document that volseal reads: code that walks the value recursively must not exhaust the stack. */
@@ -8,8 +9,9 @@ const DEPTH_MAX = 64;
 
 /**
  * Parses `text` as RFC 8259 defines it, and refuses what a reader could misread.
- * @throws {SyntaxError} The text is not JSON, names a member twice in one object, has a member named `__proto__` (however escaped), or
- * is nested deeper than 64 levels. The message is a predicate ("is not JSON") and quotes no value of the text.
+ * @throws {SyntaxError} The text is not JSON, names a member twice in one object, has a member named `__proto__`
+ * (however escaped), or is nested deeper than 64 levels. The message is a predicate ("is not JSON") and quotes no value
+ * of the text.
  */
 export function parseStrictJson(text: string): unknown {
   let value: unknown;

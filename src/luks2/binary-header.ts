@@ -30,7 +30,10 @@ export const BINARY_HEADER_BYTES = 4096;
 const VERSION = 2;
 /** What we write. */
 const CHECKSUM_ALGORITHM = 'sha256';
-/** What we read: cryptsetup keeps the algorithm that a header was made with. By OpenSSL's names, which are the specification's. */
+/**
+ * What we read: cryptsetup keeps the algorithm that a header was made with. By OpenSSL's names, which are the
+ * specification's.
+ */
 const CHECKSUM_ALGORITHMS = ['sha1', 'sha256', 'sha384', 'sha512'];
 const MAGIC = {
   primary: Buffer.from('4c554b53babe', 'hex'),

@@ -184,7 +184,9 @@ function notAVolume(area: Buffer, path: string): VolsealError {
   return new VolsealError('ERR_NOT_A_VOLUME', `${path}: not a LUKS2 volume: ${appearance(area)}`, { details: { path } });
 }
 
-/** What else than a LUKS header the first bytes of a file look like, in words; undefined where nothing is recognised. */
+/**
+ * What else than a LUKS header the first bytes of a file look like, in words; undefined where nothing is recognised.
+ */
 export function foreignContent(area: Buffer): string | undefined {
   return LOOKS.find(({ at, magic }) => area.subarray(at, at + magic.length).equals(magic))?.name;
 }

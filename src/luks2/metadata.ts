@@ -16,8 +16,9 @@ import { areaFault, keyslotSchema } from './keyslots.js';
 export const ENCRYPTION = 'aes-xts-plain64';
 
 /**
- * The entry in `config.requirements.mandatory` of a sparse volume. In one, a sector of zeros is zeros and not ciphertext: cryptsetup and the kernel
- * would read noise there. With an entry that they do not know they refuse to open it.
+ * The entry in `config.requirements.mandatory` of a sparse volume. In one, a sector of zeros is zeros and not
+ * ciphertext: cryptsetup and the kernel would read noise there. With an entry that they do not know they refuse to open
+ * it.
  */
 export const SPARSE_REQUIREMENT = 'volseal-sparse';
 

@@ -37,7 +37,10 @@ async function readOn(file: FileHandle, path: string, known: Buffer, bytes: numb
   return area.subarray(0, filledBytes);
 }
 
-/** Whether a copy of a LUKS header, of version 1 or 2, whole or not, is at any position where one can be. @throws {VolsealError} `ERR_IO` */
+/**
+ * Whether a copy of a LUKS header, of version 1 or 2, whole or not, is at any position where one can be. @throws
+ * {VolsealError} `ERR_IO`
+ */
 export async function hasHeader(file: FileHandle, path: string): Promise<boolean> {
   const magicAt = async (offsetBytes: number, name: CopyName): Promise<boolean> => {
     const area = Buffer.alloc(MAGIC_BYTES);

@@ -166,8 +166,8 @@ export function findTokenObject(metadata: Luks2Metadata, path: string): { name: 
 }
 
 /**
- * The metadata with `token` instead of every existing `aws-kms` token, and with the requirement of sparse volumes if it is one; other tokens stay.
- * The argument is not changed.
+ * The metadata with `token` instead of every existing `aws-kms` token, and with the requirement of sparse volumes if it
+ * is one; other tokens stay. The argument is not changed.
  *
  * @throws {VolsealError} `ERR_ARGUMENT` if the token is not valid, or if there are 32 other tokens
  */

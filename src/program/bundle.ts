@@ -1,7 +1,8 @@
 /**
- * All of volseal as one file, with the packages it is made of: what the command line and the threads of the pool run. A start is mostly
- * loading, and one file that V8 has compiled before loads in a third of the time that some three hundred take. scripts/bundle.mjs makes
- * it, load.ts runs it; libraries that embed volseal load the modules themselves, and share the threads' side.
+ * All of volseal as one file, with the packages it is made of: what the command line and the threads of the pool run. A
+ * start is mostly loading, and one file that V8 has compiled before loads in a third of the time that some three
+ * hundred take. scripts/bundle.mjs makes it, load.ts runs it; libraries that embed volseal load the modules themselves,
+ * and share the threads' side.
  */
 import * as z from 'zod';
 import type { Order } from '../workers/tasks.js';

@@ -1,6 +1,7 @@
 /**
- * Writes the code cache of the bundle: `node dist/program/code-cache.js`. npm runs it after each build and at each installation,
- * because the cache fits only the Node that made it. Without a cache that fits, volseal works and starts more slowly.
+ * Writes the code cache of the bundle: `node dist/program/code-cache.js`. npm runs it after each build and at each
+ * installation, because the cache fits only the Node that made it. Without a cache that fits, volseal works and starts
+ * more slowly.
  */
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { CODE_CACHE_FILE, cacheHead, compileBundle, readBundle, runBundle } from './load.js';

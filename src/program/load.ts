@@ -13,10 +13,11 @@ const BUNDLE_FILE = fileURLToPath(new URL('./bundle.js', import.meta.url));
 export const CODE_CACHE_FILE = fileURLToPath(new URL('./bundle.cache', import.meta.url));
 
 /**
- * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which releases of Node
- * share although their V8 differs (nodejs/node#62781: V8 takes such a cache and crashes), and the length of the source. So the head
- * names Node's release, the processor, V8's version, flags and CPU features (the version tag), the executable (two builds of one
- * release), the bundle, and the cache itself, of which V8 checks no byte.
+ * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which
+ * releases of Node share although their V8 differs (nodejs/node#62781: V8 takes such a cache and crashes), and the
+ * length of the source. So the head names Node's release, the processor, V8's version, flags and CPU features (the
+ * version tag), the executable (two builds of one release), the bundle, and the cache itself, of which V8 checks no
+ * byte.
  * @throws {Error} where the executable cannot be examined
  */
 export function cacheHead(bundle: Buffer, cache: Buffer): Buffer {

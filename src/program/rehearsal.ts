@@ -1,6 +1,6 @@
 /**
- * A small image encrypted and decrypted in a directory that is thrown away: what V8 compiles for that is what most commands need, and goes
- * into the code cache. The bytes are public, and nobody keeps the key.
+ * A small image encrypted and decrypted in a directory that is thrown away: what V8 compiles for that is what most
+ * commands need, and goes into the code cache. The bytes are public, and nobody keeps the key.
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

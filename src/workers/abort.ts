@@ -2,15 +2,17 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { VolsealError } from '../errors.js';
 
-/** @param outcome what has become of the caller's files @throws {VolsealError} `ERR_ABORTED` once the signal has come */
+/**
+ * @param outcome what has become of the caller's files @throws {VolsealError} `ERR_ABORTED` once the signal has come
+ */
 export function throwIfAborted(signal: AbortSignal | undefined, outcome = 'targets are as they were before'): void {
   if (signal?.aborted) throw new VolsealError('ERR_ABORTED', `stopped on request; ${outcome}`, { cause: signal.reason });
 }
 
 /**
- * The caller's end of a signal into a thread of the pool, where an `AbortSignal` cannot be sent. The pool's own way to stop a task ends its
- * thread, in which other volumes have work. So the task gets a message, ends its call to KMS itself and wipes what it had: a key comes back
- * whole or not at all.
+ * The caller's end of a signal into a thread of the pool, where an `AbortSignal` cannot be sent. The pool's own way to
+ * stop a task ends its thread, in which other volumes have work. So the task gets a message, ends its call to KMS
+ * itself and wipes what it had: a key comes back whole or not at all.
  *
  * @returns `port` goes to the task; call `close` once the task is done
  */

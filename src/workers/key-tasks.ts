@@ -16,7 +16,10 @@ import { taskResult } from './task-result.js';
 
 export { loadConnection } from '../kms/client/connection.js';
 
-/** A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to wipe. */
+/**
+ * A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to
+ * wipe.
+ */
 export interface NewKeyTask {
   kind: 'newKey';
   kms: KmsEndpoint;
@@ -41,8 +44,8 @@ export interface NewKey {
 }
 
 /**
- * A volume's data key from KMS into the vault, ready as a volume key, and the header proved to be the one that the key's owner wrote;
- * the key is wiped where it is not. The handle is the caller's to wipe.
+ * A volume's data key from KMS into the vault, ready as a volume key, and the header proved to be the one that the
+ * key's owner wrote; the key is wiped where it is not. The handle is the caller's to wipe.
  */
 export interface UnlockTask {
   kind: 'unlock';
@@ -67,7 +70,9 @@ export interface TryRewrapTask extends Omit<RewrapTask, 'kind'> {
 /** What a `RewrapTask` gives. */
 export type RewrappedKey = Omit<NewKey, 'key'>;
 
-/** The calls of `Kms` that other threads may ask for as they are: requests and results are plain values, without keys. */
+/**
+ * The calls of `Kms` that other threads may ask for as they are: requests and results are plain values, without keys.
+ */
 export type PlainCall = 'createGrant' | 'describeKey' | 'listGrants' | 'listRetirableGrants' | 'retireGrant';
 
 /** One call to KMS. */
@@ -78,7 +83,10 @@ export interface KmsCallTask<Call extends PlainCall = PlainCall> {
   request: Parameters<Kms[Call]>[0];
 }
 
-/** Starts a session: what comes through `port` is done here, with every KMS opened once, until the other end says `close`. */
+/**
+ * Starts a session: what comes through `port` is done here, with every KMS opened once, until the other end says
+ * `close`.
+ */
 export interface ServeKmsTask {
   kind: 'serveKms';
   port: MessagePort;
@@ -91,8 +99,8 @@ export type KmsTask = NewKeyTask | UnlockTask | RewrapTask | TryRewrapTask | Kms
  *
  * @param signal ends the calls to KMS
  * @param held connections that outlast the task, by endpoint
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST` and `ERR_HEADER_MAC` (unlock), `ERR_MEMORY_LOCK`,
- * `ERR_SELF_TEST`, `ERR_ABORTED`
+ * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST` and `ERR_HEADER_MAC` (unlock),
+ * `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED`
  */
 export async function askKms(task: KmsTask, signal: AbortSignal | undefined, held?: Map<string, Connection>) {
   const connection = connectionFor(task.kms, held);
@@ -138,8 +146,8 @@ async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) 
 }
 
 /**
- * Connections to other KMSs outlast a task, by endpoint: they hold no key, and a thousand attaches must not mean a thousand TLS handshakes
- * and as many fetches of credentials. They end with the thread.
+ * Connections to other KMSs outlast a task, by endpoint: they hold no key, and a thousand attaches must not mean a
+ * thousand TLS handshakes and as many fetches of credentials. They end with the thread.
  */
 const connections = new Map<string, Connection>();
 

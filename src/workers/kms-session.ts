@@ -1,9 +1,10 @@
 /**
- * A KMS that stays open in one thread of the pool for as long as a request of several calls takes (WorkSpaces): the embedded KMS is
- * opened once, which takes 0.4 s with a passphrase and up to 30 s with a command, and never blocks the main thread.
+ * A KMS that stays open in one thread of the pool for as long as a request of several calls takes (WorkSpaces): the
+ * embedded KMS is opened once, which takes 0.4 s with a passphrase and up to 30 s with a command, and never blocks the
+ * main thread.
  *
- * A task (`serveKms`) starts the session and returns; orders then come through a message port, so that the thread stays free for other
- * tasks. Every order names its caller in its endpoint.
+ * A task (`serveKms`) starts the session and returns; orders then come through a message port, so that the thread stays
+ * free for other tasks. Every order names its caller in its endpoint.
  */
 import { MessageChannel, type MessagePort, type TransferListItem } from 'node:worker_threads';
 import { VolsealError } from '../errors.js';

@@ -1,6 +1,6 @@
 /**
- * The one pool of worker threads of this process, shared by everything that is attached or under way: started by the first user, ended a
- * moment after the last.
+ * The one pool of worker threads of this process, shared by everything that is attached or under way: started by the
+ * first user, ended a moment after the last.
  */
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
@@ -26,7 +26,10 @@ export interface PoolLease {
    * @throws {VolsealError} what the task threw; `ERR_ABORTED`
    */
   run<T extends Task>(task: T, signal?: AbortSignal): Promise<TaskValue<T>>;
-  /** Makes a thread ready for calls to such a KMS; all calls to KMS wait for that. For a caller that loads other things meanwhile. */
+  /**
+   * Makes a thread ready for calls to such a KMS; all calls to KMS wait for that. For a caller that loads other things
+   * meanwhile.
+   */
   expectKms(kind: KmsEndpoint['kind']): void;
   /**
    * Keeps the KMS open in one thread while `work` runs: all tasks of this process that ask it go there.
@@ -34,8 +37,8 @@ export interface PoolLease {
    */
   withOpenKms<Result>(kms: KmsEndpoint, work: () => Promise<Result>): Promise<Result>;
   /**
-   * Gives the share back, once its tasks are done. A moment after the last one (`POOL_LINGER_MS`) the pool's threads end. A second call does
-   * nothing.
+   * Gives the share back, once its tasks are done. A moment after the last one (`POOL_LINGER_MS`) the pool's threads
+   * end. A second call does nothing.
    */
   release(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -52,10 +55,14 @@ const sessions = new Map<string, { readonly session: KmsSession; users: number }
 /** Settles once no thread is getting ready for KMS. */
 let expecting: Promise<unknown> = Promise.resolve();
 
-/** A share in the pool, which starts with the first one. Throws what the start of the pool throws, and then counts as no share. */
+/**
+ * A share in the pool, which starts with the first one. Throws what the start of the pool throws, and then counts as no
+ * share.
+ */
 export function leasePool(): PoolLease {
   clearTimeout(ending);
-  // A thread has a copy of the environment, and credentials that it found there: an unused pool does not outlive a change.
+  // A thread has a copy of the environment, and credentials that it found there: an unused pool does not outlive a
+  // change.
   if (pool !== undefined && leases === 0 && startedIn !== environmentSnapshot()) {
     void pool.close();
     pool = undefined;
@@ -133,8 +140,8 @@ function startSession(pool: Piscina): KmsSession {
 export const poolIsUsed = (): boolean => leases > 0;
 
 /**
- * The end of a pool that nobody uses, unless it is used again before: uses one after another (attach, detach, attach ...) share a pool, whose
- * start costs 0.3 s of CPU. Neither the timer nor idle threads keep the process alive.
+ * The end of a pool that nobody uses, unless it is used again before: uses one after another (attach, detach, attach
+ * ...) share a pool, whose start costs 0.3 s of CPU. Neither the timer nor idle threads keep the process alive.
  */
 function endSoon(idle: Piscina): NodeJS.Timeout {
   return setTimeout(() => {
@@ -157,7 +164,8 @@ function startPool(): Piscina {
   checkCurrentDirectory();
   return new Piscina({
     filename: TASKS_FILE,
-    // The first thread at once, the others with the first tasks that find none free: most commands need one for most of their time.
+    // The first thread at once, the others with the first tasks that find none free: most commands need one for most of
+    // their time.
     minThreads: 1,
     maxThreads: Math.max(POOL_THREADS_MIN, Math.min(availableParallelism(), POOL_THREADS_MAX)),
     // None retires before the pool ends: a new start costs more than most tasks.

@@ -1,8 +1,9 @@
 /**
- * What runs inside the pool's threads. A task is one native call over many sectors, or the unlocking of a volume: KMS is asked
- * here, so that a data key goes from the reply straight into the vault and the main thread never meets it.
+ * What runs inside the pool's threads. A task is one native call over many sectors, or the unlocking of a volume: KMS
+ * is asked here, so that a data key goes from the reply straight into the vault and the main thread never meets it.
  *
- * Nothing here throws across threads, where an error would lose its class and its code: each task returns a `TaskResult`.
+ * Nothing here throws across threads, where an error would lose its class and its code: each task returns a
+ * `TaskResult`.
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { Kms } from '../kms/client/calls.js';
@@ -39,7 +40,10 @@ export interface FlushTask {
   device: DeviceHandle;
 }
 
-/** `zero`: the range reads as zeros. `trim`: it is not needed. `fill`: no sector of it is left out. As `deviceZero` and its like. */
+/**
+ * `zero`: the range reads as zeros. `trim`: it is not needed. `fill`: no sector of it is left out. As `deviceZero` and
+ * its like.
+ */
 export interface RangeTask {
   kind: 'zero' | 'trim' | 'fill';
   device: DeviceHandle;

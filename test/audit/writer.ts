@@ -1,6 +1,6 @@
 /**
- * node writer.js DIRECTORY COUNT: appends COUNT records (0: until it is killed), and prints each number once its record is
- * in the log.
+ * node writer.js DIRECTORY COUNT: appends COUNT records (0: until it is killed), and prints each number once its record
+ * is in the log.
  */
 import { writeSync } from 'node:fs';
 import { AuditLog } from '../../src/audit/log.js';

@@ -5,8 +5,8 @@
 import { copyFileSync, existsSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type ImageFiles, keptPath, keptVolume, settle, VOLSEAL } from './image-files.js';
 import { qemuFormat, qemuWords } from './image-luks.js';
-import { keptPath, keptVolume, type Place, settle, VOLSEAL } from './image-place.js';
 import { CACHED_DD, COPY, DIRECT_DD, FIO_WRITE, type ImageSubject, PARALLEL_DD, QEMU, type Scene } from './image-report.js';
 import { type Spent, timed } from './timed-process.js';
 
@@ -38,17 +38,17 @@ type Rest = Omit<ImageContender, 'subject' | 'command' | 'prepare'> & {
   prepare?: () => Promise<void>;
 };
 
-/** Contenders of one place and scene. */
-function scened(place: Place, scene: Scene) {
+/** Makes contenders that work on these files in one scene. */
+function inScene(files: ImageFiles, scene: Scene) {
   return (name: string, command: readonly string[], rest: Rest = {}): ImageContender => {
-    const { sectorBytes = null, source = place.image, prepare = async () => {}, ...others } = rest;
+    const { sectorBytes = null, source = files.image, prepare = async () => {}, ...others } = rest;
     return {
       ...others,
-      subject: { scene, name, sectorBytes, imageBytes: place.imageBytes },
+      subject: { scene, name, sectorBytes, imageBytes: files.imageBytes },
       command,
       async prepare() {
         await prepare();
-        settle(place, source, scene === 'cold' ? 'cold' : 'warm');
+        settle(files, source, scene === 'cold' ? 'cold' : 'warm');
       },
     };
   };
@@ -61,21 +61,21 @@ const volseal = (...words: string[]): string[] => [process.execPath, VOLSEAL, ..
 /** A script with "$1", "$2" and so on. */
 const script = (text: string, ...words: string[]): string[] => ['bash', '-ec', text, 'bash', ...words];
 
-interface VolsealWish {
+interface VolsealOptions {
   sectorSizes: readonly number[];
   isSparse?: boolean;
 }
 
 /** Encryption and decryption, in the scene `cached` onto targets that exist. */
-function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }: VolsealWish): ImageContender[] {
-  const { directory, image } = place;
-  const make = scened(place, scene);
+function volsealOf(files: ImageFiles, scene: Scene, { sectorSizes, isSparse = false }: VolsealOptions): ImageContender[] {
+  const { directory, image } = files;
+  const make = inScene(files, scene);
   const isCached = scene === 'cached';
   const shown = [...(isSparse ? ['--sparse'] : []), ...(isCached ? ['--no-fsync'] : [])];
   const words = [...shown, ...(isCached ? ['--force'] : [])];
   const nameOf = (command: string): string => ['volseal', command, ...shown].join(' ');
   const [newVolume, newImage] = isCached
-    ? [join(directory, 'old-volume'), oldImage(place)]
+    ? [join(directory, 'old-volume'), oldImage(files)]
     : [join(directory, 'new-volume'), join(directory, 'new-image')];
   const stands = (path: string): void => {
     if (isCached && !existsSync(path)) copyFileSync(image, path);
@@ -99,7 +99,7 @@ function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }
       keepsTarget: isCached,
       source,
       async prepare() {
-        await keptVolume(place, kept);
+        await keptVolume(files, kept);
         stands(newImage);
       },
     });
@@ -108,25 +108,25 @@ function volsealOf(place: Place, scene: Scene, { sectorSizes, isSparse = false }
 }
 
 /** A target that exists, for each who writes images. */
-const oldImage = ({ directory }: Place): string => join(directory, 'old-image');
+const oldImage = ({ directory }: ImageFiles): string => join(directory, 'old-image');
 
 /** Whole images in memory, and others on the disk: durable into new files, then cached into existing ones. */
-export function wholeImages(place: Place, sectorSizes: readonly number[]): ImageContender[] {
-  return [...warmSource(place, sectorSizes), ...coldSource(place, sectorSizes), ...existingTarget(place, sectorSizes)];
+export function wholeImages(files: ImageFiles, sectorSizes: readonly number[]): ImageContender[] {
+  return [...warmSource(files, sectorSizes), ...coldSource(files, sectorSizes), ...existingTarget(files, sectorSizes)];
 }
 
-function warmSource(place: Place, sectorSizes: readonly number[]): ImageContender[] {
-  const { directory, image, imageBytes } = place;
+function warmSource(files: ImageFiles, sectorSizes: readonly number[]): ImageContender[] {
+  const { directory, image, imageBytes } = files;
   const target = join(directory, 'copy');
-  const warm = scened(place, 'warm');
+  const warm = inScene(files, 'warm');
   return [
     warm(FIO_WRITE, fio('write', target, imageBytes), { target, ...fioClock('write') }),
     warm('fio, reading', fio('read', image, imageBytes), fioClock('read')),
-    ...volsealOf(place, 'warm', { sectorSizes }),
-    ...volsealOf(place, 'warm', { sectorSizes: [512], isSparse: true }),
+    ...volsealOf(files, 'warm', { sectorSizes }),
+    ...volsealOf(files, 'warm', { sectorSizes: [512], isSparse: true }),
     warm('dd, direct writes', ['dd', `if=${image}`, `of=${target}`, 'bs=4M', 'oflag=direct', 'conv=fsync', 'status=none'], { target }),
     warm(COPY, script('cp --reflink=never "$1" "$2"; sync "$2"', image, target), { target, mostRounds: SLOW_ROUNDS }),
-    ...luksPrograms(place),
+    ...luksPrograms(files),
     ...sectorSizes.map((sectorBytes) =>
       warm('node:crypto, stream', [process.execPath, STREAM_CIPHER, image, target, String(sectorBytes)], {
         sectorBytes,
@@ -138,12 +138,12 @@ function warmSource(place: Place, sectorSizes: readonly number[]): ImageContende
 }
 
 /** They make LUKS volumes in sectors of 512 bytes. */
-function luksPrograms(place: Place): ImageContender[] {
-  const { directory, image, imageBytes } = place;
-  const warm = scened(place, 'warm');
+function luksPrograms(files: ImageFiles): ImageContender[] {
+  const { directory, image, imageBytes } = files;
+  const warm = inScene(files, 'warm');
   const [target, passphrase] = [join(directory, 'luks'), join(directory, 'passphrase')];
   const common = { sectorBytes: 512, target, mostRounds: SLOW_ROUNDS };
-  const formatted = { ...common, prepare: () => qemuFormat(target, imageBytes, place.surroundings) };
+  const formatted = { ...common, prepare: () => qemuFormat(target, imageBytes, files.surroundings) };
   return [
     warm(QEMU, script('target=$1; shift; qemu-img convert "$@"; sync "$target"', target, ...qemuWords(image, target)), formatted),
     warm('qemu-img convert, direct', ['qemu-img', 'convert', '-t', 'none', '-W', '-m', '16', ...qemuWords(image, target)], formatted),
@@ -167,12 +167,12 @@ const cryptsetupWords = (target: string, passphrase: string): string[] => [
   ...['--cipher', 'aes-xts-plain64', '--key-size', '512', '--sector-size', '512', target],
 ];
 
-function coldSource(place: Place, sectorSizes: readonly number[]): ImageContender[] {
-  const { directory, image, imageBytes } = place;
+function coldSource(files: ImageFiles, sectorSizes: readonly number[]): ImageContender[] {
+  const { directory, image, imageBytes } = files;
   const target = join(directory, 'copy');
-  const cold = scened(place, 'cold');
+  const cold = inScene(files, 'cold');
   return [
-    ...volsealOf(place, 'cold', { sectorSizes }),
+    ...volsealOf(files, 'cold', { sectorSizes }),
     cold(DIRECT_DD, ['dd', `if=${image}`, `of=${target}`, 'bs=4M', ...DIRECT], { target }),
     cold(PARALLEL_DD, parallelDd(image, target, imageBytes), { target }),
     cold(COPY, script('cp --reflink=never "$1" "$2"; sync "$2"', image, target), { target, mostRounds: SLOW_ROUNDS }),
@@ -192,34 +192,34 @@ function parallelDd(image: string, target: string, imageBytes: number): string[]
   return script(text, image, target);
 }
 
-function existingTarget(place: Place, sectorSizes: readonly number[]): ImageContender[] {
-  const target = oldImage(place);
-  const words = [`if=${place.image}`, `of=${target}`, 'bs=4M', 'conv=notrunc', 'status=none'];
+function existingTarget(files: ImageFiles, sectorSizes: readonly number[]): ImageContender[] {
+  const target = oldImage(files);
+  const words = [`if=${files.image}`, `of=${target}`, 'bs=4M', 'conv=notrunc', 'status=none'];
   return [
-    scened(place, 'cached')(CACHED_DD, ['dd', ...words], { target, keepsTarget: true }),
-    ...volsealOf(place, 'cached', { sectorSizes }),
+    inScene(files, 'cached')(CACHED_DD, ['dd', ...words], { target, keepsTarget: true }),
+    ...volsealOf(files, 'cached', { sectorSizes }),
   ];
 }
 
 /** An image that is nearly all holes. */
-export function sparseImage(place: Place): ImageContender[] {
-  const target = join(place.directory, 'copy');
-  const copy = script('cp --sparse=always --reflink=never "$1" "$2"; sync "$2"', place.image, target);
+export function sparseImage(files: ImageFiles): ImageContender[] {
+  const target = join(files.directory, 'copy');
+  const copy = script('cp --sparse=always --reflink=never "$1" "$2"; sync "$2"', files.image, target);
   return [
-    ...volsealOf(place, 'sparse', { sectorSizes: [512], isSparse: true }),
-    scened(place, 'sparse')('cp --sparse=always, sync', copy, { target }),
+    ...volsealOf(files, 'sparse', { sectorSizes: [512], isSparse: true }),
+    inScene(files, 'sparse')('cp --sparse=always, sync', copy, { target }),
   ];
 }
 
-/** What a command costs before it has moved anything. @param place of an image of 1 MiB */
-export function startUp(place: Place): ImageContender[] {
-  const start = scened(place, 'start');
+/** What a command costs before it has moved anything. @param files of an image of 1 MiB */
+export function startUp(files: ImageFiles): ImageContender[] {
+  const start = inScene(files, 'start');
   const kept = { sectorBytes: 512, isSparse: false };
-  const volume = keptPath(place.directory, kept);
+  const volume = keptPath(files.directory, kept);
   return [
     start('node, an empty script', [process.execPath, '--eval', '0']),
-    start('volseal info', volseal('info', volume), { source: volume, prepare: () => keptVolume(place, kept) }),
-    ...volsealOf(place, 'start', { sectorSizes: [512] }),
+    start('volseal info', volseal('info', volume), { source: volume, prepare: () => keptVolume(files, kept) }),
+    ...volsealOf(files, 'start', { sectorSizes: [512] }),
   ];
 }
 
@@ -244,7 +244,10 @@ export interface Turn extends Spent {
 }
 
 /** One turn. @throws {Error} in the words of the program that failed */
-export async function takeTurn({ prepare, command, secondsOf, dataSecondsOf }: ImageContender, { surroundings }: Place): Promise<Turn> {
+export async function takeTurn(
+  { prepare, command, secondsOf, dataSecondsOf }: ImageContender,
+  { surroundings }: ImageFiles,
+): Promise<Turn> {
   await prepare();
   const spent = await timed(command, surroundings);
   const turn = { ...spent, seconds: secondsOf?.(spent) ?? spent.seconds };

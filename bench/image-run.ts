@@ -3,7 +3,7 @@ import { rmSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { median, shuffled } from '../src/bench/sampling.js';
 import { type ImageContender, sparseImage, startUp, type Turn, takeTurn, wholeImages } from './image-contenders.js';
-import { makePlace, type Place } from './image-place.js';
+import { type ImageFiles, makeImage } from './image-files.js';
 import { type ImageAbsence, type ImageMeasurement, type ImageSubject, imagesLike, LIMITS } from './image-report.js';
 import type { Surroundings } from './timed-process.js';
 
@@ -31,38 +31,38 @@ export interface ImageRun {
 
 /** Contenders with files of their own, which are there only while they have their turns. */
 interface Field {
-  place: Place;
+  files: ImageFiles;
   contenders: ImageContender[];
   rounds: number;
 }
 
 function fieldsOf(plan: ImagePlan, directory: string, surroundings: Surroundings): Field[] {
-  const placeAt = (name: string, imageBytes: number, dataBytes: number): Place => {
+  const filesAt = (name: string, imageBytes: number, dataBytes: number): ImageFiles => {
     const own = join(directory, name);
     return { directory: own, image: join(own, 'image'), imageBytes, dataBytes, surroundings };
   };
-  const field = (place: Place, contendersAt: (place: Place) => ImageContender[], rounds: number): Field => ({
-    place,
-    contenders: contendersAt(place),
+  const field = (files: ImageFiles, contendersAt: (files: ImageFiles) => ImageContender[], rounds: number): Field => ({
+    files,
+    contenders: contendersAt(files),
     rounds,
   });
   return [
-    field(placeAt('start', MIB, MIB), startUp, plan.startRounds),
-    field(placeAt('sparse', plan.sparse.imageBytes, plan.sparse.dataBytes), sparseImage, plan.sparse.rounds),
+    field(filesAt('start', MIB, MIB), startUp, plan.startRounds),
+    field(filesAt('sparse', plan.sparse.imageBytes, plan.sparse.dataBytes), sparseImage, plan.sparse.rounds),
     ...plan.whole.map(({ imageBytes, rounds }) =>
-      field(placeAt(`whole-${imageBytes}`, imageBytes, imageBytes), (place) => wholeImages(place, plan.sectorSizes), rounds),
+      field(filesAt(`whole-${imageBytes}`, imageBytes, imageBytes), (files) => wholeImages(files, plan.sectorSizes), rounds),
     ),
   ];
 }
 
 /** Of one turn, what is not timed included, on a disk that writes 1.5 GB/s. */
-const turnSeconds = ({ dataBytes }: Place): number => 0.4 + dataBytes / 0.7e9;
+const turnSeconds = ({ dataBytes }: ImageFiles): number => 0.4 + dataBytes / 0.7e9;
 
 const roundsOf = ({ mostRounds = Number.POSITIVE_INFINITY }: ImageContender, { rounds }: Field, warmsUp: boolean): number =>
   Math.min(mostRounds, rounds) + (warmsUp ? 1 : 0);
 
 const secondsOf = (field: Field, warmsUp: boolean): number =>
-  field.contenders.reduce((sum, contender) => sum + roundsOf(contender, field, warmsUp), 0) * turnSeconds(field.place);
+  field.contenders.reduce((sum, contender) => sum + roundsOf(contender, field, warmsUp), 0) * turnSeconds(field.files);
 
 /** How long a run will take. */
 export function estimatedSeconds(plan: ImagePlan): number {
@@ -101,13 +101,13 @@ export async function measureImages(directory: string, plan: ImagePlan, { surrou
   let doneSeconds = 0;
   for (const field of fields) {
     onTurn(doneSeconds, totalSeconds, 'making files');
-    makePlace(field.place);
+    makeImage(field.files);
     const onOne = (name: string): void => {
       onTurn(doneSeconds, totalSeconds, name);
-      doneSeconds += turnSeconds(field.place);
+      doneSeconds += turnSeconds(field.files);
     };
     results.push(...(await takeTurns(field, { warmsUp: plan.warmsUp, deadlineMs, onOne })));
-    rmSync(field.place.directory, { recursive: true });
+    rmSync(field.files.directory, { recursive: true });
   }
   return summary(results);
 }
@@ -136,21 +136,21 @@ async function takeTurns(field: Field, { warmsUp, deadlineMs, onOne }: Pace): Pr
       const turns = taking[index]!;
       const startedMs = performance.now();
       onOne(turns.contender.subject.name);
-      await takeOne(turns, field.place, round > 0);
+      await takeOne(turns, field.files, round > 0);
       turns.longestMs = Math.max(turns.longestMs, performance.now() - startedMs);
     }
   }
   return all;
 }
 
-async function takeOne(turns: Turns, place: Place, counts: boolean): Promise<void> {
+async function takeOne(turns: Turns, files: ImageFiles, counts: boolean): Promise<void> {
   const { contender, spent } = turns;
   try {
-    const turn = await takeTurn(contender, place);
+    const turn = await takeTurn(contender, files);
     if (counts) spent.push(turn);
     if (contender.target !== undefined) turns.allocatedBytes = statSync(contender.target).blocks * 512;
   } catch (error) {
-    place.surroundings.signal.throwIfAborted();
+    files.surroundings.signal.throwIfAborted();
     const { name, scene } = contender.subject;
     if (turns.allocatedBytes !== null || spent.length > 0)
       throw new Error(`${name} (${scene}) ran before, and now failed`, { cause: error });

@@ -23,7 +23,7 @@ const GRANTEE = 'arn:aws:iam::000000000000:role/ebs';
 const GRANTS_PER_COMMIT = 1000;
 
 /** A KMS with a key, its grants, and a blob that one of them lets the grantee open. */
-interface Place {
+interface PreparedKms {
   readonly grantCount: number;
   readonly home: string;
   readonly kms: EmbeddedKms;
@@ -34,8 +34,8 @@ interface Place {
 
 /** @param directory for the stores */
 export async function measureOperations(directory: string, plan: KmsPlan): Promise<OperationMeasurement[]> {
-  const places = await Promise.all(plan.grantCounts.map((grantCount) => prepare(join(directory, `home ${grantCount}`), grantCount)));
-  const contenders = await Promise.all(places.map((place) => contendersOf(place)));
+  const prepared = await Promise.all(plan.grantCounts.map((grantCount) => prepare(join(directory, `home ${grantCount}`), grantCount)));
+  const contenders = await Promise.all(prepared.map((kms) => contendersOf(kms)));
   const samples = new Map(contenders.flat().map((contender) => [contender, [] as number[]]));
   for (let round = -1; round < plan.rounds; round++) {
     // In turns, and the first round warms up.
@@ -46,7 +46,7 @@ export async function measureOperations(directory: string, plan: KmsPlan): Promi
     }
   }
   for (const contender of contenders.flat()) await contender.close();
-  for (const { kms } of places) await kms.close();
+  for (const { kms } of prepared) await kms.close();
   const measured = [...samples].map(([{ operation, way, grantCount }, seconds]) => ({
     operation,
     way,
@@ -59,7 +59,7 @@ export async function measureOperations(directory: string, plan: KmsPlan): Promi
   });
 }
 
-async function prepare(home: string, grantCount: number): Promise<Place> {
+async function prepare(home: string, grantCount: number): Promise<PreparedKms> {
   const kms = EmbeddedKms.open(home);
   const keyArn: string = ask(kms, 'CreateKey', {}).KeyMetadata.Arn;
   const keyId = keyArn.split('/')[1]!;
@@ -98,7 +98,7 @@ interface Contender extends Pick<OperationMeasurement, 'operation' | 'way' | 'gr
   close(): Promise<void> | void;
 }
 
-async function contendersOf({ grantCount, home, kms, keyArn, context, blob }: Place): Promise<Contender[]> {
+async function contendersOf({ grantCount, home, kms, keyArn, context, blob }: PreparedKms): Promise<Contender[]> {
   const EncryptionContext = context;
   const decrypt = { KeyId: keyArn, CiphertextBlob: blob, EncryptionContext };
   const service = (operation: string, request: object): Contender => ({

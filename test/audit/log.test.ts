@@ -179,7 +179,7 @@ describe('a change shows', () => {
     });
   }
 
-  test('as lines that somebody added, or a whole log of his own: he does not have the key', async () => {
+  test('as lines that somebody added, or a whole log, without the key', async () => {
     const { directory, path, head } = written(2);
     const forged = directoryOf();
     const log = new AuditLog(forged, { ...fileOwner(forged), authenticate: () => Buffer.alloc(32) });
@@ -216,7 +216,7 @@ describe('writers', () => {
     assert.deepEqual(await verifyAudit(directory, ownerOf(directory)), { records: 200, begunAfter: 0, tornLines: 0, authenticated: true });
   });
 
-  test('killed at any moment, again and again, lose nothing that they said was written', async () => {
+  test('killed at any moment, many times, lose no record that they reported as written', async () => {
     const directory = directoryOf();
     const said = new Set<string>();
     for (let round = 0; round < 12; round++) {
@@ -240,7 +240,7 @@ describe('writers', () => {
     for (const id of said) assert.ok(found.has(id), id);
   });
 
-  test('half a line that a killed one left is set aside, and said', async () => {
+  test('half a line that a killed one left is set aside, and reported', async () => {
     const { directory, path } = written(2);
     appendFileSync(path, '{"eventVersion":"1.11","userIde');
     const log = new AuditLog(directory, ownerOf(directory));

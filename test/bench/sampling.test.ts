@@ -61,7 +61,7 @@ describe('sampling', () => {
     assert.equal(turns.length, 2);
   });
 
-  test('what a contender throws ends it', async () => {
+  test('an error of a contender ends it', async () => {
     const broken: Contender = inThread(subject('broken'), 1, 1, () => {
       throw new RangeError('too much');
     });

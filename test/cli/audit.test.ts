@@ -24,7 +24,7 @@ describe('volseal audit', () => {
     assert.match(ok(['audit', 'verify']).text, /4 records in order, authenticated by the root key/);
   });
 
-  test('a home without a log has nothing to tell, and looking makes none', () => {
+  test('a home without a log has no records, and asking makes no log', () => {
     const { ok, names } = lab();
     assert.equal(ok(['audit']).text, '');
     assert.match(ok(['audit', 'verify']).text, /0 records/);
@@ -83,7 +83,7 @@ describe('volseal audit', () => {
     assert.doesNotMatch(stderr, /bug/);
   });
 
-  test('a time that is none: status 1', () => {
+  test('an invalid time: status 1', () => {
     const { status, stderr } = lab().run(['audit', '--since', 'yesterday']);
     assert.equal(status, 1);
     assert.match(stderr, /2026-11-24/);

@@ -350,7 +350,7 @@ describe('KMS', () => {
 });
 
 describe('memory', () => {
-  test('that must not be locked: status 8, and no key anywhere else', () => {
+  test('that may not be locked: status 8, and no key elsewhere', () => {
     const at = lab();
     const through = [...unprivileged, 'sh', '-c', 'ulimit -l 0; exec "$@"', 'sh'];
     const expected = { status: 8, code: 'ERR_MEMORY_LOCK', message: /lock/, hint: /ulimit -l/ };

@@ -40,7 +40,7 @@ describe('volseal kernels', () => {
     assert.deepEqual(report.kernels.map(({ name }) => name).sort(), ['aesni', 'armv8', 'portable', 'vaes256', 'vaes512']);
   });
 
-  test('info speaks of it, for who looks there', () => {
+  test('info names it too', () => {
     const { ok, run } = lab();
     assert.match(ok(['info', '--help']).text, /kernel.* volseal kernels\n/);
     assert.match(run(['info', '--cpu']).stderr, /unknown option '--cpu'.*\nhint: volseal info --help/);
@@ -69,7 +69,7 @@ describe('VOLSEAL_KERNEL', () => {
     });
   }
 
-  test('an empty one is none', () => {
+  test('an empty one counts as unset', () => {
     const { ok } = lab();
     assert.equal(reportOf(ok(['kernels', '--json'], { env: { VOLSEAL_KERNEL: '' } }).text).inUse, fastest!.name);
   });

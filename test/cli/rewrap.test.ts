@@ -24,7 +24,7 @@ describe('volseal rewrap', () => {
     assert.deepEqual(at.contents('b.raw'), at.contents('a.raw'));
   });
 
-  test('one that cannot be rewrapped does not keep the others from it, and is said', () => {
+  test('one that cannot be rewrapped does not stop the others, and is reported', () => {
     const at = lab();
     const keyArn = prepared(at);
     const { status, stderr, text } = at.run(['rewrap', 'a.vol', 'none.vol', 'b.vol', '--key', keyArn, '--json']);
@@ -38,7 +38,7 @@ describe('volseal rewrap', () => {
     for (const name of ['a.vol', 'b.vol']) assert.equal(keyOf(at, name), keyArn);
   });
 
-  test('--header is of one volume: status 1', () => {
+  test('--header with several volumes: status 1', () => {
     const at = lab();
     assert.equal(at.run(['rewrap', 'a.vol', 'b.vol', '--key', 'alias/aws/ebs', '--header', 'h']).status, 1);
   });

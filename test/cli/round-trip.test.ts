@@ -17,7 +17,7 @@ const INFO_MEMBERS = [
   'kms',
 ];
 
-describe('the whole way', () => {
+describe('from image to volume and back', () => {
   test('encrypt, info, decrypt, with spaces in every path', () => {
     const { image, contents, ok, names } = lab();
     const raw = image('my disk.raw', 3 * 1024 * 1024 + 512);
@@ -38,7 +38,7 @@ describe('the whole way', () => {
     assert.deepEqual(names(), ['my copy.raw', 'my disk.raw', 'my disk.vol']);
   });
 
-  test('every command says one JSON object', () => {
+  test('every command prints one JSON object', () => {
     const { image, ok, run } = lab();
     image('a.raw', 65536);
     const json = (...args: string[]): Record<string, unknown> => {
@@ -99,7 +99,7 @@ describe('the whole way', () => {
     assert.deepEqual(contents('b.raw'), raw);
   });
 
-  test('VOLSEAL_KMS stands in for --kms, and an empty one for nothing', () => {
+  test('VOLSEAL_KMS is the default of --kms, and an empty one counts as unset', () => {
     const { image, ok, path } = lab();
     image('a.raw', 512);
     const elsewhere = `embedded:${path('other home')}`;
@@ -113,7 +113,7 @@ describe('the whole way', () => {
 });
 
 describe('read and write', () => {
-  test('what is written at any offset is read back, and its neighbours stay', () => {
+  test('what is written at any offset is read back, and the bytes around it stay', () => {
     const { image, ok } = lab();
     const expected = image('a.raw', 10 * 1024 * 1024);
     ok(['encrypt', 'a.raw', 'a.vol']);
@@ -149,7 +149,7 @@ describe('read and write', () => {
     assert.deepEqual(ok(['read', 'a.vol', '--length', '1000']).stdout, Buffer.alloc(1000));
   });
 
-  test('what goes beyond the end is refused, with what was written before named and kept', () => {
+  test('data beyond the end is refused; what was written before is named and kept', () => {
     const { ok, run } = lab();
     ok(['create', 'a.vol', '--size', '5M']);
     const input = randomBytes(6 * 1024 * 1024);
@@ -157,7 +157,7 @@ describe('read and write', () => {
     assert.equal(outcome.status, 1);
     assert.match(
       outcome.stderr,
-      /goes on beyond the end of the volume, which has 5242880 bytes; before that 4194304 bytes were written at 0 and flushed/,
+      /reaches beyond the end of the volume, which has 5242880 bytes; before that 4194304 bytes were written at 0 and flushed/,
     );
     assert.deepEqual(ok(['read', 'a.vol', '--length', '4M']).stdout, input.subarray(0, 4 * 1024 * 1024));
     assert.deepEqual(ok(['read', 'a.vol', '--offset', '4M']).stdout, Buffer.alloc(1024 * 1024));
@@ -189,7 +189,7 @@ describe('read and write', () => {
 });
 
 describe('targets', () => {
-  test('what exists is left alone without --force and replaced whole with it', () => {
+  test('an existing target is kept without --force, and replaced as a whole with it', () => {
     const { image, contents, run, ok, names } = lab();
     image('a.raw', 4096);
     const old = image('a.vol', 100);

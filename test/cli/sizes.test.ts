@@ -65,7 +65,7 @@ describe('sizes', () => {
     });
   }
 
-  test('people read both the exact number and its order', () => {
+  test('people read both the exact number and a rounded one', () => {
     assert.equal(humanSize(10 * 2 ** 30), '10 GiB');
     assert.equal(exactSize(10 * 2 ** 30), '10737418240 bytes (10 GiB)');
     assert.equal(exactSize(512), '512 bytes');

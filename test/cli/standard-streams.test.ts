@@ -65,7 +65,7 @@ describe('standard output', () => {
     }
   });
 
-  test('what was done before its result could not be said stays done', () => {
+  test('what was done stays done where its result cannot be printed', () => {
     const { at, image } = labWithVolume(4096);
     saysThatOutputIsFull(at.shell('volseal encrypt a.raw b.vol > /dev/full'));
     assert.deepEqual(at.ok(['read', 'b.vol']).stdout, image);
@@ -109,7 +109,7 @@ describe('standard output', () => {
     assert.ok(at.contents('out').equals(image));
   });
 
-  test('what cannot be said of a failure changes no status', () => {
+  test('a failure that cannot be printed keeps its status', () => {
     const { at } = labWithVolume(4096);
     assert.equal(at.shell('volseal info nowhere.vol 2> /dev/full').status, 4);
     assert.equal(at.shell('volseal info --colour 2> /dev/full').status, 1);

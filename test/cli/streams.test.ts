@@ -154,7 +154,7 @@ describe('images through pipes', () => {
     assert.deepEqual(at.names(), ['a.raw']);
   });
 
-  test('a reader that has gone is no failure of the disk', () => {
+  test('a reader that has ended is not reported as a failure of the disk', () => {
     const { at } = streamed();
     const { text, stderr } = at.shell("(volseal decrypt 'a vol' -; echo $? >&2) | head -c 1000 | wc -c");
     assert.deepEqual([text.trim(), stderr.trim()], ['1000', '141']);

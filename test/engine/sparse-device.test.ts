@@ -140,7 +140,7 @@ describe('a sparse device', () => {
       assert.ok(at.allocatedBytes('data') <= 2 * BLOCK_BYTES);
     });
 
-    test(`zeroing and trimming give room back, part sectors at the ends by their own rules: ${sectorBytes}-byte sectors`, () => {
+    test(`zeroing and trimming free space; partial sectors at the ends follow their own rules: ${sectorBytes}-byte sectors`, () => {
       const at = bench({ sizeBytes: 2 * MIB, sectorBytes });
       const part = sectorBytes / 2;
       for (const [kind, first] of [
@@ -160,7 +160,7 @@ describe('a sparse device', () => {
     });
   }
 
-  test('a sector of which nothing is left becomes a hole, and one that was a hole stays one', () => {
+  test('a sector without data becomes a hole, and one that was a hole stays one', () => {
     const at = bench({ sizeBytes: MIB, sectorBytes: 4096 });
     native.deviceWrite(at.device, 4096, Buffer.alloc(4096, 1));
     native.deviceZero(at.device, 4096, 4000);
@@ -222,7 +222,7 @@ describe('a sparse device', () => {
     }
   }
 
-  test('fills what it is told to, and nothing beside it', () => {
+  test('fills its range, and nothing outside it', () => {
     const at = bench({ sizeBytes: 4 * MIB, sectorBytes: 1024 });
     native.deviceFill(at.device, MIB, 3072);
     const ciphertext = at.ciphertext();

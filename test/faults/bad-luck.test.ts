@@ -64,7 +64,7 @@ describeUnless(skipInjection())('faults of the disk', () => {
     });
   }
 
-  test('a write that takes nothing is an error, not a loop', () => {
+  test('a write of 0 bytes is an error, not a loop', () => {
     const at = lab();
     at.image('a.raw', 16 * MIB);
     at.ok(['create', 'first.vol', '--size', '64K']);
@@ -83,7 +83,7 @@ describeUnless(skipInjection())('faults of the disk', () => {
     assert.deepEqual(failure.details.paths, ['a.vol', 'a.raw']);
   });
 
-  test('a second name that cannot be removed is a remark: the volume is in its place', () => {
+  test('a second name that cannot be removed is a warning: the volume is published', () => {
     const at = lab();
     at.image('a.raw', 4096);
     at.ok(['create', 'first.vol', '--size', '64K']);

@@ -13,7 +13,7 @@ const REPLACE = 'force';
 
 const MIB = 1024 * 1024;
 
-/** Some lane comes to its second piece of 1 MiB, whatever their number: strace counts the calls of each thread. */
+/** Some thread comes to its second piece of 1 MiB, whatever the number of threads: strace counts the calls of each thread. */
 const IMAGE_BYTES = 40 * MIB;
 
 describeUnless(skipInjection())('faults while encrypting', () => {
@@ -71,7 +71,7 @@ describeUnless(skipInjection())('faults while encrypting', () => {
   test('a file system that refuses O_DIRECT requests one by one gets buffered ones', async () => {
     const box = sandbox();
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
-    // One piece, so that its thread's first call is the direct one, and no other lane's read finds what the second left
+    // One piece, so that its thread's first call is the direct one, and no other thread's read finds what the second left
     // in the page cache.
     const image = box.image('disk.raw', MIB);
     // Out of the page cache, from which it would be read in another way.
@@ -116,7 +116,7 @@ describeUnless(skipInjection())('faults while encrypting', () => {
     const steps: [step: string, sure: boolean[]][] = [
       ['pwrite64:signal=KILL:when=1', both],
       ['pwrite64:signal=KILL:when=2', both],
-      ['pwrite64:signal=KILL:when=4', [false, false]], // Where some lane comes to so many pieces.
+      ['pwrite64:signal=KILL:when=4', [false, false]], // Where some thread comes to so many pieces.
       ['fsync:signal=KILL:when=1', both],
       ['fsync:signal=KILL:when=2', both],
       ['link,linkat:signal=KILL:when=1', [true, false]],

@@ -7,7 +7,7 @@ import { MAIN } from '../built.js';
 import { ended, type Lab } from '../cli/program.js';
 import { requireTool } from '../interop/tools.js';
 
-/** At most 8 MiB, a write of each lane, in this time: an image of 96 MiB takes longer than the first checkpoint. */
+/** At most 8 MiB, a write of each thread, in this time: an image of 96 MiB takes longer than the first checkpoint. */
 const WRITE_DELAY_US = 400_000;
 export const SLOW_IMAGE_BYTES = 96 * 1024 * 1024;
 

@@ -30,7 +30,7 @@ async function checkLog(home: string): Promise<void> {
 }
 
 describeUnless(skipPowerCut())('a disk of 4 MB that is full', () => {
-  test('is an error that says so, again and again, and no more once there is room', async () => {
+  test('is an error that says so, each time, until there is room', async () => {
     for (let round = 0; round < 4; round++) {
       const disk = new LossyDisk(4 * 1024 * 1024);
       const home = join(disk.path, 'home');

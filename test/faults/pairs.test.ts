@@ -29,7 +29,7 @@ describeUnless(skipInjection())('a pair of volume and header that can be resumed
 
   // The checkpoint's rename, the header's, the volume's.
   for (const when of [1, 2, 3]) {
-    test(`killed at its rename ${when}: the next run goes on, and replaces both`, () => {
+    test(`killed at its rename ${when}: the next run resumes, and replaces both`, () => {
       const at = pair();
       const { status } = faulty(at, `rename,renameat,renameat2:signal=KILL:when=${when}`, [...PAIR, '--force']);
       assert.equal(status, null);
@@ -47,7 +47,7 @@ describeUnless(skipInjection())('a pair of volume and header that can be resumed
     });
   }
 
-  test('killed before what was replaced is let go: a later run begins anew, and does not bring it back', () => {
+  test('killed before the old files are removed: a later run starts anew, and does not restore them', () => {
     const at = pair();
     // The unlink of the header's backup: the one before it is of a checkpoint that is being written.
     const { status } = faulty(at, 'unlink,unlinkat:signal=KILL', [...PAIR, '--force'], '.a.header.resume.old');
@@ -59,7 +59,7 @@ describeUnless(skipInjection())('a pair of volume and header that can be resumed
     assert.deepEqual(at.names(), ['a.header', 'a.raw', 'a.vol', 'old.raw', 'trace']);
   });
 
-  test('whose volume cannot be put in its place: the header is taken back, and the next run goes on', () => {
+  test('whose volume cannot be published: the header is rolled back, and the next run resumes', () => {
     const at = lab();
     at.image('a.raw', 4 * MIB);
     at.ok(['create', 'first.vol', '--size', '64K']);

@@ -1,5 +1,5 @@
 /**
- * Interrupted jobs that go on: what is made is byte for byte what an uninterrupted run makes, and nothing foreign is
+ * Interrupted jobs that are resumed: the result is byte for byte that of an uninterrupted run, and nothing foreign is
  * gone on with.
  */
 import assert from 'node:assert/strict';
@@ -55,7 +55,7 @@ function scribble(path: string, offset: number): void {
 }
 
 describeUnless(skipInjection())('--resume', () => {
-  test('encrypt, killed: goes on with the same key, and makes the whole volume', async () => {
+  test('encrypt, killed: resumes with the same key, and completes the volume', async () => {
     const { at, image, safeBytes } = await killedEncryption();
     const begun = statSync(at.path(ENCRYPT_PARTIAL)).ino;
     // A run without --resume tells of it, and leaves it alone.
@@ -111,7 +111,7 @@ describeUnless(skipInjection())('--resume', () => {
     assert.ok(at.contents('b.raw').equals(image));
   });
 
-  test('decrypt, killed: goes on, and replaces the old image only at its end', async () => {
+  test('decrypt, killed: resumes, and replaces the old image only at its end', async () => {
     const at = lab();
     const image = at.image('a.raw', SLOW_IMAGE_BYTES - 100);
     at.ok(['encrypt', 'a.raw', 'a.vol', '--pad']);

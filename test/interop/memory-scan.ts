@@ -178,7 +178,7 @@ function joined(finds: Find[], mapping: Mapping): KeyCopy[] {
 
 /**
  * Scans another process of the same user (or any, as root) for keys of 32 or 64 bytes. About 0.5 s for 100 MB. The
- * process goes on afterwards.
+ * process continues afterwards.
  * @throws {Error} where it is gone or may not be read
  */
 export function scanMemory(pid: number, keys: Buffer[]): MemoryScan {

@@ -66,7 +66,7 @@ describe('stopped while KMS is asked', () => {
     ['before it answers', undefined],
     ['in the middle of a reply with a key', `{"KeyId":"arn","Plaintext":"${'QUJD'.repeat(20)}`],
   ] as const) {
-    test(`${where}: attach fails, and a volume in the same pool goes on`, async () => {
+    test(`${where}: attach fails, and a volume in the same pool keeps working`, async () => {
       const box = sandbox();
       for (const name of ['a.vol', 'b.vol']) await createVolume(box.path(name), { sizeBytes: 4096, kms: box.kms });
       const volume = await attach(box.path('a.vol'), { kms: box.kms });

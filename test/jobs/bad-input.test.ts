@@ -261,7 +261,7 @@ describe('a key that cannot be had', () => {
     await refuses(it, 'ERR_CONTEXT_MISMATCH');
   });
 
-  test('a disabled key: attaching fails until it is enabled again, an attached volume goes on', async () => {
+  test('a disabled key: attaching fails until it is enabled again, an attached volume keeps working', async () => {
     const it = await made();
     const kms = openKms({ kind: 'embedded', home: it.box.path('home'), create: true });
     const { keyArn } = await kms.createKey();

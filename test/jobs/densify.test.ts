@@ -113,7 +113,7 @@ describe('densify', () => {
     }
   });
 
-  test('a signal ends it: the volume is sparse and whole, and the next run goes on', async () => {
+  test('a signal ends it: the volume is sparse and intact, and the next run resumes', async () => {
     const box = sandbox();
     const plaintext = await sparseVolume(box, 4096);
     const controller = new AbortController();

@@ -58,7 +58,7 @@ describe('useKernel', () => {
     assert.throws(() => useKernel(5 as unknown as KernelName), { code: 'ERR_ARGUMENT' });
   });
 
-  test('a volume that is attached goes on under another kernel', async () => {
+  test('an attached volume keeps working under another kernel', async () => {
     const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 64 * 1024, kms: box.kms });
     await using volume = await attach(box.path('a.vol'), { kms: box.kms });

@@ -148,7 +148,7 @@ describe('the header in its file', () => {
     });
   });
 
-  test('a write that takes nothing is an error, not a loop', async () => {
+  test('a write of 0 bytes is an error, not a loop', async () => {
     const { file } = recordingFile(encodeHeader(older), { failAt: 1, fail: () => 0 });
     await assert.rejects(writeHeader(file, newer, 'a.img'), { code: 'ERR_IO', message: /offset 16384: no byte was taken/ });
   });

@@ -78,7 +78,7 @@ describe('a target that is a symbolic link', () => {
     await assert.rejects(encrypt('directory.vol'), { code: 'ERR_ARGUMENT', message: /directory\.vol: is a directory/ });
   });
 
-  test('that is turned elsewhere meanwhile: the file that was checked is replaced, and no other', async () => {
+  test('that is changed meanwhile: the file that was checked is replaced, and no other', async () => {
     const { box, real, link } = linked();
     box.image('other.vol', 100);
     const other = box.contents('other.vol');

@@ -8,7 +8,7 @@ import { native } from '../../src/native.js';
 import { sandbox } from '../volume/sandbox.js';
 import { DIRECTORY, SID } from './office.js';
 
-test('the root key command runs once a request, and the main thread goes on meanwhile', async () => {
+test('the root key command runs once a request, and does not block the main thread', async () => {
   const box = sandbox();
   const home = box.path('home');
   const [log, go, key] = [box.path('log'), box.path('go'), box.path('key')];

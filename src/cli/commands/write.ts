@@ -48,7 +48,7 @@ async function writePiece(volume: Volume, path: string, atByte: number, piece: U
   if (atByte + piece.length > volume.sizeBytes) {
     throw new VolsealError(
       'ERR_ARGUMENT',
-      `${path}: ${STANDARD_INPUT} goes on beyond the end of the volume, which has ${volume.sizeBytes} bytes`,
+      `${path}: ${STANDARD_INPUT} reaches beyond the end of the volume, which has ${volume.sizeBytes} bytes`,
       { details: { path, sizeBytes: volume.sizeBytes } },
     );
   }

@@ -127,7 +127,7 @@ describe('over sockets', () => {
     assert.ok(Math.max(...sent) < 100, `sent: ${sent} MiB`);
   });
 
-  test('a certificate that nobody vouches for is refused', async () => {
+  test('a certificate that no authority signed is refused', async () => {
     const url = await serveFake((response) => response.end(REPLY), selfSigned(temporaryHome()));
     const handler = httpKeyIntake();
     onTestFinished(() => handler.destroy());

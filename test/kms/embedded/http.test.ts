@@ -201,7 +201,7 @@ describe('the HTTP front', () => {
     await kms.close();
   });
 
-  test('goes on after clients that leave in the middle', async () => {
+  test('keeps serving after clients that disconnect in the middle of a request', async () => {
     const server = await served();
     await withoutLeak(async () => {
       for (const text of ['POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{', 'garbage\r\n\r\n', '']) {

@@ -306,18 +306,11 @@ describe('encrypt and decrypt', () => {
     const KeyId = newKey(kms);
     for (const name of ['__proto__', '\\u005f_proto__']) {
       const body = `{"KeyId":"${KeyId}","NumberOfBytes":64,"EncryptionContext":{"${name}":"x"}}`;
-      refused(ask(kms, 'GenerateDataKeyWithoutPlaintext', body), 'SerializationException', /__proto__/);
+      refused(ask(kms, 'GenerateDataKeyWithoutPlaintext', body), 'SerializationException', /has a member named __proto__/);
     }
-  });
-
-  test('a pair named __proto__ is refused, not dropped', () => {
-    const kms = openEmbedded();
-    const KeyId = newKey(kms);
-    const context = '"EncryptionContext":{"__proto__":"x"}';
-    const made = ask(kms, 'GenerateDataKeyWithoutPlaintext', `{"KeyId":"${KeyId}","NumberOfBytes":64,${context}}`);
-    refused(made, 'SerializationException', /has a member named __proto__/);
     const { CiphertextBlob } = ask(kms, 'GenerateDataKeyWithoutPlaintext', { KeyId, NumberOfBytes: 64 }).body;
-    refused(ask(kms, 'Decrypt', `{"CiphertextBlob":"${CiphertextBlob}",${context}}`), 'SerializationException', /__proto__/);
+    const body = `{"CiphertextBlob":"${CiphertextBlob}","EncryptionContext":{"__proto__":"x"}}`;
+    refused(ask(kms, 'Decrypt', body), 'SerializationException', /__proto__/);
   });
 
   test('contexts that are none', () => {

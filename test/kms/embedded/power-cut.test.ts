@@ -114,7 +114,7 @@ describe('after a power cut', () => {
     assert.ok(cuts > 30, `only ${cuts} cuts`);
   });
 
-  test('a record that was changed shows, in the last one that was flushed too', async () => {
+  test('a changed record is noticed, also in the last one that was flushed', async () => {
     const { home, moments, log } = await history();
     const { store } = moments.at(-1)!;
     for (const at of [100, log.length - 100]) {

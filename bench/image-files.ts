@@ -9,7 +9,7 @@ import { type Surroundings, timed } from './timed-process.js';
 const MIB = 1024 * 1024;
 export const VOLSEAL = fileURLToPath(new URL('../program/main.js', import.meta.url));
 
-export interface Place {
+export interface ImageFiles {
   /** Holds the image, volumes of it, and what contenders make. */
   directory: string;
   image: string;
@@ -29,7 +29,7 @@ export interface KeptVolume {
  * Makes the directory with the image, which then is on the disk: pieces of 1 MiB, spread evenly where they do not fill
  * it.
  */
-export function makePlace({ directory, image, imageBytes, dataBytes }: Place): void {
+export function makeImage({ directory, image, imageBytes, dataBytes }: ImageFiles): void {
   mkdirSync(directory);
   const file = openSync(image, 'wx');
   try {
@@ -48,7 +48,7 @@ export function makePlace({ directory, image, imageBytes, dataBytes }: Place): v
 }
 
 /** A volume of the image, made when it is first asked for. @throws {Error} volseal's words */
-export async function keptVolume({ directory, image, surroundings }: Place, { sectorBytes, isSparse }: KeptVolume): Promise<void> {
+export async function keptVolume({ directory, image, surroundings }: ImageFiles, { sectorBytes, isSparse }: KeptVolume): Promise<void> {
   const path = keptPath(directory, { sectorBytes, isSparse });
   if (existsSync(path)) return;
   const words = ['encrypt', image, path, '--json', '--sector-size', String(sectorBytes), ...(isSparse ? ['--sparse'] : [])];
@@ -59,7 +59,7 @@ export const keptPath = (directory: string, { sectorBytes, isSparse }: KeptVolum
   join(directory, `volume-${sectorBytes}${isSparse ? '-sparse' : ''}`);
 
 /** Leaves nothing that waits to be written, and a file in the page cache or out of it. Holes are not read. */
-export function settle({ directory }: Place, source: string | undefined, state: 'warm' | 'cold'): void {
+export function settle({ directory }: ImageFiles, source: string | undefined, state: 'warm' | 'cold'): void {
   run('sync', '--file-system', directory);
   if (source === undefined) return;
   if (state === 'cold') run('dd', `if=${source}`, 'iflag=nocache', 'count=0', 'status=none');

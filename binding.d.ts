@@ -13,6 +13,8 @@ declare const handleKind: unique symbol;
 export type KeyHandle = number & { readonly [handleKind]: 'key' };
 /** Names an open device: a data segment on a file, with its key. */
 export type DeviceHandle = number & { readonly [handleKind]: 'device' };
+/** Names a running NBD server. */
+export type NbdServerHandle = number & { readonly [handleKind]: 'server' };
 /** Names a whole-image transform. */
 export type TransformHandle = number & { readonly [handleKind]: 'transform' };
 
@@ -351,3 +353,76 @@ export function transformDigest(transform: TransformHandle): Buffer;
 /** Of a `compare`: where the first difference found so far begins (the first of all once all is done), undefined where there is none. */
 export function transformDifference(transform: TransformHandle): number | undefined;
 export function transformClose(transform: TransformHandle): boolean;
+
+// ---- nbd: attached volumes for clients of the NBD protocol ----
+
+/** Where a server listens, or its one client is. Descriptors are the server's from then on. */
+export type NbdEndpoint =
+  | { kind: 'unix'; path: string }
+  | { kind: 'tcp'; address: string; port: number }
+  | { kind: 'listening'; fd: number }
+  | { kind: 'connected'; fd: number };
+
+/** A device under a name. */
+export interface NbdExport {
+  name: string;
+  description: string;
+  device: DeviceHandle;
+  readOnly: boolean;
+}
+
+export interface NbdOptions {
+  endpoint: NbdEndpoint;
+  /** 1 to 1024, with different names. */
+  exports: readonly NbdExport[];
+  /** 1 to 64. */
+  connectionsMax: number;
+  /** Paths of PEM files, or of a file with lines `identity:hexadecimal` (`psk`). */
+  tls?:
+    | { certificate: string; key: string; clientCa?: string | undefined; allowedNames?: readonly string[] | undefined }
+    | { psk: string }
+    | undefined;
+}
+
+/** Something that happened to a server. */
+export interface NbdEvent {
+  /** `error`: a volume failed a request, or no client could be taken. `close`: the last one. */
+  kind: 'connect' | 'disconnect' | 'error' | 'close';
+  /** Counts a server's clients from 1 on; 0 where it is nobody's. */
+  client: number;
+  exportName: string;
+  /** By which TLS knows the client. */
+  identity: string;
+  /** As the addon throws them. Of `disconnect`: why the client is gone, where it did not leave by itself. */
+  error?: Error;
+}
+
+/** Counts since the start of a server, of all its clients; `connections`: now. */
+export interface NbdNumbers {
+  connections: number;
+  connectionsTotal: number;
+  connectionsRefused: number;
+  requests: number;
+  errors: number;
+  bytesRead: number;
+  bytesWritten: number;
+}
+
+/**
+ * Starts a server, which listens once this comes back and keeps the process alive. `listener` is called in this thread. A unix socket that nobody
+ * listens on is replaced.
+ * @returns the server, the caller's to release after its event `close`; the port of TCP
+ * @throws `ERR_ARGUMENT` (also certificates and keys), `ERR_IO`, `ERR_STATE_BUSY` (somebody listens there), `ERR_STATE_DETACHED`
+ */
+export function nbdServe(options: NbdOptions, listener: (event: NbdEvent) => void): { server: NbdServerHandle; port: number };
+export function nbdStats(server: NbdServerHandle): NbdNumbers;
+/**
+ * Ends the use of a device: its clients are answered what has begun, then they are cut off; `force`: at once. The last device's end is the
+ * server's.
+ * @returns those clients, of which the event `disconnect` comes, or is on its way
+ */
+export function nbdDrop(server: NbdServerHandle, device: DeviceHandle, force: boolean): number[];
+/** Ends a server; its clients are answered what has begun, for `drainMs` at most. The event `close` says when it is done. Later calls do nothing. */
+export function nbdStop(server: NbdServerHandle, drainMs: number): void;
+/** After `close`. @returns false where it was released already */
+export function nbdRelease(server: NbdServerHandle): boolean;

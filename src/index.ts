@@ -23,6 +23,17 @@ export { kernels, useKernel } from './kernels.js';
 export { type EncryptionContext, workspaceContext } from './kms/shared/encryption-context.js';
 export type { Allocation } from './luks2/token.js';
 export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
+export type { NbdEndpoint, NbdServeOptions, NbdTls, NbdTlsCertificate, NbdTlsPsk } from './nbd/options.js';
+export { serveVolumes, type VolumeExport } from './nbd/serve.js';
+export type {
+  DeviceLender,
+  DeviceUser,
+  NbdClient,
+  NbdServer,
+  NbdServerEvents,
+  NbdStats,
+  ServableVolume,
+} from './nbd/server.js';
 export { type AttachOptions, attach } from './volume/attach.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';

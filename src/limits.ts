@@ -152,3 +152,11 @@ export const POOL_LINGER_MS = 1_000;
 
 /** 8 EiB less one sector is what a signed 64-bit offset carries; JavaScript's exact integers end at 8 PiB. */
 export const VOLUME_BYTES_MAX = 2 ** 53 - 2 ** 21;
+
+/** NBD: clients of a server at once. Each holds up to 2 MiB of buffers: 128 MiB together. */
+export const NBD_CONNECTIONS_MAX = 64;
+/** NBD: any string of the protocol. */
+export const NBD_NAME_BYTES_MAX = 4096;
+/** How long an NBD server that ends lets clients take the replies to what has begun. */
+export const NBD_DRAIN_MS = 5_000;
+export const NBD_DRAIN_MS_MAX = 3_600_000;

@@ -13,6 +13,9 @@ export type {
   KernelInfo,
   KernelName,
   KeyHandle,
+  NbdEndpoint,
+  NbdEvent,
+  NbdServerHandle,
   TransformFile,
   TransformHandle,
   TransformOptions,
@@ -28,7 +31,8 @@ interface AddonError extends Error {
   offsetBytes?: number;
 }
 
-function convert(error: unknown): unknown {
+/** An error of the addon, thrown or given to a listener, as a `VolsealError`. */
+export function nativeError(error: unknown): unknown {
   const { code, message, errno, syscall, offsetBytes } = error as AddonError;
   if (!isError(error) || !code?.startsWith('ERR_')) return error;
   const details = {
@@ -80,7 +84,7 @@ function load(): typeof Binding {
       try {
         return call(...args);
       } catch (error) {
-        throw convert(error);
+        throw nativeError(error);
       }
     },
   ]);

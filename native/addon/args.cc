@@ -50,8 +50,7 @@ std::string NameOfErrno(int error_number) { return uv_err_name(-error_number); }
 
 }  // namespace
 
-void ThrowUnlessOk(Napi::Env env, const Status& status) {
-  if (status.ok()) return;
+Napi::Error ErrorOf(Napi::Env env, const Status& status) {
   Napi::Error error = Napi::Error::New(env, status.message);
   // Defined, not set: no setter that somebody put on Error.prototype runs here, where keys may be pinned.
   const auto define = [&error](const char* name, Napi::Value value) {
@@ -61,7 +60,11 @@ void ThrowUnlessOk(Napi::Env env, const Status& status) {
   if (status.error_number != 0) define("errno", Napi::String::New(env, NameOfErrno(status.error_number)));
   if (status.syscall) define("syscall", Napi::String::New(env, status.syscall));
   if (status.offset_bytes) define("offsetBytes", Napi::Number::New(env, static_cast<double>(*status.offset_bytes)));
-  throw error;
+  return error;
+}
+
+void ThrowUnlessOk(Napi::Env env, const Status& status) {
+  if (!status.ok()) throw ErrorOf(env, status);
 }
 
 void ThrowArgument(Napi::Env env, const std::string& message) {

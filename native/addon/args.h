@@ -12,6 +12,9 @@
 
 namespace volseal::addon {
 
+// A failure as JavaScript's error.
+Napi::Error ErrorOf(Napi::Env env, const Status& status);
+
 // Throws where `status` is a failure.
 void ThrowUnlessOk(Napi::Env env, const Status& status);
 

@@ -15,6 +15,7 @@ void RegisterVaultCalls(Napi::Env env, Napi::Object exports);
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
+void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
 
 // The open device that a handle names; throws where it names none.
 std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle);

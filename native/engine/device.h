@@ -60,6 +60,11 @@ class Device {
   // makes the caller wait.
   std::optional<Status> TryWriteInPlace(uint64_t offset, MutableBytes source);
 
+  // The range will be read soon: the system may read it ahead. Does not wait for that.
+  void Prefetch(uint64_t offset, uint64_t length);
+
+  const DeviceOptions& options() const { return options_; }
+
   // fdatasync; after a failure the device takes no write and no flush any more: the kernel has marked the lost pages
   // clean, so a later fsync that succeeds would prove nothing.
   Status Flush();

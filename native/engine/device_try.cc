@@ -1,4 +1,6 @@
 // A device's reads and writes for threads that must not block.
+#include <fcntl.h>
+
 #include <mutex>
 
 #include "engine/device.h"
@@ -57,6 +59,14 @@ std::optional<Status> Device::TryWriteInPlace(uint64_t offset, MutableBytes sour
   const RangeLock::Guard guard(ranges_, offset, offset + source.size(), true, std::try_to_lock);
   if (!guard.holds()) return std::nullopt;
   return WriteSectors(key.value().schedule(), offset, source);
+}
+
+void Device::Prefetch(uint64_t offset, uint64_t length) {
+  const std::shared_lock alive(lifetime_, std::try_to_lock);
+  if (!alive.owns_lock() || closed_ || !CheckRange(offset, length).ok()) return;
+  // Advice: nothing is lost where the system does not take it.
+  static_cast<void>(posix_fadvise(fd_.get(), static_cast<off_t>(FileOffset(offset)), static_cast<off_t>(length),
+                                  POSIX_FADV_WILLNEED));
 }
 
 }  // namespace volseal::engine

@@ -62,6 +62,12 @@ void Transmission::Drain() {
   writing_.reset();  // the rest of its payload will not be read, so it is not answered
 }
 
+void Transmission::Stop() {
+  Drain();
+  broken_ = true;
+  reading_.reset();
+}
+
 Transmission::~Transmission() {
   for (Job* job : streamed_) delete job;
 }
@@ -376,6 +382,7 @@ bool Transmission::StepWrite() {
 
 void Transmission::FinishWrite(const std::shared_ptr<Operation>& operation) {
   const Request& request = operation->request;
+  if (broken_) return;
   if (operation->error == kNoError && request.Has(kFua) && !operation->flushed) return SubmitFlush(operation);
   if (operation->error == kNoError && request.command == kWrite)
     counters_.bytes_written.fetch_add(request.length, std::memory_order_relaxed);
@@ -468,7 +475,7 @@ void Transmission::Complete(std::unique_ptr<Job> job) {
 }
 
 void Transmission::CompleteZero(std::unique_ptr<Job> job) {
-  if (job->operation->error == kNoError && job->operation->left > 0) return SubmitZero(std::move(job));
+  if (job->operation->error == kNoError && job->operation->left > 0 && !broken_) return SubmitZero(std::move(job));
   FinishWrite(job->operation);
 }
 

@@ -73,6 +73,9 @@ class Transmission {
 
   // Takes no more requests; those that have begun are answered.
   void Drain();
+  // Begins nothing any more, and finishes nothing but what the engine has: nobody hears of it. Work then only takes its
+  // completions.
+  void Stop();
   // No more requests will be read: the client said so, or Drain was called.
   bool draining() const { return draining_; }
   // The client broke the protocol, or a reply failed half-way: the connection must be closed.

@@ -60,22 +60,27 @@ export interface NbdServer extends EventEmitter<NbdServerEvents>, AsyncDisposabl
   close(options?: { readonly drainMs?: number | undefined }): Promise<void>;
 }
 
-/** Key of the method by which a volume lends its device to a server. */
+/** Key under which a volume has what servers need of it. */
 export const servedDevice: unique symbol = Symbol('volseal.servedDevice');
 
-/** What a server needs to know of a volume. */
-export interface ServedDevice {
-  readonly device: DeviceHandle;
-  readonly sizeBytes: number;
-  readonly sectorBytes: number;
-  readonly writable: boolean;
-  readonly sparse: boolean;
-  /** For people: `vol-...`. */
-  readonly description: string;
+/** A server, as a volume that it serves sees it. */
+export interface DeviceUser {
+  /** The volume is being detached: no client uses it any more once this comes back. */
+  drop(device: DeviceHandle): Promise<void>;
+}
+
+/** What a volume lends to servers. */
+export interface DeviceLender {
+  /** @throws {VolsealError} `ERR_STATE_DETACHED` */
+  lend(): { readonly device: DeviceHandle; readonly description: string };
+  /** Says whose the device is in use; `drop` is called when the volume is detached. */
+  use(user: DeviceUser): void;
+  /** Flushes what clients have written, unless the volume is detached or read-only. @throws {VolsealError} as `Volume.flush` */
+  settle(): Promise<void>;
 }
 
 /** A volume that can be served: `Volume` is one. */
 export interface ServableVolume {
-  /** Lends the device to `server`, which the volume closes when it is detached. @throws {VolsealError} `ERR_STATE_DETACHED` */
-  [servedDevice](): ServedDevice;
+  /** For servers. */
+  readonly [servedDevice]: DeviceLender;
 }

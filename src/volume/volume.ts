@@ -6,6 +6,9 @@ import { VolsealError, withPath } from '../errors.js';
 import { EXTENT_COUNT_MAX, HOLE_BYTES_MAX, REQUEST_BYTES_MAX } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
 import { type DeviceExtent, type DeviceHandle, native } from '../native.js';
+import type { NbdServeOptions } from '../nbd/options.js';
+import { serveVolumes } from '../nbd/serve.js';
+import { type DeviceLender, type DeviceUser, type NbdServer, servedDevice } from '../nbd/server.js';
 import type { Task, TaskValue } from '../workers/tasks.js';
 import type { VolumeSession } from './session.js';
 
@@ -24,6 +27,7 @@ export interface Attachment {
 export class Volume {
   readonly #attachment: Attachment;
   readonly #pending = new Set<Promise<unknown>>();
+  readonly #users = new Set<DeviceUser>();
   #detaching: Promise<void> | undefined;
 
   /** For `attach`: takes over what it is given. */
@@ -133,6 +137,32 @@ export class Volume {
   }
 
   /**
+   * Serves the volume to NBD clients (QEMU, libvirt, the Linux kernel, nbdcopy ...) as the default export. The volume stays attached
+   * when the server ends; detaching it ends the server.
+   *
+   * @throws {VolsealError} as `serveVolumes`
+   */
+  serve(options: NbdServeOptions): Promise<NbdServer> {
+    return serveVolumes([{ name: '', volume: this }], options);
+  }
+
+  /** For servers: the device behind this volume. */
+  get [servedDevice](): DeviceLender {
+    return {
+      lend: () => {
+        this.#refuseIfDetached();
+        return { device: this.#attachment.device, description: this.volumeId };
+      },
+      use: (user) => {
+        this.#users.add(user);
+      },
+      settle: async () => {
+        if (this.#attachment.writable && this.#detaching === undefined) await this.flush();
+      },
+    };
+  }
+
+  /**
    * Waits for requests under way, flushes, wipes the key and lets the file go. The last volume of a process ends the pool. Calling
    * it again gives the same outcome.
    *
@@ -154,6 +184,7 @@ export class Volume {
 
   async #detach(): Promise<void> {
     const { session, device, writable } = this.#attachment;
+    await Promise.allSettled(Array.from(this.#users, (user) => user.drop(device)));
     await Promise.allSettled(this.#pending);
     try {
       if (writable) await session.pool.run({ kind: 'flush', device });

@@ -2,7 +2,7 @@
  * What an image file holds, by its first bytes: containers and compressed files are no raw images, and encrypting one as if it were
  * gives a volume that no machine can start from.
  *
- * Sources: QEMU, docs/interop/qcow2.txt; Microsoft, "Virtual Hard Disk Image Format Specification" and [MS-VHDX], 2.2.1; VMware,
+ * Sources: QEMU, interop/qcow2.txt in its documentation; Microsoft, "Virtual Hard Disk Image Format Specification" and [MS-VHDX], 2.2.1; VMware,
  * "Virtual Disk Format 5.0"; VirtualBox, VDICore.h; RFC 1952, 8478; the xz and lz4 frame formats; LUKS2 On-Disk Format, 2.1.
  */
 import { VolsealError } from '../errors.js';

@@ -1,6 +1,6 @@
 /** Rules for documents and comments, as functions from files to complaints. */
 import { posix } from 'node:path';
-import { linesWith, type SourceFile } from './sources.js';
+import { commentLines, linesWith, type SourceFile } from './sources.js';
 
 const PROSE_CHARS_MAX = 120;
 
@@ -32,6 +32,18 @@ export function longProse(files: SourceFile[]): string[] {
   );
 }
 
+/** What people wrote in a language with comments, and in which the tests look for them. */
+const isCommented = ({ path }: SourceFile): boolean => /\.(m?ts|mjs|cc|h|sh|py)$|(^|\/)CMakeLists\.txt$|^\.ci\/run$/.test(path);
+
+/** Comments in lines that are too long. One word cannot be broken, nor can an instruction to a tool. */
+export function longComments(files: SourceFile[]): string[] {
+  return files.filter(isCommented).flatMap((file) =>
+    commentLines(file)
+      .filter(([, line]) => line.length > PROSE_CHARS_MAX && !/^\s*(\/\/|\/?\*+|#+)\s*(\S+|biome-ignore .*)$/.test(line))
+      .map(([number, line]) => `${file.path}:${number}: a comment of ${line.length} characters, at most ${PROSE_CHARS_MAX}`),
+  );
+}
+
 /**
  * `src/kms/client/calls.ts`, `native/engine`: what looks like a path of this project, without a placeholder
  * (`src/<name>.ts`).
@@ -39,10 +51,17 @@ export function longProse(files: SourceFile[]): string[] {
 const PROJECT_PATH = /(?<![\w./-])(?:src|native|test|docs|bench|examples|scripts)\/[\w./-]*[\w-](?![\w<*/-])/g;
 const LINK = /\]\(([^)#]+)[^)]*\)/g;
 
-/** Paths and links in documents that lead nowhere. */
+const commentText = (file: SourceFile): string =>
+  commentLines(file)
+    .map(([, line]) => line)
+    .join('\n');
+
+/** Paths and links in documents and comments that lead nowhere. */
 export function deadPaths(files: SourceFile[]): string[] {
   const known = new Set(files.flatMap(({ path }) => path.split('/').map((_, index, parts) => parts.slice(0, index + 1).join('/'))));
-  return files.filter(isDocument).flatMap(({ path, text }) => {
+  return files.filter((file) => isDocument(file) || (isCommented(file) && !isRule(file))).flatMap((file) => {
+    const { path } = file;
+    const text = isDocument(file) ? file.text : commentText(file);
     const linked = [...text.matchAll(LINK)]
       .map(([, target]) => target!)
       .filter((target) => !/^[a-z]+:/.test(target))

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
-import { deadPaths, decisionNumbers, dialect, longProse } from './prose-rules.js';
+import { deadPaths, decisionNumbers, dialect, longComments, longProse } from './prose-rules.js';
 import { projectFiles, type SourceFile } from './sources.js';
 
 const files = projectFiles();
@@ -16,10 +16,31 @@ describe('prose of documents has at most 120 characters a line', () => {
   });
 });
 
-describe('a path that a document names exists', () => {
+describe('comments have at most 120 characters a line', () => {
+  test('holds', () => assert.deepEqual(longComments(files), []));
+  test('would be noticed', () => {
+    const texts = [`/** ${long} */`, `/**\n * ${long}\n */`, `// ${long}`, `${'a();'.repeat(30)} // b`];
+    for (const text of texts) assert.equal(longComments([file('src/a.ts', text)]).length, 1, text);
+    for (const path of ['native/a.cc', 'native/a.h', 'test/a.mts']) assert.equal(longComments([file(path, `// ${long}`)]).length, 1, path);
+    for (const path of ['scripts/a.sh', 'test/CMakeLists.txt', '.ci/run'])
+      assert.equal(longComments([file(path, `# ${long}`)]).length, 1, path);
+  });
+  test('has no false alarm', () => {
+    const code = `const a = '${long}';`;
+    const texts = [code, `// ${'x'.repeat(130)}`, `a = \`${long} // ${long}\`;`, `// biome-ignore lint/a: ${long}`, `/** b */\n${code}`];
+    assert.deepEqual(
+      texts.flatMap((text) => longComments([file('src/a.ts', text)])),
+      [],
+    );
+    assert.deepEqual(longComments([file('docs/A.md', `# ${long}`), file('a.json', `"// ${long}"`)]), []);
+  });
+});
+
+describe('a path that a document or a comment names exists', () => {
   test('holds', () => assert.deepEqual(deadPaths(files), []));
   test('would be noticed', () => {
     assert.equal(deadPaths([file('docs/A.md', 'see `src/no/such.ts` and [B](B.md)')]).length, 2);
+    assert.equal(deadPaths([file('src/a.ts', "import 'src/b.ts'; // not code, but src/no/such.ts")]).length, 1);
   });
   test('has no false alarm', () => {
     const document = file(

@@ -33,6 +33,24 @@ export function codeOnly(text: string): string {
   );
 }
 
+/** Lines that are comments or end with one, each with its number. Of C++, JavaScript and TypeScript, or after a `#`. */
+export function commentLines({ path, text }: SourceFile): (readonly [number: number, line: string])[] {
+  const lines = text.split('\n');
+  if (!/\.(m?ts|mjs|cc|h)$/.test(path)) {
+    return lines.flatMap((line, index) => (/^\s*#/.test(line) ? [[index + 1, line] as const] : []));
+  }
+  const code = codeOnly(text).split('\n');
+  let inBlock = false;
+  return lines.flatMap((line, index) => {
+    const begins = /^\s*\/\*/.test(line);
+    // With spaces around it, because regular expressions have slashes. `code` is shorter by a comment, not by a string.
+    const endsWithOne = /\s\/\/ /.test(line) && code[index]!.trimEnd().length < line.trimEnd().length;
+    const isComment = inBlock || begins || endsWithOne || /^\s*\/\//.test(line);
+    inBlock = (inBlock || begins) && !line.includes('*/');
+    return isComment ? [[index + 1, line] as const] : [];
+  });
+}
+
 /** "path:line: what" for each line of `text` that matches. */
 export function linesWith(file: SourceFile, pattern: RegExp, what: string, text = file.text): string[] {
   return text.split('\n').flatMap((line, index) => (pattern.test(line) ? [`${file.path}:${index + 1}: ${what}: ${line.trim()}`] : []));

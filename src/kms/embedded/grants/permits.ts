@@ -4,6 +4,7 @@
  */
 import type { EncryptionContext } from '../../shared/encryption-context.js';
 import { identitiesOf } from '../policy/caller.js';
+import { CRYPTOGRAPHIC_ACTIONS } from '../policy/request-conditions.js';
 import type { GrantConstraint, GrantRecord } from '../store/records.js';
 import type { KmsStore } from '../store/store.js';
 import { contextOf, type GrantRequest } from './grant-store.js';
@@ -13,12 +14,7 @@ import { contextOf, type GrantRequest } from './grant-store.js';
  * operations".)
  */
 const SYMMETRIC_OPERATIONS = [
-  'Decrypt',
-  'Encrypt',
-  'GenerateDataKey',
-  'GenerateDataKeyWithoutPlaintext',
-  'ReEncryptFrom',
-  'ReEncryptTo',
+  ...CRYPTOGRAPHIC_ACTIONS,
   'CreateGrant',
   'RetireGrant',
   'DescribeKey',

@@ -29,15 +29,17 @@ export interface AuthorizationRequest {
 
 const ALGORITHM = 'SYMMETRIC_DEFAULT';
 
-/** A key without an algorithm of its own in the request: its operations use the only one it has. */
-const CRYPTOGRAPHIC_ACTIONS: ReadonlySet<string> = new Set([
+/** What is done with a symmetric key. (Developer Guide, "Cryptographic operations".) */
+export const CRYPTOGRAPHIC_ACTIONS = [
   'Decrypt',
   'Encrypt',
   'GenerateDataKey',
   'GenerateDataKeyWithoutPlaintext',
   'ReEncryptFrom',
   'ReEncryptTo',
-]);
+] as const;
+/** A key without an algorithm of its own in the request: its operations use the only one it has. */
+const HAVE_ALGORITHM: ReadonlySet<string> = new Set(CRYPTOGRAPHIC_ACTIONS);
 const GRANT_ACTIONS: ReadonlySet<string> = new Set(['CreateGrant', 'ListGrants', 'RevokeGrant']);
 
 /** Adds values of a condition key; undefined ones are left out, and a key without a value is absent. */
@@ -57,7 +59,7 @@ export function conditionsOf(store: KmsStore, caller: Caller, request: Authoriza
   supplyService(supply, store.account, caller);
   if (key !== undefined || action === 'CreateKey') supplyKeyKind(supply);
   if (key !== undefined) supplyKey(supply, store, caller, key);
-  if (CRYPTOGRAPHIC_ACTIONS.has(action)) supply('kms:EncryptionAlgorithm', ALGORITHM);
+  if (HAVE_ALGORITHM.has(action)) supply('kms:EncryptionAlgorithm', ALGORITHM);
   if (encryptionContext !== undefined) supplyContext(supply, encryptionContext);
   if (GRANT_ACTIONS.has(action)) {
     supply('kms:GrantIsForAWSResource', String(isService(caller.principalArn) || caller.viaService !== undefined));

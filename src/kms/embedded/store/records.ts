@@ -64,7 +64,7 @@ export const grantRecord = z.object({
    */
   servicePrincipals: z.array(z.enum(['grantee', 'retiring'])).optional(),
   createdAtSeconds: z.number(),
-  /** The bucket of the index of use that it is filed in (src/kms/embedded/grant-store.ts). */
+  /** The bucket of the index of use that it is filed in (src/kms/embedded/grants/grant-store.ts). */
   bucket: z.string(),
 });
 

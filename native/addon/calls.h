@@ -12,6 +12,7 @@
 namespace volseal::addon {
 
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports);
+void RegisterKeyslotCalls(Napi::Env env, Napi::Object exports);
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);

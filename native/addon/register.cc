@@ -7,6 +7,7 @@ namespace {
 
 Napi::Object Register(Napi::Env env, Napi::Object exports) {
   volseal::addon::RegisterVaultCalls(env, exports);
+  volseal::addon::RegisterKeyslotCalls(env, exports);
   volseal::addon::RegisterXtsCalls(env, exports);
   volseal::addon::RegisterMeasureCalls(env, exports);
   volseal::addon::RegisterEngineCalls(env, exports);

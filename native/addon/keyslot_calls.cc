@@ -1,0 +1,99 @@
+// Keyslots and the texts that open them: this part of binding.d.ts.
+#include "addon/args.h"
+#include "addon/calls.h"
+#include "vault/hmac.h"
+#include "vault/keyslot.h"
+#include "vault/recovery_key.h"
+#include "vault/vault.h"
+
+namespace volseal::addon {
+namespace {
+
+using vault::PinnedKey;
+using vault::Vault;
+
+// About half a minute: a header may name any number.
+constexpr uint64_t kIterationsMax = 100'000'000;
+
+PinnedKey Pin(const Napi::Value& handle, const char* what) {
+  return ValueOrThrow(handle.Env(), Vault::OfProcess().Pin(HandleOf(handle, what)));
+}
+
+// What PBKDF2 is given as password: never a volume key, which other calls have for that.
+PinnedKey PinPassphrase(const Napi::Value& handle) {
+  PinnedKey passphrase = Pin(handle, "passphrase");
+  if (passphrase.is_volume_key()) ThrowArgument(handle.Env(), "a volume key is no passphrase");
+  return passphrase;
+}
+
+vault::Hash HashOf(const Napi::Value& value, const char* what) {
+  const std::string name = TextOf(value, what);
+  if (name == "sha256") return vault::Hash::kSha256;
+  if (name == "sha512") return vault::Hash::kSha512;
+  ThrowArgument(value.Env(), std::string(what) + " is neither sha256 nor sha512");
+}
+
+// From the argument `first` on: hash of the key derivation, salt, iterations, hash of the splitter.
+vault::KeyslotParameters ParametersOf(const Arguments& info, size_t first) {
+  return {HashOf(info[first], "kdfHash"), BytesOf(info[first + 1], "salt"),
+          static_cast<uint32_t>(WholeNumber(info[first + 2], "iterations", 1, kIterationsMax)),
+          HashOf(info[first + 3], "afHash")};
+}
+
+Napi::Value RecoveryKeyGenerate(const Arguments& info) {
+  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::GenerateRecoveryKey()));
+}
+
+Napi::Value RecoveryKeyRead(const Arguments& info) {
+  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadRecoveryKey(FileDescriptor(info[0], "fd"))));
+}
+
+Napi::Value RecoveryKeyWrite(const Arguments& info) {
+  const PinnedKey key = PinPassphrase(info[0]);
+  ThrowUnlessOk(info.Env(), vault::WriteRecoveryKey(FileDescriptor(info[1], "fd"), key.bytes()));
+  return info.Env().Undefined();
+}
+
+Napi::Value PassphraseRead(const Arguments& info) {
+  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadPassphrase(FileDescriptor(info[0], "fd"))));
+}
+
+Napi::Value PassphraseIterations(const Arguments& info) {
+  const uint64_t milliseconds = WholeNumber(info[0], "milliseconds", 1, 60'000);
+  return Napi::Number::New(info.Env(), double(ValueOrThrow(info.Env(), vault::Pbkdf2Sha512Iterations(milliseconds))));
+}
+
+Napi::Value KeyslotSeal(const Arguments& info) {
+  const Napi::Env env = info.Env();
+  const PinnedKey passphrase = PinPassphrase(info[0]);
+  const PinnedKey volume_key = Pin(info[1], "volumeKey");
+  const vault::KeyslotParameters parameters = ParametersOf(info, 2);
+  auto area = Napi::Buffer<uint8_t>::New(env, vault::kAreaBytes);
+  ThrowUnlessOk(
+      env, vault::SealKeyslot(passphrase.bytes(), volume_key.bytes(), parameters, {area.Data(), vault::kAreaBytes}));
+  return area;
+}
+
+Napi::Value KeyslotOpen(const Arguments& info) {
+  const PinnedKey passphrase = PinPassphrase(info[0]);
+  const Bytes area = BytesOf(info[1], "area");
+  if (area.size() != vault::kAreaBytes) {
+    ThrowArgument(info.Env(), "the area of a keyslot has " + std::to_string(vault::kAreaBytes) + " bytes");
+  }
+  return FromHandle(info.Env(),
+                    ValueOrThrow(info.Env(), vault::OpenKeyslot(passphrase.bytes(), ParametersOf(info, 2), area)));
+}
+
+}  // namespace
+
+void RegisterKeyslotCalls(Napi::Env env, Napi::Object exports) {
+  Export<RecoveryKeyGenerate>(env, exports, "recoveryKeyGenerate");
+  Export<RecoveryKeyRead>(env, exports, "recoveryKeyRead");
+  Export<RecoveryKeyWrite>(env, exports, "recoveryKeyWrite");
+  Export<PassphraseRead>(env, exports, "passphraseRead");
+  Export<PassphraseIterations>(env, exports, "passphraseIterations");
+  Export<KeyslotSeal>(env, exports, "keyslotSeal");
+  Export<KeyslotOpen>(env, exports, "keyslotOpen");
+}
+
+}  // namespace volseal::addon

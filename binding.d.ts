@@ -1,10 +1,10 @@
 /**
  * The typed contract of the native addon (native/addon/*.cc keeps it, src/native.ts is its only loader).
  *
- * Every function is synchronous and may be called from any thread of the process: the vault and the devices are the process's,
- * not the thread's. Those that do I/O or cipher work are meant for worker threads. No argument is trusted: each one is checked
- * for type and range before anything happens, and each failure is thrown as an `Error` with `code` (see src/errors.ts) and,
- * for system calls, `errno` ("ENOSPC"), `syscall` and `offsetBytes`.
+ * Every function is synchronous and may be called from any thread of the process: the vault and the devices are the
+ * process's, not the thread's. Those that do I/O or cipher work are meant for worker threads. No argument is trusted:
+ * each one is checked for type and range before anything happens, and each failure is thrown as an `Error` with `code`
+ * (see src/errors.ts) and, for system calls, `errno` ("ENOSPC"), `syscall` and `offsetBytes`.
  */
 
 declare const handleKind: unique symbol;
@@ -21,7 +21,9 @@ export type TransformHandle = number & { readonly [handleKind]: 'transform' };
 // ---- vault: keys in locked memory ----
 
 export interface VaultInfo {
-  /** `memfd_secret` (no one can read it, the kernel included) or `mlock` (locked, left out of core dumps and of forks). */
+  /**
+   * `memfd_secret` (no one can read it, the kernel included) or `mlock` (locked, left out of core dumps and of forks).
+   */
   backend: 'memfd_secret' | 'mlock';
   /** Slots that hold a key now, all threads together. */
   liveKeys: number;
@@ -32,20 +34,22 @@ export interface VaultInfo {
 export function vaultInfo(): VaultInfo;
 
 /**
- * No core dumps of this process, and no reading of its memory by other processes of the same user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0).
- * For programs, not for libraries. @throws `ERR_IO`
+ * No core dumps of this process, and no reading of its memory by other processes of the same user (PR_SET_DUMPABLE 0,
+ * RLIMIT_CORE 0). For programs, not for libraries. @throws `ERR_IO`
  */
 export function forbidDumps(): void;
 
 /**
- * Ends the process at once, without ending its threads first, whatever they do (`_exit(2)`): Node aborts where it ends a thread that is
- * loading a native module. For programs; after the last output. @param status 0 to 255 @throws `ERR_ARGUMENT`
+ * Ends the process at once, without ending its threads first, whatever they do (`_exit(2)`): Node aborts where it ends
+ * a thread that is loading a native module. For programs; after the last output. @param status 0 to 255 @throws
+ * `ERR_ARGUMENT`
  */
 export function exitNow(status: number): never;
 
 /**
- * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls JavaScript from
- * above it: call this from a callback of the event loop's own (setImmediate), where that array lies below.
+ * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls
+ * JavaScript from above it: call this from a callback of the event loop's own (setImmediate), where that array lies
+ * below.
  */
 export function wipeStack(): void;
 
@@ -55,10 +59,12 @@ export function keyGenerate(byteLength: number): KeyHandle;
 /**
  * Takes the member `member` (a string of standard base64, 1 to 4096 bytes decoded) of a JSON object into the vault.
  *
- * `chunks` are the object's bytes in order, 1 MiB at most; **they are zeroed**, also where the call fails (each one that is a Uint8Array). `body` is a new buffer with the
- * same JSON in which each character of the member's text but its padding reads "A", so that it still parses to as many bytes.
- * The object is scanned, not searched: only a member of the outermost object is imported, and it may stand there once.
- * @param redactInner Whether the text of such a member of an inner object reads "A" too, all of it. Left out: it stays as it is.
+ * `chunks` are the object's bytes in order, 1 MiB at most; **they are zeroed**, also where the call fails (each one
+ * that is a Uint8Array). `body` is a new buffer with the same JSON in which each character of the member's text but its
+ * padding reads "A", so that it still parses to as many bytes. The object is scanned, not searched: only a member of
+ * the outermost object is imported, and it may stand there once.
+ * @param redactInner Whether the text of such a member of an inner object reads "A" too, all of it. Left out: it stays
+ * as it is.
  * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
  * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not
  * base64, too long; chunks too long
@@ -72,7 +78,10 @@ export function keyImportJson(
 /** Decodes base64 text into the vault and overwrites the text with "A", whatever happens. @throws `ERR_ARGUMENT` */
 export function keyImportBase64(text: Uint8Array): KeyHandle;
 
-/** Reads a file of exactly `byteLength` bytes straight into the vault. @throws `ERR_IO`, `ERR_ARGUMENT` (another length, not open for reading) */
+/**
+ * Reads a file of exactly `byteLength` bytes straight into the vault. @throws `ERR_IO`, `ERR_ARGUMENT` (another length,
+ * not open for reading)
+ */
 export function keyReadFile(fd: number, byteLength: number): KeyHandle;
 /**
  * Writes the key's bytes to offset 0 of `fd` and fsyncs. For the embedded KMS's root key only; a volume key is refused.
@@ -83,9 +92,9 @@ export function keyWriteFile(fd: number, key: KeyHandle): void;
 export function keyByteLength(key: KeyHandle): number;
 
 /**
- * Writes the key's standard base64 text (4 * ceil(n / 3) bytes) into `target` at `startByte`: how the KMS server answers a caller
- * outside this process. `target` must be longer than 64 bytes (a shorter array lives on V8's heap) and is the caller's to zero.
- * A key made a volume key by `xtsPrepare` is refused. @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
+ * Writes the key's standard base64 text (4 * ceil(n / 3) bytes) into `target` at `startByte`: how the KMS server
+ * answers a caller outside this process. `target` must be longer than 64 bytes (a shorter array lives on V8's heap) and
+ * is the caller's to zero. A key made a volume key by `xtsPrepare` is refused. @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
  */
 export function keyRevealBase64(key: KeyHandle, target: Uint8Array, startByte: number): void;
 
@@ -93,12 +102,21 @@ export function keyRevealBase64(key: KeyHandle, target: Uint8Array, startByte: n
 export function keyHmac(key: KeyHandle, message: Uint8Array): Buffer;
 /** A new vault key: HMAC-SHA-256(key, label), 32 bytes. */
 export function keyDerive(key: KeyHandle, label: Uint8Array): KeyHandle;
-/** PBKDF2-HMAC-SHA-256 (RFC 8018) with the key as password: 32 bytes. 1 to 10,000,000 iterations. Blocks for about 0.3 us each. */
+/**
+ * PBKDF2-HMAC-SHA-256 (RFC 8018) with the key as password: 32 bytes. 1 to 10,000,000 iterations. Blocks for about 0.3
+ * us each.
+ */
 export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number): Buffer;
 
-/** AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV, ciphertext, 16-byte tag. A volume key is no payload. */
+/**
+ * AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV,
+ * ciphertext, 16-byte tag. A volume key is no payload.
+ */
 export function keySeal(master: KeyHandle, payload: KeyHandle, aad: Uint8Array): Buffer;
-/** Opens what `keySeal` made, straight into the vault. @returns undefined where the tag does not hold (wrong key, AAD or bytes) */
+/**
+ * Opens what `keySeal` made, straight into the vault. @returns undefined where the tag does not hold (wrong key, AAD or
+ * bytes)
+ */
 export function keyOpen(master: KeyHandle, sealed: Uint8Array, aad: Uint8Array): KeyHandle | undefined;
 
 // ---- keyslots: passphrases that open a volume key ----
@@ -180,22 +198,23 @@ export function xtsKernels(): KernelInfo[];
 export function xtsUseKernel(name: string): void;
 
 /**
- * The power-on self-test: known answers on every usable kernel, run once for the process (about 6 ms). Whatever uses a volume key or a master key does it itself.
+ * The power-on self-test: known answers on every usable kernel, run once for the process (about 6 ms). Whatever uses a
+ * volume key or a master key does it itself.
  * @throws `ERR_SELF_TEST`
  */
 export function xtsSelfTest(): void;
 
 /**
- * Makes a 64-byte (AES-256) or 32-byte (AES-128) vault key a volume key: expands its round keys into the same locked page.
- * Doing it again changes nothing. @throws `ERR_ARGUMENT` another length, or equal key halves (compared in constant time);
- * `ERR_SELF_TEST` a kernel gave wrong known answers: no key is used on this machine
+ * Makes a 64-byte (AES-256) or 32-byte (AES-128) vault key a volume key: expands its round keys into the same locked
+ * page. Doing it again changes nothing. @throws `ERR_ARGUMENT` another length, or equal key halves (compared in
+ * constant time); `ERR_SELF_TEST` a kernel gave wrong known answers: no key is used on this machine
  */
 export function xtsPrepare(key: KeyHandle): void;
 
 /**
- * Transforms whole sectors: from `source` to `target` (same length; the same memory or no overlap), or in place where `target` is
- * left out, which is the shorter call. `firstUnit` is the first sector's number in 512-byte units. `kernel` forces a kernel by name
- * (tests, benchmarks).
+ * Transforms whole sectors: from `source` to `target` (same length; the same memory or no overlap), or in place where
+ * `target` is left out, which is the shorter call. `firstUnit` is the first sector's number in 512-byte units. `kernel`
+ * forces a kernel by name (tests, benchmarks).
  * @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
  */
 export function xtsTransform(
@@ -214,14 +233,15 @@ export function xtsTransform(
 export function threadCpuNs(): number;
 
 /**
- * What the AES units can do at all: passes `byteLength` bytes (rounded up to whole steps of 12 vectors; at most 2^32) through the 14 rounds of AES-256 in that
- * kernel's vectors, in registers alone. @throws `ERR_ARGUMENT` also for the portable kernel, which has no such limit
+ * What the AES units can do at all: passes `byteLength` bytes (rounded up to whole steps of 12 vectors; at most 2^32)
+ * through the 14 rounds of AES-256 in that kernel's vectors, in registers alone. @throws `ERR_ARGUMENT` also for the
+ * portable kernel, which has no such limit
  */
 export function xtsRoundsOnly(kernel: string, byteLength: number): void;
 
 /**
- * How many bytes behind the start of a page of 4096 bytes `bytes` begins: Node's large Buffers do by 16, and 512-bit vectors there
- * cross a cache line each time.
+ * How many bytes behind the start of a page of 4096 bytes `bytes` begins: Node's large Buffers do by 16, and 512-bit
+ * vectors there cross a cache line each time.
  */
 export function pageOffset(bytes: Uint8Array): number;
 
@@ -229,7 +249,8 @@ export function pageOffset(bytes: Uint8Array): number;
 export function copyBytes(source: Uint8Array, target: Uint8Array): void;
 
 /**
- * Copies with the stores past the caches that this kernel uses: a multiple of 512 bytes, no overlap; `target` at an address that is a multiple of 16.
+ * Copies with the stores past the caches that this kernel uses: a multiple of 512 bytes, no overlap; `target` at an
+ * address that is a multiple of 16.
  * @throws `ERR_ARGUMENT` also where the kernel has no such stores
  */
 export function streamCopy(kernel: string, source: Uint8Array, target: Uint8Array): void;
@@ -237,12 +258,15 @@ export function streamCopy(kernel: string, source: Uint8Array, target: Uint8Arra
 // ---- engine: sectors of a file ----
 
 /**
- * Takes the lock (flock(2)) of the open file `fd`, exclusive or shared, without waiting; closing every descriptor of that
- * open file, `deviceOpen`'s included, releases it. @throws `ERR_STATE_BUSY`, `ERR_IO`
+ * Takes the lock (flock(2)) of the open file `fd`, exclusive or shared, without waiting; closing every descriptor of
+ * that open file, `deviceOpen`'s included, releases it. @throws `ERR_STATE_BUSY`, `ERR_IO`
  */
 export function fileLock(fd: number, exclusive: boolean): void;
 
-/** Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for reading), `ERR_IO` */
+/**
+ * Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for
+ * reading), `ERR_IO`
+ */
 export function fileSize(fd: number): number;
 
 export interface DeviceOptions {
@@ -273,44 +297,49 @@ export interface DeviceExtent {
 /** @throws `ERR_ARGUMENT` (also where the file is too short or not open for writing), `ERR_IO`, `ERR_KEY_GONE` */
 export function deviceOpen(options: DeviceOptions): DeviceHandle;
 /**
- * Reads `target.length` bytes of plaintext at `offsetBytes`: any offset, any length. Sees each sector whole: before or after a write of
- * this device's, unless that write failed.
+ * Reads `target.length` bytes of plaintext at `offsetBytes`: any offset, any length. Sees each sector whole: before or
+ * after a write of this device's, unless that write failed.
  * @throws `ERR_ARGUMENT` (outside the volume), `ERR_IO`, `ERR_KEY_GONE`, `ERR_STATE_DETACHED`
  */
 export function deviceRead(device: DeviceHandle, offsetBytes: number, target: Uint8Array): void;
 /**
- * Writes plaintext at `offsetBytes`: any offset, any length. Part sectors are read, changed and written under a range lock, so
- * that two writes of this device that share a sector lose neither one's bytes (two devices on one file know nothing of each other: lock the
- * file). `source` is not changed.
+ * Writes plaintext at `offsetBytes`: any offset, any length. Part sectors are read, changed and written under a range
+ * lock, so that two writes of this device that share a sector lose neither one's bytes (two devices on one file know
+ * nothing of each other: lock the file). `source` is not changed.
  * @throws as `deviceRead`, and `ERR_STATE_READ_ONLY`, `ERR_STATE_POISONED`
  */
 export function deviceWrite(device: DeviceHandle, offsetBytes: number, source: Uint8Array): void;
 /** fdatasync(2). Its failure poisons the device: no later write or flush succeeds. */
 export function deviceFlush(device: DeviceHandle): void;
 /**
- * From now on the range reads as zeros: any offset, any length; bound it, the call blocks others on its range while it lasts. Sparse: whole sectors
- * become holes (where neither file system nor device takes that, zeros). Otherwise: zeros are encrypted and written.
+ * From now on the range reads as zeros: any offset, any length; bound it, the call blocks others on its range while it
+ * lasts. Sparse: whole sectors become holes (where neither file system nor device takes that, zeros). Otherwise: zeros
+ * are encrypted and written.
  * @throws as `deviceWrite`
  */
 export function deviceZero(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
 /**
- * The range's contents are not needed any more. Sparse: whole sectors become holes and read as zeros, part sectors stay. Otherwise: nothing
- * happens, so that nobody sees which sectors are in use.
+ * The range's contents are not needed any more. Sparse: whole sectors become holes and read as zeros, part sectors
+ * stay. Otherwise: nothing happens, so that nobody sees which sectors are in use.
  * @throws as `deviceWrite`
  */
 export function deviceTrim(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
 /**
- * Sparse: writes the ciphertext of zeros into every sector whose ciphertext is all zeros, so that the range reads the same whether the volume
- * counts as sparse or not. Whole sectors only. Otherwise: nothing happens. @throws as `deviceWrite`
+ * Sparse: writes the ciphertext of zeros into every sector whose ciphertext is all zeros, so that the range reads the
+ * same whether the volume counts as sparse or not. Whole sectors only. Otherwise: nothing happens. @throws as
+ * `deviceWrite`
  */
 export function deviceFill(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
 /**
- * Where the range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`, `countMax` (1 to 65536) at most: where they end
- * before the range does, ask again. A device that is not sparse is one piece that is not zero.
+ * Where the range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`, `countMax` (1
+ * to 65536) at most: where they end before the range does, ask again. A device that is not sparse is one piece that is
+ * not zero.
  * @throws as `deviceRead`
  */
 export function deviceExtents(device: DeviceHandle, offsetBytes: number, lengthBytes: number, countMax: number): DeviceExtent[];
-/** Waits for calls under way, then closes. The key is the caller's to wipe. @returns false where it was closed already */
+/**
+ * Waits for calls under way, then closes. The key is the caller's to wipe. @returns false where it was closed already
+ */
 export function deviceClose(device: DeviceHandle): boolean;
 
 /** A regular file or block device that holds an image or a volume's data. */
@@ -323,8 +352,8 @@ export interface TransformFile {
   /** Bytes of the image or the data. */
   sizeBytes: number;
   /**
-   * As source: the volume is sparse, so a sector of zeros is zeros, not ciphertext; not for `encrypt`. As target: 4096-byte blocks of plaintext
-   * zeros are not written; only for a regular file that reads as zeros there.
+   * As source: the volume is sparse, so a sector of zeros is zeros, not ciphertext; not for `encrypt`. As target:
+   * 4096-byte blocks of plaintext zeros are not written; only for a regular file that reads as zeros there.
    */
   sparse: boolean;
 }
@@ -353,8 +382,9 @@ export interface TransformTargetStream extends TransformStream {
 export type TransformTarget = TransformFile | TransformTargetStream;
 
 /**
- * The sizes of both sides differ by less than one sector: what the source lacks counts as zeros, and of the last sector only the target's bytes
- * are written. A stream can be the source of `encrypt`, and the target of `encrypt` and `decrypt`.
+ * The sizes of both sides differ by less than one sector: what the source lacks counts as zeros, and of the last sector
+ * only the target's bytes are written. A stream can be the source of `encrypt`, and the target of `encrypt` and
+ * `decrypt`.
  */
 export interface TransformOptions {
   key: KeyHandle;
@@ -363,7 +393,9 @@ export interface TransformOptions {
   sectorBytes: number;
   source: TransformSource;
   target: TransformTarget;
-  /** Where to begin, a multiple of 1 MiB: an earlier transform has done what lies before. 0 where one side is a stream. */
+  /**
+   * Where to begin, a multiple of 1 MiB: an earlier transform has done what lies before. 0 where one side is a stream.
+   */
   startByte: number;
   /** Hashes the plaintext of the image on the way. `startByte` must be 0. */
   digest: boolean;
@@ -378,26 +410,33 @@ export interface TransformProgress {
 }
 
 /**
- * Opens a transform of a whole image: encrypt reads the source and pads it to the target's size with zeros, decrypt reads the source (whole
- * sectors) and writes the target's bytes. Uses O_DIRECT where the file system takes it and the page cache does not hold the source already.
- * Unless the target is sparse, its room on the disk is reserved at once, so that a full disk (ENOSPC) is known before the work.
+ * Opens a transform of a whole image: encrypt reads the source and pads it to the target's size with zeros, decrypt
+ * reads the source (whole sectors) and writes the target's bytes. Uses O_DIRECT where the file system takes it and the
+ * page cache does not hold the source already. Unless the target is sparse, its room on the disk is reserved at once,
+ * so that a full disk (ENOSPC) is known before the work.
  * @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE`
  */
 export function transformOpen(options: TransformOptions): TransformHandle;
 /**
- * Works on the image with `threadCount` threads (1 to 16) for about `milliseconds`, or until a call of another thread has failed. Any number
- * of calls may run side by side: they share what is left.
+ * Works on the image with `threadCount` threads (1 to 16) for about `milliseconds`, or until a call of another thread
+ * has failed. Any number of calls may run side by side: they share what is left.
  * @returns whether there is more to do
- * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image, or goes on behind it), `ERR_KEY_GONE`, `ERR_ABORTED` (stopped),
- * `ERR_ARGUMENT` (also a handle that was closed: so do the calls below)
+ * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image does, or continues after it), `ERR_KEY_GONE`,
+ * `ERR_ABORTED` (stopped), `ERR_ARGUMENT` (also a handle that was closed: so do the calls below)
  */
 export function transformRun(transform: TransformHandle, threadCount: number, milliseconds: number): boolean;
 export function transformProgress(transform: TransformHandle): TransformProgress;
 /** Ends calls under way within 100 ms, those that wait for a pipe too. */
 export function transformStop(transform: TransformHandle): void;
-/** SHA-256 of the image's plaintext, once all is done; the same at each call. @throws `ERR_ARGUMENT` it was not asked for, or is not complete */
+/**
+ * SHA-256 of the image's plaintext, once all is done; the same at each call. @throws `ERR_ARGUMENT` it was not asked
+ * for, or is not complete
+ */
 export function transformDigest(transform: TransformHandle): Buffer;
-/** Of a `compare`: where the first difference found so far begins (the first of all once all is done), undefined where there is none. */
+/**
+ * Of a `compare`: where the first difference found so far begins (the first of all once all is done), undefined where
+ * there is none.
+ */
 export function transformDifference(transform: TransformHandle): number | undefined;
 export function transformClose(transform: TransformHandle): boolean;
 

@@ -1,5 +1,6 @@
-// What the package manager runs at installation: takes the prebuilt addon where it fits this machine, else compiles one; then makes the
-// code cache of the Node that is here. A script of Node's, because Yarn runs install scripts in a shell of its own that knows no `if`.
+// What the package manager runs at installation: takes the prebuilt addon where it fits this machine, else compiles
+// one; then makes the code cache of the Node that is here. A script of Node's, because Yarn runs install scripts in a
+// shell of its own that knows no `if`.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -9,7 +10,10 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CODE_CACHE_SCRIPT = join(ROOT, 'dist/program/code-cache.js');
 const PREBUILT = join(ROOT, 'prebuilds', `${process.platform}-${process.arch}`, 'volseal.node');
-/** Where what compiles the addon is put if the package manager did not install it: it is of no use to users of a prebuilt one. */
+/**
+ * Where what compiles the addon is put if the package manager did not install it: it is of no use to users of a
+ * prebuilt one.
+ */
 const TOOLS = join(ROOT, 'build/tools');
 const require = createRequire(import.meta.url);
 
@@ -34,7 +38,10 @@ function isInstalled(name) {
   }
 }
 
-/** In a process of its own: what does not fit may end it. `--build-from-source`, as for other packages, insists on compiling. */
+/**
+ * In a process of its own: what does not fit may end it. `--build-from-source`, as for other packages, insists on
+ * compiling.
+ */
 function prebuiltFits() {
   if (process.env.npm_config_build_from_source || !existsSync(PREBUILT)) return false;
   return run(process.execPath, ['-e', 'require(process.argv[1])', PREBUILT], { stdio: 'ignore' });

@@ -1,9 +1,10 @@
-// Makes prebuilds/: the addon, compiled for machines that are to need no compiler, and a list that says how each file was made.
+// Makes prebuilds/: the addon, compiled for machines that are to need no compiler, and a list that says how each file
+// was made.
 //
 //   node scripts/prebuild.mjs [x64] [arm64]
 //
-// Both by default. For another processor than this one's it takes Debian's cross compiler. The same sources and the same compiler give
-// the same bytes, so anybody can check a release: the list names both.
+// Both by default. For another processor than this one's it takes Debian's cross compiler. The same sources and the
+// same compiler give the same bytes, so anybody can check a release: the list names both.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

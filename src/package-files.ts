@@ -16,7 +16,10 @@ const packageFile = (path: string): string => fileURLToPath(new URL(ROOT + path,
 const COMPILED_ADDON = packageFile('build/Release/volseal.node');
 const PREBUILT_ADDON = packageFile(`prebuilds/${process.platform}-${process.arch}/volseal.node`);
 
-/** Whether the package's own addon is in use. One that was compiled here comes first: somebody wanted it, or the package's did not fit. */
+/**
+ * Whether the package's own addon is in use. One that was compiled here comes first: somebody wanted it, or the
+ * package's did not fit.
+ */
 export const ADDON_IS_PREBUILT = !existsSync(COMPILED_ADDON) && existsSync(PREBUILT_ADDON);
 
 /** The native addon (src/native.ts loads it). */

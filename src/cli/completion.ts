@@ -1,6 +1,6 @@
 /**
- * Scripts that complete the command line in a shell. They are made from the commands themselves, as the help is, and are complete texts:
- * nothing that was typed is evaluated or handed to a program, whatever it contains.
+ * Scripts that complete the command line in a shell. They are made from the commands themselves, as the help is, and
+ * are complete texts: nothing that was typed is evaluated or handed to a program, whatever it contains.
  */
 import type { Command, Option } from 'commander';
 

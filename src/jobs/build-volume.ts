@@ -1,6 +1,6 @@
 /**
- * Makes a volume: an image, a stream or zeros, encrypted under a new data key. KMS makes the data key and wraps it under the volume's encryption
- * context; the data key is unwrapped into the vault only.
+ * Makes a volume: an image, a stream or zeros, encrypted under a new data key. KMS makes the data key and wraps it
+ * under the volume's encryption context; the data key is unwrapped into the vault only.
  */
 import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
@@ -28,7 +28,10 @@ import type { Layout, NewVolumeFiles, VolumePlan } from './volume-plan.js';
 
 /** What `encryptImage` made. */
 export interface EncryptedImage extends VolumeInfo {
-  /** What the data took, from the first byte read to the last one published: without the program's start and without KMS. */
+  /**
+   * What the data took, from the first byte read to the last one published: without the program's start and without
+   * KMS.
+   */
   dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;

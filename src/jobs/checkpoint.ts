@@ -1,6 +1,6 @@
 /**
- * The file that records how far an interrupted job has come: JSON, with an HMAC under a key that is derived from the data key. Without the data
- * key nobody can make a later run leave parts out, or continue with another file.
+ * The file that records how far an interrupted job has come: JSON, with an HMAC under a key that is derived from the
+ * data key. Without the data key nobody can make a later run leave parts out, or continue with another file.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -80,7 +80,10 @@ async function readShort(path: string): Promise<string | undefined> {
   }
 }
 
-/** @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it; `ERR_KEY_GONE` */
+/**
+ * @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it;
+ * `ERR_KEY_GONE`
+ */
 export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHandle, partial: string): void {
   const stored = decodeBase64(mac);
   if (stored?.length === MAC_BYTES && timingSafeEqual(stored, macOf(record, key))) return;
@@ -107,7 +110,10 @@ export async function writeCheckpoint(path: string, record: CheckpointRecord, ke
   await syncDirectory(dirname(path));
 }
 
-/** Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws {VolsealError} `ERR_IO` */
+/**
+ * Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws
+ * {VolsealError} `ERR_IO`
+ */
 export async function removeCheckpoint(path: string): Promise<void> {
   for (const name of [path, temporaryPath(path)]) await removeIfThere(name);
   await syncDirectory(dirname(path));

@@ -16,11 +16,14 @@ import { type JobOptions, transformImage } from './transform.js';
 export interface DecryptOptions extends OpenOptions, JobOptions {
   /** Replaces an existing image once the new one is complete. A block device is overwritten where it is. */
   force?: boolean | undefined;
-  /** Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the image's path. */
+  /**
+   * Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the image's
+   * path.
+   */
   fsync?: boolean | undefined;
   /**
-   * A run that is interrupted keeps what it has done in the image's directory; the same call resumes it. Not for streams and block devices as
-   * targets, not with `sha256`, not without `fsync`.
+   * A run that is interrupted keeps what it has done in the image's directory; the same call resumes it. Not for
+   * streams and block devices as targets, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
@@ -39,7 +42,10 @@ export interface DecryptedImage {
   path: string;
   /** Length of the image. */
   imageBytes: number;
-  /** What the data took, from the first byte read to the last one published: without the program's start and without KMS. */
+  /**
+   * What the data took, from the first byte read to the last one published: without the program's start and without
+   * KMS.
+   */
   dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;
@@ -49,9 +55,10 @@ export interface DecryptedImage {
  * Decrypts a volume into a raw image of its exact old length.
  *
  * @param image a path, or an open stream, which gets the image in order; what it got before a failure it keeps
- * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for writing), `ERR_KMS_*`,
- * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_TARGET_SIZE`, `ERR_SOURCE_CHANGED`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO`,
- * `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever fails, a target file is as it was; a block device is not, and the message says so.
+ * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for
+ * writing), `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_TARGET_SIZE`,
+ * `ERR_SOURCE_CHANGED`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever fails, a
+ * target file is as it was; a block device is not, and the message says so.
  */
 export async function decryptImage(
   volumePath: string,

@@ -24,9 +24,9 @@ export interface DensifiedVolume extends VolumeInfo {
 const STILL_SPARSE = 'the volume is sparse as before and reads the same; the same command continues';
 
 /**
- * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it is full. A volume
- * that is full already is proved to be what its header says, and left alone, but for a damaged or older header copy: an earlier run may
- * have ended between the two.
+ * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it
+ * is full. A volume that is full already is proved to be what its header says, and left alone, but for a damaged or
+ * older header copy: an earlier run may have ended between the two.
  *
  * Whatever ends it early, kill -9 included, leaves a sparse volume that reads the same; a later run fills what is left.
  *
@@ -90,7 +90,10 @@ async function fillPieces(device: DeviceHandle, session: VolumeSession, { onProg
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
-/** Writes the header of a full volume, once every sector is on the disk: from now on a sector of zeros is noise, not zeros. */
+/**
+ * Writes the header of a full volume, once every sector is on the disk: from now on a sector of zeros is noise, not
+ * zeros.
+ */
 async function declareFull({ file, key }: VolumeSession): Promise<VolumeFile> {
   const { headerMac: _, ...unsealed } = file.token;
   const old = file.found.header;

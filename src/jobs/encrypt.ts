@@ -1,5 +1,6 @@
 /**
- * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). Checks the options; build-volume.ts does the work.
+ * Making volumes: from a raw image (`encryptImage`) or empty (`createVolume`). Checks the options; build-volume.ts does
+ * the work.
  */
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
@@ -26,30 +27,42 @@ const DEFAULT_KEY = 'alias/aws/ebs';
 
 /** What `encryptImage` and `createVolume` have in common. */
 export interface NewVolumeOptions extends JobOptions {
-  /** `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: `$VOLSEAL_KMS`, else `embedded`. */
+  /**
+   * `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: `$VOLSEAL_KMS`, else `embedded`.
+   */
   kms?: string | undefined;
-  /** Where volseal keeps its own files: the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data directory. */
+  /**
+   * Where volseal keeps its own files: the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's
+   * data directory.
+   */
   home?: string | undefined;
   /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
   key?: string | undefined;
   /** With which rights KMS is asked, where they are not those of the credentials alone. */
   kmsAccess?: KmsAccess | undefined;
-  /** For a caller who needs it beforehand, for a grant that names it: `vol-` and 17 hexadecimal digits. Default: a new one. */
+  /**
+   * For a caller who needs it beforehand, for a grant that names it: `vol-` and 17 hexadecimal digits. Default: a new
+   * one.
+   */
   volumeId?: string | undefined;
   /** Pairs beside `aws:ebs:id`, for instance the volume's user. */
   encryptionContext?: EncryptionContext | undefined;
   /** 512 (default), 1024, 2048 or 4096. */
   sectorBytes?: number | undefined;
   /**
-   * `full`: every sector is written, so that nobody sees which ones are in use. `sparse`: zeros of the image stay holes, and the volume grows as it is
-   * written. Default: `full` for `encryptImage`, `sparse` for `createVolume` (`full` on a block device).
+   * `full`: every sector is written, so that nobody sees which ones are in use. `sparse`: zeros of the image stay
+   * holes, and the volume grows as it is written. Default: `full` for `encryptImage`, `sparse` for `createVolume`
+   * (`full` on a block device).
    */
   allocation?: Allocation | undefined;
   /** Puts the header into a file of its own instead of the volume's first MiB. */
   header?: string | undefined;
   /** Replaces existing targets, once the new files are complete. A block device is overwritten where it is. */
   force?: boolean | undefined;
-  /** Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the targets' paths. */
+  /**
+   * Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the targets'
+   * paths.
+   */
   fsync?: boolean | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
@@ -59,13 +72,16 @@ export interface NewVolumeOptions extends JobOptions {
 export interface EncryptOptions extends NewVolumeOptions {
   /** Fills an image up to whole sectors; `decryptImage` gives back its exact length. */
   pad?: boolean | undefined;
-  /** Takes an image file as it is, also where it looks like a container (qcow2, VHDX, ...), a compressed file or a volume. */
+  /**
+   * Takes an image file as it is, also where it looks like a container (qcow2, VHDX, ...), a compressed file or a
+   * volume.
+   */
   raw?: boolean | undefined;
   /** Hashes the image on the way: `sha256` of the result. As fast as one processor hashes. */
   sha256?: boolean | undefined;
   /**
-   * A run that is interrupted keeps what it has done in the target's directory; the same call resumes it. Not for streams and block devices
-   * as targets, not with `sha256`, not without `fsync`.
+   * A run that is interrupted keeps what it has done in the target's directory; the same call resumes it. Not for
+   * streams and block devices as targets, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
 }
@@ -81,9 +97,10 @@ export interface CreateOptions extends NewVolumeOptions {
  *
  * @param image a path, or an open stream
  * @param volume a path, or an open stream, which gets the volume in order; what it got before a failure it keeps
- * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO` (of a stream also
- * `ENODATA`: it ends early, and `EFBIG`: it goes on), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`, `ERR_RESUME`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`,
- * `ERR_SELF_TEST`. Whatever fails, target files are as they were; a block device is not, and the message says so.
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`
+ * (of a stream also `ENODATA`: it ends early, and `EFBIG`: it is longer), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`,
+ * `ERR_RESUME`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`. Whatever fails, target files are as they were; a
+ * block device is not, and the message says so.
  */
 export async function encryptImage(
   image: string | SourceStream,

@@ -1,4 +1,6 @@
-/** A copy of a volume's header in a file: whoever loses both copies of the header, and has no other, loses the volume. */
+/**
+ * A copy of a volume's header in a file: whoever loses both copies of the header, and has no other, loses the volume.
+ */
 
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
@@ -32,12 +34,13 @@ export interface HeaderBackup {
 }
 
 /**
- * Copies the header of a volume, with its keyslots, into a file with mode 0600. Needs no key, asks no KMS, and works while the volume is
- * attached. Both copies are good in the backup, also where one of the volume's is damaged.
+ * Copies the header of a volume, with its keyslots, into a file with mode 0600. Needs no key, asks no KMS, and works
+ * while the volume is attached. Both copies are good in the backup, also where one of the volume's is damaged.
  *
  * The backup is a detached header: `header` of every other function takes it, and so does cryptsetup.
  *
- * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_STATE_INTERRUPTED`, `ERR_TARGET_EXISTS`, `ERR_ARGUMENT`, `ERR_IO`
+ * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_STATE_INTERRUPTED`, `ERR_TARGET_EXISTS`,
+ * `ERR_ARGUMENT`, `ERR_IO`
  */
 export async function backupHeader(volume: string, backup: string, options: BackupHeaderOptions = {}): Promise<HeaderBackup> {
   const { header: headerPath, force = false } = options;

@@ -1,4 +1,7 @@
-/** A volume's header from a backup: proved by its key first, then written so that a good header is there at every moment. */
+/**
+ * A volume's header from a backup: proved by its key first, then written so that a good header is there at every
+ * moment.
+ */
 import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { VolsealError, withPath } from '../errors.js';
@@ -19,8 +22,8 @@ import { leasePool } from '../workers/pool.js';
 /** Options of `restoreHeader`. */
 export interface RestoreHeaderOptions extends OpenOptions {
   /**
-   * Default true: KMS unwraps the backup's key, which proves the backup. Without that, a backup that somebody forged or damaged makes the
-   * volume unreadable, or has it read and written under a key that somebody else knows.
+   * Default true: KMS unwraps the backup's key, which proves the backup. Without that, a backup that somebody forged or
+   * damaged makes the volume unreadable, or has it read and written under a key that somebody else knows.
    */
   prove?: boolean | undefined;
   /** Writes the header also where nothing tells that a volume was there: what lies in its place is lost. */
@@ -48,11 +51,12 @@ export interface RestoredHeader {
 /**
  * Writes the header of a backup into the volume, or into the file of its detached header, which may be missing.
  *
- * Refused are the backup of another volume, one from before a re-encryption, and a file that was no volume. The keyslots are written first,
- * then one copy of the header after the other, each flushed. Whatever ends it early, the same call completes it.
+ * Refused are the backup of another volume, one from before a re-encryption, and a file that was no volume. The
+ * keyslots are written first, then one copy of the header after the other, each flushed. Whatever ends it early, the
+ * same call completes it.
  *
- * @throws {VolsealError} `ERR_HEADER_BACKUP`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY`, `ERR_IO`, `ERR_ABORTED`; where it
- * is proved also as `attach`
+ * @throws {VolsealError} `ERR_HEADER_BACKUP`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY`,
+ * `ERR_IO`, `ERR_ABORTED`; where it is proved also as `attach`
  */
 export async function restoreHeader(volume: string, backup: string, options: RestoreHeaderOptions = {}): Promise<RestoredHeader> {
   await using backupFile = await openDataFile(backup, constants.O_RDONLY);

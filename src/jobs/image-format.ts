@@ -1,9 +1,10 @@
 /**
- * What an image file holds, by its first bytes: containers and compressed files are no raw images, and encrypting one as if it were
- * gives a volume that no machine can start from.
+ * What an image file holds, by its first bytes: containers and compressed files are no raw images, and encrypting one
+ * as if it were gives a volume that no machine can start from.
  *
- * Sources: QEMU, interop/qcow2.txt in its documentation; Microsoft, "Virtual Hard Disk Image Format Specification" and [MS-VHDX], 2.2.1; VMware,
- * "Virtual Disk Format 5.0"; VirtualBox, VDICore.h; RFC 1952, 8478; the xz and lz4 frame formats; LUKS2 On-Disk Format, 2.1.
+ * Sources: QEMU, interop/qcow2.txt in its documentation; Microsoft, "Virtual Hard Disk Image Format Specification" and
+ * [MS-VHDX], 2.2.1; VMware, "Virtual Disk Format 5.0"; VirtualBox, VDICore.h; RFC 1952, 8478; the xz and lz4 frame
+ * formats; LUKS2 On-Disk Format, 2.1.
  */
 import { VolsealError } from '../errors.js';
 import type { NamedFile } from '../output/named-file.js';
@@ -53,7 +54,10 @@ const FORMATS: readonly Format[] = [
 
 /** What a format or a partition table can be recognised by. */
 export interface ImageEdges {
-  /** The first bytes of the image: to the end of a GPT header's signature in sectors of 4096 bytes, or all of a shorter image. */
+  /**
+   * The first bytes of the image: to the end of a GPT header's signature in sectors of 4096 bytes, or all of a shorter
+   * image.
+   */
   readonly head: Buffer;
   /** The last 512 bytes, or all of a shorter image. */
   readonly tail: Buffer;
@@ -76,8 +80,8 @@ function holds({ head, tail }: ImageEdges, { atByte, magic }: Format): boolean {
 }
 
 /**
- * Refuses an image file that is not raw by what it begins or ends with. A raw disk can look like that by chance or on purpose (a disk
- * that is one LUKS volume): callers have an option that insists.
+ * Refuses an image file that is not raw by what it begins or ends with. A raw disk can look like that by chance or on
+ * purpose (a disk that is one LUKS volume): callers have an option that insists.
  *
  * @param path for the message
  * @throws {VolsealError} `ERR_ARGUMENT`, with `details.format`, `details.conversion` and perhaps `details.program`

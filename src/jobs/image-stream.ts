@@ -1,4 +1,6 @@
-/** Images and volumes that come or go in order, once: through a pipe, a socket, or an open file from where it stands. */
+/**
+ * Images and volumes that come or go in order, once: through a pipe, a socket, or an open file from where it stands.
+ */
 
 /** An image that comes through an open descriptor. It must end after `sizeBytes`. */
 export interface SourceStream {

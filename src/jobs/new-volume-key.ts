@@ -44,7 +44,10 @@ export interface HeaderTarget {
   readonly allocation: Allocation;
 }
 
-/** A new key from KMS, and a new header. @throws {VolsealError} `ERR_KMS_*`, `ERR_ARGUMENT`, `ERR_MEMORY_LOCK`, `ERR_ABORTED` */
+/**
+ * A new key from KMS, and a new header. @throws {VolsealError} `ERR_KMS_*`, `ERR_ARGUMENT`, `ERR_MEMORY_LOCK`,
+ * `ERR_ABORTED`
+ */
 export async function newVolumeKey(
   plan: VolumePlan,
   { headerPath, placement, allocation }: HeaderTarget,
@@ -93,7 +96,9 @@ export async function reopenedVolumeKey(
   return { key, header: contents.found.header, volumeId: contents.token.volumeId };
 }
 
-/** For AWS the region is recorded: the volume is then found again whatever region the next user's configuration names. */
+/**
+ * For AWS the region is recorded: the volume is then found again whatever region the next user's configuration names.
+ */
 function recordedKms(endpoint: KmsEndpoint, keyArn: string): string {
   return endpoint.kind === 'aws' ? `aws:${parseKmsArn(keyArn)?.region}` : kmsUri(endpoint);
 }

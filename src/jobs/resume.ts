@@ -1,6 +1,7 @@
 /**
- * Resumes jobs from where an interrupted run stopped. A checkpoint records that point. It is used only if source, partial target and options are
- * those it was written for, its MAC holds, and the last part that it calls done is what the source gives.
+ * Resumes jobs from where an interrupted run stopped. A checkpoint records that point. It is used only if source,
+ * partial target and options are those it was written for, its MAC holds, and the last part that it calls done is what
+ * the source gives.
  */
 import assert from 'node:assert/strict';
 import { VolsealError } from '../errors.js';
@@ -67,7 +68,10 @@ async function differsFrom(stored: StoredCheckpoint, job: ResumableJob): Promise
   return stored.sectorBytes === job.sectorBytes ? undefined : `it was begun with sectors of ${stored.sectorBytes} bytes`;
 }
 
-/** @param path of the stream or target, for the message @throws {VolsealError} `ERR_ARGUMENT` a job with these options cannot be resumed */
+/**
+ * @param path of the stream or target, for the message @throws {VolsealError} `ERR_ARGUMENT` a job with these options
+ * cannot be resumed
+ */
 export function checkResumable(
   path: string,
   isStream: boolean,
@@ -92,7 +96,8 @@ export interface Run {
 type OnWarning = OpenTargetOptions['onWarning'];
 
 /**
- * Proves a checkpoint, and that the last part before it is in the partial target what the source gives; then sets `transform.startByte`.
+ * Proves a checkpoint, and that the last part before it is in the partial target what the source gives; then sets
+ * `transform.startByte`.
  *
  * @param transform the job's whole transform
  * @throws {VolsealError} `ERR_RESUME`, and as `transformImage`
@@ -145,7 +150,8 @@ function comparison(transform: TransformOptions, safeBytes: number): TransformOp
 }
 
 /**
- * Records the job's progress in the directory of its target, from now to its end. The files stay for a later run once there is a record.
+ * Records the job's progress in the directory of its target, from now to its end. The files stay for a later run once
+ * there is a record.
  *
  * @param others other files that a later run needs: a detached header
  */

@@ -1,4 +1,6 @@
-/** The same volume under another KMS key: KMS rewraps the data key, and the header records it. The data is not touched. */
+/**
+ * The same volume under another KMS key: KMS rewraps the data key, and the header records it. The data is not touched.
+ */
 import { VolsealError, withPath } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
 import { intactHeader, type Luks2Header, nextSequence } from '../luks2/header.js';
@@ -38,9 +40,9 @@ const AS_BEFORE = 'the volume is as it was';
 /**
  * Wraps a volume's data key under another KMS key of the same KMS, with the same encryption context (ReEncrypt).
  *
- * The new token is proved before the old one is given up: KMS unwraps it, and what comes out must be the key of this volume's digest.
- * Then the header's copies are written one after the other; whenever that ends, kill -9 included, one of them is whole, and the data key
- * in it opens. Nothing but the header is written.
+ * The new token is proved before the old one is given up: KMS unwraps it, and what comes out must be the key of this
+ * volume's digest. Then the header's copies are written one after the other; whenever that ends, kill -9 included, one
+ * of them is whole, and the data key in it opens. Nothing but the header is written.
  *
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` for a key of another region: ReEncrypt works inside one KMS
  */

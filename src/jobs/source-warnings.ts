@@ -17,8 +17,8 @@ function isMbr(sector: Buffer): boolean {
 }
 
 /**
- * The sector size that an image's partition table counts in: GPT's header is in the second sector (UEFI Specification, 5.3.2); an MBR
- * does not say, and nearly all count in 512 bytes.
+ * The sector size that an image's partition table counts in: GPT's header is in the second sector (UEFI Specification,
+ * 5.3.2); an MBR does not say, and nearly all count in 512 bytes.
  *
  * @returns undefined where there is no partition table
  */
@@ -27,7 +27,10 @@ function partitionSectorBytes({ head }: ImageEdges): number | undefined {
   return [512, 4096].find(isGpt) ?? (isMbr(head.subarray(0, MBR_BYTES)) ? 512 : undefined);
 }
 
-/** Whether a block device is mounted, or in use by another driver: nobody else may open it exclusively then (open(2), O_EXCL). */
+/**
+ * Whether a block device is mounted, or in use by another driver: nobody else may open it exclusively then (open(2),
+ * O_EXCL).
+ */
 async function isInUse(path: string): Promise<boolean> {
   try {
     await (await open(path, constants.O_RDONLY | constants.O_EXCL | constants.O_NONBLOCK)).close();
@@ -38,8 +41,8 @@ async function isInUse(path: string): Promise<boolean> {
 }
 
 /**
- * The warnings about an open image: a partition table that counts in other sectors than the volume will have, and a block device that
- * somebody may be writing to.
+ * The warnings about an open image: a partition table that counts in other sectors than the volume will have, and a
+ * block device that somebody may be writing to.
  *
  * @param sectorBytes of the volume that is made of it
  * @throws {VolsealError} `ERR_IO`

@@ -2,12 +2,17 @@
 import { VolsealError } from '../errors.js';
 import { type FileIdentity, identityOf, isSameFile, type NamedFile } from '../output/named-file.js';
 
-/** Which file the source is, and in which state. A block device does not tell when it was written to: its numbers are "". */
+/**
+ * Which file the source is, and in which state. A block device does not tell when it was written to: its numbers are
+ * "".
+ */
 export interface SourceIdentity extends FileIdentity {
   readonly kind: 'file' | 'device';
   /** Numbers as text: nanoseconds exceed 2^53. */
   readonly sizeBytes: string;
-  /** When its contents were written. Not ctime: a new link, name, owner or mode changes that too, and the contents stay. */
+  /**
+   * When its contents were written. Not ctime: a new link, name, owner or mode changes that too, and the contents stay.
+   */
   readonly mtimeNs: string;
 }
 
@@ -32,7 +37,8 @@ const timeOf = (ns: string): string => new Date(Number(BigInt(ns) / 1_000_000n))
 /**
  * Runs `work`, which reads `file`. Where that is a regular file, it must be the same afterwards.
  * @param sizeBytes of the file, as `work` takes it to be
- * @throws {VolsealError} `ERR_SOURCE_CHANGED`, also instead of an `ERR_IO` of `work` that the change caused; whatever else `work` throws; `ERR_IO`
+ * @throws {VolsealError} `ERR_SOURCE_CHANGED`, also instead of an `ERR_IO` of `work` that the change caused; whatever
+ * else `work` throws; `ERR_IO`
  */
 export async function whileUnchanged<T>(file: NamedFile, sizeBytes: number, work: () => Promise<T>): Promise<T> {
   const { path } = file;

@@ -1,4 +1,7 @@
-/** A volume that goes out in order: to a pipe, an uploader, another machine. Its header is in front of the data, as in a file. */
+/**
+ * A volume that goes out in order: to a pipe, an uploader, another machine. Its header is in front of the data, as in a
+ * file.
+ */
 import { VolsealError } from '../errors.js';
 import { intactHeader } from '../luks2/header.js';
 import { headerArea } from '../luks2/store.js';
@@ -26,7 +29,8 @@ function checkOptions({ volumePath, header, allocation, output }: VolumePlan): v
 /**
  * Encrypts an image into a stream that is a volume: header, then data.
  *
- * @throws {VolsealError} as `encryptImage`. What the stream got before a failure it keeps: it is not a complete volume, and the error says so.
+ * @throws {VolsealError} as `encryptImage`. What the stream got before a failure it keeps: it is not a complete volume,
+ * and the error says so.
  */
 export async function streamVolume(plan: VolumePlan, stream: TargetStream, job: JobOptions): Promise<EncryptedImage> {
   checkOptions(plan);

@@ -1,4 +1,7 @@
-/** A whole image through the cipher: slice after slice of it in the pool, with progress, checkpoints, and an end at the caller's signal. */
+/**
+ * A whole image through the cipher: slice after slice of it in the pool, with progress, checkpoints, and an end at the
+ * caller's signal.
+ */
 import { VolsealError, withPath } from '../errors.js';
 import { IMAGE_SLICE_MS, IMAGE_THREADS } from '../limits.js';
 import { native, type TransformHandle, type TransformOptions } from '../native.js';
@@ -24,7 +27,10 @@ export interface JobOptions {
 /** What makes a job resumable: a record of how far it has come, from time to time. */
 export interface Checkpoint {
   readonly intervalMs: number;
-  /** Everything before `safeBytes` of the image is written, though not yet flushed. Work goes on meanwhile; one call at a time. */
+  /**
+   * Everything before `safeBytes` of the image is written, though not yet flushed. Work goes on meanwhile; one call at
+   * a time.
+   */
   save(safeBytes: number): Promise<void>;
 }
 
@@ -45,7 +51,8 @@ export interface TransformOutcome {
 /**
  * Runs the transform that `options` describes in the pool, in slices, so that other work gets its turn between them.
  *
- * @param paths the files' names, for messages: where reading fails the first, where writing fails the second; both for a comparison
+ * @param paths the files' names, for messages: where reading fails the first, where writing fails the second; both for
+ * a comparison
  * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`, and whatever a checkpoint throws
  */
 export async function transformImage(
@@ -61,7 +68,8 @@ export async function transformImage(
   signal?.addEventListener('abort', stop);
   const saving = new AbortController();
   try {
-    // One thread's work, of as many native threads as the disk wants: the pool's other threads have their time for attached volumes.
+    // One thread's work, of as many native threads as the disk wants: the pool's other threads have their time for
+    // attached volumes.
     const run = async (): Promise<void> => {
       for (let more = true; more; ) {
         throwIfAborted(signal, stopped);

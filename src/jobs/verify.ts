@@ -30,11 +30,12 @@ export interface VerifiedVolume {
 }
 
 /**
- * Checks both header copies, has KMS unwrap the key, proves digest and MAC with it, and with `against` compares all of the data. XTS has no
- * authentication: without an image to compare with, changed data cannot be told from data that was written.
+ * Checks both header copies, has KMS unwrap the key, proves digest and MAC with it, and with `against` compares all of
+ * the data. XTS has no authentication: without an image to compare with, changed data cannot be told from data that was
+ * written.
  *
- * @throws {VolsealError} `ERR_HEADER_DAMAGED` also where one copy is good and the other is not (`details.copies`); `ERR_IMAGE_DIFFERS`; the
- * rest as `decryptImage`
+ * @throws {VolsealError} `ERR_HEADER_DAMAGED` also where one copy is good and the other is not (`details.copies`);
+ * `ERR_IMAGE_DIFFERS`; the rest as `decryptImage`
  */
 export async function verifyVolume(path: string, options: VerifyOptions = {}): Promise<VerifiedVolume> {
   return withVolume(path, options, { lock: 'shared', ifStopped: UNCHANGED }, async (session) => {

@@ -1,4 +1,7 @@
-/** What is known of a volume before it is made: its source, the caller's options with their defaults, its files and where its data lies. */
+/**
+ * What is known of a volume before it is made: its source, the caller's options with their defaults, its files and
+ * where its data lies.
+ */
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { SectorBytes } from '../limits.js';

@@ -9,7 +9,9 @@ export interface NbdTlsCertificate {
   readonly certificate: string;
   /** The private key of `certificate`; a file that only its owner may read. */
   readonly key: string;
-  /** Authorities of clients: a client must show a certificate that one of them signed. Left out: any client may come in. */
+  /**
+   * Authorities of clients: a client must show a certificate that one of them signed. Left out: any client may come in.
+   */
   readonly clientCa?: string | undefined;
   /**
    * Names of which a client's certificate must have one, as a DNS name of its subjectAltName, or as its common name

@@ -1,9 +1,9 @@
 /**
- * A file that appears at its path complete or not at all: it is written under a temporary name in the same directory, flushed, then renamed.
- * Whatever happens before `publish`, the path leads to what it led to before.
+ * A file that appears at its path complete or not at all: it is written under a temporary name in the same directory,
+ * flushed, then renamed. Whatever happens before `publish`, the path leads to what it led to before.
  *
- * The temporary name is random, and the file is removed when the job fails. A job that can be resumed uses a fixed name, which the next run
- * finds.
+ * The temporary name is random, and the file is removed when the job fails. A job that can be resumed uses a fixed
+ * name, which the next run finds.
  */
 import { constants } from 'node:fs';
 import { link, lstat, rename, stat, unlink } from 'node:fs/promises';

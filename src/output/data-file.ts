@@ -1,4 +1,7 @@
-/** The files that hold images and volumes: regular files and block devices. Anything else is refused, and the message says what it is. */
+/**
+ * The files that hold images and volumes: regular files and block devices. Anything else is refused, and the message
+ * says what it is.
+ */
 import { type BigIntStats, constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import { NamedFile } from './named-file.js';

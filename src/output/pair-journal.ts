@@ -1,7 +1,8 @@
 /**
- * A volume and its detached header are two files, and no rename replaces two at once. The new header with the old volume would decrypt to
- * noise without an error. So a run that is about to publish both writes that down first, in a file `.HEADER.pair` in the header's directory,
- * which it holds locked. Whoever opens the pair can tell from it whether the two belong together, whenever the run was killed.
+ * A volume and its detached header are two files, and no rename replaces two at once. The new header with the old
+ * volume would decrypt to noise without an error. So a run that is about to publish both writes that down first, in a
+ * file `.HEADER.pair` in the header's directory, which it holds locked. Whoever opens the pair can tell from it whether
+ * the two belong together, whenever the run was killed.
  */
 import { constants } from 'node:fs';
 import { lstat, realpath, stat, unlink } from 'node:fs/promises';
@@ -18,8 +19,8 @@ import { backupPath, isTemporaryName } from './temporary-files.js';
 
 const fileSchema = z.object({
   /**
-   * Inode of the new file, under whichever name it is. Its device number is left out: after a power cut, the file system may be mounted
-   * from another one.
+   * Inode of the new file, under whichever name it is. Its device number is left out: after a power cut, the file
+   * system may be mounted from another one.
    */
   ino: z.string(),
   /** Its name in the same directory before it is published. */
@@ -124,7 +125,8 @@ async function isPublished(file: NewFile): Promise<boolean> {
 
 /**
  * Refuses a new header whose volume is still the old one.
- * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at work; `ERR_IO`
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at
+ * work; `ERR_IO`
  */
 export async function refuseHalfReplaced(header: NamedFile, path: string): Promise<void> {
   const realPath = await namingPath(header.path, () => realpath(header.path));
@@ -159,9 +161,10 @@ const temporaryOf = ({ place, temporary }: NewFile): string => join(dirname(plac
 const pathIfThere = async (path: string): Promise<string | null> => ((await ifThere(path, () => lstat(path))) === undefined ? null : path);
 
 /**
- * Undoes what a killed run left half done: a new header that was published without its volume gets its temporary name back, and the header that
- * it replaced its path. For a run that is about to replace the pair.
- * @throws {VolsealError} `ERR_STATE_BUSY` a run is at work on it; `ERR_ARGUMENT` the header is a symbolic link to nothing; `ERR_IO`
+ * Undoes what a killed run left half done: a new header that was published without its volume gets its temporary name
+ * back, and the header that it replaced its path. For a run that is about to replace the pair.
+ * @throws {VolsealError} `ERR_STATE_BUSY` a run is at work on it; `ERR_ARGUMENT` the header is a symbolic link to
+ * nothing; `ERR_IO`
  */
 export async function recoverPair(headerPath: string): Promise<void> {
   const realPath = await realPathOf(headerPath);
@@ -179,8 +182,8 @@ async function recover({ header, volume }: PairRecord): Promise<void> {
   const now = await ifThere(header.place, () => stat(header.place, { bigint: true }));
   await namingPath(header.place, async () => {
     if (!(await isPublished(header))) {
-      // Killed before the header: the backup is a second name of what is there. If another header is there since, the backup may be
-      // somebody's only one.
+      // Killed before the header: the backup is a second name of what is there. If another header is there since, the
+      // backup may be somebody's only one.
       if (old !== undefined && now !== undefined && isSameFile(identityOf(old), identityOf(now))) await unlink(backup);
     } else if (await isPublished(volume)) {
       if (old !== undefined) await unlink(backup);
@@ -190,7 +193,10 @@ async function recover({ header, volume }: PairRecord): Promise<void> {
   });
 }
 
-/** Undefined where the mark is not a record: its run was killed while it wrote it, and had replaced nothing. @throws {VolsealError} `ERR_IO` */
+/**
+ * Undefined where the mark is not a record: its run was killed while it wrote it, and had replaced nothing. @throws
+ * {VolsealError} `ERR_IO`
+ */
 async function readRecord(file: NamedFile, headerRealPath: string): Promise<PairRecord | undefined> {
   const parsed = recordSchema.safeParse(parsedJson(await file.readText(MARK_BYTES_MAX)));
   if (!parsed.success) return undefined;

@@ -1,6 +1,6 @@
 /**
- * The file that a resumable job writes to: `.NAME.resume` in the directory of its target, and its checkpoint `.NAME.resume.json`. The run that
- * holds its lock owns both.
+ * The file that a resumable job writes to: `.NAME.resume` in the directory of its target, and its checkpoint
+ * `.NAME.resume.json`. The run that holds its lock owns both.
  */
 import { constants } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -32,7 +32,8 @@ export async function openOwnFile(path: string, create: number, notOwn: (why: st
   try {
     file.lock('exclusive');
     const found = await file.stat();
-    // In a directory that others may write to, somebody may have made the file, to read or to change what is written to it.
+    // In a directory that others may write to, somebody may have made the file, to read or to change what is written to
+    // it.
     if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o077n) !== 0n || found.nlink > 1n) {
       throw notOwn('it is not a file of this user alone (owner, mode 0600, a single name)');
     }

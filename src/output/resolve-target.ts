@@ -31,9 +31,9 @@ export interface ResolvedTarget {
 /**
  * Resolves the path of a target, and refuses one that must not be written to.
  *
- * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is neither a regular file nor a device that is wanted (a directory, a
- * pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_IO` also a missing device; `ERR_STATE_BUSY` a volume that is attached for writing,
- * a device that is mounted; `ERR_IO`
+ * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is neither a regular file nor a device that is
+ * wanted (a directory, a pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_IO`
+ * also a missing device; `ERR_STATE_BUSY` a volume that is attached for writing, a device that is mounted; `ERR_IO`
  */
 export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
   // The path as it was given: the kernel can then refuse a link that another user made (protected_symlinks).
@@ -71,8 +71,9 @@ export async function realPathOf(path: string): Promise<string> {
 }
 
 /**
- * Refuses a target that is the device which `source` reads. A file may replace its own source, which stays until the new file is complete; a
- * device is overwritten where it is. Compares the devices' numbers, whatever node or link names them.
+ * Refuses a target that is the device which `source` reads. A file may replace its own source, which stays until the
+ * new file is complete; a device is overwritten where it is. Compares the devices' numbers, whatever node or link names
+ * them.
  *
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`
  */
@@ -84,7 +85,10 @@ export async function refuseOwnDevice(source: NamedFile, path: string): Promise<
   });
 }
 
-/** Whether a path is in the directory of device nodes. /dev/shm and /dev/mqueue there are file systems of their own, for files. */
+/**
+ * Whether a path is in the directory of device nodes. /dev/shm and /dev/mqueue there are file systems of their own, for
+ * files.
+ */
 const isAmongDevices = (realPath: string): boolean => realPath.startsWith('/dev/') && !/^\/dev\/(shm|mqueue)\//.test(realPath);
 
 function noSuchDevice(path: string): VolsealError {
@@ -105,7 +109,9 @@ async function newPath(path: string): Promise<string> {
   return join(await namingPath(path, () => realpath(directory)), basename(path));
 }
 
-/** Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising. */
+/**
+ * Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising.
+ */
 async function refuseLinkToNothing(path: string): Promise<void> {
   const found = await ifThere(path, () => lstat(path));
   if (!found?.isSymbolicLink()) return;
@@ -124,7 +130,10 @@ const deviceNeedsForce = (path: string): VolsealError =>
     details: { path, kind: 'a block device' },
   });
 
-/** Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself holds one too. */
+/**
+ * Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself
+ * holds one too.
+ */
 export async function lockExisting(realPath: string, path: string): Promise<NamedFile> {
   const file = await NamedFile.open(realPath, constants.O_RDONLY, { name: path });
   try {

@@ -11,15 +11,24 @@ import { partialPath } from './partial-file.js';
 export const temporaryPath = (realPath: string): string =>
   join(dirname(realPath), `${prefixOf(realPath)}${randomBytes(6).toString('hex')}.partial`);
 
-/** The name of a replaced file while its replacement may still be rolled back. @param temporary the name of its replacement until then */
+/**
+ * The name of a replaced file while its replacement may still be rolled back. @param temporary the name of its
+ * replacement until then
+ */
 export const backupPath = (temporary: string): string => `${temporary}.old`;
 
-/** Whether `name` is one that a file for `realPath` may have before it is published: random, or that of a job that can be resumed. */
+/**
+ * Whether `name` is one that a file for `realPath` may have before it is published: random, or that of a job that can
+ * be resumed.
+ */
 export function isTemporaryName(name: string, realPath: string): boolean {
   return name === basename(partialPath(realPath)) || isRandomName(name, realPath);
 }
 
-/** The paths of temporary files that earlier runs for this target may have left when they were killed. @throws {VolsealError} `ERR_IO` */
+/**
+ * The paths of temporary files that earlier runs for this target may have left when they were killed. @throws
+ * {VolsealError} `ERR_IO`
+ */
 export async function staleFilesOf(realPath: string): Promise<string[]> {
   const names = await namingPath(realPath, () => readdir(dirname(realPath)));
   return names.filter((name) => isRandomName(name, realPath)).map((name) => join(dirname(realPath), name));

@@ -12,12 +12,12 @@ export interface AttachOptions extends OpenOptions {
 }
 
 /**
- * Attaches a volume: takes its lock, has KMS unwrap its key into the vault, proves the header by it, and repairs a damaged or older
- * header copy from the good one (where attached for writing).
+ * Attaches a volume: takes its lock, has KMS unwrap its key into the vault, proves the header by it, and repairs a
+ * damaged or older header copy from the good one (where attached for writing).
  *
  * @returns the volume; the caller detaches it
- * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`,
- * `ERR_KEY_DIGEST`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED`
+ * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_KMS_*`,
+ * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED`
  */
 export async function attach(path: string, options: AttachOptions = {}): Promise<Volume> {
   const writable = options.readOnly !== true;

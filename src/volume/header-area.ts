@@ -1,6 +1,6 @@
 /**
- * A header with all that belongs to it, as bytes: both copies, and the room for keyslots behind them. That is what the file of a detached
- * header holds, and what a backup holds, here and in `cryptsetup luksHeaderBackup`.
+ * A header with all that belongs to it, as bytes: both copies, and the room for keyslots behind them. That is what the
+ * file of a detached header holds, and what a backup holds, here and in `cryptsetup luksHeaderBackup`.
  */
 import { VolsealError } from '../errors.js';
 import { encodeHeader, type FoundHeader } from '../luks2/header.js';

@@ -1,6 +1,6 @@
 /**
- * What a volume's header says, for people and programs. Needs no key and asks no KMS: so it is what the header claims, and only
- * attaching or decrypting proves it.
+ * What a volume's header says, for people and programs. Needs no key and asks no KMS: so it is what the header claims,
+ * and only attaching or decrypting proves it.
  */
 import { ENCRYPTION } from '../luks2/metadata.js';
 import type { Allocation } from '../luks2/token.js';

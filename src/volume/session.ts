@@ -1,4 +1,7 @@
-/** The one way to open a volume: its files with their lock, a share of the pool, and its key in the vault; all of it is given back together. */
+/**
+ * The one way to open a volume: its files with their lock, a share of the pool, and its key in the vault; all of it is
+ * given back together.
+ */
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
@@ -47,7 +50,10 @@ export class VolumeSession {
     return this.#key;
   }
 
-  /** Has KMS unwrap the volume's key into the vault, and proves the header by it. Once. @throws {VolsealError} as `unlockVolume` */
+  /**
+   * Has KMS unwrap the volume's key into the vault, and proves the header by it. Once. @throws {VolsealError} as
+   * `unlockVolume`
+   */
   async unlock(): Promise<KeyHandle> {
     this.throwIfAborted();
     this.#key = await unlockVolume(this.file, this.#options, this.pool);
@@ -59,7 +65,10 @@ export class VolumeSession {
     throwIfAborted(this.#options.signal, this.#ifStopped);
   }
 
-  /** Opens a device over the unlocked volume's data, the caller's to close. @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE` */
+  /**
+   * Opens a device over the unlocked volume's data, the caller's to close. @throws {VolsealError} `ERR_IO`,
+   * `ERR_KEY_GONE`
+   */
   openDevice(writable: boolean): DeviceHandle {
     const { data, segment, sizeBytes, token } = this.file;
     return native.deviceOpen({
@@ -86,7 +95,8 @@ export class VolumeSession {
 }
 
 /**
- * Opens a volume for `use` and closes it after that, whatever happens. `use` unlocks it: what it can check before that costs no call to KMS.
+ * Opens a volume for `use` and closes it after that, whatever happens. `use` unlocks it: what it can check before that
+ * costs no call to KMS.
  * @throws {VolsealError} as `VolumeSession.open`, and whatever `use` throws
  */
 export async function withVolume<T>(

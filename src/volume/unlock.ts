@@ -23,17 +23,22 @@ export interface OpenOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;
   /**
-   * The KMS that is asked for the key: `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: `$VOLSEAL_KMS`, else
-   * what the header records, unless that is a URL.
+   * The KMS that is asked for the key: `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default:
+   * `$VOLSEAL_KMS`, else what the header records, unless that is a URL.
    */
   kms?: string | undefined;
-  /** Where volseal keeps its own files: the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's data directory. */
+  /**
+   * Where volseal keeps its own files: the embedded KMS and the audit log. Default: `$VOLSEAL_HOME`, else the user's
+   * data directory.
+   */
   home?: string | undefined;
-  /** Pairs that the volume's encryption context must have. They do not say under whose KMS key it is: see `expectedKey`. */
+  /**
+   * Pairs that the volume's encryption context must have. They do not say under whose KMS key it is: see `expectedKey`.
+   */
   encryptionContext?: EncryptionContext | undefined;
   /**
-   * The KMS key that the volume must be under, by ARN or id; otherwise it is refused before KMS is asked. Whoever may use a KMS key can make
-   * a volume under it with any encryption context: only the key says whose volume it is.
+   * The KMS key that the volume must be under, by ARN or id; otherwise it is refused before KMS is asked. Whoever may
+   * use a KMS key can make a volume under it with any encryption context: only the key says whose volume it is.
    */
   expectedKey?: string | undefined;
   /** With which rights KMS is asked, where they are not those of the credentials alone. */
@@ -60,7 +65,10 @@ function kmsOf({ data, token }: OpenFiles & HeaderContents, options: OpenOptions
   throw new VolsealError('ERR_ARGUMENT', message, { details: { path: data.path, kms: recorded } });
 }
 
-/** Checks that the volume is under the KMS key and has the pairs that the caller expects. @throws {VolsealError} `ERR_KMS_KEY_MISMATCH`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT` */
+/**
+ * Checks that the volume is under the KMS key and has the pairs that the caller expects. @throws {VolsealError}
+ * `ERR_KMS_KEY_MISMATCH`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`
+ */
 export function checkExpected(volume: OpenFiles & HeaderContents, options: OpenOptions): void {
   checkExpectedKey(options.expectedKey, volume);
   checkExpectedContext(options.encryptionContext, volume);
@@ -105,7 +113,8 @@ function checkExpectedContext(expected: EncryptionContext | undefined, { data, t
 /**
  * The volume's key, unwrapped by KMS into the vault; it proves the header. The caller wipes the handle.
  *
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
+ * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`,
+ * `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
 export async function unlockVolume(
   volume: OpenFiles & HeaderContents,

@@ -1,6 +1,6 @@
 /**
- * A volume's files, open: the one with the data, and the one with the header where that is detached. Reads the header and checks that the
- * files agree with it; nothing here holds a key.
+ * A volume's files, open: the one with the data, and the one with the header where that is detached. Reads the header
+ * and checks that the files agree with it; nothing here holds a key.
  */
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
@@ -13,8 +13,8 @@ import type { NamedFile } from '../output/named-file.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
 
 /**
- * How a volume's files are opened: `exclusive` for reading and writing, alone; `shared` for reading, with other readers; `none` for a look at
- * the header, whoever holds the volume.
+ * How a volume's files are opened: `exclusive` for reading and writing, alone; `shared` for reading, with other
+ * readers; `none` for a look at the header, whoever holds the volume.
  */
 export type VolumeLock = 'exclusive' | 'shared' | 'none';
 
@@ -43,7 +43,8 @@ export interface VolumeFile extends OpenFiles, HeaderContents {
  * Opens a volume's files, takes the lock, then reads the header: so what was read stays true.
  *
  * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`,
- * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device; another volume as data of a detached header)
+ * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device;
+ * another volume as data of a detached header)
  */
 export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string): Promise<VolumeFile> {
   const files = await openVolumeFiles(path, lock, headerPath);
@@ -61,7 +62,8 @@ export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?
 /**
  * The same without a look at the header, which may be lost.
  *
- * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT` (not a regular file or block device)
+ * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT` (not a regular file or
+ * block device)
  */
 export async function openVolumeFiles(path: string, lock: VolumeLock, headerPath?: string): Promise<OpenFiles & Pick<VolumeFile, 'close'>> {
   const flags = lock === 'exclusive' ? constants.O_RDWR : constants.O_RDONLY;
@@ -95,8 +97,8 @@ export async function readContents(files: OpenFiles): Promise<HeaderContents> {
 
 /**
  * What a header says of `files`.
- * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (a detached header without its data),
- * `ERR_IO`
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (a detached
+ * header without its data), `ERR_IO`
  */
 export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): HeaderContents {
   const contents = claimsOf(found, header.path);
@@ -106,7 +108,8 @@ export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): Hea
 }
 
 /**
- * What a header says, whatever files it has. The volume's size is what its MAC covers: the image's length, in whole sectors.
+ * What a header says, whatever files it has. The volume's size is what its MAC covers: the image's length, in whole
+ * sectors.
  * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`
  */
 export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents {
@@ -131,7 +134,10 @@ async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promis
   }
 }
 
-/** The data of a detached header fills its file: where a header is in that file, reads give noise, and writes destroy the header. */
+/**
+ * The data of a detached header fills its file: where a header is in that file, reads give noise, and writes destroy
+ * the header.
+ */
 async function refuseOtherVolume({ handle, path }: NamedFile, headerPath: string): Promise<void> {
   if (!(await hasHeader(handle, path))) return;
   const message = `${path}: has a LUKS header of its own, so it is not the data of the detached header ${headerPath}; leave that header out, or name its data`;

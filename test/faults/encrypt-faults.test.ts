@@ -13,7 +13,10 @@ const REPLACE = 'force';
 
 const MIB = 1024 * 1024;
 
-/** Some thread comes to its second piece of 1 MiB, whatever the number of threads: strace counts the calls of each thread. */
+/**
+ * Some thread comes to its second piece of 1 MiB, whatever the number of threads: strace counts the calls of each
+ * thread.
+ */
 const IMAGE_BYTES = 40 * MIB;
 
 describeUnless(skipInjection())('faults while encrypting', () => {
@@ -71,8 +74,8 @@ describeUnless(skipInjection())('faults while encrypting', () => {
   test('a file system that refuses O_DIRECT requests one by one gets buffered ones', async () => {
     const box = sandbox();
     await createVolume(box.path('first.vol'), { sizeBytes: 512, kms: box.kms });
-    // One piece, so that its thread's first call is the direct one, and no other thread's read finds what the second left
-    // in the page cache.
+    // One piece, so that its thread's first call is the direct one, and no other thread's read finds what the second
+    // left in the page cache.
     const image = box.image('disk.raw', MIB);
     // Out of the page cache, from which it would be read in another way.
     dropFromCache(box.path('disk.raw'));

@@ -59,18 +59,20 @@ const commentText = (file: SourceFile): string =>
 /** Paths and links in documents and comments that lead nowhere. */
 export function deadPaths(files: SourceFile[]): string[] {
   const known = new Set(files.flatMap(({ path }) => path.split('/').map((_, index, parts) => parts.slice(0, index + 1).join('/'))));
-  return files.filter((file) => isDocument(file) || (isCommented(file) && !isRule(file))).flatMap((file) => {
-    const { path } = file;
-    const text = isDocument(file) ? file.text : commentText(file);
-    const linked = [...text.matchAll(LINK)]
-      .map(([, target]) => target!)
-      .filter((target) => !/^[a-z]+:/.test(target))
-      .map((target) => posix.join(posix.dirname(path), target).replace(/\/$/, ''));
-    const named = [...text.matchAll(PROJECT_PATH)].map(([name]) => name);
-    return [...new Set([...linked, ...named])]
-      .filter((name) => !known.has(name))
-      .map((name) => `${path}: names ${name}, which does not exist`);
-  });
+  return files
+    .filter((file) => isDocument(file) || (isCommented(file) && !isRule(file)))
+    .flatMap((file) => {
+      const { path } = file;
+      const text = isDocument(file) ? file.text : commentText(file);
+      const linked = [...text.matchAll(LINK)]
+        .map(([, target]) => target!)
+        .filter((target) => !/^[a-z]+:/.test(target))
+        .map((target) => posix.join(posix.dirname(path), target).replace(/\/$/, ''));
+      const named = [...text.matchAll(PROJECT_PATH)].map(([name]) => name);
+      return [...new Set([...linked, ...named])]
+        .filter((name) => !known.has(name))
+        .map((name) => `${path}: names ${name}, which does not exist`);
+    });
 }
 
 /** Decisions whose number is taken twice, or whose title has another number than the file. */

@@ -421,8 +421,8 @@ export function transformOpen(options: TransformOptions): TransformHandle;
  * Works on the image with `threadCount` threads (1 to 16) for about `milliseconds`, or until a call of another thread
  * has failed. Any number of calls may run side by side: they share what is left.
  * @returns whether there is more to do
- * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image does, or continues after it), `ERR_KEY_GONE`,
- * `ERR_ABORTED` (stopped), `ERR_ARGUMENT` (also a handle that was closed: so do the calls below)
+ * @throws `ERR_IO` (also `ENODATA`, `EFBIG`: a stream ends before the image does, or continues after it),
+ * `ERR_KEY_GONE`, `ERR_ABORTED` (stopped), `ERR_ARGUMENT` (also a handle that was closed: so do the calls below)
  */
 export function transformRun(transform: TransformHandle, threadCount: number, milliseconds: number): boolean;
 export function transformProgress(transform: TransformHandle): TransformProgress;
@@ -495,20 +495,24 @@ export interface NbdNumbers {
 }
 
 /**
- * Starts a server, which listens once this comes back and keeps the process alive. `listener` is called in this thread. A unix socket that nobody
- * listens on is replaced.
+ * Starts a server, which listens once this comes back and keeps the process alive. `listener` is called in this thread.
+ * A unix socket that nobody listens on is replaced.
  * @returns the server, the caller's to release after its event `close`; the port of TCP
- * @throws `ERR_ARGUMENT` (also certificates and keys), `ERR_IO`, `ERR_STATE_BUSY` (somebody listens there), `ERR_STATE_DETACHED`
+ * @throws `ERR_ARGUMENT` (also certificates and keys), `ERR_IO`, `ERR_STATE_BUSY` (somebody listens there),
+ * `ERR_STATE_DETACHED`
  */
 export function nbdServe(options: NbdOptions, listener: (event: NbdEvent) => void): { server: NbdServerHandle; port: number };
 export function nbdStats(server: NbdServerHandle): NbdNumbers;
 /**
- * Ends the use of a device: its clients are answered what has begun, then they are cut off; `force`: at once. The last device's end is the
- * server's.
+ * Ends the use of a device: its clients are answered what has begun, then they are cut off; `force`: at once. The last
+ * device's end is the server's.
  * @returns those clients, of which the event `disconnect` comes, or is on its way
  */
 export function nbdDrop(server: NbdServerHandle, device: DeviceHandle, force: boolean): number[];
-/** Ends a server; its clients are answered what has begun, for `drainMs` at most. The event `close` says when it is done. Later calls do nothing. */
+/**
+ * Ends a server; its clients are answered what has begun, for `drainMs` at most. The event `close` says when it is
+ * done. Later calls do nothing.
+ */
 export function nbdStop(server: NbdServerHandle, drainMs: number): void;
 /** After `close`. @returns false where it was released already */
 export function nbdRelease(server: NbdServerHandle): boolean;

@@ -37,7 +37,10 @@ export interface NbdServerEvents {
   connect: [client: NbdClient];
   /** Such a client is gone; `error` says why, where it did not simply leave. */
   disconnect: [client: NbdClient, error: VolsealError | undefined];
-  /** Something failed that is not one client's: reading or writing the volume, accepting. Without a listener nothing happens. */
+  /**
+   * Something failed that is not one client's: reading or writing the volume, accepting. Without a listener nothing
+   * happens.
+   */
   error: [error: VolsealError];
   /** The server has ended: `close` was called, or the client of `stdio` has gone. */
   close: [];
@@ -45,15 +48,18 @@ export interface NbdServerEvents {
 
 /** A running server. Its volumes stay attached until their owner detaches them; that ends their clients. */
 export interface NbdServer extends EventEmitter<NbdServerEvents>, AsyncDisposable {
-  /** Where clients find it: `nbd+unix:///NAME?socket=PATH`, `nbd://host:port/NAME`, `nbds://...` with TLS. Of the first export. */
+  /**
+   * Where clients find it: `nbd+unix:///NAME?socket=PATH`, `nbd://host:port/NAME`, `nbds://...` with TLS. Of the first
+   * export.
+   */
   readonly uri: string;
   /** The URI of another export. */
   uriOf(exportName: string): string;
   /** What it has done so far. */
   stats(): NbdStats;
   /**
-   * Ends the server: no new clients; requests under way are answered; after that, or after `drainMs` (default 5000), the
-   * clients are cut off; each volume is flushed and the socket removed. Calling it again gives the same outcome.
+   * Ends the server: no new clients; requests under way are answered; after that, or after `drainMs` (default 5000),
+   * the clients are cut off; each volume is flushed and the socket removed. Calling it again gives the same outcome.
    *
    * @throws {VolsealError} `ERR_IO` a last flush failed; the server has ended all the same
    */
@@ -75,7 +81,10 @@ export interface DeviceLender {
   lend(): { readonly device: DeviceHandle; readonly description: string };
   /** Says whose the device is in use; `drop` is called when the volume is detached. */
   use(user: DeviceUser): void;
-  /** Flushes what clients have written, unless the volume is detached or read-only. @throws {VolsealError} as `Volume.flush` */
+  /**
+   * Flushes what clients have written, unless the volume is detached or read-only. @throws {VolsealError} as
+   * `Volume.flush`
+   */
   settle(): Promise<void>;
 }
 

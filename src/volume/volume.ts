@@ -1,6 +1,6 @@
 /**
- * An attached volume: plaintext reads and writes at any offset, over sectors that are ciphertext on the disk. Each request is a
- * task of the pool; the data key is in the vault for as long as the volume is attached.
+ * An attached volume: plaintext reads and writes at any offset, over sectors that are ciphertext on the disk. Each
+ * request is a task of the pool; the data key is in the vault for as long as the volume is attached.
  */
 import { VolsealError, withPath } from '../errors.js';
 import { EXTENT_COUNT_MAX, HOLE_BYTES_MAX, REQUEST_BYTES_MAX } from '../limits.js';
@@ -21,8 +21,8 @@ export interface Attachment {
 }
 
 /**
- * Every method fails with `ERR_STATE_DETACHED` once `detach` was called. Requests may run side by side; where a write overlaps
- * another request, each sector is seen either before or after it, never in between.
+ * Every method fails with `ERR_STATE_DETACHED` once `detach` was called. Requests may run side by side; where a write
+ * overlaps another request, each sector is seen either before or after it, never in between.
  */
 export class Volume {
   readonly #attachment: Attachment;
@@ -93,8 +93,8 @@ export class Volume {
   }
 
   /**
-   * What was written before this call lasts once it comes back (fdatasync). After a failure no write and no flush succeeds any more:
-   * what was written since the last good flush may be lost.
+   * What was written before this call lasts once it comes back (fdatasync). After a failure no write and no flush
+   * succeeds any more: what was written since the last good flush may be lost.
    *
    * @throws {VolsealError} `ERR_IO`, `ERR_STATE_POISONED`, `ERR_STATE_READ_ONLY`, `ERR_STATE_DETACHED`
    */
@@ -104,8 +104,8 @@ export class Volume {
   }
 
   /**
-   * Makes a range read as zeros; any offset, any length within the volume. A sparse volume's whole sectors become holes; another one's are
-   * written, as `write` would. It lasts once `flush` has come back.
+   * Makes a range read as zeros; any offset, any length within the volume. A sparse volume's whole sectors become
+   * holes; another one's are written, as `write` would. It lasts once `flush` has come back.
    *
    * @throws {VolsealError} as `write`
    */
@@ -114,9 +114,9 @@ export class Volume {
   }
 
   /**
-   * Says that a range is not needed any more. A sparse volume's whole sectors become holes and read as zeros; part sectors at its ends stay.
-   * Otherwise every sector stays written, so that nobody sees which ones are in use: the range keeps its contents and its room on the
-   * disk, as a discard that dm-crypt does not pass down.
+   * Says that a range is not needed any more. A sparse volume's whole sectors become holes and read as zeros; part
+   * sectors at its ends stay. Otherwise every sector stays written, so that nobody sees which ones are in use: the
+   * range keeps its contents and its room on the disk, as a discard that dm-crypt does not pass down.
    *
    * @throws {VolsealError} as `write`
    */
@@ -125,8 +125,8 @@ export class Volume {
   }
 
   /**
-   * Where a range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`. A piece that is not `zero` may hold zeros
-   * as well; a volume that is not sparse is one such piece.
+   * Where a range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`. A piece that
+   * is not `zero` may hold zeros as well; a volume that is not sparse is one such piece.
    *
    * @param countMax pieces at most, 1 to 65536 (default): where they end before the range does, ask again from there on
    * @throws {VolsealError} as `read`
@@ -137,8 +137,8 @@ export class Volume {
   }
 
   /**
-   * Serves the volume to NBD clients (QEMU, libvirt, the Linux kernel, nbdcopy ...) as the default export. The volume stays attached
-   * when the server ends; detaching it ends the server.
+   * Serves the volume to NBD clients (QEMU, libvirt, the Linux kernel, nbdcopy ...) as the default export. The volume
+   * stays attached when the server ends; detaching it ends the server.
    *
    * @throws {VolsealError} as `serveVolumes`
    */
@@ -163,8 +163,8 @@ export class Volume {
   }
 
   /**
-   * Waits for requests under way, flushes, wipes the key and lets the file go. The last volume of a process ends the pool. Calling
-   * it again gives the same outcome.
+   * Waits for requests under way, flushes, wipes the key and lets the file go. The last volume of a process ends the
+   * pool. Calling it again gives the same outcome.
    *
    * @throws {VolsealError} `ERR_IO` where the last flush failed; the volume is detached all the same
    */
@@ -254,7 +254,10 @@ interface Piece {
   lengthBytes: number;
 }
 
-/** Cuts a request where the pool's threads can share it: at multiples of the largest task, one piece after the other as they are asked for. */
+/**
+ * Cuts a request where the pool's threads can share it: at multiples of the largest task, one piece after the other as
+ * they are asked for.
+ */
 function* piecesOf(offsetBytes: number, lengthBytes: number, pieceBytesMax: number = REQUEST_BYTES_MAX): Generator<Piece> {
   const endByte = offsetBytes + lengthBytes;
   for (let at = offsetBytes; at < endByte; ) {

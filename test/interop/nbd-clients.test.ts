@@ -30,7 +30,10 @@ const infoOf = (uri: string): NbdInfo['exports'][number] => {
   return info.exports[0]!;
 };
 
-/** Runs Python statements (as nbdsh does, but in the system's Python, which has libnbd) with `h` connected to the volume. @throws {Error} with what Python says */
+/**
+ * Runs Python statements (as nbdsh does, but in the system's Python, which has libnbd) with `h` connected to the
+ * volume. @throws {Error} with what Python says
+ */
 const nbdsh = (uri: string, ...statements: string[]): string =>
   runTool('python3', ['-m', 'nbd', '--base-allocation', '-u', uri, ...statements.flatMap((statement) => ['-c', statement])]);
 

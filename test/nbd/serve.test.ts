@@ -1,4 +1,6 @@
-/** `volume.serve` and `serveVolumes`: what their owner sees. The clients' side is in test/interop/nbd-clients.test.ts. */
+/**
+ * `volume.serve` and `serveVolumes`: what their owner sees. The clients' side is in test/interop/nbd-clients.test.ts.
+ */
 import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';

@@ -124,25 +124,37 @@ export function keyOpen(master: KeyHandle, sealed: Uint8Array, aad: Uint8Array):
 /** A hash that PBKDF2 and the anti-forensic splitter of a keyslot use. */
 export type KeyslotHash = 'sha256' | 'sha512';
 
-/** A new recovery key (native/vault/recovery_key.h): the vault key is its text of 80 characters, 256 bits and a checksum. @throws `ERR_MEMORY_LOCK` */
+/**
+ * A new recovery key (native/vault/recovery_key.h): the vault key is its text of 80 characters, 256 bits and a
+ * checksum. @throws `ERR_MEMORY_LOCK`
+ */
 export function recoveryKeyGenerate(): KeyHandle;
 /**
- * Reads a recovery key from the file or pipe `fd`, up to its end, in any case and with any spaces and hyphens; the vault key is its text as
- * `recoveryKeyGenerate` writes it. Blocks. @throws `ERR_ARGUMENT` (it is none, or was mistyped: the message goes behind a path), `ERR_IO`
+ * Reads a recovery key from the file or pipe `fd`, up to its end, in any case and with any spaces and hyphens; the
+ * vault key is its text as `recoveryKeyGenerate` writes it. Blocks. @throws `ERR_ARGUMENT` (it is none, or was
+ * mistyped: the message goes behind a path), `ERR_IO`
  */
 export function recoveryKeyRead(fd: number): KeyHandle;
-/** Writes the text of a recovery key to `fd`; nothing else is ever written by it. Blocks. @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE` */
+/**
+ * Writes the text of a recovery key to `fd`; nothing else is ever written by it. Blocks. @throws `ERR_ARGUMENT`,
+ * `ERR_IO`, `ERR_KEY_GONE`
+ */
 export function recoveryKeyWrite(key: KeyHandle, fd: number): void;
 /**
- * Reads a passphrase of 1 to 512 bytes from the file or pipe `fd`, up to its end; one line end at its end is not part of it. Blocks.
+ * Reads a passphrase of 1 to 512 bytes from the file or pipe `fd`, up to its end; one line end at its end is not part
+ * of it. Blocks.
  * @throws `ERR_ARGUMENT` (the message goes behind a path), `ERR_IO`
  */
 export function passphraseRead(fd: number): KeyHandle;
-/** How many iterations of PBKDF2-HMAC-SHA-512 take this processor about `milliseconds` (1 to 60,000). Blocks for about 0.2 s. */
+/**
+ * How many iterations of PBKDF2-HMAC-SHA-512 take this processor about `milliseconds` (1 to 60,000). Blocks for about
+ * 0.2 s.
+ */
 export function passphraseIterations(milliseconds: number): number;
 /**
- * The area of a LUKS2 keyslot in which the passphrase opens the 64-byte volume key: 4000 stripes (LUKS1's anti-forensic splitter) in
- * AES-256-XTS under PBKDF2 of the passphrase. 256,000 bytes. 1 to 100,000,000 iterations; blocks for about 0.6 us each.
+ * The area of a LUKS2 keyslot in which the passphrase opens the 64-byte volume key: 4000 stripes (LUKS1's anti-forensic
+ * splitter) in AES-256-XTS under PBKDF2 of the passphrase. 256,000 bytes. 1 to 100,000,000 iterations; blocks for about
+ * 0.6 us each.
  * @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`, `ERR_SELF_TEST`
  */
 export function keyslotSeal(
@@ -154,7 +166,8 @@ export function keyslotSeal(
   afHash: KeyslotHash,
 ): Buffer;
 /**
- * What the passphrase makes of a keyslot's area: 64 bytes, of which only the volume's digest tells whether they are its key.
+ * What the passphrase makes of a keyslot's area: 64 bytes, of which only the volume's digest tells whether they are its
+ * key.
  * @throws as `keyslotSeal`
  */
 export function keyslotOpen(

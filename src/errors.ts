@@ -77,6 +77,11 @@ export type ErrorCode =
    * has.
    */
   | 'ERR_KEY_DIGEST'
+  /**
+   * No keyslot of the volume opens with this recovery key or passphrase. `details.foreign`: keyslots that were not
+   * tried.
+   */
+  | 'ERR_KEYSLOT'
   /** The volume is detached. */
   | 'ERR_STATE_DETACHED'
   /** Another process, or this one, holds the volume. */

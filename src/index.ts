@@ -16,11 +16,20 @@ export {
 export { type BackupHeaderOptions, backupHeader, type HeaderBackup } from './jobs/header-backup.js';
 export { type RestoredHeader, type RestoreHeaderOptions, restoreHeader } from './jobs/header-restore.js';
 export type { SourceStream, TargetStream } from './jobs/image-stream.js';
+export {
+  addPassphrase,
+  addRecoveryKey,
+  type RecoveryKeyStream,
+  removeKeyslot,
+  testKeyslot,
+  type VolumeKeyslot,
+} from './jobs/recovery.js';
 export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
 export type { JobOptions, Progress } from './jobs/transform.js';
 export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './jobs/verify.js';
 export { kernels, useKernel } from './kernels.js';
 export { type EncryptionContext, workspaceContext } from './kms/shared/encryption-context.js';
+export type { KeyslotInfo, KeyslotKind } from './luks2/known-keyslots.js';
 export type { Allocation } from './luks2/token.js';
 export type { DeviceExtent, KernelInfo, KernelName } from './native.js';
 export type { NbdEndpoint, NbdServeOptions, NbdTls, NbdTlsCertificate, NbdTlsPsk } from './nbd/options.js';
@@ -38,6 +47,7 @@ export { type AttachOptions, attach } from './volume/attach.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
 export type { KmsAccess, OpenOptions } from './volume/unlock.js';
+export type { KeyslotOptions } from './volume/unlock-keyslot.js';
 export { Volume } from './volume/volume.js';
 export {
   type AttachedWorkspace,

@@ -150,6 +150,16 @@ export const POOL_THREADS_MAX = 4;
 /** How long the pool's threads wait for another use after the last one. */
 export const POOL_LINGER_MS = 1_000;
 
+/**
+ * PBKDF2 of a recovery key, which has 256 random bits: no number of iterations makes it harder to guess. cryptsetup's
+ * own minimum.
+ */
+export const RECOVERY_KEY_ITERATIONS = 1000;
+/** PBKDF2 of a passphrase takes this long on the machine where it is added: 2 s, and a margin for the measurement. */
+export const PASSPHRASE_MS = 2_500;
+/** ... and no fewer iterations than this, on a slow machine: OWASP's number for PBKDF2-HMAC-SHA-512. */
+export const PASSPHRASE_ITERATIONS_MIN = 210_000;
+
 /** 8 EiB less one sector is what a signed 64-bit offset carries; JavaScript's exact integers end at 8 PiB. */
 export const VOLUME_BYTES_MAX = 2 ** 53 - 2 ** 21;
 

@@ -13,6 +13,7 @@ export type {
   KernelInfo,
   KernelName,
   KeyHandle,
+  KeyslotHash,
   NbdEndpoint,
   NbdEvent,
   NbdServerHandle,

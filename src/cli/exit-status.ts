@@ -48,6 +48,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_KMS_KEY_MISMATCH: EXIT.key,
   ERR_KEY_DIGEST: EXIT.key,
   ERR_KEY_GONE: EXIT.key,
+  ERR_KEYSLOT: EXIT.key,
   ERR_HEADER_MAC: EXIT.key,
   ERR_TARGET_EXISTS: EXIT.device,
   ERR_TARGET_SIZE: EXIT.device,

@@ -85,6 +85,12 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     `To look at the data with the backup and change nothing: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. Is it the volume you mean?`,
   ERR_VOLUME_SIZE: 'If a copy was cut short, copy the volume again; otherwise restore it from a backup.',
   ERR_KEY_DIGEST: keyDigestHint,
+  ERR_KEYSLOT: ({ details }) =>
+    `volseal recovery list ${shown(details.path, 'VOLUME')} shows the keyslots.${
+      Array.isArray(details.foreign) && details.foreign.length > 0
+        ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2), cryptsetup open does.'
+        : ' With KMS the volume opens without a recovery key.'
+    }`,
   ERR_STATE_DETACHED: undefined,
   ERR_STATE_BUSY: ({ details }) => `Wait until the other process is done; fuser -v ${shown(details.path, 'VOLUME')} names it.`,
   ERR_STATE_INTERRUPTED: interruptedHint,

@@ -29,6 +29,9 @@ export interface ExistingVolumeFlags extends KmsFlags {
   context?: EncryptionContext;
   expectKey?: string;
   header?: string;
+  recoveryKeyFile?: string;
+  passphraseFile?: string;
+  anyKeyslot?: boolean;
 }
 
 export interface NewVolumeFlags extends KmsFlags {
@@ -45,7 +48,8 @@ export interface NewVolumeFlags extends KmsFlags {
 
 /** The library's options for a volume that exists. */
 export function existingVolumeOptions(flags: ExistingVolumeFlags) {
-  return { kms: flags.kms, header: flags.header, encryptionContext: flags.context, expectedKey: flags.expectKey };
+  const { kms, header, context: encryptionContext, expectKey: expectedKey, recoveryKeyFile, passphraseFile, anyKeyslot } = flags;
+  return { kms, header, encryptionContext, expectedKey, recoveryKeyFile, passphraseFile, anyKeyslot };
 }
 
 /** The library's options for a volume that is made. */
@@ -131,11 +135,14 @@ export function withNewVolume(command: Command): Command {
   return withJson(withProgress(withNoFsync(withForce(command))));
 }
 
-/** What commands on an existing volume share. */
-export function withExistingVolume(command: Command): Command {
+/** What commands on an existing volume share. @param passphrase whether `--passphrase-file` opens the volume */
+export function withExistingVolume(command: Command, { passphrase = true } = {}): Command {
   withKms(command, "what the volume's header records, unless that is a URL");
   withContext(command, "pair that the volume's encryption context must have; otherwise the volume is refused; repeatable");
   command.option('--expect-key <key>', 'ARN or id of the KMS key that the volume must be under; otherwise the volume is refused');
+  command.option('--recovery-key-file <file>', 'open it by the recovery key in this file, without KMS');
+  if (passphrase) command.option('--passphrase-file <file>', 'open it by the passphrase in this file, without KMS');
+  command.option('--any-keyslot', 'with those: also by a keyslot that volseal did not add');
   return withJson(withHeader(command, 'the file with the header, if it is detached'));
 }
 

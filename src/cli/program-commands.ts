@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   densify: { usesPool: true, load: async (session) => (await import('./commands/densify.js')).densifyCommand(session) },
   rewrap: { usesPool: true, load: async (session) => (await import('./commands/rewrap.js')).rewrapCommand(session) },
   header: { usesPool: false, load: async (session) => (await import('./commands/header.js')).headerCommand(session) },
+  recovery: { usesPool: false, load: async (session) => (await import('./commands/recovery.js')).recoveryCommand(session) },
   read: { usesPool: true, load: async (session) => (await import('./commands/read.js')).readCommand(session) },
   write: { usesPool: true, load: async (session) => (await import('./commands/write.js')).writeCommand(session) },
   kernels: { usesPool: false, load: async (session) => (await import('./commands/kernels.js')).kernelsCommand(session) },

@@ -1,4 +1,5 @@
 /** Facts about a volume, as lines of text. */
+import type { KeyslotInfo } from '../luks2/known-keyslots.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { alignedRows, contextLines } from './output.js';
 import { exactSize } from './sizes.js';
@@ -30,7 +31,7 @@ export function infoLines(info: VolumeInfo): string[] {
     ['encrypted key', info.encryptedDataKey],
     ['created', info.created],
     ['header copies', primary === secondary ? `both ${primary}` : `first ${primary}, second ${secondary}`],
-    ['keyslots', info.keyslots === 0 ? 'none' : String(info.keyslots)],
+    ...keyslotRows(info),
   ];
   return [...alignedRows(rows), '', 'Only the header was read; nothing is proved yet. To check it with the key: volseal verify'];
 }
@@ -47,6 +48,19 @@ function allocationRow({ allocation, allocatedBytes }: VolumeInfo): Row {
       : 'sparse: only sectors in use are written, and only volseal opens it (densify makes it full)';
   return ['allocation', allocatedBytes === null ? kind : `${kind}; ${exactSize(allocatedBytes)} on disk`];
 }
+
+const KEYSLOT_KINDS = {
+  recovery: 'recovery key',
+  passphrase: 'passphrase',
+  foreign: 'not added by volseal: used with --any-keyslot only',
+} as const;
+
+/** A keyslot in words. */
+export const keyslotLine = ({ keyslot, kind, created }: KeyslotInfo): string =>
+  `${keyslot}: ${KEYSLOT_KINDS[kind]}${created === null ? '' : `, since ${created}`}`;
+
+const keyslotRows = ({ keyslotList }: VolumeInfo): Row[] =>
+  (keyslotList.length === 0 ? ['none'] : keyslotList.map(keyslotLine)).map((line, index) => [index === 0 ? 'keyslots' : '', line]);
 
 const contextRows = ({ encryptionContext }: VolumeInfo): Row[] =>
   contextLines(encryptionContext).map((line, index) => [index === 0 ? 'context' : '', line]);

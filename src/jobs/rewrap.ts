@@ -77,7 +77,8 @@ async function rewrap(session: VolumeSession, options: RewrapOptions): Promise<s
   const header = headerWith(file, key, { keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) });
   // Unlocks the volume as the next attach will, by the header that is to be written.
   const written = { ...file, ...contentsOf(intactHeader(header), file) };
-  native.keyWipe(await unlockVolume(written, { ...options, expectedKey: undefined }, pool));
+  const byKms = { ...options, expectedKey: undefined, recoveryKeyFile: undefined, passphraseFile: undefined };
+  native.keyWipe(await unlockVolume(written, byKms, pool));
   session.throwIfAborted();
   await writeHeader(handle, header, path);
   return keyArn;

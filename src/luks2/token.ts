@@ -9,11 +9,14 @@ import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { isKeyArn } from '../kms/shared/arn.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
+import { type KnownKeyslots, knownKeyslotsSchema } from './known-keyslots.js';
 import { decodeBase64, firstIssue, type Luks2Metadata, requiresSparse, SPARSE_REQUIREMENT, withSparseRequirement } from './metadata.js';
 
 export const TOKEN_TYPE = 'aws-kms';
 /** The member that contains the MAC; it is the only one that the MAC does not cover. */
 export const MAC_MEMBER = 'volseal-header-mac';
+/** Lists the keyslots that volseal has added; left out where there is none. */
+const KEYSLOTS_MEMBER = 'volseal-keyslots';
 /** 1: every sector is ciphertext. 2: the volume is sparse; a reader that knows only version 1 must not read it. */
 const VERSIONS = { full: 1, sparse: 2 } as const;
 const MAC_BYTES = 32;
@@ -43,6 +46,8 @@ export interface UnsealedToken {
   allocation: Allocation;
   /** When the volume was made, ISO 8601 in UTC. */
   created: string;
+  /** The keyslots that volseal has added; undefined for none. */
+  keyslots?: KnownKeyslots | undefined;
 }
 
 /** What the header of a volume says about its key. */
@@ -50,6 +55,8 @@ export interface VolumeToken extends UnsealedToken {
   /** 32 bytes over everything that decides how data is read (header-mac.ts). */
   headerMac: Buffer;
 }
+
+const hasKeyslots = ({ keyslots }: UnsealedToken): boolean => keyslots !== undefined && Object.keys(keyslots).length > 0;
 
 const base64 = (bytesMin: number, bytesMax: number) =>
   z.string().refine(
@@ -83,6 +90,7 @@ const members = z.strictObject({
     .refine((digits) => Number(digits) <= VOLUME_BYTES_MAX, `is larger than ${VOLUME_BYTES_MAX}`),
   'volseal-allocation': z.literal('sparse').optional(),
   'volseal-created': z.iso.datetime(),
+  [KEYSLOTS_MEMBER]: knownKeyslotsSchema.optional(),
 });
 const agrees = (object: z.infer<typeof members>): boolean => object['volseal-version'] === VERSIONS[object['volseal-allocation'] ?? 'full'];
 const DISAGREES = { path: ['volseal-allocation'], message: 'does not fit volseal-version' };
@@ -110,6 +118,7 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
     'volseal-image-bytes': String(token.imageBytes),
     ...(token.allocation === 'sparse' ? { 'volseal-allocation': token.allocation } : {}),
     'volseal-created': token.created,
+    ...(hasKeyslots(token) ? { [KEYSLOTS_MEMBER]: { ...token.keyslots } } : {}),
     ...('headerMac' in token ? { [MAC_MEMBER]: token.headerMac.toString('base64') } : {}),
   } as const;
   const checked = ('headerMac' in token ? sealedSchema : unsealedSchema).safeParse(object);
@@ -142,6 +151,7 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
     imageBytes: Number(object['volseal-image-bytes']),
     allocation: object['volseal-allocation'] ?? 'full',
     created: object['volseal-created'],
+    ...(object[KEYSLOTS_MEMBER] === undefined ? {} : { keyslots: object[KEYSLOTS_MEMBER] }),
     headerMac: Buffer.from(object[MAC_MEMBER], 'base64'),
   };
 }

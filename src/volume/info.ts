@@ -2,6 +2,7 @@
  * What a volume's header says, for people and programs. Needs no key and asks no KMS: so it is what the header claims,
  * and only attaching or decrypting proves it.
  */
+import { type KeyslotInfo, listKeyslots } from '../luks2/known-keyslots.js';
 import { ENCRYPTION } from '../luks2/metadata.js';
 import type { Allocation } from '../luks2/token.js';
 import { type HeaderContents, type OpenFiles, openVolumeFile } from './volume-file.js';
@@ -42,8 +43,10 @@ export interface VolumeInfo {
   created: string;
   /** State of the two header copies, in words. */
   headerCopies: { primary: string; secondary: string };
-  /** Passphrases that somebody added with stock tools. */
+  /** How many keyslots there are. */
   keyslots: number;
+  /** The keyslots, and which of them volseal has added. */
+  keyslotList: KeyslotInfo[];
 }
 
 /** What `st_blocks` counts in, whatever the file system's own blocks are (stat(2)). */
@@ -95,5 +98,6 @@ export function describeHeader(
     created: token.created,
     headerCopies: { ...found.copies },
     keyslots: Object.keys(found.header.metadata.keyslots).length,
+    keyslotList: listKeyslots(found.header.metadata, token.keyslots),
   };
 }

@@ -8,6 +8,7 @@ import { defaultKms } from '../kms/shared/environment.js';
 import type { KeyHandle } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
+import { asksKeyslot, type KeyslotOptions, unlockKeyslot } from './unlock-keyslot.js';
 import type { HeaderContents, OpenFiles } from './volume-file.js';
 
 /** With which rights KMS is asked, where they are not those of the credentials alone. */
@@ -19,7 +20,7 @@ export interface KmsAccess {
 }
 
 /** Options of everything that opens a volume. */
-export interface OpenOptions {
+export interface OpenOptions extends KeyslotOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;
   /**
@@ -111,10 +112,11 @@ function checkExpectedContext(expected: EncryptionContext | undefined, { data, t
 }
 
 /**
- * The volume's key, unwrapped by KMS into the vault; it proves the header. The caller wipes the handle.
+ * The volume's key in the vault, unwrapped by KMS, or from a keyslot where the options name what opens one; it proves
+ * the header. The caller wipes the handle.
  *
- * @throws {VolsealError} `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`, `ERR_KEY_DIGEST`, `ERR_HEADER_MAC`,
- * `ERR_MEMORY_LOCK`, `ERR_ABORTED`
+ * @throws {VolsealError} `ERR_KEYSLOT`, `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`, `ERR_KEY_DIGEST`,
+ * `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
 export async function unlockVolume(
   volume: OpenFiles & HeaderContents,
@@ -122,6 +124,7 @@ export async function unlockVolume(
   pool: PoolLease,
 ): Promise<KeyHandle> {
   checkExpected(volume, options);
+  if (asksKeyslot(options)) return (await unlockKeyslot(volume, options, pool)).key;
   const { keyId, encryptedDataKey, encryptionContext } = volume.token;
   try {
     const task: UnlockTask = {

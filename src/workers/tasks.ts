@@ -11,6 +11,7 @@ import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort.js';
 import type { KmsCallTask, KmsTask, NewKey, NewKeyTask, RewrappedKey, RewrapTask, ServeKmsTask, UnlockTask } from './key-tasks.js';
+import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
 import { type TaskResult, taskResult } from './task-result.js';
 
 export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
@@ -78,6 +79,9 @@ export type Task =
   | LoadKmsTask
   | KmsTask
   | ServeKmsTask
+  | SealKeyslotTask
+  | OpenKeyslotTask
+  | IterationsTask
   | ReadTask
   | WriteTask
   | FlushTask
@@ -101,17 +105,23 @@ export type TaskValue<T extends Task> =
       ? NewKey
       : T extends UnlockTask
         ? KeyHandle
-        : T extends RewrapTask
-          ? RewrappedKey
-          : T extends OpenTransformTask
-            ? TransformHandle
-            : T extends TransformTask
-              ? boolean
-              : T extends ReadTask
-                ? Uint8Array<ArrayBuffer>
-                : T extends ExtentsTask
-                  ? DeviceExtent[]
-                  : undefined;
+        : T extends SealKeyslotTask
+          ? Uint8Array
+          : T extends OpenKeyslotTask
+            ? KeyHandle | undefined
+            : T extends IterationsTask
+              ? number
+              : T extends RewrapTask
+                ? RewrappedKey
+                : T extends OpenTransformTask
+                  ? TransformHandle
+                  : T extends TransformTask
+                    ? boolean
+                    : T extends ReadTask
+                      ? Uint8Array<ArrayBuffer>
+                      : T extends ExtentsTask
+                        ? DeviceExtent[]
+                        : undefined;
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
 export default async function runTask({ task, abortPort }: Order): Promise<unknown> {
@@ -135,6 +145,12 @@ async function perform(task: Exclude<Task, ReadTask>, signal: AbortSignal | unde
     case 'tryRewrap':
     case 'kmsCall':
       return (await import('./key-tasks.js')).askKms(task, signal);
+    case 'sealKeyslot':
+      return (await import('./keyslot-tasks.js')).sealKeyslot(task);
+    case 'openKeyslot':
+      return (await import('./keyslot-tasks.js')).openKeyslot(task);
+    case 'iterations':
+      return native.passphraseIterations(task.milliseconds);
     case 'serveKms':
       return (await import('./key-tasks.js')).serveKms(task);
     case 'write':

@@ -15,6 +15,7 @@ const COMMANDS = [
   'densify',
   'rewrap',
   'header',
+  'recovery',
   'read',
   'write',
   'kernels',
@@ -96,6 +97,10 @@ describeUnless(skipWithout('zstd'))('help', () => {
     ['kms'],
     ...KMS_COMMANDS.filter((name) => name !== 'serve' && name !== 'init').map((name) => ['kms', name]),
     ...['create', 'list', 'info', 'attach', 'reboot', 'rebuild', 'terminate'].map((name) => ['workspace', name]),
+    ['recovery', 'add'],
+    ['recovery', 'list'],
+    ['recovery', 'test'],
+    ['recovery', 'remove'],
     ['header', 'backup'],
     ['header', 'restore'],
     ['header', 'show'],
@@ -113,7 +118,8 @@ describeUnless(skipWithout('zstd'))('help', () => {
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
         // Some begin with what the command needs, or end with what follows it.
-        if (command[0] !== 'header') assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
+        if (command[0] !== 'header' && command[0] !== 'recovery')
+          assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
         // The image of this test is smaller than the reader's.
         const outcome = shell(
           example.replace('--size 10G', '--size 4M').replace('$AWS_ACCESS_KEY_ID', accessKeyId).replace('ws-abcdefghi', workspaceId),

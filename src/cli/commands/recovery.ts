@@ -1,0 +1,96 @@
+/** `volseal recovery`: ways into a volume without KMS. */
+import { isatty } from 'node:tty';
+import { Command } from 'commander';
+import { VolsealError } from '../../errors.js';
+import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withHeader, withJson } from '../options.js';
+import { withExamples } from '../output.js';
+import { STANDARD_OUTPUT } from '../standard-streams.js';
+import { keyslotLine } from '../volume-lines.js';
+
+/** The command with its subcommands; `session` is what they run with. */
+export function recoveryCommand(session: Session): Command {
+  const command = new Command('recovery').description('recovery keys and passphrases: ways into a volume when KMS is gone');
+  for (const make of [addCommand, listCommand, testCommand, removeCommand]) command.addCommand(make(session));
+  return withExamples(command, ['volseal recovery add disk.vol --out recovery.key']);
+}
+
+interface AddFlags extends ExistingVolumeFlags {
+  out?: string;
+}
+
+function addCommand({ output, signal }: Session): Command {
+  const command = new Command('add')
+    .description('add a keyslot for a new recovery key and print the key once; stock cryptsetup takes its text as the passphrase')
+    .argument('<volume>', 'the volume')
+    .option('--out <file>', 'write the recovery key to this new file, with mode 0600, instead of printing it')
+    .option('--passphrase-file <file>', 'add a keyslot for the passphrase in this file instead (at least 2 s of PBKDF2)');
+  withExistingVolume(command, { passphrase: false });
+  withExamples(
+    command,
+    ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery test disk.vol --recovery-key-file recovery.key'],
+    ['Whoever has the recovery key and the volume has the data. Keep the key where the volume is not, and not on the same machine.'],
+  );
+  return command.action(async (volume: string, { out, passphraseFile, ...flags }: AddFlags) => {
+    const { addPassphrase, addRecoveryKey } = await import('../../jobs/recovery.js');
+    const options = { ...existingVolumeOptions(flags), signal };
+    if (passphraseFile !== undefined) {
+      if (out !== undefined) throw new VolsealError('ERR_ARGUMENT', '--out is for a recovery key: a passphrase is in its file already');
+      const added = await addPassphrase(volume, passphraseFile, options);
+      output.result(added, [`${volume} (${added.volumeId}) has the keyslot ${keyslotLine(added)}`]);
+      return;
+    }
+    if (out === undefined && output.json)
+      throw new VolsealError('ERR_ARGUMENT', '--json prints no recovery key: name a file for it with --out');
+    const added = await addRecoveryKey(volume, out ?? { fd: 1, name: STANDARD_OUTPUT }, options);
+    const lines = [`${volume} (${added.volumeId}) has the keyslot ${keyslotLine(added)}`];
+    if (out === undefined) output.text('\n');
+    if (out === undefined) lines.push('This is the only time that the key is shown: write it down, with its hyphens.');
+    if (out === undefined) output.aside(added, lines);
+    else output.result({ ...added, out }, lines);
+    if (out === undefined && !isatty(1)) output.warning('the recovery key went into a pipe or a file: mind who can read that');
+  });
+}
+
+function listCommand({ output }: Session): Command {
+  const command = new Command('list')
+    .description("list a volume's keyslots; needs no key and asks no KMS, so nothing is proved")
+    .argument('<volume>', 'the volume');
+  withJson(withHeader(command, 'the file with the header, if it is detached'));
+  withExamples(command, ['volseal recovery list disk.vol']);
+  return command.action(async (volume: string, flags: { header?: string }) => {
+    const { describeVolume } = await import('../../volume/info.js');
+    const { volumeId, keyslotList: keyslots } = await describeVolume(volume, flags);
+    const lines = keyslots.length === 0 ? [`${volume} (${volumeId}) has no keyslot: only KMS opens it`] : keyslots.map(keyslotLine);
+    output.result({ path: volume, volumeId, keyslots }, lines);
+  });
+}
+
+function testCommand({ output, signal }: Session): Command {
+  const command = new Command('test')
+    .description('try a recovery key or a passphrase: which keyslot does it open? Nothing is changed, and KMS is not asked')
+    .argument('<volume>', 'the volume');
+  withExistingVolume(command);
+  withExamples(command, [
+    'volseal recovery add disk.vol --out recovery.key',
+    'volseal recovery test disk.vol --recovery-key-file recovery.key',
+  ]);
+  return command.action(async (volume: string, flags: ExistingVolumeFlags) => {
+    const { testKeyslot } = await import('../../jobs/recovery.js');
+    const opened = await testKeyslot(volume, { ...existingVolumeOptions(flags), signal });
+    output.result(opened, [`it opens ${volume} (${opened.volumeId}) by the keyslot ${keyslotLine(opened)}`]);
+  });
+}
+
+function removeCommand({ output, signal }: Session): Command {
+  const command = new Command('remove')
+    .description('remove a keyslot and overwrite its area; backups of the header still open by it')
+    .argument('<volume>', 'the volume')
+    .argument('<keyslot>', 'its number: see recovery list');
+  withExistingVolume(command);
+  withExamples(command, ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery remove disk.vol 0']);
+  return command.action(async (volume: string, keyslot: string, flags: ExistingVolumeFlags) => {
+    const { removeKeyslot } = await import('../../jobs/recovery.js');
+    const removed = await removeKeyslot(volume, keyslot, { ...existingVolumeOptions(flags), signal });
+    output.result(removed, [`removed from ${volume} (${removed.volumeId}) the keyslot ${keyslotLine(removed)}`]);
+  });
+}

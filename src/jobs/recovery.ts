@@ -1,0 +1,196 @@
+/**
+ * Ways into a volume without KMS: keyslots for a recovery key, which is random and printed once, and for a passphrase
+ * of the owner's. Adding and removing one needs the volume key, from KMS or from another keyslot.
+ */
+import { randomBytes } from 'node:crypto';
+import { VolsealError, withPath } from '../errors.js';
+import { PASSPHRASE_ITERATIONS_MIN, PASSPHRASE_MS, RECOVERY_KEY_ITERATIONS } from '../limits.js';
+import { intactHeader, type Luks2Header, nextSequence } from '../luks2/header.js';
+import { sealHeader } from '../luks2/header-mac.js';
+import { type KeyslotInfo, type KeyslotKind, type KnownKeyslots, keyslotSha256, listKeyslots } from '../luks2/known-keyslots.js';
+import type { Luks2Metadata } from '../luks2/metadata.js';
+import {
+  AREA_DATA_BYTES,
+  freeKeyslot,
+  type KeyslotParameters,
+  keyslotObject,
+  withKeyslot,
+  withoutKeyslot,
+} from '../luks2/passphrase-keyslot.js';
+import { repairHeader, writeHeader } from '../luks2/store.js';
+import { withToken } from '../luks2/token.js';
+import { type KeyHandle, native } from '../native.js';
+import { openTarget } from '../output/open-target.js';
+import { resolveTarget } from '../output/resolve-target.js';
+import { type VolumeSession, withVolume } from '../volume/session.js';
+import { checkExpected, type OpenOptions } from '../volume/unlock.js';
+import { asksKeyslot, readPassphrase, unlockKeyslot } from '../volume/unlock-keyslot.js';
+import { contentsOf } from '../volume/volume-file.js';
+
+/** An open stream that gets the text of a recovery key, once. */
+export interface RecoveryKeyStream {
+  /** Open for writing; it stays open. */
+  readonly fd: number;
+  /** What messages call it. */
+  readonly name: string;
+}
+
+/** A volume and one of its keyslots. */
+export interface VolumeKeyslot extends KeyslotInfo {
+  /** Path of the volume. */
+  path: string;
+  /** `vol-` and 17 hexadecimal digits. */
+  volumeId: string;
+}
+
+const access = { lock: 'exclusive', ifStopped: 'the volume is as it was' } as const;
+
+/**
+ * Adds a keyslot for a new recovery key, and writes the key's text to `target`: a new file with mode 0600, or a stream.
+ * It is written once, and volseal cannot show it again. The text itself is the passphrase for cryptsetup.
+ *
+ * The keyslot is read back and opened before the text is written. Where the text cannot be written, the keyslot is
+ * removed again.
+ *
+ * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` no room for a keyslot; `ERR_TARGET_EXISTS`, `ERR_IO`
+ */
+export async function addRecoveryKey(path: string, target: string | RecoveryKeyStream, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+  const output = { force: false, fsync: true };
+  const place = typeof target === 'string' ? await resolveTarget(target, output) : undefined;
+  const passphrase = native.recoveryKeyGenerate();
+  try {
+    return await changing(path, options, async (session) => {
+      await using file = place && (await openTarget(place, output));
+      const added = await addKeyslot(session, passphrase, 'recovery', RECOVERY_KEY_ITERATIONS);
+      try {
+        native.recoveryKeyWrite(passphrase, file?.file.fd ?? (target as RecoveryKeyStream).fd);
+        await file?.publish();
+      } catch (error) {
+        await dropKeyslot(session, added.header, added.keyslot);
+        throw withPath(error, typeof target === 'string' ? target : target.name);
+      }
+      return describe(session, added.header, added.keyslot);
+    });
+  } finally {
+    native.keyWipe(passphrase);
+  }
+}
+
+/**
+ * Adds a keyslot for a passphrase of the owner's, with at least two seconds of PBKDF2 on this machine: a passphrase
+ * that people can remember can also be guessed.
+ *
+ * @param passphraseFile 1 to 512 bytes; one line end at its end is not part of the passphrase
+ * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` no room for a keyslot, no passphrase; `ERR_IO`
+ */
+export async function addPassphrase(path: string, passphraseFile: string, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+  const passphrase = await readPassphrase('passphrase', passphraseFile);
+  try {
+    return await changing(path, options, async (session) => {
+      const measured = await session.pool.run({ kind: 'iterations', milliseconds: PASSPHRASE_MS });
+      const added = await addKeyslot(session, passphrase, 'passphrase', Math.max(measured, PASSPHRASE_ITERATIONS_MIN));
+      return describe(session, added.header, added.keyslot);
+    });
+  } finally {
+    native.keyWipe(passphrase);
+  }
+}
+
+/**
+ * Opens a volume by the recovery key or passphrase that the options name, and closes it again; nothing is changed.
+ * @throws {VolsealError} `ERR_KEYSLOT`, `ERR_ARGUMENT`, and as `attach`
+ */
+export async function testKeyslot(path: string, options: OpenOptions): Promise<VolumeKeyslot> {
+  if (!asksKeyslot(options)) throw new VolsealError('ERR_ARGUMENT', 'name the file with the recovery key or the passphrase');
+  return withVolume(path, options, { lock: 'none', ifStopped: 'nothing was changed' }, async (session) => {
+    checkExpected(session.file, options);
+    const { key, keyslot } = await unlockKeyslot(session.file, options, session.pool);
+    native.keyWipe(key);
+    return describe(session, session.file.found.header, keyslot);
+  });
+}
+
+/**
+ * Removes a keyslot: overwrites its area, then writes the header without it. A backup of the header still opens by it.
+ *
+ * @param keyslot its LUKS2 name, a number
+ * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` there is no such keyslot
+ */
+export async function removeKeyslot(path: string, keyslot: string, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+  return changing(path, options, async (session) => {
+    const { header } = session.file.found;
+    const names = Object.keys(header.metadata.keyslots);
+    if (!names.includes(keyslot)) {
+      throw new VolsealError('ERR_ARGUMENT', `${path}: has no keyslot ${keyslot}; its keyslots: ${names.join(', ') || 'none'}`, {
+        details: { path, keyslots: names },
+      });
+    }
+    const removed = describe(session, header, keyslot);
+    await dropKeyslot(session, header, keyslot);
+    return removed;
+  });
+}
+
+/** Opens the volume for a change of its header: alone, with its key, and with both copies good. */
+function changing<T>(path: string, options: OpenOptions, change: (session: VolumeSession) => Promise<T>): Promise<T> {
+  return withVolume(path, options, access, async (session) => {
+    await session.unlock();
+    const { header, found } = session.file;
+    await repairHeader(header.handle, found, header.path);
+    session.throwIfAborted();
+    return change(session);
+  });
+}
+
+interface AddedKeyslot {
+  readonly header: Luks2Header;
+  readonly keyslot: string;
+}
+
+/** First the area, then the header that names it; then the proof that it opens. */
+async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: KeyslotKind, iterations: number): Promise<AddedKeyslot> {
+  const { file, pool, key } = session;
+  const { header: place, found } = file;
+  const { name, areaOffsetBytes } = freeKeyslot(found.header, place.path);
+  const parameters: KeyslotParameters = { kdfHash: 'sha512', salt: randomBytes(32), iterations, afHash: 'sha512', areaOffsetBytes };
+  const area = await pool.run({ kind: 'sealKeyslot', passphrase, volumeKey: key, parameters });
+  await place.write(area, areaOffsetBytes);
+  await place.sync();
+  const keyslot = keyslotObject(parameters);
+  const entry = { kind, created: new Date().toISOString(), sha256: keyslotSha256(keyslot) };
+  const known = { ...file.token.keyslots, [name]: entry };
+  const header = changedHeader(session, found.header, withKeyslot(found.header.metadata, name, keyslot), known);
+  await writeHeader(place.handle, header, place.path);
+  const written = await place.read(areaOffsetBytes, AREA_DATA_BYTES);
+  const opened = await pool.run({ kind: 'openKeyslot', passphrase, area: written, parameters, header, headerPath: place.path });
+  if (opened === undefined) {
+    await dropKeyslot(session, header, name);
+    throw new VolsealError('ERR_IO', `${place.path}: what was read back of the keyslot is not what was written; it was removed again`, {
+      details: { syscall: 'pread', path: place.path, offsetBytes: areaOffsetBytes },
+    });
+  }
+  native.keyWipe(opened);
+  return { header, keyslot: name };
+}
+
+/** First the area, so that nothing opens by it any more, then the header. */
+async function dropKeyslot(session: VolumeSession, header: Luks2Header, name: string): Promise<void> {
+  const { header: place } = session.file;
+  const { area } = header.metadata.keyslots[name]!;
+  await place.write(randomBytes(Number(area.size)), Number(area.offset));
+  await place.sync();
+  const { [name]: _, ...known } = contentsOf(intactHeader(header), session.file).token.keyslots ?? {};
+  await writeHeader(place.handle, changedHeader(session, header, withoutKeyslot(header.metadata, name), known), place.path);
+}
+
+/** The next version of a header, with other keyslots, under its MAC. */
+function changedHeader({ file, key }: VolumeSession, old: Luks2Header, metadata: Luks2Metadata, keyslots: KnownKeyslots): Luks2Header {
+  const { headerMac: _, ...token } = file.token;
+  return sealHeader(key, { ...old, sequence: nextSequence(old), metadata: withToken(metadata, { ...token, keyslots }) }, file.header.path);
+}
+
+function describe({ file }: VolumeSession, header: Luks2Header, keyslot: string): VolumeKeyslot {
+  const { token } = contentsOf(intactHeader(header), file);
+  const info = listKeyslots(header.metadata, token.keyslots).find((candidate) => candidate.keyslot === keyslot)!;
+  return { ...info, path: file.data.path, volumeId: token.volumeId };
+}

@@ -1,0 +1,93 @@
+/** Opening a volume without KMS: by a recovery key or a passphrase, in a keyslot. */
+import { constants } from 'node:fs';
+import { VolsealError, withPath } from '../errors.js';
+import { type KeyslotInfo, type KeyslotKind, listKeyslots } from '../luks2/known-keyslots.js';
+import { AREA_DATA_BYTES, keyslotParameters } from '../luks2/passphrase-keyslot.js';
+import { type KeyHandle, native } from '../native.js';
+import { NamedFile } from '../output/named-file.js';
+import { throwIfAborted } from '../workers/abort.js';
+import type { PoolLease } from '../workers/pool.js';
+import type { HeaderContents, OpenFiles } from './volume-file.js';
+
+/** What opens a volume instead of KMS. */
+export interface KeyslotOptions {
+  /**
+   * A file with a recovery key, as `addRecoveryKey` wrote or printed it: the volume is opened by that, and KMS is not
+   * asked.
+   */
+  readonly recoveryKeyFile?: string | undefined;
+  /** A file with a passphrase; one line end at its end is not part of it. */
+  readonly passphraseFile?: string | undefined;
+  /** Also a keyslot that volseal did not add. Whoever added it had the volume key. */
+  readonly anyKeyslot?: boolean | undefined;
+}
+
+/** Whether a keyslot opens the volume, and not KMS. */
+export const asksKeyslot = ({ recoveryKeyFile, passphraseFile }: KeyslotOptions): boolean =>
+  (recoveryKeyFile ?? passphraseFile) !== undefined;
+
+/** A volume key, the caller's to wipe, and the keyslot that it came from. */
+export interface OpenedKeyslot {
+  readonly key: KeyHandle;
+  readonly keyslot: string;
+}
+
+/**
+ * The key of a volume from one of its keyslots; it proves the header.
+ *
+ * @throws {VolsealError} `ERR_KEYSLOT` no keyslot opens; `ERR_ARGUMENT` the file holds no recovery key or passphrase;
+ * `ERR_HEADER_MAC`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
+ */
+export async function unlockKeyslot(
+  volume: OpenFiles & HeaderContents,
+  options: KeyslotOptions & { readonly signal?: AbortSignal | undefined },
+  pool: PoolLease,
+): Promise<OpenedKeyslot> {
+  const { recoveryKeyFile, passphraseFile, anyKeyslot = false, signal } = options;
+  if (recoveryKeyFile !== undefined && passphraseFile !== undefined)
+    throw new VolsealError('ERR_ARGUMENT', 'a volume is opened by a recovery key or by a passphrase: name one file');
+  const kind: KeyslotKind = recoveryKeyFile !== undefined ? 'recovery' : 'passphrase';
+  const { header } = volume.found;
+  const all = listKeyslots(header.metadata, volume.token.keyslots);
+  const usable = all.filter((slot) => slot.kind === kind || (anyKeyslot && slot.kind === 'foreign'));
+  const passphrase = await readPassphrase(kind, (recoveryKeyFile ?? passphraseFile)!);
+  try {
+    for (const { keyslot } of usable) {
+      const parameters = keyslotParameters(header.metadata.keyslots[keyslot]!);
+      if (parameters === undefined) continue;
+      throwIfAborted(signal, 'the volume was not opened');
+      const area = await volume.header.read(parameters.areaOffsetBytes, AREA_DATA_BYTES);
+      if (area.length < AREA_DATA_BYTES) continue;
+      const task = { kind: 'openKeyslot', passphrase, area, parameters, header, headerPath: volume.header.path } as const;
+      const key = await pool.run(task);
+      if (key !== undefined) return { key, keyslot };
+    }
+  } finally {
+    native.keyWipe(passphrase);
+  }
+  throw noneOpens(volume.data.path, kind, all, usable);
+}
+
+/**
+ * Reads a recovery key or a passphrase into the vault; the handle is the caller's to wipe. A pipe will do.
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ */
+export async function readPassphrase(kind: KeyslotKind, path: string): Promise<KeyHandle> {
+  await using file = await NamedFile.open(path, constants.O_RDONLY);
+  try {
+    return kind === 'recovery' ? native.recoveryKeyRead(file.fd) : native.passphraseRead(file.fd);
+  } catch (error) {
+    throw withPath(error, path);
+  }
+}
+
+function noneOpens(path: string, kind: KeyslotKind, all: readonly KeyslotInfo[], usable: readonly KeyslotInfo[]): VolsealError {
+  const what = kind === 'recovery' ? 'recovery key' : 'passphrase';
+  const foreign = all.filter((slot) => slot.kind === 'foreign' && !usable.includes(slot)).map(({ keyslot }) => keyslot);
+  const tried =
+    usable.length === 0
+      ? `it has no ${what}`
+      : `this ${what} opens none of its keyslots (${usable.map(({ keyslot }) => keyslot).join(', ')})`;
+  const others = foreign.length === 0 ? '' : `; the keyslots that volseal did not add (${foreign.join(', ')}) were not tried`;
+  return new VolsealError('ERR_KEYSLOT', `${path}: ${tried}${others}`, { details: { path, kind, foreign } });
+}

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { DisableKeyCommand, EnableKeyCommand, KMSClient } from '@aws-sdk/client-kms';
 import { describe, onTestFinished, test } from 'vitest';
 import { skipWithoutMount, smallDisk } from '../mount.js';
 import { testUnless } from '../requirements.js';
+import { until } from '../until.js';
 import { ended, failureOf, firstLine, type Lab, lab, parsed, type RunOptions, unprivileged } from './program.js';
 
 /** Runs a command that must fail, with and without --json, and compares both. */
@@ -245,10 +245,7 @@ describe('bad volumes', () => {
     const end = ended(writer);
     // Asking the kernel, not by taking the lock oneself: that could be what keeps the writer out.
     const { ino } = statSync(at.path('a.vol'));
-    for (let tries = 0; !readFileSync('/proc/locks', 'utf8').includes(`:${ino} `); tries++) {
-      assert.ok(tries < 400, 'the writer never took the lock');
-      await sleep(50);
-    }
+    await until(() => readFileSync('/proc/locks', 'utf8').includes(`:${ino} `));
     const expected = { status: 5, code: 'ERR_STATE_BUSY', message: /a\.vol: /, hint: /fuser -v a\.vol/ };
     for (const args of [
       ['decrypt', 'a.vol', 'b.raw'],

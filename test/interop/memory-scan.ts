@@ -40,6 +40,8 @@ export interface MemoryScan {
 const PAGE_BYTES = 4096;
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const NEEDLE_BYTES = 16;
+/** Of 5 ms each: 300 s, the deadline of a test, which cannot end a wait that blocks its thread. */
+const STOP_TRIES = 60_000;
 
 /** The mappings that `/proc/PID/smaps` describes, but for the kernel's own pages ([vsyscall], [vvar]). */
 export function parseSmaps(text: string): Mapping[] {
@@ -150,7 +152,7 @@ function stop(pid: number): void {
   const pause = new Int32Array(new SharedArrayBuffer(4));
   const running = (): boolean => readdirSync(`/proc/${pid}/task`).some((thread) => !['T', 't', undefined].includes(stateOf(pid, thread)));
   for (let tries = 0; running(); tries++) {
-    if (tries === 1000) throw new Error(`memory scan: process ${pid} does not stop`);
+    if (tries === STOP_TRIES) throw new Error(`memory scan: process ${pid} does not stop`);
     Atomics.wait(pause, 0, 0, 5);
   }
 }

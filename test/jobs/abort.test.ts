@@ -16,6 +16,7 @@ import { native } from '../../src/native.js';
 import { leasePool, poolIsUsed } from '../../src/workers/pool.js';
 import { serveFake } from '../kms/client/fake-server.js';
 import { signAs } from '../kms/harness.js';
+import { until } from '../until.js';
 import { sandbox } from '../volume/sandbox.js';
 
 interface Stalled {
@@ -169,10 +170,7 @@ test('at any moment of an attach: a volume or none, and no key too many', async 
     outcomes.add(outcome);
     if (outcome === 'attached') attached += 1;
     // The server is in this process too: it wipes what it was about to send once it sees that nobody waits for it.
-    for (let tries = 0; native.vaultInfo().liveKeys !== liveKeys; tries++) {
-      assert.ok(tries < 100, `after ${delayMs} ms: ${native.vaultInfo().liveKeys} keys, not ${liveKeys}`);
-      await sleep(20);
-    }
+    await until(() => native.vaultInfo().liveKeys === liveKeys);
   }
   assert.deepEqual([...outcomes].sort(), ['ERR_ABORTED', 'attached']);
   assert.equal((await holder.read(0, 1)).length, 1);

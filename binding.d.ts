@@ -66,8 +66,8 @@ export function keyGenerate(byteLength: number): KeyHandle;
  * @param redactInner Whether the text of such a member of an inner object reads "A" too, all of it. Left out: it stays
  * as it is.
  * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
- * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not
- * base64, too long; chunks too long
+ * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not base64, too long;
+ * chunks too long
  */
 export function keyImportJson(
   chunks: readonly Uint8Array[],
@@ -307,51 +307,63 @@ export interface DeviceExtent {
   zero: boolean;
 }
 
-/** @throws `ERR_ARGUMENT` (also where the file is too short or not open for writing), `ERR_IO`, `ERR_KEY_GONE` */
+/**
+ * Requests on the device are served by threads of the engine, which run while a device is open. A device that is still
+ * open when the JavaScript thread that opened it ends is closed. @throws `ERR_ARGUMENT` (also where the file is too
+ * short or not open for writing), `ERR_IO`, `ERR_KEY_GONE`
+ */
 export function deviceOpen(options: DeviceOptions): DeviceHandle;
 /**
- * Reads `target.length` bytes of plaintext at `offsetBytes`: any offset, any length. Sees each sector whole: before or
- * after a write of this device's, unless that write failed.
- * @throws `ERR_ARGUMENT` (outside the volume), `ERR_IO`, `ERR_KEY_GONE`, `ERR_STATE_DETACHED`
+ * `lengthBytes` of plaintext at `offsetBytes`, in an array of the caller's: any offset, any length. Sees each sector
+ * whole: before or after a write of this device's, unless that write failed; a length above 1 MiB is several requests.
+ * Rejects with `ERR_ARGUMENT` (outside the volume), `ERR_IO`, `ERR_KEY_GONE`, `ERR_STATE_DETACHED`
  */
-export function deviceRead(device: DeviceHandle, offsetBytes: number, target: Uint8Array): void;
+export function deviceRead(device: DeviceHandle, offsetBytes: number, lengthBytes: number): Promise<Uint8Array<ArrayBuffer>>;
+/**
+ * As `deviceRead`, into memory of the caller's, which is not to be used until the promise settles. A SharedArrayBuffer
+ * is read into directly; other memory gets a copy at the end, so that it may be detached meanwhile. Rejects as
+ * `deviceRead`; `ERR_ARGUMENT` also where `target` was detached or resized meanwhile
+ */
+export function deviceReadInto(device: DeviceHandle, offsetBytes: number, target: Uint8Array): Promise<void>;
 /**
  * Writes plaintext at `offsetBytes`: any offset, any length. Part sectors are read, changed and written under a range
  * lock, so that two writes of this device that share a sector lose neither one's bytes (two devices on one file know
- * nothing of each other: lock the file). `source` is not changed.
- * @throws as `deviceRead`, and `ERR_STATE_READ_ONLY`, `ERR_STATE_POISONED`
+ * nothing of each other: lock the file). `source` is copied at once. Rejects as `deviceRead`, and
+ * `ERR_STATE_READ_ONLY`, `ERR_STATE_POISONED`
  */
-export function deviceWrite(device: DeviceHandle, offsetBytes: number, source: Uint8Array): void;
-/** fdatasync(2). Its failure poisons the device: no later write or flush succeeds. */
-export function deviceFlush(device: DeviceHandle): void;
+export function deviceWrite(device: DeviceHandle, offsetBytes: number, source: Uint8Array): Promise<void>;
+/** As one `deviceWrite` of all sources, one behind the other. Rejects as `deviceWrite` */
+export function deviceWritev(device: DeviceHandle, offsetBytes: number, sources: readonly Uint8Array[]): Promise<void>;
 /**
- * From now on the range reads as zeros: any offset, any length; bound it, the call blocks others on its range while it
- * lasts. Sparse: whole sectors become holes (where neither file system nor device takes that, zeros). Otherwise: zeros
- * are encrypted and written.
- * @throws as `deviceWrite`
+ * fdatasync(2), one for all flushes that wait at the same time. Its failure fails them all and poisons the device: no
+ * later write or flush succeeds.
  */
-export function deviceZero(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
+export function deviceFlush(device: DeviceHandle): Promise<void>;
+/**
+ * From now on the range reads as zeros: any offset, any length. Sparse: whole sectors become holes (where neither file
+ * system nor device takes that, zeros). Otherwise: zeros are encrypted and written. Rejects as `deviceWrite`
+ */
+export function deviceZero(device: DeviceHandle, offsetBytes: number, lengthBytes: number): Promise<void>;
 /**
  * The range's contents are not needed any more. Sparse: whole sectors become holes and read as zeros, part sectors
- * stay. Otherwise: nothing happens, so that nobody sees which sectors are in use.
- * @throws as `deviceWrite`
+ * stay. Otherwise: nothing happens, so that nobody sees which sectors are in use. Rejects as `deviceWrite`
  */
-export function deviceTrim(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
+export function deviceTrim(device: DeviceHandle, offsetBytes: number, lengthBytes: number): Promise<void>;
 /**
  * Sparse: writes the ciphertext of zeros into every sector whose ciphertext is all zeros, so that the range reads the
- * same whether the volume counts as sparse or not. Whole sectors only. Otherwise: nothing happens. @throws as
+ * same whether the volume counts as sparse or not. Whole sectors only. Otherwise: nothing happens. Rejects as
  * `deviceWrite`
  */
-export function deviceFill(device: DeviceHandle, offsetBytes: number, lengthBytes: number): void;
+export function deviceFill(device: DeviceHandle, offsetBytes: number, lengthBytes: number): Promise<void>;
 /**
  * Where the range is known to be zeros: pieces without gaps from `offsetBytes` on, of alternating `zero`, `countMax` (1
  * to 65536) at most: where they end before the range does, ask again. A device that is not sparse is one piece that is
- * not zero.
- * @throws as `deviceRead`
+ * not zero. Rejects as `deviceRead`
  */
-export function deviceExtents(device: DeviceHandle, offsetBytes: number, lengthBytes: number, countMax: number): DeviceExtent[];
+export function deviceExtents(device: DeviceHandle, offsetBytes: number, lengthBytes: number, countMax: number): Promise<DeviceExtent[]>;
 /**
- * Waits for calls under way, then closes. The key is the caller's to wipe. @returns false where it was closed already
+ * Waits for requests under way, blocking the thread, then closes. The key is the caller's to wipe. @returns false where
+ * it was closed already
  */
 export function deviceClose(device: DeviceHandle): boolean;
 

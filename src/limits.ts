@@ -131,10 +131,8 @@ export const CHECKPOINT_INTERVAL_MS = 2_000;
  * the source.
  */
 export const RESUME_UNIT_BYTES = 1024 * 1024;
-/** One read or write task of an attached volume; longer requests are cut into several. */
-export const REQUEST_BYTES_MAX = 8 * 1024 * 1024;
-/** One task that makes holes: nothing is written, so it may span more. */
-export const HOLE_BYTES_MAX = 1024 * 1024 * 1024;
+/** One step of filling a sparse volume: between two, progress is told and an abort is seen. */
+export const FILL_BYTES = 16 * 1024 * 1024;
 /** Pieces that one question for a volume's block status gives at most. */
 export const EXTENT_COUNT_MAX = 65536;
 /** What `volseal read` and `volseal write` hold of a stream at once. */

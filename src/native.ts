@@ -77,17 +77,28 @@ export function addonFault(cause: unknown, versions: NodeJS.Dict<string> = proce
   return `the native addon cannot be loaded: ${messageOf(cause)}; compile it for this machine and this Node: npm rebuild volseal`;
 }
 
+/** Requests on a device return a promise, which rejects with whatever is wrong. */
+const ASYNCHRONOUS = /^device(?!Open|Close)/;
+
 function load(): typeof Binding {
   const addon = loadAddon();
   const converting = Object.entries(addon).map(([name, call]) => [
     name,
-    (...args: unknown[]): unknown => {
-      try {
-        return call(...args);
-      } catch (error) {
-        throw nativeError(error);
-      }
-    },
+    ASYNCHRONOUS.test(name)
+      ? async (...args: unknown[]): Promise<unknown> => {
+          try {
+            return await call(...args);
+          } catch (error) {
+            throw nativeError(error);
+          }
+        }
+      : (...args: unknown[]): unknown => {
+          try {
+            return call(...args);
+          } catch (error) {
+            throw nativeError(error);
+          }
+        },
   ]);
   return Object.fromEntries(converting) as typeof Binding;
 }

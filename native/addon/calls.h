@@ -15,6 +15,7 @@ void RegisterVaultCalls(Napi::Env env, Napi::Object exports);
 void RegisterKeyslotCalls(Napi::Env env, Napi::Object exports);
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
+void RegisterDeviceCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
 

@@ -8,15 +8,12 @@
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "base/handle_table.h"
-#include "engine/device.h"
 #include "engine/file.h"
 #include "engine/image_transform.h"
-#include "engine/requests.h"
 
 namespace volseal::addon {
 namespace {
 
-using engine::Device;
 using engine::ImageTransform;
 
 constexpr uint64_t kRunThreadsMax = 16;
@@ -24,24 +21,11 @@ constexpr uint64_t kRunMillisecondsMax = 60'000;
 constexpr size_t kPreambleBytesMax = 16 << 20;
 
 // The process's, as the vault is: a handle opened in one thread is good in every other.
-using DeviceTable = HandleTable<engine::DeviceRequests, HandleKind::kDevice>;
 using TransformTable = HandleTable<ImageTransform, HandleKind::kTransform>;
-
-constexpr uint64_t kExtentCountMax = 65536;  // of one call
-
-DeviceTable& Devices() {
-  static auto* const devices = new DeviceTable;
-  return *devices;
-}
 
 TransformTable& Transforms() {
   static auto* const transforms = new TransformTable;
   return *transforms;
-}
-
-std::shared_ptr<Device> DeviceOf(const Napi::Value& handle) {
-  const auto requests = DeviceRequestsOf(handle);
-  return {requests, &requests->device()};
 }
 
 std::shared_ptr<ImageTransform> TransformOf(const Napi::Value& handle) {
@@ -83,68 +67,6 @@ Napi::Value FileSize(const Arguments& info) {
       ValueOrThrow(info.Env(), engine::CheckFile(FileDescriptor(info[0], "fd"), engine::Access::kRead));
   return Napi::Number::New(info.Env(), static_cast<double>(size));
 }
-
-Napi::Value DeviceOpen(const Arguments& info) {
-  const Napi::Object from = ObjectOf(info[0], "options");
-  const engine::DeviceOptions options = {
-      .fd = FileDescriptor(from.Get("fd"), "fd"),
-      .key = HandleOf(from.Get("key"), "key"),
-      .data_offset_bytes = WholeNumber(from.Get("dataOffsetBytes"), "dataOffsetBytes", 0, kExactIntegerMax),
-      .size_bytes = WholeNumber(from.Get("sizeBytes"), "sizeBytes", 0, kExactIntegerMax),
-      .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
-      .writable = BooleanOf(from.Get("writable"), "writable"),
-      .sparse = BooleanOf(from.Get("sparse"), "sparse"),
-  };
-  return Add(info.Env(), Devices(), engine::DeviceRequests::Open(options), "devices");
-}
-
-Napi::Value DeviceRead(const Arguments& info) {
-  const auto device = DeviceOf(info[0]);
-  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
-  ThrowUnlessOk(info.Env(), device->Read(offset, BytesOf(info[2], "target")));
-  return info.Env().Undefined();
-}
-
-Napi::Value DeviceWrite(const Arguments& info) {
-  const auto device = DeviceOf(info[0]);
-  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
-  ThrowUnlessOk(info.Env(), device->Write(offset, BytesOf(info[2], "source")));
-  return info.Env().Undefined();
-}
-
-Napi::Value DeviceFlush(const Arguments& info) {
-  ThrowUnlessOk(info.Env(), DeviceOf(info[0])->Flush());
-  return info.Env().Undefined();
-}
-
-// Zero, trim and fill: what they do to a range of a device is all that differs.
-template <Status (Device::*call)(uint64_t, uint64_t)>
-Napi::Value DeviceRange(const Arguments& info) {
-  const auto device = DeviceOf(info[0]);
-  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
-  const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax);
-  ThrowUnlessOk(info.Env(), ((*device).*call)(offset, length));
-  return info.Env().Undefined();
-}
-
-Napi::Value DeviceExtents(const Arguments& info) {
-  const auto device = DeviceOf(info[0]);
-  const uint64_t offset = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
-  const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax);
-  const uint64_t count_max = WholeNumber(info[3], "countMax", 1, kExtentCountMax);
-  const auto extents = ValueOrThrow(info.Env(), device->Extents(offset, length, count_max));
-  Napi::Array list = Napi::Array::New(info.Env(), extents.size());
-  for (uint32_t i = 0; i < extents.size(); i++) {
-    Napi::Object extent = Napi::Object::New(info.Env());
-    extent.Set("offsetBytes", static_cast<double>(extents[i].offset));
-    extent.Set("lengthBytes", static_cast<double>(extents[i].length));
-    extent.Set("zero", extents[i].zero);
-    list[i] = extent;
-  }
-  return list;
-}
-
-Napi::Value DeviceClose(const Arguments& info) { return Close(Devices(), info); }
 
 engine::TransformMode ModeOf(const Napi::Value& value) {
   const std::string mode = TextOf(value, "mode");
@@ -242,24 +164,9 @@ Napi::Value TransformClose(const Arguments& info) { return Close(Transforms(), i
 
 }  // namespace
 
-std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle) {
-  auto requests = Devices().Find(HandleOf(handle, "the handle"));
-  if (!requests) ThrowUnlessOk(handle.Env(), Failure(Code::kDetached, "the volume is detached"));
-  return requests;
-}
-
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<FileLock>(env, exports, "fileLock");
   Export<FileSize>(env, exports, "fileSize");
-  Export<DeviceOpen>(env, exports, "deviceOpen");
-  Export<DeviceRead>(env, exports, "deviceRead");
-  Export<DeviceWrite>(env, exports, "deviceWrite");
-  Export<DeviceFlush>(env, exports, "deviceFlush");
-  Export<DeviceRange<&Device::Zero>>(env, exports, "deviceZero");
-  Export<DeviceRange<&Device::Trim>>(env, exports, "deviceTrim");
-  Export<DeviceRange<&Device::Fill>>(env, exports, "deviceFill");
-  Export<DeviceExtents>(env, exports, "deviceExtents");
-  Export<DeviceClose>(env, exports, "deviceClose");
   Export<TransformOpen>(env, exports, "transformOpen");
   Export<TransformRun>(env, exports, "transformRun");
   Export<TransformProgress>(env, exports, "transformProgress");

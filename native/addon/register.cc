@@ -10,6 +10,7 @@ Napi::Object Register(Napi::Env env, Napi::Object exports) {
   volseal::addon::RegisterKeyslotCalls(env, exports);
   volseal::addon::RegisterXtsCalls(env, exports);
   volseal::addon::RegisterMeasureCalls(env, exports);
+  volseal::addon::RegisterDeviceCalls(env, exports);
   volseal::addon::RegisterEngineCalls(env, exports);
   volseal::addon::RegisterNbdCalls(env, exports);
   return exports;

@@ -81,6 +81,10 @@ class Device {
   // left out at the end is the caller's to ask for.
   Result<std::vector<BlockStatus>> Extents(uint64_t offset, uint64_t length, size_t count_max);
 
+  // kArgument where the range is not inside the device.
+  Status CheckRange(uint64_t offset, uint64_t length) const;
+  bool sparse() const { return options_.sparse; }
+
   // Waits for calls under way; later ones fail with kDetached.
   void Close();
 
@@ -88,7 +92,6 @@ class Device {
   Device(const DeviceOptions& options, UniqueFd fd) : options_(options), fd_(std::move(fd)) {}
 
   static Status Detached();
-  Status CheckRange(uint64_t offset, uint64_t length) const;
   Status CheckWritable() const;
   uint64_t SectorFloor(uint64_t offset) const { return offset / options_.sector_bytes * options_.sector_bytes; }
   uint64_t SectorCeiling(uint64_t offset) const { return SectorFloor(offset + options_.sector_bytes - 1); }

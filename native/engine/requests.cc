@@ -41,6 +41,7 @@ void DeviceRequests::Submit(Request& request) {
       return AddFlush(request);
     case RequestKind::kZero:
     case RequestKind::kTrim:
+    case RequestKind::kFill:
     case RequestKind::kExtents:
       break;
   }
@@ -69,6 +70,8 @@ void DeviceRequests::Perform(Request& request) {
       return Finish(request, device_->Zero(request.offset, request.length));
     case RequestKind::kTrim:
       return Finish(request, device_->Trim(request.offset, request.length));
+    case RequestKind::kFill:
+      return Finish(request, device_->Fill(request.offset, request.length));
     case RequestKind::kExtents: {
       auto extents = device_->Extents(request.offset, request.length, request.extents_max);
       if (extents.ok()) request.extents = std::move(extents.value());

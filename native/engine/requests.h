@@ -19,7 +19,7 @@
 
 namespace volseal::engine {
 
-enum class RequestKind : uint8_t { kRead, kWrite, kFlush, kZero, kTrim, kExtents };
+enum class RequestKind : uint8_t { kRead, kWrite, kFlush, kZero, kTrim, kFill, kExtents };
 
 // What is asked, and then what came of it. The submitter owns it, and touches neither it nor its bytes from Submit
 // until Done.
@@ -31,7 +31,7 @@ struct Request {
 
   const RequestKind kind;
   uint64_t offset = 0;
-  uint64_t length = 0;  // of zero, trim and extents
+  uint64_t length = 0;  // of zero, trim, fill and extents
   // The target of a read; the source of a write, which holds ciphertext afterwards.
   MutableBytes bytes;
   bool durable = false;  // a write, zero or trim is done once a flush behind it is (FUA)

@@ -1,11 +1,11 @@
 /** A sparse volume into a full one, in place: afterwards nobody sees which sectors are in use. */
 import { withPath } from '../errors.js';
-import { REQUEST_BYTES_MAX } from '../limits.js';
+import { FILL_BYTES } from '../limits.js';
 import { intactHeader, nextSequence } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
 import { withToken } from '../luks2/token.js';
-import { type DeviceHandle, native } from '../native.js';
+import { native } from '../native.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
 import type { OpenOptions } from '../volume/unlock.js';
@@ -52,42 +52,21 @@ export async function densifyVolume(path: string, options: DensifyOptions = {}):
 }
 
 /** Fills all of it, and flushes. */
-async function fillDevice(session: VolumeSession, options: JobOptions): Promise<void> {
+async function fillDevice(session: VolumeSession, { onProgress }: JobOptions): Promise<void> {
   const device = session.openDevice(true);
-  try {
-    await fillPieces(device, session, options);
-    await session.pool.run({ kind: 'flush', device });
-  } finally {
-    native.deviceClose(device);
-  }
-}
-
-async function fillPieces(device: DeviceHandle, session: VolumeSession, { onProgress }: JobOptions): Promise<void> {
-  const { pool } = session;
   const totalBytes = session.file.sizeBytes;
-  let nextByte = 0;
-  let doneBytes = 0;
-  let failed = false;
-  const fillNext = async (): Promise<void> => {
-    while (nextByte < totalBytes && !failed) {
+  try {
+    for (let doneBytes = 0; doneBytes < totalBytes; ) {
       session.throwIfAborted();
-      const offsetBytes = nextByte;
-      const lengthBytes = Math.min(REQUEST_BYTES_MAX, totalBytes - offsetBytes);
-      nextByte += lengthBytes;
-      await pool.run({ kind: 'fill', device, offsetBytes, lengthBytes });
+      const lengthBytes = Math.min(FILL_BYTES, totalBytes - doneBytes);
+      await native.deviceFill(device, doneBytes, lengthBytes);
       doneBytes += lengthBytes;
       onProgress?.({ doneBytes, totalBytes });
     }
-  };
-  const workers = Array.from({ length: pool.threads }, () =>
-    fillNext().catch((error) => {
-      failed = true;
-      throw error;
-    }),
-  );
-  // All must have ended before the device is closed, the failed ones and the others.
-  const outcomes = await Promise.allSettled(workers);
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+    await native.deviceFlush(device);
+  } finally {
+    native.deviceClose(device);
+  }
 }
 
 /**

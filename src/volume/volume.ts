@@ -1,15 +1,14 @@
 /**
- * An attached volume: plaintext reads and writes at any offset, over sectors that are ciphertext on the disk. Each
- * request is a task of the pool; the data key is in the vault for as long as the volume is attached.
+ * An attached volume: plaintext reads and writes at any offset, over sectors that are ciphertext on the disk. Requests
+ * are served by the engine's threads; the data key is in the vault for as long as the volume is attached.
  */
 import { VolsealError, withPath } from '../errors.js';
-import { EXTENT_COUNT_MAX, HOLE_BYTES_MAX, REQUEST_BYTES_MAX } from '../limits.js';
+import { EXTENT_COUNT_MAX } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
 import { type DeviceExtent, type DeviceHandle, native } from '../native.js';
 import type { NbdServeOptions } from '../nbd/options.js';
 import { serveVolumes } from '../nbd/serve.js';
 import { type DeviceLender, type DeviceUser, type NbdServer, servedDevice } from '../nbd/server.js';
-import type { Task, TaskValue } from '../workers/tasks.js';
 import type { VolumeSession } from './session.js';
 
 /** What a volume owns while it is attached; `detach` gives all of it back. */
@@ -26,8 +25,10 @@ export interface Attachment {
  */
 export class Volume {
   readonly #attachment: Attachment;
-  readonly #pending = new Set<Promise<unknown>>();
   readonly #users = new Set<DeviceUser>();
+  #underWay = 0;
+  /** Set while `detach` waits for the requests under way. */
+  #allEnded: (() => void) | undefined;
   #detaching: Promise<void> | undefined;
 
   /** For `attach`: takes over what it is given. */
@@ -63,14 +64,37 @@ export class Volume {
    */
   async read(offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
     this.#check(offsetBytes, lengthBytes);
-    const device = this.#attachment.device;
-    const readPiece = (piece: Piece): Promise<Uint8Array> => this.#run({ kind: 'read', device, ...piece });
-    if (lengthBytes <= REQUEST_BYTES_MAX) return readPiece({ offsetBytes, lengthBytes });
-    const whole = new Uint8Array(lengthBytes);
-    await Promise.all(
-      Array.from(piecesOf(offsetBytes, lengthBytes), async (piece) => whole.set(await readPiece(piece), piece.offsetBytes - offsetBytes)),
-    );
-    return whole;
+    return this.#track(native.deviceRead(this.#attachment.device, offsetBytes, lengthBytes));
+  }
+
+  /**
+   * Fills `target` with plaintext from `offsetBytes` on. A view of a SharedArrayBuffer is read into directly. Memory of
+   * any other kind could be detached or freed meanwhile, so it gets a copy, by the calling thread, when the bytes are
+   * there: large reads are then better made by `read`, which copies nothing.
+   *
+   * @param target not to be used until the promise settles; after a failure it may hold part of the bytes
+   * @throws {VolsealError} as `read`; `ERR_ARGUMENT` also where `target` was detached or resized meanwhile
+   */
+  async readInto(offsetBytes: number, target: Uint8Array): Promise<void> {
+    this.#check(offsetBytes, target.length);
+    await this.#track(native.deviceReadInto(this.#attachment.device, offsetBytes, target));
+  }
+
+  /**
+   * Fills `targets`, one behind the other, with plaintext from `offsetBytes` on, each as `readInto` does; they are read
+   * side by side.
+   *
+   * @throws {VolsealError} as `readInto`, once all have ended
+   */
+  async readv(offsetBytes: number, targets: readonly Uint8Array[]): Promise<void> {
+    this.#check(offsetBytes, totalLength(targets));
+    let at = offsetBytes;
+    const reads = targets.map((target) => {
+      const start = at;
+      at += target.length;
+      return this.readInto(start, target);
+    });
+    for (const outcome of await Promise.allSettled(reads)) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
   /**
@@ -82,25 +106,31 @@ export class Volume {
   async write(offsetBytes: number, bytes: Uint8Array): Promise<void> {
     this.#check(offsetBytes, bytes.length);
     this.#checkWritable();
-    const device = this.#attachment.device;
-    await Promise.all(
-      Array.from(piecesOf(offsetBytes, bytes.length), (piece) => {
-        const start = piece.offsetBytes - offsetBytes;
-        const copy = Uint8Array.prototype.slice.call(bytes, start, start + piece.lengthBytes);
-        return this.#run({ kind: 'write', device, offsetBytes: piece.offsetBytes, bytes: copy });
-      }),
-    );
+    await this.#track(native.deviceWrite(this.#attachment.device, offsetBytes, bytes));
   }
 
   /**
-   * What was written before this call lasts once it comes back (fdatasync). After a failure no write and no flush
-   * succeeds any more: what was written since the last good flush may be lost.
+   * Writes `sources`, one behind the other, from `offsetBytes` on, as one `write` of all of them would.
+   *
+   * @param sources copied before this returns: the caller may change them at once
+   * @throws {VolsealError} as `write`
+   */
+  async writev(offsetBytes: number, sources: readonly Uint8Array[]): Promise<void> {
+    this.#check(offsetBytes, totalLength(sources));
+    this.#checkWritable();
+    await this.#track(native.deviceWritev(this.#attachment.device, offsetBytes, sources));
+  }
+
+  /**
+   * What was written before this call lasts once it comes back (fdatasync; one for all flushes that wait at the same
+   * time). After a failure no write and no flush succeeds any more: what was written since the last good flush may be
+   * lost.
    *
    * @throws {VolsealError} `ERR_IO`, `ERR_STATE_POISONED`, `ERR_STATE_READ_ONLY`, `ERR_STATE_DETACHED`
    */
   async flush(): Promise<void> {
     this.#checkWritable();
-    await this.#run({ kind: 'flush', device: this.#attachment.device });
+    await this.#track(native.deviceFlush(this.#attachment.device));
   }
 
   /**
@@ -110,7 +140,9 @@ export class Volume {
    * @throws {VolsealError} as `write`
    */
   async zero(offsetBytes: number, lengthBytes: number): Promise<void> {
-    await this.#changeRange('zero', offsetBytes, lengthBytes);
+    this.#check(offsetBytes, lengthBytes);
+    this.#checkWritable();
+    await this.#track(native.deviceZero(this.#attachment.device, offsetBytes, lengthBytes));
   }
 
   /**
@@ -121,7 +153,9 @@ export class Volume {
    * @throws {VolsealError} as `write`
    */
   async trim(offsetBytes: number, lengthBytes: number): Promise<void> {
-    await this.#changeRange('trim', offsetBytes, lengthBytes);
+    this.#check(offsetBytes, lengthBytes);
+    this.#checkWritable();
+    await this.#track(native.deviceTrim(this.#attachment.device, offsetBytes, lengthBytes));
   }
 
   /**
@@ -133,7 +167,7 @@ export class Volume {
    */
   async extents(offsetBytes: number, lengthBytes: number, countMax: number = EXTENT_COUNT_MAX): Promise<DeviceExtent[]> {
     this.#check(offsetBytes, lengthBytes);
-    return this.#run({ kind: 'extents', device: this.#attachment.device, offsetBytes, lengthBytes, countMax });
+    return this.#track(native.deviceExtents(this.#attachment.device, offsetBytes, lengthBytes, countMax));
   }
 
   /**
@@ -185,28 +219,19 @@ export class Volume {
   async #detach(): Promise<void> {
     const { session, device, writable } = this.#attachment;
     await Promise.allSettled(Array.from(this.#users, (user) => user.drop(device)));
-    await Promise.allSettled(this.#pending);
+    if (this.#underWay > 0) {
+      await new Promise<void>((resolve) => {
+        this.#allEnded = resolve;
+      });
+    }
     try {
-      if (writable) await session.pool.run({ kind: 'flush', device });
+      if (writable) await native.deviceFlush(device);
     } catch (error) {
       throw withPath(error, this.#path);
     } finally {
       native.deviceClose(device);
       await session.close();
     }
-  }
-
-  async #changeRange(kind: 'zero' | 'trim', offsetBytes: number, lengthBytes: number): Promise<void> {
-    this.#check(offsetBytes, lengthBytes);
-    this.#checkWritable();
-    const { device, session } = this.#attachment;
-    if (kind === 'trim' && this.allocation === 'full') return;
-    const pieces = piecesOf(offsetBytes, lengthBytes, this.allocation === 'sparse' ? HOLE_BYTES_MAX : REQUEST_BYTES_MAX);
-    // The range may be the whole volume: no more tasks at a time than threads, so that other requests get their turn.
-    const changePieces = async (): Promise<void> => {
-      for (const piece of pieces) await this.#run({ kind, device, ...piece });
-    };
-    await Promise.all(Array.from({ length: session.pool.threads }, changePieces));
   }
 
   #check(offsetBytes: number, lengthBytes: number): void {
@@ -236,33 +261,17 @@ export class Volume {
     throw new VolsealError('ERR_STATE_DETACHED', `${path}: the volume ${this.volumeId} is detached`, { details: { path } });
   }
 
-  async #run<T extends Task>(task: T): Promise<TaskValue<T>> {
-    const running = this.#attachment.session.pool.run(task);
-    this.#pending.add(running);
+  async #track<T>(request: Promise<T>): Promise<T> {
+    this.#underWay += 1;
     try {
-      return await running;
+      return await request;
     } catch (error) {
       throw withPath(error, this.#path);
     } finally {
-      this.#pending.delete(running);
+      this.#underWay -= 1;
+      if (this.#underWay === 0) this.#allEnded?.();
     }
   }
 }
 
-interface Piece {
-  offsetBytes: number;
-  lengthBytes: number;
-}
-
-/**
- * Cuts a request where the pool's threads can share it: at multiples of the largest task, one piece after the other as
- * they are asked for.
- */
-function* piecesOf(offsetBytes: number, lengthBytes: number, pieceBytesMax: number = REQUEST_BYTES_MAX): Generator<Piece> {
-  const endByte = offsetBytes + lengthBytes;
-  for (let at = offsetBytes; at < endByte; ) {
-    const pieceEnd = Math.min(endByte, (Math.floor(at / pieceBytesMax) + 1) * pieceBytesMax);
-    yield { offsetBytes: at, lengthBytes: pieceEnd - at };
-    at = pieceEnd;
-  }
-}
+const totalLength = (arrays: readonly Uint8Array[]): number => arrays.reduce((sum, { length }) => sum + length, 0);

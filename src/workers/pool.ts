@@ -18,8 +18,6 @@ import type { Order, Task, TaskValue } from './tasks.js';
 
 /** A user's share in the pool. */
 export interface PoolLease {
-  /** How many tasks run side by side. */
-  readonly threads: number;
   /**
    * Runs a task in some thread.
    * @param signal ends a call to KMS (`newKey`, `unlock`); other tasks are short and run to their end
@@ -75,7 +73,6 @@ export function leasePool(): PoolLease {
   const mine = pool;
   let released = false;
   const lease: PoolLease = {
-    threads: mine.maxThreads,
     async run(task, signal) {
       if (asksKms(task)) await expecting;
       const abort = signal === undefined ? undefined : sendAbort(signal);
@@ -123,10 +120,7 @@ export function leasePool(): PoolLease {
 
 const asksKms = (task: Task): task is KmsTask => 'kms' in task;
 
-function transfersOf(task: Task): (ArrayBuffer | MessagePort)[] {
-  if (task.kind === 'write') return [task.bytes.buffer as ArrayBuffer];
-  return task.kind === 'serveKms' ? [task.port] : [];
-}
+const transfersOf = (task: Task): MessagePort[] => (task.kind === 'serveKms' ? [task.port] : []);
 
 /** A session in a thread of `pool`. What goes through its port before the thread listens waits in it. */
 function startSession(pool: Piscina): KmsSession {

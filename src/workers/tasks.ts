@@ -8,11 +8,11 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Kms } from '../kms/client/calls.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
-import { type DeviceExtent, type DeviceHandle, type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
+import { type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort.js';
 import type { KmsCallTask, KmsTask, NewKey, NewKeyTask, RewrappedKey, RewrapTask, ServeKmsTask, UnlockTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
-import { type TaskResult, taskResult } from './task-result.js';
+import { taskResult } from './task-result.js';
 
 export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
 
@@ -20,45 +20,6 @@ export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-ta
 export interface LoadKmsTask {
   kind: 'loadKms';
   of: KmsEndpoint['kind'];
-}
-
-export interface ReadTask {
-  kind: 'read';
-  device: DeviceHandle;
-  offsetBytes: number;
-  lengthBytes: number;
-}
-
-export interface WriteTask {
-  kind: 'write';
-  device: DeviceHandle;
-  offsetBytes: number;
-  bytes: Uint8Array;
-}
-
-export interface FlushTask {
-  kind: 'flush';
-  device: DeviceHandle;
-}
-
-/**
- * `zero`: the range reads as zeros. `trim`: it is not needed. `fill`: no sector of it is left out. As `deviceZero` and
- * its like.
- */
-export interface RangeTask {
-  kind: 'zero' | 'trim' | 'fill';
-  device: DeviceHandle;
-  offsetBytes: number;
-  lengthBytes: number;
-}
-
-/** Where the range is known to be zeros, as `deviceExtents`. */
-export interface ExtentsTask {
-  kind: 'extents';
-  device: DeviceHandle;
-  offsetBytes: number;
-  lengthBytes: number;
-  countMax: number;
 }
 
 /** Opens a transform: reserving the target's room on the disk may take seconds. The handle is the caller's to close. */
@@ -82,11 +43,6 @@ export type Task =
   | SealKeyslotTask
   | OpenKeyslotTask
   | IterationsTask
-  | ReadTask
-  | WriteTask
-  | FlushTask
-  | RangeTask
-  | ExtentsTask
   | OpenTransformTask
   | TransformTask;
 
@@ -117,24 +73,18 @@ export type TaskValue<T extends Task> =
                   ? TransformHandle
                   : T extends TransformTask
                     ? boolean
-                    : T extends ReadTask
-                      ? Uint8Array<ArrayBuffer>
-                      : T extends ExtentsTask
-                        ? DeviceExtent[]
-                        : undefined;
+                    : undefined;
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
 export default async function runTask({ task, abortPort }: Order): Promise<unknown> {
   try {
-    if (task.kind !== 'read') return await taskResult(() => perform(task, abortPort && receiveAbort(abortPort)));
-    const result = await taskResult(() => read(task));
-    return result.ok ? await moved(result.value) : result;
+    return await taskResult(() => perform(task, abortPort && receiveAbort(abortPort)));
   } finally {
     abortPort?.close();
   }
 }
 
-async function perform(task: Exclude<Task, ReadTask>, signal: AbortSignal | undefined): Promise<unknown> {
+async function perform(task: Task, signal: AbortSignal | undefined): Promise<unknown> {
   switch (task.kind) {
     // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
     case 'loadKms':
@@ -153,44 +103,9 @@ async function perform(task: Exclude<Task, ReadTask>, signal: AbortSignal | unde
       return native.passphraseIterations(task.milliseconds);
     case 'serveKms':
       return (await import('./key-tasks.js')).serveKms(task);
-    case 'write':
-      native.deviceWrite(task.device, task.offsetBytes, task.bytes);
-      return undefined;
-    case 'flush':
-      native.deviceFlush(task.device);
-      return undefined;
-    case 'zero':
-      native.deviceZero(task.device, task.offsetBytes, task.lengthBytes);
-      return undefined;
-    case 'trim':
-      native.deviceTrim(task.device, task.offsetBytes, task.lengthBytes);
-      return undefined;
-    case 'fill':
-      native.deviceFill(task.device, task.offsetBytes, task.lengthBytes);
-      return undefined;
-    case 'extents':
-      return native.deviceExtents(task.device, task.offsetBytes, task.lengthBytes, task.countMax);
     case 'openTransform':
       return native.transformOpen(task.options);
     case 'transform':
       return native.transformRun(task.transform, task.threadCount, task.milliseconds);
   }
-}
-
-function read({ device, offsetBytes, lengthBytes }: ReadTask): Uint8Array<ArrayBuffer> {
-  const target = Buffer.allocUnsafeSlow(lengthBytes);
-  native.deviceRead(device, offsetBytes, target);
-  return new Uint8Array(target.buffer);
-}
-
-const loadPiscina = () => import('piscina');
-let piscinaLoading: ReturnType<typeof loadPiscina> | undefined;
-
-/** A result whose bytes change owner instead of being copied. */
-async function moved(bytes: Uint8Array<ArrayBuffer>): Promise<unknown> {
-  // With the first result: threads that move no bytes to the caller start without it.
-  piscinaLoading ??= loadPiscina();
-  const piscina = await piscinaLoading;
-  const result: TaskResult<Uint8Array> = { ok: true, value: bytes };
-  return piscina.move({ [piscina.transferableSymbol]: bytes.buffer, [piscina.valueSymbol]: result });
 }

@@ -129,8 +129,9 @@ function likely(name: string, draw: Draw): unknown[] {
   if (name === 'xtsTransform')
     return [draw.oneOf(keys), draw.below(2) === 0, 512, draw.below(99), array(draw), ...draw.oneOf<unknown[]>([[], [array(draw)]])];
   if (name === 'transformRun') return [draw.oneOf(transforms), 1 + draw.below(3), draw.below(20)];
-  if (/^device(Read|Write)$/.test(name)) return [draw.oneOf(devices), draw.below(WORK_MAX), array(draw)];
-  if (/^device(Zero|Trim|Fill|Extents)$/.test(name))
+  if (/^device(ReadInto|Write)$/.test(name)) return [draw.oneOf(devices), draw.below(WORK_MAX), array(draw)];
+  if (name === 'deviceWritev') return [draw.oneOf(devices), draw.below(WORK_MAX), [array(draw), array(draw)]];
+  if (/^device(Read|Zero|Trim|Fill|Extents)$/.test(name))
     return [draw.oneOf(devices), draw.below(WORK_MAX), draw.below(WORK_MAX), 1 + draw.below(9)];
   return [draw.oneOf<unknown>([...handles, number(draw)]), array(draw), number(draw)];
 }
@@ -150,7 +151,7 @@ for (let index = 0; index < count; index++) {
   if (tooMuch(name, args)) continue;
   result.calls += 1;
   try {
-    const value = call(...args);
+    const value = await call(...args);
     if (name === 'deviceOpen') devices.push(value as number);
     else if (name === 'transformOpen') transforms.push(value as number);
     else if (/^key(Generate|Import|ReadFile|Derive|Open)/.test(name)) {

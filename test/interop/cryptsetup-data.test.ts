@@ -83,9 +83,7 @@ describeUnless(skipWithout('cryptsetup'))('cryptsetup', () => {
         writable: false,
         sparse: false,
       });
-      const contents = Buffer.alloc(image.length);
-      native.deviceRead(device, 0, contents);
-      assert.ok(contents.equals(image));
+      assert.ok(image.equals(await native.deviceRead(device, 0, image.length)));
       native.deviceClose(device);
       native.keyWipe(key);
     });

@@ -2,6 +2,8 @@
  * An attached volume: plaintext reads and writes at any offset, over sectors that are ciphertext on the disk. Requests
  * are served by the engine's threads; the data key is in the vault for as long as the volume is attached.
  */
+import type { Readable, Writable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
 import { VolsealError, withPath } from '../errors.js';
 import { EXTENT_COUNT_MAX } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
@@ -10,6 +12,7 @@ import type { NbdServeOptions } from '../nbd/options.js';
 import { serveVolumes } from '../nbd/serve.js';
 import { type DeviceLender, type DeviceUser, type NbdServer, servedDevice } from '../nbd/server.js';
 import type { VolumeSession } from './session.js';
+import { type ReadStreamOptions, readableWebStream, readStream, type WriteStreamOptions, writeStream } from './streams.js';
 
 /** What a volume owns while it is attached; `detach` gives all of it back. */
 export interface Attachment {
@@ -168,6 +171,38 @@ export class Volume {
   async extents(offsetBytes: number, lengthBytes: number, countMax: number = EXTENT_COUNT_MAX): Promise<DeviceExtent[]> {
     this.#check(offsetBytes, lengthBytes);
     return this.#track(native.deviceExtents(this.#attachment.device, offsetBytes, lengthBytes, countMax));
+  }
+
+  /**
+   * The bytes from `start` to `end` (the last byte that is read, as in `fs.createReadStream`) as a Node stream. After
+   * `detach` it fails with `ERR_STATE_DETACHED`.
+   *
+   * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_STATE_DETACHED`
+   */
+  createReadStream(options: ReadStreamOptions = {}): Readable {
+    this.#refuseIfDetached();
+    return readStream(this, options);
+  }
+
+  /**
+   * The same as a Web stream.
+   *
+   * @throws {VolsealError} as `createReadStream`
+   */
+  readableWebStream(options: ReadStreamOptions = {}): ReadableStream<Uint8Array> {
+    this.#refuseIfDetached();
+    return readableWebStream(this, options);
+  }
+
+  /**
+   * A Node stream that writes from `start` on. When it emits `finish`, everything is flushed, unless `flush` is false.
+   * What goes beyond the volume's end fails with `ERR_ARGUMENT`.
+   *
+   * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_STATE_READ_ONLY`, `ERR_STATE_DETACHED`
+   */
+  createWriteStream(options: WriteStreamOptions = {}): Writable {
+    this.#checkWritable();
+    return writeStream(this, options);
   }
 
   /**

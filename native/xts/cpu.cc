@@ -47,6 +47,7 @@ CpuReading ReadCpu() {
   uint32_t eax, ebx, ecx, edx;
   if (!__get_cpuid(0, &eax, &ebx, &ecx, &edx)) return cpu;
   cpu.is_intel = ebx == signature_INTEL_ebx && edx == signature_INTEL_edx && ecx == signature_INTEL_ecx;
+  cpu.is_amd = ebx == signature_AMD_ebx && edx == signature_AMD_edx && ecx == signature_AMD_ecx;
   if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx)) return cpu;
   cpu.leaf1_ecx = ecx;
   cpu.family = eax >> 8 & 0xf;
@@ -94,6 +95,11 @@ bool Prefers256(const CpuReading& cpu) {
   // Ice Lake (server, D, client, low power, NNP-I), Tiger Lake (low power, high): those of Linux's list that have VAES.
   constexpr std::array<uint32_t, 7> kModels = {0x6a, 0x6c, 0x7d, 0x7e, 0x9d, 0x8c, 0x8d};
   return cpu.is_intel && cpu.family == 6 && std::ranges::find(kModels, cpu.model) != kModels.end();
+}
+
+bool IsZen3(const CpuReading& cpu) {
+  // As Linux divides the family.
+  return cpu.is_amd && cpu.family == 0x19 && (cpu.model < 0x10 || (0x20 <= cpu.model && cpu.model < 0x60));
 }
 
 }  // namespace volseal::xts

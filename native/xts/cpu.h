@@ -11,6 +11,7 @@ namespace volseal::xts {
 // none; or Arm's hardware capabilities.
 struct CpuReading {
   bool is_intel = false;
+  bool is_amd = false;
   uint32_t family = 0;  // extended family and model worked in
   uint32_t model = 0;
   uint32_t leaf1_ecx = 0;
@@ -32,5 +33,9 @@ std::string AgainstArmv8(const CpuReading& cpu);
 // Whether 512-bit vectors slow this processor's clock down so much that 256-bit ones are faster (Intel, Ice Lake and
 // Tiger Lake; Linux prefers 256-bit kernels on the same models).
 bool Prefers256(const CpuReading& cpu);
+
+// Whether this is a Zen 3, where shifts and shuffles of vectors take the ports of AES (AMD family 19h, whose other
+// models are Zen 4).
+bool IsZen3(const CpuReading& cpu);
 
 }  // namespace volseal::xts

@@ -21,21 +21,22 @@ Candidate Judge(const Kernel& kernel, const std::string& against, const char* me
 #if defined(__x86_64__)
 std::vector<Candidate> VectorKernels() {
   const CpuReading cpu = ReadCpu();
+  const bool is_zen3 = IsZen3(cpu);
   Candidate vaes512 =
       Judge(cpu.is_intel ? kVaes512IntelKernel : kVaes512Kernel, AgainstVaes512(cpu), "four blocks an instruction");
-  Candidate vaes256 =
-      Judge(cpu.is_intel ? kVaes256IntelKernel : kVaes256Kernel, AgainstVaes256(cpu), "two blocks an instruction");
+  Candidate vaes256 = Judge(cpu.is_intel ? kVaes256IntelKernel
+                            : is_zen3    ? kVaes256Zen3Kernel
+                                         : kVaes256Kernel,
+                            AgainstVaes256(cpu), "two blocks an instruction");
+  Candidate aesni = Judge(is_zen3 ? kAesniZen3Kernel : kAesniKernel, AgainstAesni(cpu), "one block an instruction");
   if (Prefers256(cpu)) {
     if (vaes512.kernel) vaes512.reason += ", for which this processor lowers its clock";
     std::swap(vaes512, vaes256);
   }
-  for (Candidate* const candidate : {&vaes512, &vaes256}) {
+  for (Candidate* const candidate : {&vaes512, &vaes256, &aesni}) {
     if (candidate->kernel) candidate->reason += "; " + std::string(candidate->kernel->form);
   }
-  return {std::move(vaes512),
-          std::move(vaes256),
-          Judge(kAesniKernel, AgainstAesni(cpu), "one block an instruction"),
-          {"armv8", 128, nullptr, "for Arm processors"}};
+  return {std::move(vaes512), std::move(vaes256), std::move(aesni), {"armv8", 128, nullptr, "for Arm processors"}};
 }
 #else
 std::vector<Candidate> VectorKernels() {

@@ -7,9 +7,9 @@ namespace volseal::xts {
 
 extern const Kernel kPortableKernel;
 #if defined(__x86_64__)
-extern const Kernel kAesniKernel;
-// Each in two forms, for the ports of AMD's and of Intel's processors; both can run wherever one can.
-extern const Kernel kVaes256Kernel, kVaes256IntelKernel;
+// In forms for the ports of different processors; all can run wherever one can.
+extern const Kernel kAesniKernel, kAesniZen3Kernel;
+extern const Kernel kVaes256Kernel, kVaes256IntelKernel, kVaes256Zen3Kernel;
 extern const Kernel kVaes512Kernel, kVaes512IntelKernel;
 #elif defined(__aarch64__)
 extern const Kernel kArmv8Kernel;

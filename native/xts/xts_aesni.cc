@@ -6,10 +6,14 @@
 // Why 12: 8 cover the latency of aesenc (4 cycles, two a cycle, on the fastest; 7 and one a cycle on Haswell) and no
 // more: whatever comes late holds up a chain. On Zen 5 8 reach 91 % of the register-only limit, 12 reach 95 %.
 // Doubling needs plain SSE2; no carry-less multiplication is asked for.
+//
+// Two forms: Zen 3's makes the tweaks in general registers (scalar_tweaks.h). Vectors for them are not needed there,
+// and 8 in flight give 2 % more than 12.
 #include <immintrin.h>
 
 #include "xts/kernels.h"
 #include "xts/pipeline.h"
+#include "xts/scalar_tweaks.h"
 
 namespace volseal::xts {
 namespace {
@@ -76,11 +80,10 @@ struct Aesni {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base)
         : next_(_mm_set_epi64x(static_cast<long long>(base.high), static_cast<long long>(base.low))) {}
-    VOLSEAL_INLINE Vector Next() {
-      const Vector tweak = next_;
+    VOLSEAL_INLINE void Next(Vector* to) {
+      const Vector tweak = *to = next_;
       const Vector signs = _mm_srai_epi32(_mm_shuffle_epi32(tweak, 0x13), 31);
       next_ = _mm_xor_si128(_mm_add_epi64(tweak, tweak), _mm_and_si128(signs, _mm_set_epi64x(1, 0x87)));
-      return tweak;
     }
 
    private:
@@ -98,8 +101,14 @@ struct Aesni {
   }
 };
 
+struct AesniOfEight : Aesni {
+  static constexpr int kVectorsPerGranule = 8;
+  static constexpr int kGranulesInFlight = 1;
+};
+
 }  // namespace
 
-const Kernel kAesniKernel = MakeKernel<Aesni>("aesni");
+const Kernel kAesniKernel = MakeKernel<Aesni>("aesni", "tweaks in vector registers");
+const Kernel kAesniZen3Kernel = MakeKernel<WithScalarTweaks<AesniOfEight>>("aesni", "tweaks in general registers");
 
 }  // namespace volseal::xts

@@ -75,10 +75,9 @@ struct Armv8 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(const Base& base) : next_(base) {}
-    VOLSEAL_INLINE Vector Next() {
-      const Vector tweak = AsVector(next_);
+    VOLSEAL_INLINE void Next(Vector* to) {
+      *to = AsVector(next_);
       next_ = TimesXPower<1>(next_);
-      return tweak;
     }
 
    private:

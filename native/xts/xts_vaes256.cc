@@ -7,14 +7,16 @@
 // 12 (as in AES-NI) leave no room for the bases, and their spilling costs more than they gain. The prefetch is not an
 // ornament: at certain distances between source and target the kernel falls to a quarter without it.
 //
-// Two forms, which differ in the tweak arithmetic alone: Vaes256 is AMD's, whose shifts do not compete with vaesenc.
-// In Vaes256Intel carry-less multiplications and shuffles stand for shifts, which go through the two ports of vaesenc
-// (Golden Cove: 0.84 of the limit for 0.78). What is left to lose there is whatever else there is: vaesenc takes two of
-// three ports. Intel's efficiency cores run this form too; nobody has measured them.
+// Three forms, which differ in the tweak arithmetic alone: Vaes256 is for AMD from Zen 4 on, whose shifts do not
+// compete with vaesenc. In Vaes256Intel carry-less multiplications and shuffles stand for shifts, which go through the
+// two ports of vaesenc (Golden Cove: 0.84 of the limit for 0.78). What is left to lose there is whatever else there is:
+// vaesenc takes two of three ports. Intel's efficiency cores run this form too; nobody has measured them. The third is
+// for Zen 3: general registers make the tweaks (scalar_tweaks.h).
 #include <immintrin.h>
 
 #include "xts/kernels.h"
 #include "xts/pipeline.h"
+#include "xts/scalar_tweaks.h"
 
 namespace volseal::xts {
 namespace {
@@ -90,11 +92,11 @@ struct Vaes256 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
-    VOLSEAL_INLINE Vector Next() {
+    VOLSEAL_INLINE void Next(Vector* to) {
       const Vector kept = _mm256_sllv_epi64(base_, Load(kShifts.left[index_]));
       const Vector carried = _mm256_srlv_epi64(base_, Load(kShifts.right[index_]));
       ++index_;
-      return Reduce(kept, carried);
+      *to = Reduce(kept, carried);
     }
 
    private:
@@ -134,12 +136,15 @@ struct Vaes256Intel : Vaes256 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
-    VOLSEAL_INLINE Vector Next() {
+    VOLSEAL_INLINE void Next(Vector* to) {
       const int index = index_++;
-      if (index >= kMultiplied) return ByBytes<1>(made_[index - kMultiplied]);
+      if (index >= kMultiplied) {
+        *to = ByBytes<1>(made_[index - kMultiplied]);
+        return;
+      }
       const Vector power = Load(kPowers.of_x[index]);
       made_[index] = Reduce(_mm256_clmulepi64_epi128(base_, power, 0x00), _mm256_clmulepi64_epi128(base_, power, 0x01));
-      return made_[index];
+      *to = made_[index];
     }
 
    private:
@@ -153,5 +158,6 @@ struct Vaes256Intel : Vaes256 {
 
 const Kernel kVaes256Kernel = MakeKernel<Vaes256>("vaes256", "tweaks by shifts");
 const Kernel kVaes256IntelKernel = MakeKernel<Vaes256Intel>("vaes256", "tweaks by products");
+const Kernel kVaes256Zen3Kernel = MakeKernel<WithScalarTweaks<Vaes256>>("vaes256", "tweaks in general registers");
 
 }  // namespace volseal::xts

@@ -15,6 +15,7 @@ constexpr uint32_t kAvx512vl = 1u << 31, kVaes = 1u << 9, kVpclmulqdq = 1u << 10
 
 xts::CpuReading Zen4() {
   xts::CpuReading cpu;
+  cpu.is_amd = true;
   cpu.family = 0x19;
   cpu.model = 0x61;
   cpu.leaf1_ecx = kSse41 | kAes | kOsxsave | kAvx | 1u << 1;  // and pclmulqdq
@@ -27,6 +28,7 @@ xts::CpuReading Zen4() {
 xts::CpuReading Intel(uint32_t model) {
   xts::CpuReading cpu = Zen4();
   cpu.is_intel = true;
+  cpu.is_amd = false;
   cpu.family = 6;
   cpu.model = model;
   return cpu;
@@ -42,6 +44,23 @@ TEST_CASE("Zen 4 can run every x86 kernel, the widest first") {
   CHECK(xts::AgainstAesni(Zen4()) == "");
   CHECK_FALSE(xts::Prefers256(Zen4()));
   CHECK(Contains(xts::AgainstArmv8(Zen4()), "aes"));
+}
+
+TEST_CASE("Zen 3 is told from Zen 4, which has the same family, and from others") {
+  xts::CpuReading cpu = Zen4();
+  for (const uint32_t model : {0x00u, 0x01u, 0x08u, 0x0fu, 0x21u, 0x44u, 0x50u, 0x5fu}) {
+    cpu.model = model;
+    CHECK(xts::IsZen3(cpu));
+  }
+  for (const uint32_t model : {0x10u, 0x11u, 0x1fu, 0x60u, 0x61u, 0x74u, 0xa0u}) {
+    cpu.model = model;
+    CHECK_FALSE(xts::IsZen3(cpu));
+  }
+  cpu.model = 0x01;
+  cpu.family = 0x17;
+  CHECK_FALSE(xts::IsZen3(cpu));
+  CHECK_FALSE(xts::IsZen3(Intel(0x01)));
+  CHECK_FALSE(xts::IsZen3({}));
 }
 
 TEST_CASE("registers that the operating system does not save are not used") {

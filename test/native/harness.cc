@@ -1,6 +1,5 @@
 #include "harness.h"
 
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -17,18 +16,18 @@ std::map<const xts::Kernel*, size_t>& Counts() {
   return counts;
 }
 
-// What another maker's processor would run under that name; nullptr where there is one form.
-const xts::Kernel* OtherForm(const xts::Kernel& kernel) {
+// What other processors would run under that name.
+std::vector<const xts::Kernel*> OtherForms(const xts::Kernel& kernel) {
+  std::vector<const xts::Kernel*> others;
 #if defined(__x86_64__)
-  constexpr std::array kPairs = {std::array{&xts::kVaes512Kernel, &xts::kVaes512IntelKernel},
-                                 std::array{&xts::kVaes256Kernel, &xts::kVaes256IntelKernel}};
-  for (const auto& [one, other] : kPairs) {
-    if (&kernel == one) return other;
-    if (&kernel == other) return one;
+  for (const xts::Kernel* const other :
+       {&xts::kVaes512Kernel, &xts::kVaes512IntelKernel, &xts::kVaes256Kernel, &xts::kVaes256IntelKernel,
+        &xts::kVaes256Zen3Kernel, &xts::kAesniKernel, &xts::kAesniZen3Kernel}) {
+    if (other != &kernel && other->name == kernel.name) others.push_back(other);
   }
 #endif
   static_cast<void>(kernel);
-  return nullptr;
+  return others;
 }
 
 uint64_t NumberFrom(const char* variable, uint64_t otherwise) {
@@ -43,7 +42,7 @@ std::vector<const xts::Kernel*> UsableKernels() {
   for (const xts::Candidate& candidate : xts::Candidates()) {
     if (candidate.kernel == nullptr) continue;
     kernels.push_back(candidate.kernel);
-    if (const xts::Kernel* const other = OtherForm(*candidate.kernel)) kernels.push_back(other);
+    for (const xts::Kernel* const other : OtherForms(*candidate.kernel)) kernels.push_back(other);
   }
   return kernels;
 }

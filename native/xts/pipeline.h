@@ -12,8 +12,8 @@
 //
 // Isa has: Vector; kLanes (16-byte blocks a vector); kVectorsPerGranule; kGranulesInFlight (up to 3); kKeyLag;
 // kPrefetchBytes; kCanStream; Load, Store, Stream, Fence, Keep; LoadKey; Units (sector numbers as blocks); Open, Round,
-// Closing, LoadClosing, Close; Base, LoadBase, NextGranule (the base behind a base, in one sector), Tweaks (Next stores
-// the vectors of one granule, in order); ClearRegisters.
+// Closing, LoadClosing, Close; Base, LoadBase, NextGranule (the base behind a base, in one sector), Tweaks (of one
+// granule, in order: Next gives a vector; or Store, which writes it to memory); ClearRegisters.
 //
 // Everything here is in an unnamed namespace on purpose: each kernel compiles its own copy with its own flags, and the
 // linker must never take one processor's copy for another's.
@@ -226,7 +226,11 @@ VOLSEAL_INLINE void TransformGroup(const RoundKeys& same_keys, const typename Is
       }
       if (kMakesNext && 0 <= step && step < Isa::kVectorsPerGranule) {
         const int vector = granule * Isa::kVectorsPerGranule + step;
-        series[granule].Next(next_tweaks + vector);
+        if constexpr (requires { series[granule].Store(next_tweaks); }) {
+          series[granule].Store(next_tweaks + vector);
+        } else {
+          next_tweaks[vector] = series[granule].Next();
+        }
         // In the order of their addresses memory gives up to a tenth more; the caches give 2 % less.
         const size_t ahead = (kStores == Stores::kStreamed ? step * kGranules + granule : vector) * kVectorBytes<Isa>;
         if (ahead % 64 == 0) Prefetch<Isa, kStores>(source + ahead);
@@ -267,7 +271,11 @@ VOLSEAL_RUN void RunSectors(const KeySchedule& schedule, const uint8_t* source, 
     typename Isa::Tweaks series(bases.Next());
 #pragma GCC unroll 8
     for (int i = 0; i < Isa::kVectorsPerGranule; ++i)
-      series.Next(work.turns[0].tweaks + granule * Isa::kVectorsPerGranule + i);
+      if constexpr (requires { series.Store(work.turns[0].tweaks); }) {
+        series.Store(work.turns[0].tweaks + granule * Isa::kVectorsPerGranule + i);
+      } else {
+        work.turns[0].tweaks[granule * Isa::kVectorsPerGranule + i] = series.Next();
+      }
   }
   size_t group = 0;
   for (; granules_left >= kInFlight; granules_left -= kInFlight) {

@@ -24,7 +24,7 @@ struct WithScalarTweaks : Isa {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : next_(base) {}
-    VOLSEAL_INLINE void Next(typename Isa::Vector* to) {
+    VOLSEAL_INLINE void Store(typename Isa::Vector* to) {
       for (int lane = 0; lane < Isa::kLanes; ++lane) {
         reinterpret_cast<Tweak*>(to)[lane] = next_;
         Double();

@@ -80,10 +80,11 @@ struct Aesni {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base)
         : next_(_mm_set_epi64x(static_cast<long long>(base.high), static_cast<long long>(base.low))) {}
-    VOLSEAL_INLINE void Next(Vector* to) {
-      const Vector tweak = *to = next_;
+    VOLSEAL_INLINE Vector Next() {
+      const Vector tweak = next_;
       const Vector signs = _mm_srai_epi32(_mm_shuffle_epi32(tweak, 0x13), 31);
       next_ = _mm_xor_si128(_mm_add_epi64(tweak, tweak), _mm_and_si128(signs, _mm_set_epi64x(1, 0x87)));
+      return tweak;
     }
 
    private:

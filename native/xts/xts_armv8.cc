@@ -75,9 +75,10 @@ struct Armv8 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(const Base& base) : next_(base) {}
-    VOLSEAL_INLINE void Next(Vector* to) {
-      *to = AsVector(next_);
+    VOLSEAL_INLINE Vector Next() {
+      const Vector tweak = AsVector(next_);
       next_ = TimesXPower<1>(next_);
+      return tweak;
     }
 
    private:

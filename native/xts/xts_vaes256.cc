@@ -92,11 +92,11 @@ struct Vaes256 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
-    VOLSEAL_INLINE void Next(Vector* to) {
+    VOLSEAL_INLINE Vector Next() {
       const Vector kept = _mm256_sllv_epi64(base_, Load(kShifts.left[index_]));
       const Vector carried = _mm256_srlv_epi64(base_, Load(kShifts.right[index_]));
       ++index_;
-      *to = Reduce(kept, carried);
+      return Reduce(kept, carried);
     }
 
    private:
@@ -136,15 +136,12 @@ struct Vaes256Intel : Vaes256 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
-    VOLSEAL_INLINE void Next(Vector* to) {
+    VOLSEAL_INLINE Vector Next() {
       const int index = index_++;
-      if (index >= kMultiplied) {
-        *to = ByBytes<1>(made_[index - kMultiplied]);
-        return;
-      }
+      if (index >= kMultiplied) return ByBytes<1>(made_[index - kMultiplied]);
       const Vector power = Load(kPowers.of_x[index]);
       made_[index] = Reduce(_mm256_clmulepi64_epi128(base_, power, 0x00), _mm256_clmulepi64_epi128(base_, power, 0x01));
-      *to = made_[index];
+      return made_[index];
     }
 
    private:

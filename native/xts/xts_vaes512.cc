@@ -105,12 +105,12 @@ struct Vaes512 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
-    VOLSEAL_INLINE void Next(Vector* to) {
+    VOLSEAL_INLINE Vector Next() {
       const Vector kept = _mm512_sllv_epi64(base_, Load(kShifts.left[index_]));
       const Vector carried = _mm512_srlv_epi64(base_, Load(kShifts.right[index_]));
       ++index_;
-      *to = _mm512_ternarylogic_epi64(kept, _mm512_shuffle_epi32(carried, _MM_PERM_BADC),
-                                      _mm512_clmulepi64_epi128(carried, Polynomial(), 0x01), 0x96);
+      return _mm512_ternarylogic_epi64(kept, _mm512_shuffle_epi32(carried, _MM_PERM_BADC),
+                                       _mm512_clmulepi64_epi128(carried, Polynomial(), 0x01), 0x96);
     }
 
    private:
@@ -146,12 +146,12 @@ struct Vaes512Intel : Vaes512 {
   class Tweaks {
    public:
     VOLSEAL_INLINE explicit Tweaks(Base base) : base_(base) {}
-    VOLSEAL_INLINE void Next(Vector* to) {
+    VOLSEAL_INLINE Vector Next() {
       const Vector power = Load(kPowers.of_x[index_++]);
       const Vector low = _mm512_clmulepi64_epi128(base_, power, 0x00);
       const Vector high = _mm512_clmulepi64_epi128(base_, power, 0x01);
-      *to = _mm512_ternarylogic_epi64(low, _mm512_shuffle_epi32(high, _MM_PERM_BADC),
-                                      _mm512_clmulepi64_epi128(high, Polynomial(), 0x01), 0x96);
+      return _mm512_ternarylogic_epi64(low, _mm512_shuffle_epi32(high, _MM_PERM_BADC),
+                                       _mm512_clmulepi64_epi128(high, Polynomial(), 0x01), 0x96);
     }
 
    private:

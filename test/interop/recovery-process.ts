@@ -1,6 +1,6 @@
-// node recovery-process.js VOLUME RECOVERY_KEY NEW_RECOVERY_KEY: adds a recovery key by the one that there is, tests it,
-// and attaches the volume by it. Prints its pid, and reads without pause; detaches at the first line on standard input,
-// prints "detached" and stays.
+// node recovery-process.js VOLUME RECOVERY_KEY NEW_RECOVERY_KEY: adds a recovery key by the one that there is, tests
+// it, and attaches the volume by it. Prints its pid, and reads without pause; detaches at the first line on standard
+// input, prints "detached" and stays.
 import { addRecoveryKey, attach, testKeyslot } from '../../src/index.js';
 
 const [path, recoveryKeyFile, newKeyFile] = process.argv.slice(2) as [string, string, string];

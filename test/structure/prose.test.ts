@@ -40,7 +40,7 @@ describe('a path that a document or a comment names exists', () => {
   test('holds', () => assert.deepEqual(deadPaths(files), []));
   test('would be noticed', () => {
     assert.equal(deadPaths([file('docs/A.md', 'see `src/no/such.ts` and [B](B.md)')]).length, 2);
-    assert.equal(deadPaths([file('src/a.ts', "import 'src/b.ts'; // not code, but src/no/such.ts")]).length, 1);
+    assert.equal(deadPaths([file('src/a.ts', "import 'src/no/b.ts';\n// not code, but src/no/such.ts")]).length, 1);
   });
   test('has no false alarm', () => {
     const document = file(

@@ -46,6 +46,27 @@ export function forbidDumps(): void;
  */
 export function exitNow(status: number): never;
 
+// ---- the process, as a service ----
+
+/**
+ * No program that this process starts from now on gets a descriptor beyond standard error, unless it is given one:
+ * whoever started this process may have left it a lock or a pipe that must not live on in a service. @throws `ERR_IO`
+ */
+export function closeOthersOnExec(): void;
+
+/**
+ * Sends this process SIGTERM when its parent ends (PR_SET_PDEATHSIG); at once where the parent is not `parentPid` any
+ * more.
+ * @throws `ERR_ARGUMENT`, `ERR_IO`
+ */
+export function endWithParent(parentPid: number): void;
+
+/**
+ * One message to the service manager, as sd_notify(3) sends it: lines of `NAME=VALUE`.
+ * @param address `$NOTIFY_SOCKET`: a path, or an abstract name behind an `@` @throws `ERR_ARGUMENT`, `ERR_IO`
+ */
+export function notifyServiceManager(address: string, text: string): void;
+
 /**
  * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls
  * JavaScript from above it: call this from a callback of the event loop's own (setImmediate), where that array lies

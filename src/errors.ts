@@ -97,6 +97,8 @@ export type ErrorCode =
   | 'ERR_STATE_POISONED'
   /** A vault handle names no key: it was wiped. */
   | 'ERR_KEY_GONE'
+  /** The system lacks a program, a kernel module or a right that this needs. `details.missing` names it. */
+  | 'ERR_REQUIREMENT'
   /** A system call failed; `details` has errno, syscall, path, offsetBytes. */
   | 'ERR_IO'
   /** Memory for keys could not be locked (RLIMIT_MEMLOCK). No key is put into unlocked memory instead. */

@@ -158,6 +158,24 @@ export const PASSPHRASE_MS = 2_500;
 /** ... and no fewer iterations than this, on a slow machine: OWASP's number for PBKDF2-HMAC-SHA-512. */
 export const PASSPHRASE_ITERATIONS_MIN = 210_000;
 
+/** How long a volume that is detached by force waits for requests of its clients. */
+export const DETACH_DRAIN_MS = 5_000;
+/**
+ * A message between `volseal` and the process that serves a volume. The longest is an order with an encryption context.
+ */
+export const ATTACHED_MESSAGE_BYTES_MAX = 256 * 1024;
+/** Commands that talk to one serving process at once. */
+export const ATTACHED_CONNECTIONS_MAX = 16;
+/** A serving process that gives no sign of life for this long is listed as not responding. */
+export const ATTACHED_STATUS_TIMEOUT_MS = 2_000;
+/** A listing holds the lock of a record for a moment, and an attach waits for it this often and this long. */
+export const ATTACHED_LOCK_TRIES = 10;
+export const ATTACHED_LOCK_WAIT_MS = 20;
+/** Attachments of one volume (copies of its file, or several readers) that one user has at once. */
+export const ATTACHED_PER_VOLUME_MAX = 64;
+/** A client program of the system (nbd-client, nbdfuse) has failed if its device or file is not there after this. */
+export const ATTACHED_CLIENT_TIMEOUT_MS = 15_000;
+
 /** 8 EiB less one sector is what a signed 64-bit offset carries; JavaScript's exact integers end at 8 PiB. */
 export const VOLUME_BYTES_MAX = 2 ** 53 - 2 ** 21;
 

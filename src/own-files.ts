@@ -26,6 +26,23 @@ export function checkOwnDirectory(path: string): void {
 }
 
 /**
+ * Checks the directory `path`, which exists: the caller's own, no symbolic link, and closed to everybody else.
+ * @throws {VolsealError} `ERR_IO` with errno `EPERM`: it is not; `ERR_IO`
+ */
+export function checkPrivateDirectory(path: string): void {
+  try {
+    const stats = lstatSync(path);
+    if (!stats.isDirectory()) throw refused(path, 'is not a directory', 'move it away');
+    if (stats.uid !== process.geteuid?.()) throw refused(path, `belongs to another user (uid ${stats.uid})`, 'ask its owner to remove it');
+    if ((stats.mode & 0o077) !== 0) {
+      throw refused(path, `other users may enter it (mode ${(stats.mode & 0o7777).toString(8)})`, `run: chmod 700 ${path}`);
+    }
+  } catch (error) {
+    throw asVolsealError(error, path);
+  }
+}
+
+/**
  * Opens the regular file `path`; a symbolic link is refused.
  * @param flags of open(2). @param mode of a file that this creates
  * @returns the descriptor; the caller closes it

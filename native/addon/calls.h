@@ -18,6 +18,7 @@ void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterDeviceCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
+void RegisterProcessCalls(Napi::Env env, Napi::Object exports);
 
 // The open device that a handle names; throws where it names none.
 std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle);

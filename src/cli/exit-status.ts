@@ -66,6 +66,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_STATE_POISONED: EXIT.device,
   ERR_KMS_STORE: EXIT.device,
   ERR_IO: EXIT.device,
+  ERR_REQUIREMENT: EXIT.device,
   ERR_ADDON: EXIT.device,
   ERR_STATE_BUSY: EXIT.busy,
   ERR_KMS_DENIED: EXIT.kmsRefused,
@@ -83,5 +84,8 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_ABORTED: EXIT.interrupted,
 };
 
-/** The exit status for an error of this code. */
-export const exitStatusOf = (code: ErrorCode): number => BY_CODE[code];
+/**
+ * The exit status for an error of this code. A serving process of a newer volseal may send a code that this one does
+ * not know.
+ */
+export const exitStatusOf = (code: ErrorCode): number => BY_CODE[code] ?? EXIT.internal;

@@ -91,14 +91,16 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
         ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2), cryptsetup open does.'
         : ' With KMS the volume opens without a recovery key.'
     }`,
-  ERR_STATE_DETACHED: undefined,
-  ERR_STATE_BUSY: ({ details }) => `Wait until the other process is done; fuser -v ${shown(details.path, 'VOLUME')} names it.`,
+  ERR_STATE_DETACHED: detachedHint,
+  ERR_STATE_BUSY: busyHint,
   ERR_STATE_INTERRUPTED: interruptedHint,
   ERR_STATE_READ_ONLY: undefined,
   ERR_STATE_POISONED:
     'The disk did not keep what was written. Check it (dmesg, smartctl), then write again everything since the last successful flush.',
   ERR_KEY_GONE: undefined,
   ERR_IO: ioHint,
+  // Its message says what is missing, and how to get it.
+  ERR_REQUIREMENT: undefined,
   ERR_MEMORY_LOCK: memoryLockHint,
   // Its message says what to do: programs that embed volseal meet it too.
   ERR_ADDON: () => undefined,
@@ -120,6 +122,22 @@ function interruptedHint({ details: { backup, header, successor, volume, resumab
     `To roll back to what was there before: ${backup ? `mv ${shown(backup, 'BACKUP')} ${path}` : `rm ${path}`}`,
   ];
   return ways.join('\n');
+}
+
+function detachedHint({ details, command }: HintRequest): string | undefined {
+  if (details.workspaceId !== undefined) return `volseal workspace attach ${shown(details.workspaceId, 'WORKSPACE')} attaches it.`;
+  return command === 'detach' ? 'volseal attached lists what is attached.' : undefined;
+}
+
+function busyHint({ details: { path, clients, workspaceId }, command }: HintRequest): string {
+  if (clients !== undefined) {
+    return 'Disconnect them first (shut the virtual machine down, unmount the file system), then run the command again. With --force they are cut off, and lose what they have not written yet.';
+  }
+  if (workspaceId !== undefined)
+    return `To detach it: volseal workspace detach ${shown(workspaceId, 'WORKSPACE')}. With --force terminate does that itself.`;
+  const volume = shown(path, 'VOLUME');
+  const wait = `Wait until the other process is done; fuser -v ${volume} names it.`;
+  return command.startsWith('kms') ? wait : `${wait} If volseal attached lists the volume: volseal detach ${volume}`;
 }
 
 function workspaceStateHint({ details: { state, workspaceId } }: HintRequest): string {
@@ -280,6 +298,9 @@ function ioHint({ details, command }: HintRequest): string | undefined {
     case 'EFBIG':
       if (details.syscall === 'read') return 'Give the size of the whole image with --size: nothing may follow it on the stream.';
       return 'The file system, or `ulimit -f`, does not allow a file this large: choose another target.';
+    case 'EEXIST':
+      if (details.syscall === 'bind') return `Choose another path for the socket: ${shown(details.path, 'PATH')} is in use or no socket.`;
+      return 'Choose another name.';
     case 'EADDRINUSE':
       return 'Another program listens there: choose another port, or port 0 for one that is free.';
     case 'EADDRNOTAVAIL':

@@ -101,13 +101,17 @@ export async function runCommand(words: readonly string[], output: Output, inter
   process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
   const rootKey = new RootKeyWatch(output);
   let program: Command | undefined;
+  let ownStatus: number = EXIT.ok;
+  const endWith = (status: number): void => {
+    ownStatus = status;
+  };
   try {
     // Neither a core dump nor another process of this user may show the keys of this one.
     native.forbidDumps();
-    program = await buildProgram(words[0], { output, signal: interruption.signal, rootKey });
+    program = await buildProgram(words[0], { output, signal: interruption.signal, endWith, rootKey });
     const status = await perform(words, program).finally(() => rootKey.report());
     await output.settled();
-    return status;
+    return status === EXIT.ok ? ownStatus : status;
   } catch (error) {
     if (isClosedOutput(error)) return EXIT.outputClosed;
     const failure = describeFailure(error, program === undefined ? '' : commandNamed(words, program));

@@ -17,6 +17,8 @@ export interface Session {
   readonly output: Output;
   /** Aborted by Ctrl-C. */
   readonly signal: AbortSignal;
+  /** Ends the program with this status where the command succeeds: that of another program that it has run. */
+  endWith(status: number): void;
   /** Reports when the command ends. A command that runs on reports once it has opened its KMS. */
   readonly rootKey: RootKeyWatch;
 }
@@ -145,6 +147,24 @@ export function withExistingVolume(command: Command, { passphrase = true } = {})
   command.option('--any-keyslot', 'with those: also by a keyslot that volseal did not add');
   return withJson(withHeader(command, 'the file with the header, if it is detached'));
 }
+
+/** A host and a port, as `--listen` and `--metrics` take them. */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** An argument parser for `HOST:PORT` and `[IPV6]:PORT`. @throws {InvalidArgumentError} */
+export function addressArgument(text: string): Address {
+  const [, bracketed, plain, digits] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):([0-9]{1,5})$/i.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65535) throw new InvalidArgumentError('Expected HOST:PORT, such as 127.0.0.1:4599.');
+  return { host: bracketed ?? plain ?? '', port };
+}
+
+/** `--metrics`. */
+export const withMetrics = (command: Command): Command =>
+  command.option('--metrics <host:port>', 'offer counters for Prometheus at a loopback address; port 0 takes a free one', addressArgument);
 
 /** An argument parser for sizes and offsets. @throws {InvalidArgumentError} so that the refusal names the option */
 export function sizeArgument(text: string): number {

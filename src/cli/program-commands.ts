@@ -7,6 +7,8 @@ import type { KmsFlags, Session } from './options.js';
 
 interface Entry {
   load(session: Session): Promise<Command>;
+  /** Not in the help: a command that volseal gives itself. */
+  readonly isHidden?: boolean;
   /** Whether it uses the pool: the threads then start while the rest of the command loads. */
   readonly usesPool: boolean;
 }
@@ -23,6 +25,15 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   recovery: { usesPool: false, load: async (session) => (await import('./commands/recovery.js')).recoveryCommand(session) },
   read: { usesPool: true, load: async (session) => (await import('./commands/read.js')).readCommand(session) },
   write: { usesPool: true, load: async (session) => (await import('./commands/write.js')).writeCommand(session) },
+  attach: { usesPool: false, load: async (session) => (await import('./commands/attach.js')).attachCommand(session) },
+  attached: { usesPool: false, load: async (session) => (await import('./commands/attached.js')).attachedCommand(session) },
+  detach: { usesPool: false, load: async (session) => (await import('./commands/detach.js')).detachCommand(session) },
+  serve: { usesPool: true, load: async (session) => (await import('./commands/serve.js')).serveCommand(session) },
+  'attach-process': {
+    isHidden: true,
+    usesPool: true,
+    load: async (session) => (await import('./commands/attach-process.js')).attachProcessCommand(session),
+  },
   kernels: { usesPool: false, load: async (session) => (await import('./commands/kernels.js')).kernelsCommand(session) },
   bench: { usesPool: false, load: async (session) => (await import('./commands/bench.js')).benchCommand(session) },
   workspace: { usesPool: false, load: async (session) => (await import('./commands/workspace.js')).workspaceCommand(session) },
@@ -37,7 +48,8 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
 
 /** The command that `word` names. If it names none, all of them: for help, and to suggest a similar word. */
 export function loadCommands(word: string | undefined, session: Session): Promise<Command[]> {
-  const named = word !== undefined && Object.hasOwn(COMMANDS, word) ? [COMMANDS[word]!] : Object.values(COMMANDS);
+  const named =
+    word !== undefined && Object.hasOwn(COMMANDS, word) ? [COMMANDS[word]!] : Object.values(COMMANDS).filter(({ isHidden }) => !isHidden);
   return Promise.all(named.map((entry) => entry.load(session)));
 }
 

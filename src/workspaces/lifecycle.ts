@@ -132,6 +132,24 @@ export async function attachWorkspace(
 }
 
 /**
+ * Attaches one of the two volumes: steps 5 to 7 for a process that serves it alone.
+ * @returns the volume, the caller's to detach, and the path of its file
+ * @throws {VolsealError} as `attachWorkspace`
+ */
+export async function attachWorkspaceVolume(
+  workspaceId: string,
+  which: 'root' | 'user',
+  options: WorkspaceHome & { readOnly?: boolean | undefined; signal?: AbortSignal | undefined } = {},
+): Promise<{ volume: Volume; path: string }> {
+  const record = await inStore(
+    options,
+    async (store) => readyOne(store, workspaceId),
+    () => missing(workspaceId, options),
+  );
+  return { volume: await attachVolume(record, record[which], options), path: record[which].path };
+}
+
+/**
  * Step 8: detaches and attaches again, from the encrypted data keys in the volumes' headers. @throws {VolsealError} as
  * `attachWorkspace`
  */

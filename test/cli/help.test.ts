@@ -18,6 +18,10 @@ const COMMANDS = [
   'recovery',
   'read',
   'write',
+  'attach',
+  'attached',
+  'detach',
+  'serve',
   'kernels',
   'bench',
   'workspace',
@@ -76,7 +80,7 @@ function withFiles(lab: Lab): Lab {
   return lab;
 }
 
-describeUnless(skipWithout('zstd'))('help', () => {
+describeUnless(skipWithout('zstd', 'nbdinfo'))('help', () => {
   test('lists exactly the commands there are', () => {
     const { ok } = lab();
     assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'completion', 'help']);
@@ -93,14 +97,14 @@ describeUnless(skipWithout('zstd'))('help', () => {
   });
 
   for (const command of [
-    ...COMMANDS.map((name) => [name]),
+    ...COMMANDS.filter((name) => name !== 'serve').map((name) => [name]),
     ['kms'],
     ...KMS_COMMANDS.filter((name) => name !== 'serve' && name !== 'init').map((name) => ['kms', name]),
-    ...['create', 'list', 'info', 'attach', 'reboot', 'rebuild', 'terminate'].map((name) => ['workspace', name]),
     ['recovery', 'add'],
     ['recovery', 'list'],
     ['recovery', 'test'],
     ['recovery', 'remove'],
+    ...['create', 'list', 'info', 'check', 'attach', 'detach', 'reboot', 'rebuild', 'terminate'].map((name) => ['workspace', name]),
     ['header', 'backup'],
     ['header', 'restore'],
     ['header', 'show'],
@@ -115,6 +119,8 @@ describeUnless(skipWithout('zstd'))('help', () => {
       const { accessKeyId } = JSON.parse(ok(['kms', 'create-access-key', 'user/anna', '--json']).text);
       const made = command[0] === 'workspace' && command[1] !== 'create' ? ok([...WORKSPACE, '--json']).text : '{}';
       const { workspaceId = '' } = JSON.parse(made);
+      if (command[0] === 'detach') ok(['attach', 'disk.vol']);
+      if (command[0] === 'workspace' && ['detach', 'reboot'].includes(command[1]!)) ok(['workspace', 'attach', workspaceId]);
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
         // Some begin with what the command needs, or end with what follows it.
@@ -154,6 +160,18 @@ describeUnless(skipWithout('zstd'))('help', () => {
     assert.match(await firstLine(server, 'stdout'), /at http:\/\/127\.0\.0\.1:[1-9][0-9]*; Ctrl-C ends it/);
     server.kill('SIGINT');
     assert.equal((await end).status, 0);
+  });
+
+  test('the examples of serve work', async () => {
+    const { ok, start } = withFiles(lab());
+    ok(['encrypt', 'disk.raw', 'disk.vol']);
+    for (const example of examplesIn(ok(['serve', '--help']).text)) {
+      const server = start(example.replace(':10809', ':0').split(' ').slice(1));
+      const end = ended(server);
+      assert.match(await firstLine(server, 'stdout'), /^nbd(\+unix:\/\/\/\?socket=\S*disk\.sock|:\/\/127\.0\.0\.1:[1-9][0-9]*\/?)$/);
+      server.kill('SIGINT');
+      assert.equal((await end).status, 0);
+    }
   });
 
   test('without a command there is help and status 1', () => {

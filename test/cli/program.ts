@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -54,15 +54,24 @@ export const lab = (parent = tmpdir()): Lab => labIn(mkdtempSync(join(parent, 'v
 /** The same for a directory that exists. */
 export function labIn(directory: string): Lab {
   const children: ChildProcess[] = [];
-  onTestFinished(() => {
-    for (const child of children) child.kill('SIGKILL');
-    rmSync(directory, { recursive: true, force: true });
-  });
   const path = (name: string): string => join(directory, name);
   const bin = mkdtempSync(path('.bin-'));
+  const runtime = join(bin, 'run');
+  mkdirSync(runtime, { mode: 0o700 });
+  onTestFinished(() => {
+    for (const child of children) child.kill('SIGKILL');
+    for (const pid of servingProcesses(runtime)) killIfThere(pid);
+    rmSync(directory, { recursive: true, force: true });
+  });
   writeFileSync(join(bin, 'volseal'), `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`);
   chmodSync(join(bin, 'volseal'), 0o755);
-  const env = { PATH: `${bin}:${process.env.PATH}`, HOME: directory, VOLSEAL_HOME: path('home'), LC_ALL: 'C.UTF-8' };
+  const env = {
+    PATH: `${bin}:${process.env.PATH}`,
+    HOME: directory,
+    VOLSEAL_HOME: path('home'),
+    XDG_RUNTIME_DIR: runtime,
+    LC_ALL: 'C.UTF-8',
+  };
   const finish = (command: string, args: string[], options: RunOptions): Outcome => {
     const { status, stdout, stderr, error } = spawnSync(command, args, {
       cwd: directory,
@@ -105,6 +114,22 @@ export function labIn(directory: string): Lab {
     },
     shell: (line) => finish('sh', ['-c', line], {}),
   };
+}
+
+/** The processes that serve the volumes attached in a runtime directory. */
+function servingProcesses(runtime: string): number[] {
+  const records = existsSync(join(runtime, 'volseal'))
+    ? readdirSync(join(runtime, 'volseal')).filter((name) => name.endsWith('.json'))
+    : [];
+  return records.map((name) => (JSON.parse(readFileSync(join(runtime, 'volseal', name), 'utf8')) as { pid: number }).pid);
+}
+
+function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 /** Why this user cannot mount a small file system, or make a block device of a file; false where it can. */

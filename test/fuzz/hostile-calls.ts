@@ -6,8 +6,11 @@ import { join } from 'node:path';
 import { native } from '../../src/native.js';
 import { type Draw, drawOf } from './cases.js';
 
-/** forbidDumps would hide a crash from a debugger and takes no argument; exitNow does what it is asked to. */
-const LEFT_OUT = new Set(['forbidDumps', 'exitNow']);
+/**
+ * forbidDumps would hide a crash from a debugger and takes no argument; exitNow and endWithParent do what they are
+ * asked to.
+ */
+const LEFT_OUT = new Set(['forbidDumps', 'exitNow', 'endWithParent']);
 /** Calls whose work grows with a number: they get it from this list alone. */
 const WORK_MAX = 5000;
 

@@ -18,6 +18,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['volume'],
   ['jobs'],
   ['workspaces'],
+  ['attached'],
   ['index'],
   ['cli'],
   ['program'],

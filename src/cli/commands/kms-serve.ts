@@ -1,11 +1,11 @@
 /** `volseal kms serve`: the embedded KMS over HTTP, for `aws kms --endpoint-url` and any AWS SDK. */
 import { once } from 'node:events';
 import { Command, InvalidArgumentError } from 'commander';
-import { type Session, withJson } from '../options.js';
+import { type Address, addressArgument, type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
 
 interface ServeFlags {
-  listen: { host: string; port: number };
+  listen: Address;
   allowRemote?: boolean;
   host?: string[];
 }
@@ -14,7 +14,7 @@ interface ServeFlags {
 export function serveCommand({ output, signal, rootKey }: Session): Command {
   const command = new Command('serve')
     .description('serve the embedded KMS of $VOLSEAL_HOME over HTTP until Ctrl-C, to callers with an access key')
-    .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', listenArgument)
+    .requiredOption('--listen <host:port>', 'loopback address and port; port 0 takes a free one', addressArgument)
     .option('--allow-remote', 'allow an address that is not loopback: plain HTTP, so anybody who can read the network can read data keys')
     .option('--host <name...>', 'a name besides localhost under which clients call it, such as that of a container', hostArgument);
   withJson(command);
@@ -51,12 +51,4 @@ export function serveCommand({ output, signal, rootKey }: Session): Command {
 function hostArgument(text: string, others: string[] = []): string[] {
   if (!/^[a-z0-9_]([a-z0-9_.-]{0,253}[a-z0-9_])?$/i.test(text)) throw new InvalidArgumentError('Expected a host name, such as kms.');
   return [...others, text.toLowerCase()];
-}
-
-/** `HOST:PORT`, `[IPV6]:PORT`. @throws {InvalidArgumentError} */
-function listenArgument(text: string): ServeFlags['listen'] {
-  const [, bracketed, plain, digits] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):([0-9]{1,5})$/i.exec(text) ?? [];
-  const port = Number(digits);
-  if (digits === undefined || port > 65535) throw new InvalidArgumentError('Expected HOST:PORT, such as 127.0.0.1:4599.');
-  return { host: bracketed ?? plain ?? '', port };
 }

@@ -9,6 +9,13 @@ import type { VolumeOrigin } from '../../workspaces/plan.js';
 import { type Session, sizeArgument, withJson, withKms, withProgress } from '../options.js';
 import { alignedRows, withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
+import {
+  attachmentsOfWorkspace,
+  attachWorkspaceCommand,
+  detachBoth,
+  detachWorkspaceCommand,
+  rebootWorkspaceCommand,
+} from './workspace-attach.js';
 
 interface CreateFlags {
   sid: string;
@@ -33,9 +40,18 @@ export function workspaceCommand(session: Session): Command {
   const command = new Command('workspace').description(
     "desktops of users: a root and a user volume each, under a key that is granted for the user's volumes alone",
   );
-  for (const make of [createCommand, listCommand, infoCommand, attachCommand, rebootCommand, rebuildCommand, terminateCommand]) {
-    command.addCommand(make(session));
-  }
+  const subcommands = [
+    createCommand,
+    listCommand,
+    infoCommand,
+    checkCommand,
+    attachWorkspaceCommand,
+    detachWorkspaceCommand,
+    rebootWorkspaceCommand,
+    rebuildCommand,
+    terminateCommand,
+  ];
+  for (const make of subcommands) command.addCommand(make(session));
   return withExamples(command, ['volseal workspace list']);
 }
 
@@ -101,12 +117,11 @@ function infoCommand({ output }: Session): Command {
   });
 }
 
-/** A command line holds nothing attached: it proves that both volumes can be. */
-function attachCommand({ output, signal }: Session): Command {
-  const command = new Command('attach')
+function checkCommand({ output, signal }: Session): Command {
+  const command = new Command('check')
     .description('attach both volumes, read a sector of each and detach them again: proves key, grants, context and headers')
     .argument('<workspace>', WORKSPACE);
-  withExamples(withJson(command), ['volseal workspace attach ws-abcdefghi']);
+  withExamples(withJson(command), ['volseal workspace check ws-abcdefghi']);
   return command.action(async (workspaceId: string) => {
     const { attachWorkspace } = await import('../../workspaces/lifecycle.js');
     const attached = await attachWorkspace(workspaceId, { readOnly: true, signal });
@@ -116,20 +131,6 @@ function attachCommand({ output, signal }: Session): Command {
       await attached.detach();
     }
     output.result({ workspaceId, attachable: true }, [`${workspaceId}: both volumes attach and read`]);
-  });
-}
-
-function rebootCommand({ output, signal }: Session): Command {
-  const command = new Command('reboot')
-    .description('attach, detach and attach again from the stored data keys, as a reboot of the desktop does')
-    .argument('<workspace>', WORKSPACE);
-  withExamples(withJson(command), ['volseal workspace reboot ws-abcdefghi']);
-  return command.action(async (workspaceId: string) => {
-    const { attachWorkspace, rebootWorkspace } = await import('../../workspaces/lifecycle.js');
-    const options = { signal };
-    const again = await rebootWorkspace(workspaceId, await attachWorkspace(workspaceId, options), options);
-    await again.detach();
-    output.result({ workspaceId, rebooted: true }, [`${workspaceId}: both volumes came back`]);
   });
 }
 
@@ -151,11 +152,17 @@ function terminateCommand({ output, signal }: Session): Command {
   const command = new Command('terminate')
     .description('end a WorkSpace: its volumes are deleted and its grants retired')
     .argument('<workspace>', WORKSPACE)
-    .option('--yes', 'really: nothing brings the volumes back');
+    .option('--yes', 'really: nothing brings the volumes back')
+    .option('--force', 'also while it is attached: detach it first');
   withExamples(withJson(command), ['volseal workspace terminate ws-abcdefghi --yes']);
-  return command.action(async (workspaceId: string, { yes = false }: { yes?: boolean }) => {
+  return command.action(async (workspaceId: string, { yes = false, force = false }: { yes?: boolean; force?: boolean }) => {
     if (!yes)
       throw new VolsealError('ERR_ARGUMENT', `${workspaceId} and everything on its volumes would be gone for good; if you mean it: --yes`);
+    const attached = await attachmentsOfWorkspace(workspaceId);
+    if (attached.length > 0 && !force) {
+      throw new VolsealError('ERR_STATE_BUSY', `${workspaceId} is attached; nothing was done`, { details: { workspaceId } });
+    }
+    await detachBoth(workspaceId, attached, force);
     const { terminateWorkspace } = await import('../../workspaces/lifecycle.js');
     await terminateWorkspace(workspaceId, { signal });
     output.result({ workspaceId, terminated: true }, [`${workspaceId} is gone: its volumes are deleted, its grants retired`]);

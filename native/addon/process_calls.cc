@@ -1,0 +1,39 @@
+// The part of binding.d.ts that is about the process itself.
+#include <string>
+
+#include "addon/args.h"
+#include "addon/calls.h"
+#include "base/process.h"
+
+namespace volseal::addon {
+namespace {
+
+constexpr uint64_t kPidMax = uint64_t{1} << 22;  // PID_MAX_LIMIT of the kernel
+
+Napi::Value CloseOthersOnExec(const Arguments& info) {
+  ThrowUnlessOk(info.Env(), volseal::CloseOthersOnExec());
+  return info.Env().Undefined();
+}
+
+Napi::Value EndWithParent(const Arguments& info) {
+  const uint64_t parent = WholeNumber(info[0], "parentPid", 0, kPidMax);
+  ThrowUnlessOk(info.Env(), volseal::EndWithParent(static_cast<pid_t>(parent)));
+  return info.Env().Undefined();
+}
+
+Napi::Value NotifyServiceManager(const Arguments& info) {
+  const std::string address = TextOf(info[0], "address");
+  const std::string text = TextOf(info[1], "text");
+  ThrowUnlessOk(info.Env(), volseal::NotifyServiceManager(address, text));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void RegisterProcessCalls(Napi::Env env, Napi::Object exports) {
+  Export<CloseOthersOnExec>(env, exports, "closeOthersOnExec");
+  Export<EndWithParent>(env, exports, "endWithParent");
+  Export<NotifyServiceManager>(env, exports, "notifyServiceManager");
+}
+
+}  // namespace volseal::addon

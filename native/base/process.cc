@@ -1,0 +1,81 @@
+#include "base/process.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "base/unique_fd.h"
+
+namespace volseal {
+namespace {
+
+constexpr int kFirstOther = STDERR_FILENO + 1;
+
+#ifndef SYS_close_range
+#define SYS_close_range 436  // the same on every architecture
+#endif
+constexpr unsigned kCloseRangeCloexec = 1U << 2;  // CLOSE_RANGE_CLOEXEC of linux/close_range.h, from Linux 5.11 on
+
+// For older kernels: one descriptor after another.
+Status CloseListedOnExec() {
+  DIR* directory = opendir("/proc/self/fd");
+  if (directory == nullptr) return SystemFailure(errno, "opendir");
+  errno = 0;
+  while (const dirent* entry = readdir(directory)) {
+    const int fd = std::atoi(entry->d_name);  // "." and ".." are 0, which is left alone
+    if (fd < kFirstOther) continue;
+    const int flags = fcntl(fd, F_GETFD);
+    // A descriptor that another thread has closed meanwhile needs nothing.
+    if (flags >= 0) fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
+    errno = 0;
+  }
+  const int error_number = errno;
+  closedir(directory);
+  return error_number == 0 ? Ok() : SystemFailure(error_number, "readdir");
+}
+
+}  // namespace
+
+Status CloseOthersOnExec() {
+  if (syscall(SYS_close_range, kFirstOther, ~0U, kCloseRangeCloexec) == 0) return Ok();
+  return CloseListedOnExec();
+}
+
+Status EndWithParent(pid_t parent) {
+  if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) != 0) return SystemFailure(errno, "prctl(PR_SET_PDEATHSIG)");
+  // It may have ended before the call: then another process has adopted this one.
+  if (getppid() != parent && kill(getpid(), SIGTERM) != 0) return SystemFailure(errno, "kill");
+  return Ok();
+}
+
+Status NotifyServiceManager(std::string_view address, std::string_view text) {
+  sockaddr_un target = {};
+  target.sun_family = AF_UNIX;
+  if (address.size() < 2 || (address[0] != '/' && address[0] != '@') || address.size() >= sizeof(target.sun_path)) {
+    return Failure(Code::kArgument, "the service manager's socket is neither an absolute path nor an abstract name");
+  }
+  std::memcpy(target.sun_path, address.data(), address.size());
+  if (address[0] == '@') target.sun_path[0] = '\0';
+  const UniqueFd socket_fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket_fd.valid()) return SystemFailure(errno, "socket");
+  const socklen_t length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size());
+  for (;;) {
+    const ssize_t sent = sendto(socket_fd.get(), text.data(), text.size(), MSG_NOSIGNAL,
+                                reinterpret_cast<const sockaddr*>(&target), length);
+    if (sent >= 0) return Ok();  // a datagram goes whole or not at all
+    if (errno != EINTR) return SystemFailure(errno, "sendto");
+  }
+}
+
+}  // namespace volseal

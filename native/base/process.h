@@ -1,0 +1,22 @@
+// What a service does to its own process, and Node offers no call for.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string_view>
+
+#include "base/status.h"
+
+namespace volseal {
+
+// No program that this process starts from now on gets a descriptor beyond standard error, unless it is given one:
+// whoever started this process may have left it a lock or a pipe that must not live on in a service.
+Status CloseOthersOnExec();
+
+// Sends this process SIGTERM when the process `parent`, which started it, ends; at once if it has ended already.
+Status EndWithParent(pid_t parent);
+
+// One datagram to the service manager's socket (sd_notify(3)): `address` is a path, or an abstract name behind an '@'.
+Status NotifyServiceManager(std::string_view address, std::string_view text);
+
+}  // namespace volseal

@@ -1,0 +1,102 @@
+/** Counters of served volumes over HTTP, in the format of Prometheus. Loaded only where they are asked for. */
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Counter, Gauge, Registry } from 'prom-client';
+import { asVolsealError, VolsealError } from '../errors.js';
+import type { NbdServer } from '../nbd/server.js';
+
+/** A server, and the volumes behind it: the server counts for all of them together. */
+export interface MeasuredServer {
+  readonly server: Pick<NbdServer, 'stats' | 'uri'>;
+  readonly volumes: readonly { readonly volumeId: string; readonly path: string }[];
+}
+
+/** A running HTTP server with metrics. */
+export interface MetricsServer {
+  readonly url: string;
+  close(): Promise<void>;
+}
+
+/**
+ * Serves `/metrics`.
+ * @param address a loopback address: the counters say who uses what, and there is neither TLS nor a password
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`
+ */
+export async function serveMetrics(
+  { host, port }: { readonly host: string; readonly port: number },
+  servers: readonly MeasuredServer[],
+): Promise<MetricsServer> {
+  if (!/^(127\.\d+\.\d+\.\d+|::1|localhost)$/.test(host)) {
+    throw new VolsealError('ERR_ARGUMENT', `--metrics ${host}: metrics are for this machine only: 127.0.0.1:PORT`);
+  }
+  const registry = registryOf(servers);
+  const http = createServer((request, response) => {
+    if (request.method !== 'GET' || request.url !== '/metrics') {
+      response.writeHead(404, { 'content-type': 'text/plain' }).end('the metrics are at /metrics\n');
+      return;
+    }
+    registry.metrics().then(
+      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
+      () => response.writeHead(500).end(),
+    );
+  });
+  await new Promise<void>((resolve, reject) => {
+    http.once('error', (error) => reject(asVolsealError(error, `${host}:${port}`)));
+    http.listen(port, host, resolve);
+  });
+  const { address, family, port: bound } = http.address() as AddressInfo;
+  return {
+    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}/metrics`,
+    async close() {
+      http.close();
+      http.closeAllConnections();
+    },
+  };
+}
+
+/** The names, and which statistic of a server each one shows. */
+const COUNTERS = {
+  volseal_requests_total: { help: 'Requests that were answered, errors included', of: 'requests' },
+  volseal_request_errors_total: { help: 'Requests that were answered with an error', of: 'errors' },
+  volseal_read_bytes_total: { help: 'Bytes of plaintext that clients have read', of: 'bytesRead' },
+  volseal_written_bytes_total: { help: 'Bytes of plaintext that clients have written', of: 'bytesWritten' },
+  volseal_clients_total: { help: 'Clients that ever connected', of: 'connectionsTotal' },
+  volseal_clients_refused_total: { help: 'Clients that were turned away', of: 'connectionsRefused' },
+} as const;
+
+/** The metrics of `servers`, read when somebody asks for them. */
+export function registryOf(servers: readonly MeasuredServer[]): Registry {
+  const registry = new Registry();
+  const registers = [registry];
+  const labelsOf = ({ volumes }: MeasuredServer) => ({ volume: volumes.map(({ volumeId }) => volumeId).join(',') });
+  for (const [name, { help, of }] of Object.entries(COUNTERS)) {
+    new Counter({
+      name,
+      help,
+      labelNames: ['volume'],
+      registers,
+      collect() {
+        this.reset();
+        for (const measured of servers) this.inc(labelsOf(measured), measured.server.stats()[of]);
+      },
+    });
+  }
+  new Gauge({
+    name: 'volseal_clients',
+    help: 'Clients that are connected now',
+    labelNames: ['volume'],
+    registers,
+    collect() {
+      for (const measured of servers) this.set(labelsOf(measured), measured.server.stats().connections);
+    },
+  });
+  new Gauge({
+    name: 'volseal_attached_volumes',
+    help: 'Volumes that this process has attached',
+    registers,
+    collect() {
+      this.set(servers.reduce((sum, { volumes }) => sum + volumes.length, 0));
+    },
+  });
+  return registry;
+}

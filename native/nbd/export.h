@@ -10,8 +10,8 @@
 namespace volseal::nbd {
 
 struct ExportInfo {
-  std::string name;         // UTF-8, at most kNameBytesMax
-  std::string description;  // for people; may be empty
+  std::string name = {};         // UTF-8, at most kNameBytesMax
+  std::string description = {};  // for people; may be empty
   uint64_t size_bytes = 0;
   uint32_t sector_bytes = 512;
   bool read_only = false;

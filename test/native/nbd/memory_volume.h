@@ -110,7 +110,7 @@ class Client {
   ByteVector Take(size_t step = SIZE_MAX) {
     ByteVector taken;
     for (transmission.Work(); transmission.output().length() > 0; transmission.Work()) {
-      iovec vector;
+      iovec vector = {};
       transmission.output().Gather(&vector, 1);
       const size_t count = std::min(vector.iov_len, step);
       const auto* const from = static_cast<const uint8_t*>(vector.iov_base);

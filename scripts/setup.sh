@@ -21,6 +21,8 @@ test_needs=(
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
   /usr/lib/python3/dist-packages/boto3/__init__.py:python3-boto3
+  nbdkit:nbdkit nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:nbdfuse nbd-client:nbd-client
+  clang++:clang /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a:libclang-rt-14-dev
 )
 
 say() { printf 'setup: %s\n' "$*"; }

@@ -52,7 +52,15 @@ testUnless(skipWithout('clang++'))('a hostile NBD client breaks nothing', () => 
   const directory = mkdtempSync(join(tmpdir(), 'volseal-fuzz-'));
   onTestFinished(() => rmSync(directory, { recursive: true }));
   const program = join(directory, 'nbd_fuzz');
-  const sources = ['base/status.cc', 'nbd/handshake.cc', 'nbd/reply.cc', 'nbd/request.cc', 'nbd/transmission.cc'];
+  const sources = [
+    'base/status.cc',
+    'nbd/handshake.cc',
+    'nbd/reply.cc',
+    'nbd/request.cc',
+    'nbd/transmission.cc',
+    'nbd/transmission_read.cc',
+    'nbd/transmission_write.cc',
+  ];
   runTool('clang++', [
     ...['-std=c++20', '-O1', '-g', '-fno-omit-frame-pointer', '-fsanitize=fuzzer,address,undefined', '-fno-sanitize-recover=all'],
     ...[`-I${ROOT}native`, `-I${ROOT}test/native/nbd`, '-o', program, `${ROOT}test/native/nbd/fuzz.cc`],

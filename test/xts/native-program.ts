@@ -37,7 +37,7 @@ export type BuildTarget = 'native' | 'aarch64' | 'address,undefined' | 'thread';
  * Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the
  * compiler's output
  */
-export function buildProgram(target: BuildTarget): string {
+export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_test' = 'xts_test'): string {
   const directory = `${ROOT}build/native-tests${target === 'native' ? '' : `-${target.replace(',', '-')}`}`;
   const settings = {
     native: () => addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']),
@@ -46,8 +46,8 @@ export function buildProgram(target: BuildTarget): string {
     thread: () => sanitized(target),
   }[target]();
   runTool('cmake', ['-S', `${ROOT}test/native`, '-B', directory, ...settings]);
-  runTool('cmake', ['--build', directory, '--parallel', '2']);
-  return `${directory}/xts_test`;
+  runTool('cmake', ['--build', directory, '--target', program, '--parallel', '2']);
+  return `${directory}/${program}`;
 }
 
 /** The first report of a sanitizer ends the program. */

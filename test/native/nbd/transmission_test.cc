@@ -3,6 +3,13 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
 #include "memory_volume.h"
 
 namespace volseal::nbd_test {
@@ -303,6 +310,99 @@ TEST_CASE("how the bytes are cut makes no difference") {
     CHECK(client.counters.requests == 40);
     CHECK(client.counters.errors == 0);
   }
+}
+
+// A volume whose requests are carried out by several threads.
+class ThreadedVolume final : public Backend {
+ public:
+  explicit ThreadedVolume(size_t size) : memory_(size) {
+    for (std::thread& thread : threads_) thread = std::thread([this] { Run(); });
+  }
+  ~ThreadedVolume() override {
+    {
+      const std::lock_guard guard(mutex_);
+      ending_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+  std::optional<Status> TryRead(uint64_t, MutableBytes) override { return std::nullopt; }
+  std::optional<Status> TryWriteInPlace(uint64_t, MutableBytes) override { return std::nullopt; }
+  void Submit(engine::Request& request) override {
+    {
+      const std::lock_guard guard(mutex_);
+      waiting_.push_back(&request);
+    }
+    wake_.notify_one();
+  }
+  void Prefetch(uint64_t, uint64_t) override {}
+
+ private:
+  void Run() {
+    std::unique_lock guard(mutex_);
+    while (true) {
+      wake_.wait(guard, [this] { return ending_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      engine::Request& request = *waiting_.front();
+      waiting_.pop_front();
+      if (request.kind == engine::RequestKind::kRead) {
+        std::memcpy(request.bytes.data(), &memory_[request.offset], request.bytes.size());
+      } else if (request.kind == engine::RequestKind::kWrite) {
+        std::memcpy(&memory_[request.offset], request.bytes.data(), request.bytes.size());
+      }
+      request.status = Ok();
+      guard.unlock();
+      request.Done();  // while others do the same
+      guard.lock();
+    }
+  }
+
+  std::vector<uint8_t> memory_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<engine::Request*> waiting_;
+  bool ending_ = false;
+  std::array<std::thread, 4> threads_;
+};
+
+TEST_CASE("completions come from any thread") {
+  ThreadedVolume volume(1 << 20);
+  const ExportInfo info = {.size_bytes = 1 << 20};
+  Counters counters;
+  for (int round = 0; round < 50; round++) {
+    std::mutex mutex;
+    std::condition_variable woken;
+    bool wake = false;
+    Transmission transmission(
+        info, {.structured_replies = true}, volume, counters,
+        [&] {
+          const std::lock_guard guard(mutex);
+          wake = true;
+          woken.notify_one();
+        },
+        [](const Status&) {});
+    Message message;
+    for (uint32_t i = 0; i < 60; i++) {
+      message.All(RequestOf(kWrite, i * 4096, 4096, i % 7 == 0 ? kFua : 0, i)).All(ByteVector(4096, uint8_t(i)));
+      message.All(RequestOf(kRead, i * 4096, 300, 0, 1000 + i));
+    }
+    const ByteVector all = message;
+    size_t sent = 0;
+    while (sent < all.size() || !transmission.idle()) {
+      const MutableBytes space = transmission.ReceiveSpace();
+      const size_t count = std::min(space.size(), all.size() - sent);
+      if (count > 0) std::memcpy(space.data(), &all[sent], count);
+      sent += count;
+      transmission.Received(count);
+      transmission.Work();
+      transmission.output().Sent(transmission.output().length());
+      if (count > 0 || transmission.idle()) continue;
+      std::unique_lock guard(mutex);
+      woken.wait(guard, [&] { return std::exchange(wake, false) || transmission.under_way() == 0; });
+    }
+  }
+  CHECK(counters.requests == 50 * 120);
+  CHECK(counters.errors == 0);
 }
 
 }  // namespace

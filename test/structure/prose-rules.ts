@@ -48,7 +48,7 @@ export function longComments(files: SourceFile[]): string[] {
  * `src/kms/client/calls.ts`, `native/engine`: what looks like a path of this project, without a placeholder
  * (`src/<name>.ts`).
  */
-const PROJECT_PATH = /(?<![\w./-])(?:src|native|test|docs|bench|examples|scripts)\/[\w./-]*[\w-](?![\w<*/-])/g;
+const PROJECT_PATH = /(?<![\w./-])(?:src|native|test|docs|bench|examples|scripts)\/[\w./@-]*[\w-](?![\w<*/@-])/g;
 const LINK = /\]\(([^)#]+)[^)]*\)/g;
 
 const commentText = (file: SourceFile): string =>

@@ -7,8 +7,8 @@ import { afterAll, describe, test } from 'vitest';
 import { type KeyHandle, native } from '../../src/native.js';
 import { importKey, revealKey, withKey } from './test-keys.js';
 
-const folder = mkdtempSync(join(tmpdir(), 'volseal recovery '));
-afterAll(() => rmSync(folder, { recursive: true }));
+const directory = mkdtempSync(join(tmpdir(), 'volseal recovery '));
+afterAll(() => rmSync(directory, { recursive: true }));
 
 const LETTERS = 'cbdefghijklnrtuv';
 /** The text of 32 bytes, by the words of native/vault/recovery_key.h. */
@@ -19,7 +19,7 @@ function textOf(bytes: Buffer): string {
 }
 
 function reading(text: string | Buffer, read: (fd: number) => KeyHandle): string {
-  const path = join(folder, 'text');
+  const path = join(directory, 'text');
   writeFileSync(path, text);
   const fd = openSync(path, 'r');
   try {
@@ -35,7 +35,7 @@ const recoveryKey = (text: string | Buffer): string => reading(text, native.reco
 const passphrase = (text: string | Buffer): string => reading(text, native.passphraseRead);
 
 function written(key: KeyHandle): string {
-  const path = join(folder, 'written');
+  const path = join(directory, 'written');
   const fd = openSync(path, 'w');
   try {
     native.recoveryKeyWrite(key, fd);

@@ -165,6 +165,9 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return isError(error) && typeof (error as NodeJS.ErrnoException).syscall === 'string';
 }
 
+/** How system calls name a file in an open directory (src/place.ts): the number says nothing to a reader. */
+const THROUGH_DESCRIPTOR = /'\/proc\/self\/fd\/\d+(?:\/([^']*))?'/g;
+
 /**
  * `error` as a `VolsealError`: itself, or an `ERR_IO` that names the system call and the path. What is neither stays
  * what it is (a programmer's error must not be dressed up as a fault of the disk).
@@ -172,7 +175,8 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
 export function asVolsealError(error: unknown, path?: string): unknown {
   if (error instanceof VolsealError || !isSystemError(error)) return error;
   const where = path ?? error.path ?? '';
-  return new VolsealError('ERR_IO', `${where === '' ? '' : `${where}: `}${error.syscall} failed: ${error.message}`, {
+  const message = error.message.replaceAll(THROUGH_DESCRIPTOR, (_, name?: string) => `'${name ?? where}'`);
+  return new VolsealError('ERR_IO', `${where === '' ? '' : `${where}: `}${error.syscall} failed: ${message}`, {
     cause: error,
     details: { errno: error.code ?? '', syscall: error.syscall ?? '', path: where },
   });

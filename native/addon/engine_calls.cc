@@ -9,6 +9,7 @@
 #include "addon/calls.h"
 #include "base/handle_table.h"
 #include "engine/file.h"
+#include "engine/holes.h"
 #include "engine/image_transform.h"
 
 namespace volseal::addon {
@@ -60,6 +61,22 @@ Napi::Object ObjectOf(const Napi::Value& value, const char* what) {
 Napi::Value FileLock(const Arguments& info) {
   ThrowUnlessOk(info.Env(), engine::Lock(FileDescriptor(info[0], "fd"), BooleanOf(info[1], "exclusive")));
   return info.Env().Undefined();
+}
+
+Napi::Value FileHasRecordLock(const Arguments& info) {
+  return Napi::Boolean::New(info.Env(), engine::HasRecordLock(FileDescriptor(info[0], "fd")));
+}
+
+Napi::Value FileHasHole(const Arguments& info) {
+  const uint64_t begin = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
+  const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax - begin);
+  const bool found =
+      ValueOrThrow(info.Env(), engine::HasHole(FileDescriptor(info[0], "fd"), begin, begin + length));
+  return Napi::Boolean::New(info.Env(), found);
+}
+
+Napi::Value FileLinkTarget(const Arguments& info) {
+  return Napi::String::New(info.Env(), ValueOrThrow(info.Env(), engine::LinkTarget(FileDescriptor(info[0], "fd"))));
 }
 
 Napi::Value FileSize(const Arguments& info) {
@@ -166,6 +183,9 @@ Napi::Value TransformClose(const Arguments& info) { return Close(Transforms(), i
 
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<FileLock>(env, exports, "fileLock");
+  Export<FileHasRecordLock>(env, exports, "fileHasRecordLock");
+  Export<FileHasHole>(env, exports, "fileHasHole");
+  Export<FileLinkTarget>(env, exports, "fileLinkTarget");
   Export<FileSize>(env, exports, "fileSize");
   Export<TransformOpen>(env, exports, "transformOpen");
   Export<TransformRun>(env, exports, "transformRun");

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <string>
 
 namespace volseal::engine {
@@ -94,6 +95,22 @@ Status Lock(int fd, bool exclusive) {
     return SystemFailure(errno, "flock", std::nullopt, errno == EWOULDBLOCK ? Code::kBusy : Code::kIo);
   }
   return Ok();
+}
+
+bool HasRecordLock(int fd) {
+  // A lock of the open file, not of the process: another open file of this very process counts as well.
+  struct flock lock {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+Result<std::string> LinkTarget(int fd) {
+  std::string target(PATH_MAX, '\0');
+  const ssize_t length = readlinkat(fd, "", target.data(), target.size());
+  if (length < 0) return SystemFailure(errno, "readlinkat");
+  target.resize(static_cast<size_t>(length));
+  return target;
 }
 
 }  // namespace volseal::engine

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -41,5 +42,12 @@ UniqueFd ReopenDirect(int fd, bool writable);
 
 // flock(2) without waiting; kBusy where another open file holds it.
 Status Lock(int fd, bool exclusive);
+
+// Whether another open file has a record lock (fcntl(2)) on any byte of it: qemu locks what it uses like that. False
+// where the file system has no such locks. `fd` is open for writing.
+bool HasRecordLock(int fd);
+
+// What the symbolic link that `fd` is (O_PATH, O_NOFOLLOW) leads to.
+Result<std::string> LinkTarget(int fd);
 
 }  // namespace volseal::engine

@@ -43,6 +43,12 @@ Result<Extent> NextData(int fd, uint64_t begin, uint64_t end) {
   return Extent{data_begin, std::min(static_cast<uint64_t>(hole), end)};
 }
 
+Result<bool> HasHole(int fd, uint64_t begin, uint64_t end) {
+  auto data = NextData(fd, begin, end);
+  if (!data.ok()) return data.status();
+  return data.value().begin != begin || data.value().end != end;
+}
+
 Status PunchHole(int fd, uint64_t offset, uint64_t length) {
   while (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                    static_cast<off_t>(length)) != 0) {

@@ -41,10 +41,12 @@ function sizeRows({ sizeBytes, imageBytes }: VolumeInfo): Row[] {
   return sizeBytes === imageBytes ? [size] : [size, ['image', `${exactSize(imageBytes)} when it was encrypted`]];
 }
 
-function allocationRow({ allocation, allocatedBytes }: VolumeInfo): Row {
+function allocationRow({ allocation, allocatedBytes, hasHoles }: VolumeInfo): Row {
   const kind =
     allocation === 'full'
-      ? 'full: every sector is written'
+      ? hasHoles
+        ? 'full, but the file has holes, which volseal did not make: they read as noise, and show what is not in use (densify fills them)'
+        : 'full: every sector is written'
       : 'sparse: only sectors in use are written, and only volseal opens it (densify makes it full)';
   return ['allocation', allocatedBytes === null ? kind : `${kind}; ${exactSize(allocatedBytes)} on disk`];
 }

@@ -2,9 +2,7 @@
  * Makes a volume: an image, a stream or zeros, encrypted under a new data key. KMS makes the data key and wraps it
  * under the volume's encryption context; the data key is unwrapped into the vault only.
  */
-import { dirname } from 'node:path';
 import canonicalize from 'canonicalize';
-import { syncDirectory } from '../directories.js';
 import { VolsealError } from '../errors.js';
 import { kmsUri } from '../kms/shared/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
@@ -181,7 +179,7 @@ async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Header): Pro
   await forgetProgress(volume);
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
   await putHeader(files, header, true);
-  await syncDirectory(dirname(files.header.realPath));
+  await files.header.directory.sync();
 }
 
 /** For any other job: a header says that the data is there. */

@@ -5,16 +5,17 @@
 import { timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, join } from 'node:path';
 import canonicalize from 'canonicalize';
 import * as z from 'zod';
-import { syncDirectory } from '../directories.js';
 import { namingPath, VolsealError } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
 import { decodeBase64, firstIssue } from '../luks2/metadata.js';
 import { type KeyHandle, native } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
-import { cannotResume } from '../output/partial-file.js';
+import { cannotResume, chooseCheckpointName, isOwn } from '../output/partial-file.js';
+import type { TargetFile } from '../output/target.js';
+import { removeTemporaryFiles, temporaryName } from '../output/temporary-files.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal checkpoint mac v1');
@@ -51,78 +52,77 @@ const storedSchema = recordSchema.extend({ mac: z.string() });
 export type CheckpointRecord = z.infer<typeof recordSchema>;
 export type StoredCheckpoint = z.infer<typeof storedSchema>;
 
+/** The partial file that a checkpoint belongs to, by its name in its open directory. */
+export type Partial = Pick<TargetFile, 'directory' | 'openPath'>;
+
 /**
- * Reads a checkpoint; only `proveCheckpoint` makes it trustworthy.
- * @param path of the checkpoint @param partial the file it belongs to, for messages
+ * Reads the checkpoint of a partial file; only `proveCheckpoint` makes it trustworthy. Another user's file is none.
  * @returns undefined where there is none @throws {VolsealError} `ERR_RESUME` it is not readable as one; `ERR_IO`
  */
-export async function readCheckpoint(path: string, partial: string): Promise<StoredCheckpoint | undefined> {
-  const text = await readShort(path);
-  if (text === undefined) return undefined;
+export async function readCheckpoint(partial: Partial): Promise<StoredCheckpoint | undefined> {
+  const { directory, openPath } = partial;
+  const name = await chooseCheckpointName(directory, basename(openPath));
+  if (!(await isOwn(directory, name))) return undefined;
+  await using file = await NamedFile.openIn(directory, name, constants.O_RDONLY);
   let object: unknown;
   try {
-    object = parseStrictJson(text);
+    object = parseStrictJson(await file.readText(CHECKPOINT_BYTES_MAX));
   } catch {
-    throw cannotResume(partial, 'its checkpoint is not JSON');
+    throw cannotResume(openPath, 'its checkpoint is not JSON');
   }
   const checked = storedSchema.safeParse(object);
-  if (!checked.success) throw cannotResume(partial, `its checkpoint is not valid: ${firstIssue(checked.error)}`);
+  if (!checked.success) throw cannotResume(openPath, `its checkpoint is not valid: ${firstIssue(checked.error)}`);
   return checked.data;
 }
 
-async function readShort(path: string): Promise<string | undefined> {
-  try {
-    await using file = await NamedFile.open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    return await file.readText(CHECKPOINT_BYTES_MAX);
-  } catch (error) {
-    if (error instanceof VolsealError && error.details.errno === 'ENOENT') return undefined;
-    throw error;
-  }
-}
-
-/**
- * @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it;
- * `ERR_KEY_GONE`
- */
+/** @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it; `ERR_KEY_GONE` */
 export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHandle, partial: string): void {
   const stored = decodeBase64(mac);
   if (stored?.length === MAC_BYTES && timingSafeEqual(stored, macOf(record, key))) return;
   throw cannotResume(partial, 'its checkpoint was changed by somebody without the key of the volume (its MAC does not hold)');
 }
 
+/** In a directory that others may write to, somebody may take a name between the choice and the rename: so often another one is chosen. */
+const NAME_TRIES = 3;
+const IS_TAKEN = new Set(['EPERM', 'EACCES', 'EISDIR', 'ENOTEMPTY', 'EEXIST']);
+
 /**
  * Replaces the last record, which stays until then. What `record` calls safe must be on the disk already.
  * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
  */
-export async function writeCheckpoint(path: string, record: CheckpointRecord, key: KeyHandle): Promise<void> {
+export async function writeCheckpoint(partial: Partial, record: CheckpointRecord, key: KeyHandle): Promise<void> {
   const stored: StoredCheckpoint = { ...record, mac: macOf(record, key).toString('base64') };
-  const temporary = temporaryPath(path);
-  await removeIfThere(temporary);
+  for (let triesLeft = NAME_TRIES; ; triesLeft--) {
+    try {
+      return await replaceCheckpoint(partial, `${JSON.stringify(stored, undefined, 2)}\n`);
+    } catch (error) {
+      const isTaken = error instanceof VolsealError && error.details.syscall === 'rename' && IS_TAKEN.has(String(error.details.errno));
+      if (!isTaken || triesLeft === 1) throw error;
+    }
+  }
+}
+
+async function replaceCheckpoint({ directory, openPath }: Partial, text: string): Promise<void> {
+  const name = await chooseCheckpointName(directory, basename(openPath));
+  const temporary = temporaryName(name);
   try {
-    await using file = await NamedFile.open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, { name: path });
-    await file.writeText(`${JSON.stringify(stored, undefined, 2)}\n`);
+    await using file = await NamedFile.openIn(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
+    await file.writeText(text);
     await file.sync();
-    await namingPath(path, () => rename(temporary, path));
+    await namingPath(join(directory.path, name), () => rename(directory.at(temporary), directory.at(name)));
   } catch (error) {
-    await removeIfThere(temporary).catch(() => {});
+    await rm(directory.at(temporary), { force: true }).catch(() => {});
     throw error;
   }
-  await syncDirectory(dirname(path));
+  await directory.sync();
 }
 
-/**
- * Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws
- * {VolsealError} `ERR_IO`
- */
-export async function removeCheckpoint(path: string): Promise<void> {
-  for (const name of [path, temporaryPath(path)]) await removeIfThere(name);
-  await syncDirectory(dirname(path));
-}
-
-const temporaryPath = (path: string): string => `${path}.new`;
-
-async function removeIfThere(path: string): Promise<void> {
-  await namingPath(path, () => rm(path, { force: true }));
+/** Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws {VolsealError} `ERR_IO` */
+export async function removeCheckpoint({ directory, openPath }: Partial): Promise<void> {
+  const name = await chooseCheckpointName(directory, basename(openPath));
+  if (await isOwn(directory, name)) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
+  await removeTemporaryFiles(directory, name);
+  await directory.sync();
 }
 
 function macOf(record: CheckpointRecord, key: KeyHandle): Buffer {

@@ -1,4 +1,4 @@
-/** A sparse volume into a full one, in place: afterwards nobody sees which sectors are in use. */
+/** A sparse volume, or one that was trimmed, into a full one, in place: afterwards nobody sees which sectors are in use. */
 import { withPath } from '../errors.js';
 import { FILL_BYTES } from '../limits.js';
 import { intactHeader, nextSequence } from '../luks2/header.js';
@@ -17,16 +17,19 @@ export type DensifyOptions = OpenOptions & JobOptions;
 
 /** What `densifyVolume` leaves. */
 export interface DensifiedVolume extends VolumeInfo {
-  /** Whether there was anything to do: false where the volume was full already. */
+  /** False where the volume was full already. */
   wasSparse: boolean;
+  /** Whether it was full and had holes all the same, which something else had made. They read as zeros now; before, as noise. */
+  hadHoles: boolean;
 }
 
 const STILL_SPARSE = 'the volume is sparse as before and reads the same; the same command continues';
 
 /**
- * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it
- * is full. A volume that is full already is proved to be what its header says, and left alone, but for a damaged or
- * older header copy: an earlier run may have ended between the two.
+ * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it is full. A volume
+ * that is full already is proved to be what its header says, and a damaged or older header copy is repaired: an earlier run may have ended
+ * between the two. If something else has made holes in it (`fallocate`, a guest that discards), they are filled as well: what they held is
+ * gone, and they read as zeros instead of noise. Written data has ciphertext of zeros by chance with a probability of 2^-4096 a sector.
  *
  * Whatever ends it early, kill -9 included, leaves a sparse volume that reads the same; a later run fills what is left.
  *
@@ -39,12 +42,12 @@ export async function densifyVolume(path: string, options: DensifyOptions = {}):
       const { file } = session;
       await session.unlock();
       const wasSparse = file.token.allocation === 'sparse';
-      if (!wasSparse) {
-        await repairHeader(file.header.handle, file.found, file.header.path);
-        return { ...(await describeContents(file)), wasSparse };
-      }
-      await fillDevice(session, options);
-      return { ...(await describeContents(await declareFull(session))), wasSparse };
+      const { hasHoles } = await describeContents(file);
+      // A device does not say where it was trimmed: only reading all of it shows that.
+      if (wasSparse || hasHoles !== false) await fillDevice(session, options);
+      if (wasSparse) return { ...(await describeContents(await declareFull(session))), wasSparse, hadHoles: false };
+      await repairHeader(file.header.handle, file.found, file.header.path);
+      return { ...(await describeContents(file)), wasSparse, hadHoles: hasHoles === true };
     });
   } catch (error) {
     throw withPath(error, path);
@@ -52,9 +55,8 @@ export async function densifyVolume(path: string, options: DensifyOptions = {}):
 }
 
 /** Fills all of it, and flushes. */
-async function fillDevice(session: VolumeSession, { onProgress }: JobOptions): Promise<void> {
-  const device = session.openDevice(true);
-  const totalBytes = session.file.sizeBytes;
+async function fillDevice(session: VolumeSession, options: JobOptions): Promise<void> {
+  const device = session.openDevice(true, true);
   try {
     for (let doneBytes = 0; doneBytes < totalBytes; ) {
       session.throwIfAborted();

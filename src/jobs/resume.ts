@@ -8,7 +8,7 @@ import { VolsealError } from '../errors.js';
 import { CHECKPOINT_INTERVAL_MS, RESUME_UNIT_BYTES } from '../limits.js';
 import type { TransformOptions } from '../native.js';
 import { isSameFile, type NamedFile } from '../output/named-file.js';
-import { cannotResume, checkpointPath } from '../output/partial-file.js';
+import { cannotResume } from '../output/partial-file.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
 import type { PoolLease } from '../workers/pool.js';
 import {
@@ -49,7 +49,7 @@ export interface VolumeIdentity {
 export async function findCheckpoint(job: ResumableJob): Promise<StoredCheckpoint | undefined> {
   if (!job.target.hasEarlierData) return undefined;
   const partial = job.target.openPath;
-  const stored = await readCheckpoint(checkpointPath(job.target.realPath), partial);
+  const stored = await readCheckpoint(job.target);
   if (stored === undefined) return undefined;
   const why = await differsFrom(stored, job);
   if (why !== undefined) throw cannotResume(partial, why);
@@ -173,7 +173,7 @@ export async function recordProgress(
       if (safeBytes <= lastBytes) return;
       await target.flush();
       const record = { version: 1 as const, kind, ...volume, source, partial, sectorBytes, safeBytes, choices: { ...choices } };
-      await writeCheckpoint(checkpointPath(target.realPath), record, key);
+      await writeCheckpoint(target, record, key);
       for (const file of [target, ...others]) file.keepForResume();
       lastBytes = safeBytes;
     },
@@ -202,6 +202,6 @@ export async function beginOrResume(
 }
 
 /** Removes the record of a job that has ended, or is to begin again. @throws {VolsealError} `ERR_IO` */
-export async function forgetProgress({ realPath }: TargetFile): Promise<void> {
-  await removeCheckpoint(checkpointPath(realPath));
+export async function forgetProgress(target: TargetFile): Promise<void> {
+  await removeCheckpoint(target);
 }

@@ -51,7 +51,10 @@ export async function streamVolume(plan: VolumePlan, stream: TargetStream, job: 
         stopped,
       });
     const { sha256 } = await (source.file === undefined ? move() : whileUnchanged(source.file, source.imageBytes, move));
-    const info = describeHeader(claimsOf(intactHeader(header), stream.name), { path: stream.name, header: null, allocatedBytes: null });
+    const info = describeHeader(claimsOf(intactHeader(header), stream.name), {
+      ...{ path: stream.name, header: null },
+      ...{ allocatedBytes: null, hasHoles: null },
+    });
     const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
     return sha256 === undefined ? made : { ...made, sha256 };
   } finally {

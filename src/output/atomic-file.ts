@@ -6,15 +6,15 @@
  * name, which the next run finds.
  */
 import { constants } from 'node:fs';
-import { link, lstat, rename, stat, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { syncDirectory } from '../directories.js';
+import { link, lstat, rename, unlink } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
+import { type Directory, directoryOf } from '../place.js';
 import { ifThere, NamedFile } from './named-file.js';
-import { checkpointPath, openPartial, partialPath } from './partial-file.js';
+import { chooseCheckpointName, choosePartialName, isOwn, openPartial } from './partial-file.js';
 import { lockExisting, type ResolvedTarget, targetExists } from './resolve-target.js';
 import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';
-import { backupPath, removeStaleFiles, temporaryPath } from './temporary-files.js';
+import { backupPath, removeStaleFiles, temporaryName } from './temporary-files.js';
 
 /** `temporary`: removed if the job fails. `kept`: stays for a later run. `published`: at its path. */
 type State = 'temporary' | 'kept' | 'published';
@@ -25,17 +25,31 @@ export class AtomicFile implements TargetFile {
   readonly isDevice = false;
   readonly file: NamedFile;
   readonly openPath: string;
+  readonly directory: Directory;
   readonly hasEarlierData: boolean;
   readonly #options: OpenTargetOptions;
+  /** In `directory`: where system calls find the new file, and its place. */
+  readonly #newFile: string;
+  readonly #place: string;
   #state: State;
   /** The file that is to be replaced, locked to the end, so that nobody attaches it for writing. */
   #replaced: NamedFile | undefined;
 
-  private constructor(target: ResolvedTarget, file: NamedFile, openPath: string, hasEarlierData: boolean, options: OpenTargetOptions) {
+  private constructor(
+    target: ResolvedTarget,
+    directory: Directory,
+    name: string,
+    file: NamedFile,
+    hasEarlierData: boolean,
+    options: OpenTargetOptions,
+  ) {
     this.path = target.path;
     this.realPath = target.realPath;
+    this.directory = directory;
     this.file = file;
-    this.openPath = openPath;
+    this.openPath = join(directory.path, name);
+    this.#newFile = directory.at(name);
+    this.#place = directory.at(basename(target.realPath));
     this.hasEarlierData = hasEarlierData;
     this.#options = options;
     this.#state = hasEarlierData ? 'kept' : 'temporary';
@@ -43,19 +57,30 @@ export class AtomicFile implements TargetFile {
 
   /** As `openTarget`, for a target that is not a device. */
   static async open(target: ResolvedTarget, options: OpenTargetOptions): Promise<AtomicFile> {
-    const { path, realPath } = target;
-    await removeStaleFiles(realPath);
-    if (!options.resume) await warnOfPartial(realPath, options);
-    const openPath = options.resume ? partialPath(realPath) : temporaryPath(realPath);
+    const directory = await directoryOf(target.realPath);
+    try {
+      return await AtomicFile.#openIn(directory, target, options);
+    } catch (error) {
+      await directory.close();
+      throw error;
+    }
+  }
+
+  static async #openIn(directory: Directory, target: ResolvedTarget, options: OpenTargetOptions): Promise<AtomicFile> {
+    const { path } = target;
+    const targetName = basename(target.realPath);
+    await removeStaleFiles(directory, targetName);
+    if (!options.resume) await warnOfPartial(directory, targetName, options);
+    const name = options.resume ? await choosePartialName(directory, targetName) : temporaryName(targetName);
     const file = options.resume
-      ? (await openPartial(openPath)).as(path)
-      : await NamedFile.open(openPath, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, { name: path });
+      ? (await openPartial(directory, name)).as(path)
+      : await NamedFile.openIn(directory, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, path);
     const hasEarlierData = options.resume === true && (await file.stat()).size > 0n;
-    const opened = new AtomicFile(target, file, openPath, hasEarlierData, options);
+    const opened = new AtomicFile(target, directory, name, file, hasEarlierData, options);
     try {
       // The lock tells a file that is being written from one that a killed process left behind.
       if (!options.resume) file.lock('exclusive');
-      if (options.force && (await opened.#replacesFile())) opened.#replaced = await lockExisting(realPath, path);
+      if (options.force && (await opened.#replacesFile())) opened.#replaced = await lockExisting(directory, targetName, path);
     } catch (error) {
       await opened[Symbol.asyncDispose]();
       throw withPath(error, path);
@@ -89,15 +114,15 @@ export class AtomicFile implements TargetFile {
   }
 
   async publishReversibly(): Promise<ReversiblePublication> {
-    const backup = backupPath(this.openPath);
+    const backup = backupPath(this.#newFile);
     const stateBefore = this.#state;
     const replaces = this.#options.force && (await this.#replacesFile());
-    if (replaces) await namingPath(this.path, () => link(this.realPath, backup));
+    if (replaces) await namingPath(this.path, () => link(this.#place, backup));
     const rollback = async (): Promise<void> => {
       try {
-        await rollbackPublication(this.realPath, this.openPath, replaces);
+        await rollbackPublication(this.#place, this.#newFile, replaces);
       } catch (error) {
-        throw notRolledBack(this.path, replaces ? backup : undefined, error);
+        throw notRolledBack(this.path, replaces ? backupPath(this.openPath) : undefined, error);
       }
       this.#state = stateBefore;
     };
@@ -109,7 +134,8 @@ export class AtomicFile implements TargetFile {
       throw error;
     }
     const commit = async (): Promise<void> => {
-      if (replaces) await unlink(backup).catch(() => this.#warn(`${backup}: the replaced file could not be removed; remove it`));
+      if (!replaces) return;
+      await unlink(backup).catch(() => this.#warn(`${backupPath(this.openPath)}: the replaced file could not be removed; remove it`));
     };
     return { commit, rollback };
   }
@@ -120,38 +146,41 @@ export class AtomicFile implements TargetFile {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#replaced?.close();
-    if (this.#state === 'temporary') await unlink(this.openPath).catch(() => {});
+    if (this.#state === 'temporary') await unlink(this.#newFile).catch(() => {});
     await this.file.close();
+    await this.directory.close();
   }
 
   async #replacesFile(): Promise<boolean> {
-    return (await ifThere(this.path, () => stat(this.realPath))) !== undefined;
+    return (await ifThere(this.path, () => lstat(this.#place))) !== undefined;
   }
 
   async #rename(): Promise<void> {
     const { fsync, force } = this.#options;
     if (fsync) await this.file.sync();
-    if (force) await namingPath(this.path, () => rename(this.openPath, this.realPath));
+    if (force) await namingPath(this.path, () => rename(this.#newFile, this.#place));
     else await this.#renameToNew();
     this.#state = 'published';
-    if (fsync) await syncDirectory(dirname(this.realPath));
+    if (fsync) await this.directory.sync();
   }
 
   /** Unlike rename, link never replaces a file that has appeared in the meantime. */
   async #renameToNew(): Promise<void> {
-    const { path, realPath, openPath } = this;
+    const { path } = this;
     try {
-      await link(openPath, realPath);
+      await link(this.#newFile, this.#place);
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       if (code === 'EEXIST') throw targetExists(path);
       if (!NO_HARD_LINKS.has(code)) throw asVolsealError(error, path);
-      if ((await ifThere(path, () => lstat(realPath))) !== undefined) throw targetExists(path);
-      await namingPath(path, () => rename(openPath, realPath));
+      if (await this.#replacesFile()) throw targetExists(path);
+      await namingPath(path, () => rename(this.#newFile, this.#place));
       return;
     }
     // The file is at its path; a second name does no harm.
-    await unlink(openPath).catch(() => this.#warn(`${openPath}: could not be removed: it is a second name of ${path}; remove it`));
+    await unlink(this.#newFile).catch(() =>
+      this.#warn(`${this.openPath}: could not be removed: it is a second name of ${path}; remove it`),
+    );
   }
 
   #warn(warning: string): void {
@@ -161,14 +190,15 @@ export class AtomicFile implements TargetFile {
 
 /**
  * Undoes a publication: the new file has its temporary name again, where a job that can be resumed looks for it.
+ * @param place where it is, and `temporary` its earlier name, both in one open directory (`Directory.at`)
  * @param hasBackup of the file that it replaced
  */
-export async function rollbackPublication(realPath: string, temporary: string, hasBackup: boolean): Promise<void> {
-  if (!hasBackup) return rename(realPath, temporary);
+export async function rollbackPublication(place: string, temporary: string, hasBackup: boolean): Promise<void> {
+  if (!hasBackup) return rename(place, temporary);
   // The path always leads to a file. A killed run may have come as far as this.
   await unlink(temporary).catch(() => {});
-  await link(realPath, temporary);
-  await rename(backupPath(temporary), realPath);
+  await link(place, temporary);
+  await rename(backupPath(temporary), place);
 }
 
 /** What link(2) says on a file system without hard links: FAT, some network file systems. */
@@ -203,8 +233,11 @@ function keptForResume(error: unknown, partial: string): unknown {
   });
 }
 
-async function warnOfPartial(realPath: string, { onWarning }: OpenTargetOptions): Promise<void> {
-  const partial = partialPath(realPath);
-  if (onWarning === undefined || (await ifThere(partial, () => stat(partial))) === undefined) return;
-  onWarning(`${partial} holds what an interrupted run has done: continue it with --resume, or remove it and ${checkpointPath(realPath)}`);
+async function warnOfPartial(directory: Directory, target: string, { onWarning }: OpenTargetOptions): Promise<void> {
+  if (onWarning === undefined) return;
+  const partial = await choosePartialName(directory, target);
+  if (!(await isOwn(directory, partial))) return;
+  const checkpoint = await chooseCheckpointName(directory, partial);
+  const [path, checkpointPath] = [partial, checkpoint].map((name) => join(directory.path, name));
+  onWarning(`${path} holds what an interrupted run has done: continue it with --resume, or remove it and ${checkpointPath}`);
 }

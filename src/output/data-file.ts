@@ -4,28 +4,42 @@
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
+import { findPlace, pathOfDescriptor } from '../place.js';
 import { NamedFile } from './named-file.js';
 
 /**
- * Opens an image or a volume. O_NONBLOCK: a pipe that nobody writes to is refused and does not hang the caller.
+ * Opens an image or a volume. For writing, a symbolic link of another user than the caller and root is refused; for reading, only in a
+ * directory where anybody may make links. A device that is written to is opened for this process alone.
  *
  * @param flags as for open(2)
  * @returns the open file, the caller's to close
- * @throws {VolsealError} `ERR_IO`; `ERR_ARGUMENT` with `details.kind` where it is a directory, a pipe ...
+ * @throws {VolsealError} `ERR_IO`; `ERR_STATE_BUSY` a device that is mounted or mapped; `ERR_ARGUMENT` with `details.kind` where it is a
+ * directory, a pipe ...
  */
 export async function openDataFile(path: string, flags: number): Promise<NamedFile> {
-  const file = await NamedFile.open(path, flags | constants.O_NONBLOCK);
-  try {
-    const found = await file.stat();
-    if (found.isFile() || found.isBlockDevice()) return file;
-    const kind = describeKind(found);
+  const writes = (flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0;
+  await using place = await findPlace(path, writes ? 'write' : 'read');
+  const { found } = place;
+  if (found === undefined) {
+    const message = `${path}: open failed: ENOENT: no such file or directory, open '${place.name}'`;
+    throw new VolsealError('ERR_IO', message, { details: { errno: 'ENOENT', syscall: 'open', path } });
+  }
+  const isDevice = found.stats.isBlockDevice();
+  if (!found.stats.isFile() && !isDevice) {
+    const kind = describeKind(found.stats);
     throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}; images and volumes are regular files or block devices`, {
       details: { path, kind },
     });
-  } catch (error) {
-    await file.close();
-    throw error;
   }
+  // The very file that was looked at.
+  const opened = pathOfDescriptor(found.handle.fd);
+  return await NamedFile.open(opened, flags | (isDevice && writes ? constants.O_EXCL : 0), { name: path }).catch((error: unknown) => {
+    if (!(error instanceof VolsealError) || error.details.errno !== 'EBUSY') throw error;
+    throw new VolsealError('ERR_STATE_BUSY', `${path}: is mounted, mapped, or another program holds it; volseal did not write to it`, {
+      cause: error,
+      details: { path },
+    });
+  });
 }
 
 /** What kind of file it is, in words, with its article. */

@@ -3,8 +3,10 @@
  * promised is that an unfinished one never looks finished.
  */
 import { constants } from 'node:fs';
+import { basename } from 'node:path';
 import { VolsealError } from '../errors.js';
 import { HEADER_BYTES_MAX } from '../luks2/header.js';
+import { type Directory, directoryOf } from '../place.js';
 import type { NamedFile } from './named-file.js';
 import { openDevice, type ResolvedTarget } from './resolve-target.js';
 import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';
@@ -16,13 +18,15 @@ export class DeviceTarget implements TargetFile {
   readonly path: string;
   readonly realPath: string;
   readonly isDevice = true;
+  readonly directory: Directory;
   readonly file: NamedFile;
   readonly openPath: string;
   readonly hasEarlierData = false;
   readonly #fsync: boolean;
   #state: State = 'untouched';
 
-  private constructor({ path, realPath }: ResolvedTarget, file: NamedFile, fsync: boolean) {
+  private constructor({ path, realPath }: ResolvedTarget, directory: Directory, file: NamedFile, fsync: boolean) {
+    this.directory = directory;
     this.path = path;
     this.realPath = realPath;
     this.openPath = path;
@@ -38,7 +42,14 @@ export class DeviceTarget implements TargetFile {
         details: { path },
       });
     }
-    return new DeviceTarget(target, await openDevice(realPath, path, deviceBytes!, constants.O_RDWR), fsync);
+    const directory = await directoryOf(realPath);
+    try {
+      const file = await openDevice(directory, basename(realPath), path, deviceBytes!, constants.O_RDWR);
+      return new DeviceTarget(target, directory, file, fsync);
+    } catch (error) {
+      await directory.close();
+      throw error;
+    }
   }
 
   get isPublished(): boolean {
@@ -73,6 +84,7 @@ export class DeviceTarget implements TargetFile {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.file.close();
+    await this.directory.close();
   }
 }
 

@@ -1,8 +1,10 @@
 /** An open file that knows its path, and which file a path leads to. */
-import type { BigIntStats } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
+import type { Directory } from '../place.js';
 
 /** Which file it is, whatever its name: device and inode number, as text because they may exceed 2^53. */
 export interface FileIdentity {
@@ -49,6 +51,14 @@ export class NamedFile {
     return new NamedFile(await namingPath(name, () => open(path, flags, mode)), name);
   }
 
+  /**
+   * Opens `name` in a directory; a symbolic link there is refused.
+   * @param shown what messages call it, if not by its path @throws {VolsealError} `ERR_IO`
+   */
+  static openIn(directory: Directory, name: string, flags: number, shown = join(directory.path, name)): Promise<NamedFile> {
+    return NamedFile.open(directory.at(name), flags | constants.O_NOFOLLOW | constants.O_NONBLOCK, { name: shown });
+  }
+
   get fd(): number {
     return this.handle.fd;
   }
@@ -77,9 +87,19 @@ export class NamedFile {
     return this.#naming(() => native.fileSize(this.fd));
   }
 
+  /** Whether the file system has no data for some byte of the range. False where it cannot say that. */
+  hasHole(offsetBytes: number, lengthBytes: number): boolean {
+    return this.#naming(() => native.fileHasHole(this.fd, offsetBytes, lengthBytes));
+  }
+
   /** Takes the lock of the open file (flock(2)), without waiting. @throws {VolsealError} also `ERR_STATE_BUSY` */
   lock(kind: 'exclusive' | 'shared'): void {
     this.#naming(() => native.fileLock(this.fd, kind === 'exclusive'));
+  }
+
+  /** Whether another open file has a record lock (fcntl(2)) on it. The file is open for writing. */
+  hasRecordLock(): boolean {
+    return this.#naming(() => native.fileHasRecordLock(this.fd));
   }
 
   truncate(sizeBytes: number): Promise<void> {

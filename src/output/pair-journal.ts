@@ -4,15 +4,15 @@
  * file `.HEADER.pair` in the header's directory, which it holds locked. Whoever opens the pair can tell from it whether
  * the two belong together, whenever the run was killed.
  */
-import { constants } from 'node:fs';
-import { lstat, realpath, stat, unlink } from 'node:fs/promises';
+import { type BigIntStats, constants } from 'node:fs';
+import { lstat, readlink, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import * as z from 'zod';
-import { syncDirectory } from '../directories.js';
 import { namingPath, VolsealError } from '../errors.js';
+import { type Directory, directoryOf, pathOfDescriptor } from '../place.js';
 import { rollbackPublication } from './atomic-file.js';
 import { identityOf, ifThere, isSameFile, NamedFile } from './named-file.js';
-import { openOwnFile, partialPath } from './partial-file.js';
+import { isPartialName, openOwnFile } from './partial-file.js';
 import { realPathOf } from './resolve-target.js';
 import type { TargetFile } from './target.js';
 import { backupPath, isTemporaryName } from './temporary-files.js';
@@ -28,14 +28,16 @@ const fileSchema = z.object({
   /** Its path once it is published, free of symbolic links; in the mark, relative to the header's directory. */
   place: z.string(),
 });
-const recordSchema = z.object({ header: fileSchema, volume: fileSchema });
+/** With the inode of the header that is replaced, where there is one: so nobody's other file is taken for its backup. */
+const headerSchema = fileSchema.extend({ replaces: z.string().optional() });
+const recordSchema = z.object({ header: headerSchema, volume: fileSchema });
 type NewFile = z.infer<typeof fileSchema>;
 type PairRecord = z.infer<typeof recordSchema>;
 
 /** Two paths of 4 KiB, all of them escaped, and room to spare. */
 const MARK_BYTES_MAX = 64 * 1024;
 
-const markPath = (headerRealPath: string): string => join(dirname(headerRealPath), `.${basename(headerRealPath)}.pair`);
+const markName = (headerRealPath: string): string => `.${basename(headerRealPath)}.pair`;
 
 /**
  * Publishes a volume and its detached header: both, or none if one fails.
@@ -65,26 +67,33 @@ export async function publishPair(volume: TargetFile, header: TargetFile, fsync:
 /** The file that says that a pair is about to be published, locked. */
 class PairMark {
   readonly #file: NamedFile;
+  /** Where system calls find it. */
+  readonly #place: string;
   readonly #record: PairRecord;
 
-  private constructor(file: NamedFile, record: PairRecord) {
+  private constructor(file: NamedFile, place: string, record: PairRecord) {
     this.#file = file;
+    this.#place = place;
     this.#record = record;
   }
 
   /** On the disk when this returns, where `fsync` asks for that. */
   static async write(header: TargetFile, volume: TargetFile, fsync: boolean): Promise<PairMark> {
-    const file = await openMark(markPath(header.realPath), constants.O_CREAT);
+    const { directory, realPath } = header;
+    const place = directory.at(markName(realPath));
+    const file = await openMark(directory, markName(realPath), constants.O_CREAT);
     try {
-      const record: PairRecord = { header: await newFile(header), volume: await newFile(volume) };
-      await file.writeText(JSON.stringify(withPlaces(record, (place) => relative(dirname(header.realPath), place))));
+      const replaced = await ifThere(realPath, () => lstat(directory.at(basename(realPath)), { bigint: true }));
+      const replaces = replaced && identityOf(replaced).ino;
+      const record: PairRecord = { header: { ...(await newFile(header)), replaces }, volume: await newFile(volume) };
+      await file.writeText(JSON.stringify(withPlaces(record, (to) => relative(dirname(realPath), to))));
       if (fsync) {
         await file.sync();
-        await syncDirectory(dirname(file.path));
+        await directory.sync();
       }
-      return new PairMark(file, record);
+      return new PairMark(file, place, record);
     } catch (error) {
-      await unlink(file.path).catch(() => {});
+      await unlink(place).catch(() => {});
       await file.close();
       throw error;
     }
@@ -96,17 +105,17 @@ class PairMark {
     const isHalfDone = await isPublished(header)
       .then(async (headerIs) => headerIs && !(await isPublished(volume)))
       .catch(() => true);
-    if (!isHalfDone) await unlink(this.#file.path).catch(() => {});
+    if (!isHalfDone) await unlink(this.#place).catch(() => {});
     await this.#file.close();
   }
 }
 
-const openMark = (path: string, create: number): Promise<NamedFile> =>
-  openOwnFile(
-    path,
-    create,
-    (why) => new VolsealError('ERR_IO', `${path}: cannot record in it that a pair is replaced: ${why}; remove it`, { details: { path } }),
-  );
+const openMark = (directory: Directory, name: string, create: number): Promise<NamedFile> =>
+  openOwnFile(directory, name, create, (why) => {
+    const path = join(directory.path, name);
+    const message = `${path}: cannot record in it that a pair is replaced: ${why}; have it removed, or use a directory of your own`;
+    return new VolsealError('ERR_IO', message, { details: { path, errno: 'EPERM', syscall: 'open' } });
+  });
 
 async function newFile({ file, openPath, realPath }: TargetFile): Promise<NewFile> {
   return { ino: (await file.identity()).ino, temporary: basename(openPath), place: realPath };
@@ -124,17 +133,29 @@ async function isPublished(file: NewFile): Promise<boolean> {
 }
 
 /**
- * Refuses a new header whose volume is still the old one.
- * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at
- * work; `ERR_IO`
+ * Refuses a new header whose volume is still the old one. The run that replaces a header makes the mark, so a mark of somebody else than the
+ * header's owner, the caller and root is none.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at work; `ERR_IO`
  */
 export async function refuseHalfReplaced(header: NamedFile, path: string): Promise<void> {
-  const realPath = await namingPath(header.path, () => realpath(header.path));
-  const mark = markPath(realPath);
-  if ((await ifThere(mark, () => lstat(mark))) === undefined) return;
-  await using file = await NamedFile.open(mark, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  const realPath = await namingPath(header.path, () => readlink(pathOfDescriptor(header.fd)));
+  const { ino, uid } = await header.stat();
+  if (!(await header.isAt(header.path))) {
+    throw new VolsealError('ERR_STATE_BUSY', `${header.path}: was replaced while it was being opened; try again`, {
+      details: { path: header.path },
+    });
+  }
+  const directory = await ifThere(header.path, () => directoryOf(realPath));
+  if (directory === undefined) return;
+  await using _ = directory;
+  const isOwners = (found: BigIntStats | undefined): boolean => found?.isFile() === true && [uid, CALLER, ROOT].includes(found.uid);
+  const mark = directory.at(markName(realPath));
+  if (!isOwners(await ifThere(mark, () => lstat(mark, { bigint: true })))) return;
+  await using file = await NamedFile.openIn(directory, markName(realPath), constants.O_RDONLY);
+  const found = await file.stat();
+  if (!isOwners(found) || (found.mode & WRITABLE_FOR_OTHERS) !== 0n) return;
   const record = await readRecord(file, realPath);
-  if (record === undefined || (await header.identity()).ino !== record.header.ino || (await isPublished(record.volume))) return;
+  if (record === undefined || `${ino}` !== record.header.ino || (await isPublished(record.volume))) return;
   try {
     file.lock('shared');
   } catch (error) {
@@ -146,9 +167,18 @@ export async function refuseHalfReplaced(header: NamedFile, path: string): Promi
   throw await halfReplaced(record, header.path, path);
 }
 
+const ROOT = 0n;
+const CALLER = BigInt(process.geteuid?.() ?? -1);
+const WRITABLE_FOR_OTHERS = 0o022n;
+
 async function halfReplaced({ header, volume }: PairRecord, headerPath: string, path: string): Promise<VolsealError> {
-  const [backup, successor] = await Promise.all([pathIfThere(backupPath(temporaryOf(header))), pathIfThere(temporaryOf(volume))]);
-  const resumable = temporaryOf(volume) === partialPath(volume.place);
+  const pathIfIs = async (file: string, ino: string | undefined): Promise<string | null> => {
+    const found = await ifThere(file, () => lstat(file, { bigint: true }));
+    return found !== undefined && identityOf(found).ino === ino ? file : null;
+  };
+  const backup = await pathIfIs(backupPath(temporaryOf(header)), header.replaces);
+  const successor = await pathIfIs(temporaryOf(volume), volume.ino);
+  const resumable = isPartialName(volume.temporary, basename(volume.place));
   return new VolsealError(
     'ERR_STATE_INTERRUPTED',
     `${headerPath}: the replacement was interrupted: this is the new header, and ${path} is still the old volume`,
@@ -158,8 +188,6 @@ async function halfReplaced({ header, volume }: PairRecord, headerPath: string, 
 
 const temporaryOf = ({ place, temporary }: NewFile): string => join(dirname(place), temporary);
 
-const pathIfThere = async (path: string): Promise<string | null> => ((await ifThere(path, () => lstat(path))) === undefined ? null : path);
-
 /**
  * Undoes what a killed run left half done: a new header that was published without its volume gets its temporary name
  * back, and the header that it replaced its path. For a run that is about to replace the pair.
@@ -168,18 +196,22 @@ const pathIfThere = async (path: string): Promise<string | null> => ((await ifTh
  */
 export async function recoverPair(headerPath: string): Promise<void> {
   const realPath = await realPathOf(headerPath);
-  const mark = markPath(realPath);
+  await using directory = await directoryOf(realPath);
+  const mark = directory.at(markName(realPath));
   if ((await ifThere(mark, () => lstat(mark))) === undefined) return;
-  await using file = await openMark(mark, 0);
+  await using file = await openMark(directory, markName(realPath), 0);
   const record = await readRecord(file, realPath);
-  if (record !== undefined) await recover(record);
-  await namingPath(mark, () => unlink(mark));
+  if (record !== undefined) await recover(directory, record);
+  await namingPath(file.path, () => unlink(mark));
 }
 
-async function recover({ header, volume }: PairRecord): Promise<void> {
-  const backup = backupPath(temporaryOf(header));
-  const old = await ifThere(backup, () => lstat(backup, { bigint: true }));
-  const now = await ifThere(header.place, () => stat(header.place, { bigint: true }));
+async function recover(directory: Directory, { header, volume }: PairRecord): Promise<void> {
+  const [place, temporary] = [directory.at(basename(header.place)), directory.at(header.temporary)];
+  const backup = backupPath(temporary);
+  const found = await ifThere(backup, () => lstat(backup, { bigint: true }));
+  // The run made it as a second name of the header that it replaced; another user's file is not that.
+  const old = found !== undefined && identityOf(found).ino === header.replaces ? found : undefined;
+  const now = await ifThere(header.place, () => lstat(place, { bigint: true }));
   await namingPath(header.place, async () => {
     if (!(await isPublished(header))) {
       // Killed before the header: the backup is a second name of what is there. If another header is there since, the
@@ -188,7 +220,7 @@ async function recover({ header, volume }: PairRecord): Promise<void> {
     } else if (await isPublished(volume)) {
       if (old !== undefined) await unlink(backup);
     } else {
-      await rollbackPublication(header.place, temporaryOf(header), old !== undefined);
+      await rollbackPublication(place, temporary, old !== undefined);
     }
   });
 }

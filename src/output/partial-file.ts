@@ -1,24 +1,54 @@
 /**
- * The file that a resumable job writes to: `.NAME.resume` in the directory of its target, and its checkpoint
- * `.NAME.resume.json`. The run that holds its lock owns both.
+ * The file that a resumable job writes to: `.NAME.resume` in the directory of its target, and its checkpoint `.NAME.resume.json`. The run that
+ * holds its lock owns both.
+ *
+ * In a directory that others may write to, another user may have taken these names. Then random ones are used, which a later run finds:
+ * `.NAME.RANDOM.resume`, and the same with `.RANDOM.json`. What is not this user's own is never read, and blocks nobody.
  */
+import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { VolsealError } from '../errors.js';
-import { NamedFile } from './named-file.js';
+import type { Directory } from '../place.js';
+import { ifThere, NamedFile } from './named-file.js';
 
-/** @param realPath of the target, free of symbolic links */
-export const partialPath = (realPath: string): string => join(dirname(realPath), `.${basename(realPath)}.resume`);
+/** The usual name of the partial file for a target `name`. */
+export const partialName = (name: string): string => `.${name}.resume`;
 
-/** @param realPath of the target, free of symbolic links */
-export const checkpointPath = (realPath: string): string => `${partialPath(realPath)}.json`;
+/** Whether `name` is one of a partial file for `target`. */
+export const isPartialName = (name: string, target: string): boolean => isOneOf(name, `.${target}`, '.resume');
+
+/** The name of the partial file for `target`: one that this user's interrupted run has left, or a new one. @throws {VolsealError} `ERR_IO` */
+export const choosePartialName = (directory: Directory, target: string): Promise<string> => chooseName(directory, `.${target}`, '.resume');
+
+/** The same for the checkpoint of the partial file `partial`. @throws {VolsealError} `ERR_IO` */
+export const chooseCheckpointName = (directory: Directory, partial: string): Promise<string> => chooseName(directory, partial, '.json');
+
+const isOneOf = (name: string, stem: string, ending: string): boolean =>
+  name === stem + ending ||
+  (name.startsWith(`${stem}.`) && name.endsWith(ending) && /^\.[0-9a-f]{12}$/.test(name.slice(stem.length, -ending.length)));
+
+async function chooseName(directory: Directory, stem: string, ending: string): Promise<string> {
+  const usual = stem + ending;
+  const taken = (await directory.names()).filter((name) => isOneOf(name, stem, ending)).sort((one, other) => one.length - other.length);
+  for (const name of taken) if (await isOwn(directory, name)) return name;
+  return taken.includes(usual) ? `${stem}.${randomBytes(6).toString('hex')}${ending}` : usual;
+}
+
+/** Whether a later run of this user may use it; another user's link is not this user's. */
+export async function isOwn(directory: Directory, name: string): Promise<boolean> {
+  const path = directory.at(name);
+  const found = await ifThere(join(directory.path, name), () => lstat(path, { bigint: true }));
+  return found?.isFile() === true && found.uid === BigInt(process.geteuid!());
+}
 
 /**
  * Opens and locks what an interrupted run has left, or makes it.
  * @throws {VolsealError} `ERR_STATE_BUSY` another run works on it; `ERR_RESUME` other users may write to it; `ERR_IO`
  */
-export function openPartial(path: string): Promise<NamedFile> {
-  return openOwnFile(path, constants.O_CREAT, (why) => cannotResume(path, why));
+export function openPartial(directory: Directory, name: string): Promise<NamedFile> {
+  return openOwnFile(directory, name, constants.O_CREAT, (why) => cannotResume(join(directory.path, name), why));
 }
 
 /**
@@ -27,24 +57,38 @@ export function openPartial(path: string): Promise<NamedFile> {
  * @param notOwn makes the error for a file that others can write to
  * @throws {VolsealError} `ERR_STATE_BUSY` another run holds it; what `notOwn` makes; `ERR_IO`
  */
-export async function openOwnFile(path: string, create: number, notOwn: (why: string) => VolsealError): Promise<NamedFile> {
-  const file = await NamedFile.open(path, constants.O_RDWR | create | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+export async function openOwnFile(
+  directory: Directory,
+  name: string,
+  create: number,
+  notOwn: (why: string) => VolsealError,
+): Promise<NamedFile> {
+  const path = join(directory.path, name);
+  const file = await openPrivate(directory, name, create, notOwn);
   try {
     file.lock('exclusive');
     const found = await file.stat();
     // In a directory that others may write to, somebody may have made the file, to read or to change what is written to
     // it.
     if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o077n) !== 0n || found.nlink > 1n) {
-      throw notOwn('it is not a file of this user alone (owner, mode 0600, a single name)');
+      throw notOwn(`it is not a file of this user alone (its owner has uid ${found.uid}; wanted are mode 0600 and a single name)`);
     }
     // The run that held it may have published or removed it in the meantime.
-    if (!(await file.isAt(path))) throw inUse(path);
+    if (!(await file.isAt(directory.at(name)))) throw inUse(path);
     return file;
   } catch (error) {
     await file.close();
     if (error instanceof VolsealError && error.code === 'ERR_STATE_BUSY') throw inUse(path, error);
     throw error;
   }
+}
+
+/** Another user's file cannot be opened, or its lock is held for ever: who made it says more than either. */
+async function openPrivate(directory: Directory, name: string, create: number, notOwn: (why: string) => VolsealError): Promise<NamedFile> {
+  const path = join(directory.path, name);
+  const found = await ifThere(path, () => lstat(directory.at(name), { bigint: true }));
+  if (found !== undefined && found.uid !== BigInt(process.geteuid!())) throw notOwn(`it belongs to another user (uid ${found.uid})`);
+  return NamedFile.openIn(directory, name, constants.O_RDWR | create);
 }
 
 const inUse = (path: string, cause?: unknown): VolsealError =>

@@ -1,12 +1,14 @@
 /**
  * Where a target goes, what is there now, and whether it may be replaced. Done once a target, before any work.
  *
- * A symbolic link stays: what it leads to is the target, and is replaced.
+ * A symbolic link stays: what it leads to is the target, and is replaced. The path is followed once, here; afterwards its directory is
+ * opened by the real path, in which no link may be (src/place.ts).
  */
 import { constants } from 'node:fs';
-import { lstat, readlink, realpath, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { lstat, readlink, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
+import { type Directory, findPlace, type Place } from '../place.js';
 import { describeKind } from './data-file.js';
 import { ifThere, NamedFile } from './named-file.js';
 
@@ -36,16 +38,15 @@ export interface ResolvedTarget {
  * also a missing device; `ERR_STATE_BUSY` a volume that is attached for writing, a device that is mounted; `ERR_IO`
  */
 export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
-  // The path as it was given: the kernel can then refuse a link that another user made (protected_symlinks).
-  const found = await ifThere(path, () => stat(path, { bigint: true }));
+  await using place = await placeOf(path);
+  const { found, realPath } = place;
   if (found === undefined) {
-    const realPath = await newPath(path);
     if (isAmongDevices(realPath)) throw noSuchDevice(path);
     return { path, realPath, isDevice: false };
   }
-  const isDevice = found.isBlockDevice() && options.deviceBytes !== undefined;
-  if (!found.isFile() && !isDevice) {
-    const kind = describeKind(found);
+  const isDevice = found.stats.isBlockDevice() && options.deviceBytes !== undefined;
+  if (!found.stats.isFile() && !isDevice) {
+    const kind = describeKind(found.stats);
     const wanted = options.deviceBytes === undefined ? 'this target is a regular file' : 'a target is a regular file or a block device';
     throw new VolsealError('ERR_ARGUMENT', `${path}: is ${kind}, and ${wanted}`, { details: { path, kind } });
   }
@@ -55,8 +56,10 @@ export async function resolveTarget(path: string, options: TargetOptions): Promi
     });
   }
   if (!options.force) throw isDevice ? deviceNeedsForce(path) : targetExists(path);
-  const realPath = await namingPath(path, () => realpath(path));
-  const file = isDevice ? await openDevice(realPath, path, options.deviceBytes!, constants.O_RDONLY) : await lockExisting(realPath, path);
+  const { directory, name } = place;
+  const file = isDevice
+    ? await openDevice(directory, name, path, options.deviceBytes!, constants.O_RDONLY)
+    : await lockExisting(directory, name, path);
   await file.close();
   return { path, realPath, isDevice };
 }
@@ -66,8 +69,26 @@ export async function resolveTarget(path: string, options: TargetOptions): Promi
  * @throws {VolsealError} `ERR_ARGUMENT` a symbolic link to nothing, an empty path; `ERR_IO`
  */
 export async function realPathOf(path: string): Promise<string> {
-  if ((await ifThere(path, () => stat(path))) === undefined) return newPath(path);
-  return namingPath(path, () => realpath(path));
+  await using place = await placeOf(path);
+  return place.realPath;
+}
+
+/** Where a target goes: what other users' links lead to is none. */
+async function placeOf(path: string): Promise<Place> {
+  if (path === '') throw new VolsealError('ERR_ARGUMENT', 'a target cannot be named ""', { details: { path } });
+  const place = await ifThere(path, () => findPlace(path, 'write'));
+  if (place?.found !== undefined) return place;
+  try {
+    await refuseLinkToNothing(path);
+    if (place !== undefined && !path.endsWith('/')) return place;
+    const directory = path.endsWith('/') ? path : dirname(path);
+    throw new VolsealError('ERR_IO', `${path}: there is no directory ${directory}`, {
+      details: { errno: 'ENOENT', syscall: 'stat', path },
+    });
+  } catch (error) {
+    await place?.close();
+    throw error;
+  }
 }
 
 /**
@@ -97,21 +118,7 @@ function noSuchDevice(path: string): VolsealError {
   });
 }
 
-async function newPath(path: string): Promise<string> {
-  if (path === '') throw new VolsealError('ERR_ARGUMENT', 'a target cannot be named ""', { details: { path } });
-  await refuseLinkToNothing(path);
-  const directory = path.endsWith('/') ? path : dirname(path);
-  if (!(await ifThere(path, () => stat(directory)))?.isDirectory()) {
-    throw new VolsealError('ERR_IO', `${path}: there is no directory ${directory}`, {
-      details: { errno: 'ENOENT', syscall: 'stat', path },
-    });
-  }
-  return join(await namingPath(path, () => realpath(directory)), basename(path));
-}
-
-/**
- * Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising.
- */
+/** Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising. */
 async function refuseLinkToNothing(path: string): Promise<void> {
   const found = await ifThere(path, () => lstat(path));
   if (!found?.isSymbolicLink()) return;
@@ -130,12 +137,9 @@ const deviceNeedsForce = (path: string): VolsealError =>
     details: { path, kind: 'a block device' },
   });
 
-/**
- * Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself
- * holds one too.
- */
-export async function lockExisting(realPath: string, path: string): Promise<NamedFile> {
-  const file = await NamedFile.open(realPath, constants.O_RDONLY, { name: path });
+/** Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself holds one too. */
+export async function lockExisting(directory: Directory, name: string, path: string): Promise<NamedFile> {
+  const file = await NamedFile.openIn(directory, name, constants.O_RDONLY, path);
   try {
     file.lock('shared');
     return file;
@@ -155,9 +159,14 @@ export async function lockExisting(realPath: string, path: string): Promise<Name
  * @param neededBytes the least size @param access O_RDONLY or O_RDWR
  * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_TARGET_SIZE`, `ERR_IO`
  */
-export async function openDevice(realPath: string, path: string, neededBytes: number, access: number): Promise<NamedFile> {
-  const flags = access | constants.O_EXCL | constants.O_NONBLOCK;
-  const file = await NamedFile.open(realPath, flags, { name: path }).catch((error: unknown) => {
+export async function openDevice(
+  directory: Directory,
+  name: string,
+  path: string,
+  neededBytes: number,
+  access: number,
+): Promise<NamedFile> {
+  const file = await NamedFile.openIn(directory, name, access | constants.O_EXCL, path).catch((error: unknown) => {
     const isBusy = error instanceof VolsealError && error.details.errno === 'EBUSY';
     throw isBusy ? deviceBusy(path, 'is mounted, or another program holds it', error) : error;
   });

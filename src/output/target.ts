@@ -1,7 +1,5 @@
-/**
- * What a job writes to: a file that appears at its path when it is complete, or a block device that is written where it
- * is.
- */
+/** What a job writes to: a file that appears at its path when it is complete, or a block device that is written where it is. */
+import type { Directory } from '../place.js';
 import type { NamedFile } from './named-file.js';
 import type { ResolvedTarget, TargetOptions } from './resolve-target.js';
 
@@ -18,6 +16,8 @@ export interface OpenTargetOptions extends TargetOptions {
 }
 
 export interface TargetFile extends ResolvedTarget {
+  /** Of `realPath`, open: what is done beside the target is done in it. */
+  readonly directory: Directory;
   /** Open for reading and writing. Empty, unless it is a device or an interrupted run has written to it. */
   readonly file: NamedFile;
   /** The path of what is open: the temporary file's, or the device's own. */

@@ -37,6 +37,11 @@ export interface VolumeInfo {
   allocation: Allocation;
   /** Bytes that the file with the data takes on the disk; null where that is a block device or a stream. */
   allocatedBytes: number | null;
+  /**
+   * Whether the file has holes where its data is. A full volume has none, unless something else than volseal made them (`fallocate`, a guest
+   * that discards): they show what is not in use, and read as noise. Null where that cannot be told: a block device, a stream.
+   */
+  hasHoles: boolean | null;
   /** Where the key was wrapped. */
   kms: string;
   /** ISO 8601, UTC. */
@@ -71,13 +76,14 @@ export async function describeContents(volume: OpenFiles & HeaderContents): Prom
   const { data, header } = volume;
   const file = await data.stat();
   const allocatedBytes = file.isFile() ? Number(file.blocks) * STAT_BLOCK_BYTES : null;
-  return describeHeader(volume, { path: data.path, header: header === data ? null : header.path, allocatedBytes });
+  const hasHoles = file.isFile() ? data.hasHole(volume.segment.offsetBytes, volume.sizeBytes) : null;
+  return describeHeader(volume, { path: data.path, header: header === data ? null : header.path, allocatedBytes, hasHoles });
 }
 
 /** What a header says, with what is known of the files. */
 export function describeHeader(
   { found, token, segment, sizeBytes }: HeaderContents,
-  files: Pick<VolumeInfo, 'path' | 'header' | 'allocatedBytes'>,
+  files: Pick<VolumeInfo, 'path' | 'header' | 'allocatedBytes' | 'hasHoles'>,
 ): VolumeInfo {
   return {
     volumeId: token.volumeId,
@@ -94,6 +100,7 @@ export function describeHeader(
     imageBytes: token.imageBytes,
     allocation: token.allocation,
     allocatedBytes: files.allocatedBytes,
+    hasHoles: files.hasHoles,
     kms: token.kms,
     created: token.created,
     headerCopies: { ...found.copies },

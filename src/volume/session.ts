@@ -66,11 +66,11 @@ export class VolumeSession {
   }
 
   /**
-   * Opens a device over the unlocked volume's data, the caller's to close. @throws {VolsealError} `ERR_IO`,
-   * `ERR_KEY_GONE`
+   * Opens a device over the unlocked volume's data, the caller's to close.
+   * @param sparse whether a sector whose ciphertext is zeros reads as zeros @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
    */
-  openDevice(writable: boolean): DeviceHandle {
-    const { data, segment, sizeBytes, token } = this.file;
+  openDevice(writable: boolean, sparse = this.file.token.allocation === 'sparse'): DeviceHandle {
+    const { data, segment, sizeBytes } = this.file;
     return native.deviceOpen({
       fd: data.fd,
       key: this.key,
@@ -78,7 +78,7 @@ export class VolumeSession {
       sizeBytes,
       sectorBytes: segment.sectorBytes,
       writable,
-      sparse: token.allocation === 'sparse',
+      sparse,
     });
   }
 

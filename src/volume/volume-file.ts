@@ -10,6 +10,7 @@ import { hasHeader, readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
 import type { NamedFile } from '../output/named-file.js';
+import { refuseOtherWriters } from '../output/other-writers.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
 
 /**
@@ -74,6 +75,7 @@ export async function openVolumeFiles(path: string, lock: VolumeLock, headerPath
     if (header !== data) await header.close();
   };
   try {
+    if (lock === 'exclusive') await refuseOtherWriters(data);
     if (lock !== 'none') await lockVolume(data, lock);
     if (headerPath !== undefined) {
       header = await openDataFile(headerPath, flags);

@@ -1,13 +1,15 @@
 /** Steps 3 to 7: the volumes of a WorkSpace, made, attached and deleted as EBS, with the rights of their grants. */
 
 import { type FileHandle, open, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { syncDirectory } from '../directories.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { createVolume, encryptImage, type NewVolumeOptions } from '../jobs/encrypt.js';
 import { native } from '../native.js';
-import { staleFilesOf } from '../output/temporary-files.js';
+import { realPathOf } from '../output/resolve-target.js';
+import { removeTemporaryFiles } from '../output/temporary-files.js';
+import { directoryOf } from '../place.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
 import { describeVolume } from '../volume/info.js';
 import type { Volume } from '../volume/volume.js';
@@ -111,7 +113,9 @@ export async function deleteVolume({ path }: WorkspaceVolume): Promise<void> {
  * second name.
  */
 async function removePartials({ path }: Pick<WorkspaceVolume, 'path'>): Promise<void> {
-  for (const name of await staleFilesOf(path)) await namingPath(name, () => rm(name, { force: true }));
+  const realPath = await realPathOf(path);
+  await using directory = await directoryOf(realPath);
+  await removeTemporaryFiles(directory, basename(realPath));
 }
 
 const accessOf = ({ services }: WorkspaceRecord, { grant }: WorkspaceVolume) => ({ principal: services.ebs, grantTokens: tokensOf(grant) });

@@ -1,5 +1,6 @@
 /** `volseal densify`: a sparse volume into a full one. */
 import { Command } from 'commander';
+import type { DensifiedVolume } from '../../jobs/densify.js';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withProgress } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
@@ -17,7 +18,12 @@ export function densifyCommand({ output, signal }: Session): Command {
     const progress = reportProgress(output, flags.progress === true, signal);
     const options = { ...existingVolumeOptions(flags), signal, onProgress: progress.onProgress };
     const full = await densifyVolume(volume, options).finally(progress.end);
-    const done = full.wasSparse ? 'is full now: every sector is written' : 'was full already: nothing was changed';
-    output.result(full, [`${volume} (${full.volumeId}) ${done}, ${exactSize(full.sizeBytes)}`]);
+    output.result(full, [`${volume} (${full.volumeId}) ${outcome(full)}, ${exactSize(full.sizeBytes)}`]);
   });
+}
+
+function outcome({ wasSparse, hadHoles }: DensifiedVolume): string {
+  if (wasSparse) return 'is full now: every sector is written';
+  if (hadHoles) return 'is full again: it had holes, whose contents were gone; they read as zeros now';
+  return 'was full already: nothing was changed';
 }

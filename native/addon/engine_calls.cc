@@ -70,8 +70,7 @@ Napi::Value FileHasRecordLock(const Arguments& info) {
 Napi::Value FileHasHole(const Arguments& info) {
   const uint64_t begin = WholeNumber(info[1], "offsetBytes", 0, kExactIntegerMax);
   const uint64_t length = WholeNumber(info[2], "lengthBytes", 0, kExactIntegerMax - begin);
-  const bool found =
-      ValueOrThrow(info.Env(), engine::HasHole(FileDescriptor(info[0], "fd"), begin, begin + length));
+  const bool found = ValueOrThrow(info.Env(), engine::HasHole(FileDescriptor(info[0], "fd"), begin, begin + length));
   return Napi::Boolean::New(info.Env(), found);
 }
 

@@ -9,7 +9,7 @@
 import { existsSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { syncDirectorySync } from '../directories.js';
-import type { VolsealError } from '../errors.js';
+import { messageOf, type VolsealError } from '../errors.js';
 import { AUDIT_FLUSH_INTERVAL_MS } from '../limits.js';
 import { encodeLine, hashOf, isJson, type NewLine, problemOf } from './line.js';
 import { type LogFile, lockedLog, withFaults } from './log-file.js';
@@ -201,8 +201,10 @@ export class AuditLog {
   #tryCheckpoint(): void {
     try {
       this.checkpoint();
-    } catch {
-      // The records are in the log, and the next call says what is wrong with it.
+    } catch (error) {
+      // The records are in the log, and the next call says what is wrong with it. There may be no next call.
+      const warning = `${this.#path}: its last records could not be flushed, and a power cut may take them: ${messageOf(error)}`;
+      process.emitWarning(warning, { type: 'VolsealWarning', code: 'VOLSEAL_AUDIT_NOT_FLUSHED' });
     }
   }
 

@@ -181,7 +181,7 @@ testUnless(skipInjection())('a sparse partial file that was cut to its checkpoin
   // As a run leaves it that is killed between cutting the file and giving it its length again.
   truncateSync(at.path('.a.vol.resume'), MIB + safeBytes);
   // What it was about to write next to its checkpoint.
-  writeFileSync(at.path('.a.vol.resume.json.new'), '{');
+  writeFileSync(at.path('..a.vol.resume.json.0123456789ab.partial'), '{');
   assert.match(at.ok(encrypt).stderr, /resuming/);
   at.ok(['verify', 'a.vol', '--against', 'a.raw']);
   assert.deepEqual(at.names(), ['a.raw', 'a.vol']);

@@ -8,6 +8,7 @@ import { readHeader, writeHeader } from '../../src/luks2/store.js';
 import { findToken, withToken } from '../../src/luks2/token.js';
 import { native } from '../../src/native.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
+import { runTool } from '../interop/tools.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
 import { referenceTransform } from '../xts/reference.js';
 
@@ -60,7 +61,7 @@ describe('densify', () => {
         assert.deepEqual(seen.at(-1), { doneBytes: SIZE_BYTES, totalBytes: SIZE_BYTES });
 
         const after = await describeVolume(box.path('a.vol'), { header });
-        assert.deepEqual(after, { ...before, allocation: 'full', allocatedBytes: after.allocatedBytes });
+        assert.deepEqual(after, { ...before, allocation: 'full', allocatedBytes: after.allocatedBytes, hasHoles: false });
         assert.deepEqual(after.headerCopies, { primary: 'good', secondary: 'good' });
         assert.equal(await sequenceOf(headerPath), sequence + 1n);
         assert.equal(await requirementsOf(headerPath), undefined);
@@ -83,6 +84,24 @@ describe('densify', () => {
     const { wasSparse } = await densifyVolume(box.path('a.vol'), { kms: box.kms });
     assert.equal(wasSparse, false);
     assert.ok(box.contents('a.vol').equals(before));
+  });
+
+  test('a full volume that something else has trimmed: info shows it, the holes are filled, the data stays', async () => {
+    const box = sandbox();
+    const image = box.image('a.raw', 4 * MIB);
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+    assert.equal((await describeVolume(box.path('a.vol'))).hasHoles, false);
+    const { dataOffsetBytes } = await describeVolume(box.path('a.vol'));
+    runTool('fallocate', ['--punch-hole', '--offset', `${dataOffsetBytes + MIB}`, '--length', `${MIB}`, box.path('a.vol')]);
+    assert.equal((await describeVolume(box.path('a.vol'))).hasHoles, true);
+    const filled = await densifyVolume(box.path('a.vol'), { kms: box.kms });
+    assert.deepEqual([filled.wasSparse, filled.hadHoles, filled.hasHoles, filled.allocation], [false, true, false, 'full']);
+    image.fill(0, MIB, 2 * MIB);
+    await decryptImage(box.path('a.vol'), box.path('b.raw'), { kms: box.kms });
+    assert.ok(box.contents('b.raw').equals(image));
+    assert.ok(!box.contents('a.vol').subarray(dataOffsetBytes).includes(Buffer.alloc(512)));
+    const again = await densifyVolume(box.path('a.vol'), { kms: box.kms });
+    assert.deepEqual([again.wasSparse, again.hadHoles], [false, false]);
   });
 
   test('not while somebody has the volume attached; not for somebody else', async () => {

@@ -1,6 +1,7 @@
 /** Files and links of other users in shared directories: never followed, never believed, and they stop nobody for ever. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
@@ -17,14 +18,15 @@ import {
 } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { describe, onTestFinished, test } from 'vitest';
-import { attach, createVolume, decryptImage, describeVolume, encryptImage } from '../../src/index.js';
+import { attach, createVolume, decryptImage, densifyVolume, describeVolume, encryptImage } from '../../src/index.js';
 import { AtomicFile } from '../../src/output/atomic-file.js';
 import { resolveTarget } from '../../src/output/resolve-target.js';
 import { Directory, findPlace } from '../../src/place.js';
-import { skipFor, skipWithout } from '../interop/tools.js';
+import { runTool, skipFor, skipWithout } from '../interop/tools.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { until } from '../until.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
+import { skipWithoutLoop } from './loop-device.js';
 
 /** Not this test's user. */
 const MALLORY = 65_533;
@@ -38,7 +40,7 @@ interface Shared {
 
 function shared(): Shared {
   const box = sandbox();
-  chmodSync(box.folder, 0o755);
+  chmodSync(box.directory, 0o755);
   mkdirSync(box.path('shared'));
   chmodSync(box.path('shared'), 0o1777);
   return { box, at: (name) => box.path(`shared/${name}`) };
@@ -64,7 +66,7 @@ describeUnless(unlessRoot)('a symbolic link of another user', () => {
     const options = { kms: box.kms, force: true };
     mallorysLink(box.path('precious'), at('out'));
     mallorysLink(box.path('a.vol'), at('a.vol'));
-    mallorysLink(box.folder, at('folder'));
+    mallorysLink(box.directory, at('folder'));
     const refusals = [
       () => decryptImage(box.path('a.vol'), at('out'), options),
       () => decryptImage(box.path('a.vol'), at('folder/precious'), options),
@@ -154,15 +156,15 @@ describe('a directory that was opened', () => {
     mkdirSync(box.path('c'));
     writeFileSync(box.path('c/file'), '');
     symlinkSync('../../c', box.path('a/b/up'));
-    symlinkSync(`${box.folder}/a/b/up/../c/./file`, box.path('chain'));
+    symlinkSync(`${box.directory}/a/b/up/../c/./file`, box.path('chain'));
     for (const path of ['chain', 'a/b/up/file', 'a//b/up/../c/file', 'a/b/../../chain']) {
-      const whole = `${box.folder}/${path}`;
+      const whole = `${box.directory}/${path}`;
       await using place = await findPlace(whole, 'write');
       assert.equal(place.realPath, box.path('c/file'), path);
       assert.equal(place.found?.stats.ino, statSync(whole, { bigint: true }).ino);
     }
     for (const path of ['c/file/', 'c/file/x', 'c/none/x', 'a/b/up/none/'])
-      await assert.rejects(findPlace(`${box.folder}/${path}`, 'write'), { code: 'ERR_IO' });
+      await assert.rejects(findPlace(`${box.directory}/${path}`, 'write'), { code: 'ERR_IO' });
   });
 });
 
@@ -259,5 +261,42 @@ describeUnless(unlessRoot)('files of another user beside a target', () => {
     assert.ok(second.hasEarlierData);
     assert.match(second.openPath, /\.out\.[0-9a-f]{12}\.resume$/);
     await second[Symbol.asyncDispose]();
+  });
+});
+
+describe('a volume that another program writes to', () => {
+  testUnless(skipWithoutLoop())('by a loop device is not opened for writing; a read-only loop device does not matter', async () => {
+    const box = sandbox();
+    await createVolume(box.path('a.vol'), { kms: box.kms, sizeBytes: 4 * 1024 * 1024, allocation: 'full' });
+    const device = runTool('losetup', ['--find', '--show', box.path('a.vol')]).trim();
+    onTestFinished(() => void spawnSync('losetup', ['--detach', device]));
+    const refusal = {
+      code: 'ERR_STATE_BUSY',
+      message: /the loop device \/dev\/loop\d+ writes to it/,
+      details: { path: box.path('a.vol'), device },
+    };
+    await assert.rejects(attach(box.path('a.vol'), { kms: box.kms }), refusal);
+    await assert.rejects(densifyVolume(box.path('a.vol'), { kms: box.kms }), refusal);
+    await (await attach(box.path('a.vol'), { kms: box.kms, readOnly: true })).detach();
+    runTool('losetup', ['--detach', device]);
+    const readOnly = runTool('losetup', ['--find', '--show', '--read-only', box.path('a.vol')]).trim();
+    onTestFinished(() => void spawnSync('losetup', ['--detach', readOnly]));
+    await (await attach(box.path('a.vol'), { kms: box.kms })).detach();
+  });
+
+  testUnless(skipWithout('python3'))('with a record lock, as qemu has one, is not opened for writing', async () => {
+    const box = sandbox();
+    await createVolume(box.path('a.vol'), { kms: box.kms, sizeBytes: 4096 });
+    // qemu takes shared locks on single bytes from 100 on.
+    const program =
+      'import fcntl,sys; f=open(sys.argv[1],"r+b"); fcntl.lockf(f,fcntl.LOCK_SH,1,101); print("held",flush=True); sys.stdin.read()';
+    const holder = spawn('python3', ['-c', program, box.path('a.vol')], { stdio: ['pipe', 'pipe', 'inherit'] });
+    onTestFinished(() => void holder.kill('SIGKILL'));
+    await once(holder.stdout, 'data');
+    const refusal = { code: 'ERR_STATE_BUSY', message: /another program has locked it/ };
+    await assert.rejects(attach(box.path('a.vol'), { kms: box.kms }), refusal);
+    holder.stdin.end();
+    await once(holder, 'exit');
+    await (await attach(box.path('a.vol'), { kms: box.kms })).detach();
   });
 });

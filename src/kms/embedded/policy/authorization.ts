@@ -13,7 +13,7 @@ import { keyArn, rootArn } from '../keys/names.js';
 import type { OperationCall } from '../operations/define.js';
 import type { GrantRecord, KeyRecord } from '../store/records.js';
 import { identitiesOf, isService } from './caller.js';
-import { parsePolicy } from './document.js';
+import { type PolicyDocument, parsePolicy } from './document.js';
 import { evaluatePolicy, type PolicyRequest } from './evaluation.js';
 import { keyPolicyOf } from './key-policy.js';
 import { type AuthorizationRequest, conditionsOf } from './request-conditions.js';
@@ -86,12 +86,23 @@ function evaluate({ store, caller }: Requester, request: AuthorizationRequest): 
   };
   const isRoot = caller.principalArn === root;
   const onKey = key !== undefined && resourceArn.includes(':key/');
-  const keyPolicy = onKey
-    ? evaluatePolicy(parsePolicy(keyPolicyOf(store.account, key), 'key'), policyRequest)
-    : { decision: 'none', delegated: true };
-  const identity = identitiesOf(caller.principalArn)
-    .flatMap((arn) => store.principal(arn)?.policies ?? [])
-    .map((text) => evaluatePolicy(parsePolicy(text, 'identity'), policyRequest).decision);
+  const unreadable = (whose: string, problem: string): never => {
+    throw denied({ caller }, request, `because ${whose} cannot be read (${problem})`);
+  };
+  let keyPolicy: ReturnType<typeof evaluatePolicy> = { decision: 'none', delegated: true };
+  if (onKey) {
+    const document = readable(keyPolicyOf(store.account, key), 'key');
+    if (typeof document !== 'string') keyPolicy = evaluatePolicy(document, policyRequest);
+    else if (isRoot && REPAIRS.has(request.action)) keyPolicy = { decision: 'allow', delegated: false };
+    else return unreadable(`the policy of the key ${resourceArn}`, `${document}; as root, PutKeyPolicy replaces it`);
+  }
+  const identity = identitiesOf(caller.principalArn).flatMap((arn) =>
+    (store.principal(arn)?.policies ?? []).map((text) => {
+      const document = readable(text, 'identity');
+      if (typeof document === 'string') return unreadable(`a policy of the principal ${arn}`, `${document}; replace it`);
+      return evaluatePolicy(document, policyRequest).decision;
+    }),
+  );
   const byIdentity = keyPolicy.delegated && identity.includes('allow');
   const missing = keyPolicy.delegated && !isService(caller.principalArn) ? 'identity-based policy' : 'resource-based policy';
   const allowed = keyPolicy.decision === 'allow' || byIdentity || (isRoot && !onKey);
@@ -100,7 +111,20 @@ function evaluate({ store, caller }: Requester, request: AuthorizationRequest): 
   return { allowed, byIdentity, missing };
 }
 
-const denied = ({ caller }: Requester, { action, resourceArn }: AuthorizationRequest, why: string): KmsFault =>
+/** What the account's root may do to a key whose policy cannot be read, so that it can replace it. */
+const REPAIRS: ReadonlySet<string> = new Set(['DescribeKey', 'GetKeyPolicy', 'ListKeyPolicies', 'PutKeyPolicy']);
+
+/** A stored policy, or what is wrong with it: an earlier version may have accepted what this one does not. */
+function readable(text: string, kind: 'key' | 'identity'): PolicyDocument | string {
+  try {
+    return parsePolicy(text, kind);
+  } catch (error) {
+    if (error instanceof KmsFault) return error.message;
+    throw error;
+  }
+}
+
+const denied = ({ caller }: Pick<Requester, 'caller'>, { action, resourceArn }: AuthorizationRequest, why: string): KmsFault =>
   new KmsFault(
     'AccessDeniedException',
     `User: ${caller.principalArn} is not authorized to perform: kms:${action} on resource: ${resourceArn} ${why}`,

@@ -298,21 +298,24 @@ export function streamCopy(kernel: string, source: Uint8Array, target: Uint8Arra
 export function fileLock(fd: number, exclusive: boolean): void;
 
 /**
- * Whether another open file has a record lock (fcntl(2)) on the file `fd`, which is open for writing: qemu locks what it uses like that.
- * False also where the file system has no such locks.
+ * Whether another open file has a record lock (fcntl(2)) on the file `fd`, which is open for writing: qemu locks what
+ * it uses like that. False also where the file system has no such locks.
  */
 export function fileHasRecordLock(fd: number): boolean;
 
 /**
- * Whether the file system has no data for some byte of a range of the open file `fd`: it reads as zeros, and takes no room. False for what
- * cannot say it: a block device, some file systems. @throws `ERR_ARGUMENT`, `ERR_IO`
+ * Whether the file system has no data for some byte of a range of the open file `fd`: it reads as zeros, and takes no
+ * room. False for what cannot say it: a block device, some file systems. @throws `ERR_ARGUMENT`, `ERR_IO`
  */
 export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number): boolean;
 
 /** What the symbolic link `fd` (open with O_PATH and O_NOFOLLOW) leads to. @throws `ERR_IO` it is no link */
 export function fileLinkTarget(fd: number): string;
 
-/** Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for reading), `ERR_IO` */
+/**
+ * Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for
+ * reading), `ERR_IO`
+ */
 export function fileSize(fd: number): number;
 
 export interface DeviceOptions {

@@ -1,7 +1,8 @@
 /**
- * Where a path leads, found one component after another through open directories (O_PATH, O_NOFOLLOW). The kernel follows no link on the
- * way: each is judged here by who made it, and then followed as it was judged. What is done through a `Directory` happens in that very
- * directory, whatever its path leads to by then. So nobody can exchange a name between a check and what it was made for.
+ * Where a path leads, found one component after another through open directories (O_PATH, O_NOFOLLOW). The kernel
+ * follows no link on the way: each is judged here by who made it, and then followed as it was judged. What is done
+ * through a `Directory` happens in that very directory, whatever its path leads to by then. So nobody can exchange a
+ * name between a check and what it was made for.
  */
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, readdir, readlink, stat, statfs } from 'node:fs/promises';
@@ -10,8 +11,9 @@ import { namingPath, VolsealError } from './errors.js';
 import { native } from './native.js';
 
 /**
- * Which links are followed. `write`: those that the caller or root made: another user would choose what is overwritten. `read`: also other
- * users', but not in a directory where anybody may make links, as the kernel's protected_symlinks has it (proc_sys_fs(5)). `none`: none.
+ * Which links are followed. `write`: those that the caller or root made: another user would choose what is overwritten.
+ * `read`: also other users', but not in a directory where anybody may make links, as the kernel's protected_symlinks
+ * has it (proc_sys_fs(5)). `none`: none.
  */
 export type LinkRule = 'write' | 'read' | 'none';
 
@@ -66,7 +68,9 @@ export class Directory {
     }
   }
 
-  /** A path to `name` in this directory, for system calls: it does not depend on where the directory's own path leads. */
+  /**
+   * A path to `name` in this directory, for system calls: it does not depend on where the directory's own path leads.
+   */
   at(name: string): string {
     return `${pathOfDescriptor(this.#handle.fd)}/${name}`;
   }
@@ -76,7 +80,10 @@ export class Directory {
     return namingPath(this.path, () => readdir(this.at('.')));
   }
 
-  /** A name that was made, changed or removed in it lasts once this has returned (fsync). @throws {VolsealError} `ERR_IO` */
+  /**
+   * A name that was made, changed or removed in it lasts once this has returned (fsync). @throws {VolsealError}
+   * `ERR_IO`
+   */
   sync(): Promise<void> {
     return namingPath(this.path, async () => {
       await using directory = await open(this.at('.'), constants.O_RDONLY | constants.O_DIRECTORY);
@@ -143,7 +150,8 @@ export class Place {
 
 /**
  * Finds where `path` leads.
- * @returns the caller's to close @throws {VolsealError} `ERR_IO`: also a link that `rule` forbids (`EPERM`), a missing directory
+ * @returns the caller's to close @throws {VolsealError} `ERR_IO`: also a link that `rule` forbids (`EPERM`), a missing
+ * directory
  */
 export async function findPlace(path: string, rule: LinkRule): Promise<Place> {
   return namingPath(path, () => walk(path, rule));

@@ -75,14 +75,20 @@ export async function readCheckpoint(partial: Partial): Promise<StoredCheckpoint
   return checked.data;
 }
 
-/** @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it; `ERR_KEY_GONE` */
+/**
+ * @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME` somebody without the key wrote it;
+ * `ERR_KEY_GONE`
+ */
 export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHandle, partial: string): void {
   const stored = decodeBase64(mac);
   if (stored?.length === MAC_BYTES && timingSafeEqual(stored, macOf(record, key))) return;
   throw cannotResume(partial, 'its checkpoint was changed by somebody without the key of the volume (its MAC does not hold)');
 }
 
-/** In a directory that others may write to, somebody may take a name between the choice and the rename: so often another one is chosen. */
+/**
+ * In a directory that others may write to, somebody may take a name between the choice and the rename: so often another
+ * one is chosen.
+ */
 const NAME_TRIES = 3;
 const IS_TAKEN = new Set(['EPERM', 'EACCES', 'EISDIR', 'ENOTEMPTY', 'EEXIST']);
 
@@ -117,7 +123,10 @@ async function replaceCheckpoint({ directory, openPath }: Partial, text: string)
   await directory.sync();
 }
 
-/** Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws {VolsealError} `ERR_IO` */
+/**
+ * Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws
+ * {VolsealError} `ERR_IO`
+ */
 export async function removeCheckpoint({ directory, openPath }: Partial): Promise<void> {
   const name = await chooseCheckpointName(directory, basename(openPath));
   if (await isOwn(directory, name)) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));

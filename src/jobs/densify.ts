@@ -1,4 +1,6 @@
-/** A sparse volume, or one that was trimmed, into a full one, in place: afterwards nobody sees which sectors are in use. */
+/**
+ * A sparse volume, or one that was trimmed, into a full one, in place: afterwards nobody sees which sectors are in use.
+ */
 import { withPath } from '../errors.js';
 import { FILL_BYTES } from '../limits.js';
 import { intactHeader, nextSequence } from '../luks2/header.js';
@@ -19,17 +21,21 @@ export type DensifyOptions = OpenOptions & JobOptions;
 export interface DensifiedVolume extends VolumeInfo {
   /** False where the volume was full already. */
   wasSparse: boolean;
-  /** Whether it was full and had holes all the same, which something else had made. They read as zeros now; before, as noise. */
+  /**
+   * Whether it was full and had holes all the same, which something else had made. They read as zeros now; before, as
+   * noise.
+   */
   hadHoles: boolean;
 }
 
 const STILL_SPARSE = 'the volume is sparse as before and reads the same; the same command continues';
 
 /**
- * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it is full. A volume
- * that is full already is proved to be what its header says, and a damaged or older header copy is repaired: an earlier run may have ended
- * between the two. If something else has made holes in it (`fallocate`, a guest that discards), they are filled as well: what they held is
- * gone, and they read as zeros instead of noise. Written data has ciphertext of zeros by chance with a probability of 2^-4096 a sector.
+ * Writes the ciphertext of zeros into every sector that a sparse volume has left out, then says in its header that it
+ * is full. A volume that is full already is proved to be what its header says, and a damaged or older header copy is
+ * repaired: an earlier run may have ended between the two. If something else has made holes in it (`fallocate`, a guest
+ * that discards), they are filled as well: what they held is gone, and they read as zeros instead of noise. Written
+ * data has ciphertext of zeros by chance with a probability of 2^-4096 a sector.
  *
  * Whatever ends it early, kill -9 included, leaves a sparse volume that reads the same; a later run fills what is left.
  *
@@ -55,8 +61,9 @@ export async function densifyVolume(path: string, options: DensifyOptions = {}):
 }
 
 /** Fills all of it, and flushes. */
-async function fillDevice(session: VolumeSession, options: JobOptions): Promise<void> {
+async function fillDevice(session: VolumeSession, { onProgress }: JobOptions): Promise<void> {
   const device = session.openDevice(true, true);
+  const totalBytes = session.file.sizeBytes;
   try {
     for (let doneBytes = 0; doneBytes < totalBytes; ) {
       session.throwIfAborted();

@@ -8,13 +8,14 @@ import { findPlace, pathOfDescriptor } from '../place.js';
 import { NamedFile } from './named-file.js';
 
 /**
- * Opens an image or a volume. For writing, a symbolic link of another user than the caller and root is refused; for reading, only in a
- * directory where anybody may make links. A device that is written to is opened for this process alone.
+ * Opens an image or a volume. For writing, a symbolic link of another user than the caller and root is refused; for
+ * reading, only in a directory where anybody may make links. A device that is written to is opened for this process
+ * alone.
  *
  * @param flags as for open(2)
  * @returns the open file, the caller's to close
- * @throws {VolsealError} `ERR_IO`; `ERR_STATE_BUSY` a device that is mounted or mapped; `ERR_ARGUMENT` with `details.kind` where it is a
- * directory, a pipe ...
+ * @throws {VolsealError} `ERR_IO`; `ERR_STATE_BUSY` a device that is mounted or mapped; `ERR_ARGUMENT` with
+ * `details.kind` where it is a directory, a pipe ...
  */
 export async function openDataFile(path: string, flags: number): Promise<NamedFile> {
   const writes = (flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0;

@@ -6,9 +6,10 @@ import { identityOf, isSameFile, type NamedFile } from './named-file.js';
 const BLOCK_DEVICES = '/sys/block';
 
 /**
- * Refuses a file that is to be written to while another program has it open for writing: one with a record lock (qemu), a loop device that is
- * not read-only (`losetup`, `mount -o loop`, `cryptsetup open`). A block device was opened for this process alone already. To be called
- * before this process locks the file: network file systems show its own lock as one of others.
+ * Refuses a file that is to be written to while another program has it open for writing: one with a record lock (qemu),
+ * a loop device that is not read-only (`losetup`, `mount -o loop`, `cryptsetup open`). A block device was opened for
+ * this process alone already. To be called before this process locks the file: network file systems show its own lock
+ * as one of others.
  *
  * @throws {VolsealError} `ERR_STATE_BUSY`, with `details.device` where a loop device has it; `ERR_IO`
  */

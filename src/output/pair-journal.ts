@@ -28,7 +28,9 @@ const fileSchema = z.object({
   /** Its path once it is published, free of symbolic links; in the mark, relative to the header's directory. */
   place: z.string(),
 });
-/** With the inode of the header that is replaced, where there is one: so nobody's other file is taken for its backup. */
+/**
+ * With the inode of the header that is replaced, where there is one: so nobody's other file is taken for its backup.
+ */
 const headerSchema = fileSchema.extend({ replaces: z.string().optional() });
 const recordSchema = z.object({ header: headerSchema, volume: fileSchema });
 type NewFile = z.infer<typeof fileSchema>;
@@ -133,9 +135,10 @@ async function isPublished(file: NewFile): Promise<boolean> {
 }
 
 /**
- * Refuses a new header whose volume is still the old one. The run that replaces a header makes the mark, so a mark of somebody else than the
- * header's owner, the caller and root is none.
- * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at work; `ERR_IO`
+ * Refuses a new header whose volume is still the old one. The run that replaces a header makes the mark, so a mark of
+ * somebody else than the header's owner, the caller and root is none.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with the choices in `details`; `ERR_STATE_BUSY` while the run is at
+ * work; `ERR_IO`
  */
 export async function refuseHalfReplaced(header: NamedFile, path: string): Promise<void> {
   const realPath = await namingPath(header.path, () => readlink(pathOfDescriptor(header.fd)));

@@ -1,9 +1,10 @@
 /**
- * The file that a resumable job writes to: `.NAME.resume` in the directory of its target, and its checkpoint `.NAME.resume.json`. The run that
- * holds its lock owns both.
+ * The file that a resumable job writes to: `.NAME.resume` in the directory of its target, and its checkpoint
+ * `.NAME.resume.json`. The run that holds its lock owns both.
  *
- * In a directory that others may write to, another user may have taken these names. Then random ones are used, which a later run finds:
- * `.NAME.RANDOM.resume`, and the same with `.RANDOM.json`. What is not this user's own is never read, and blocks nobody.
+ * In a directory that others may write to, another user may have taken these names. Then random ones are used, which a
+ * later run finds: `.NAME.RANDOM.resume`, and the same with `.RANDOM.json`. What is not this user's own is never read,
+ * and blocks nobody.
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -19,7 +20,10 @@ export const partialName = (name: string): string => `.${name}.resume`;
 /** Whether `name` is one of a partial file for `target`. */
 export const isPartialName = (name: string, target: string): boolean => isOneOf(name, `.${target}`, '.resume');
 
-/** The name of the partial file for `target`: one that this user's interrupted run has left, or a new one. @throws {VolsealError} `ERR_IO` */
+/**
+ * The name of the partial file for `target`: one that this user's interrupted run has left, or a new one. @throws
+ * {VolsealError} `ERR_IO`
+ */
 export const choosePartialName = (directory: Directory, target: string): Promise<string> => chooseName(directory, `.${target}`, '.resume');
 
 /** The same for the checkpoint of the partial file `partial`. @throws {VolsealError} `ERR_IO` */

@@ -1,8 +1,8 @@
 /**
  * Where a target goes, what is there now, and whether it may be replaced. Done once a target, before any work.
  *
- * A symbolic link stays: what it leads to is the target, and is replaced. The path is followed once, here; afterwards its directory is
- * opened by the real path, in which no link may be (src/place.ts).
+ * A symbolic link stays: what it leads to is the target, and is replaced. The path is followed once, here; afterwards
+ * its directory is opened by the real path, in which no link may be (src/place.ts).
  */
 import { constants } from 'node:fs';
 import { lstat, readlink, stat } from 'node:fs/promises';
@@ -118,7 +118,9 @@ function noSuchDevice(path: string): VolsealError {
   });
 }
 
-/** Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising. */
+/**
+ * Writing through such a link would make a file where nobody looks for one; replacing the link would be as surprising.
+ */
 async function refuseLinkToNothing(path: string): Promise<void> {
   const found = await ifThere(path, () => lstat(path));
   if (!found?.isSymbolicLink()) return;
@@ -137,7 +139,10 @@ const deviceNeedsForce = (path: string): VolsealError =>
     details: { path, kind: 'a block device' },
   });
 
-/** Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself holds one too. */
+/**
+ * Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself
+ * holds one too.
+ */
 export async function lockExisting(directory: Directory, name: string, path: string): Promise<NamedFile> {
   const file = await NamedFile.openIn(directory, name, constants.O_RDONLY, path);
   try {

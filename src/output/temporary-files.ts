@@ -13,7 +13,10 @@ const randomPart = (): string => randomBytes(6).toString('hex');
 /** A new name beside the file `name`. */
 export const temporaryName = (name: string): string => `.${name}.${randomPart()}.partial`;
 
-/** The name of a replaced file while its replacement may still be rolled back. @param temporary the name or path of its replacement until then */
+/**
+ * The name of a replaced file while its replacement may still be rolled back. @param temporary the name or path of its
+ * replacement until then
+ */
 export const backupPath = (temporary: string): string => `${temporary}.old`;
 
 /**
@@ -27,7 +30,10 @@ export function isTemporaryName(name: string, realPath: string): boolean {
 const isRandomName = (name: string, target: string): boolean =>
   name.startsWith(`.${target}.`) && /^[0-9a-f]{12}\.partial$/.test(name.slice(target.length + 2));
 
-/** The names of temporary files that earlier runs for the target `name` may have left when they were killed. @throws {VolsealError} `ERR_IO` */
+/**
+ * The names of temporary files that earlier runs for the target `name` may have left when they were killed. @throws
+ * {VolsealError} `ERR_IO`
+ */
 async function staleFilesOf(directory: Directory, target: string): Promise<string[]> {
   return (await directory.names()).filter((name) => isRandomName(name, target));
 }
@@ -50,7 +56,10 @@ export async function removeStaleFiles(directory: Directory, target: string): Pr
   }
 }
 
-/** Removes all temporary files of the target `name`: for a caller who knows that no other run is at work on it. @throws {VolsealError} `ERR_IO` */
+/**
+ * Removes all temporary files of the target `name`: for a caller who knows that no other run is at work on it. @throws
+ * {VolsealError} `ERR_IO`
+ */
 export async function removeTemporaryFiles(directory: Directory, target: string): Promise<void> {
   for (const name of await staleFilesOf(directory, target)) {
     await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));

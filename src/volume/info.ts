@@ -38,8 +38,9 @@ export interface VolumeInfo {
   /** Bytes that the file with the data takes on the disk; null where that is a block device or a stream. */
   allocatedBytes: number | null;
   /**
-   * Whether the file has holes where its data is. A full volume has none, unless something else than volseal made them (`fallocate`, a guest
-   * that discards): they show what is not in use, and read as noise. Null where that cannot be told: a block device, a stream.
+   * Whether the file has holes where its data is. A full volume has none, unless something else than volseal made them
+   * (`fallocate`, a guest that discards): they show what is not in use, and read as noise. Null where that cannot be
+   * told: a block device, a stream.
    */
   hasHoles: boolean | null;
   /** Where the key was wrapped. */

@@ -67,7 +67,8 @@ export class VolumeSession {
 
   /**
    * Opens a device over the unlocked volume's data, the caller's to close.
-   * @param sparse whether a sector whose ciphertext is zeros reads as zeros @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
+   * @param sparse whether a sector whose ciphertext is zeros reads as zeros @throws {VolsealError} `ERR_IO`,
+   * `ERR_KEY_GONE`
    */
   openDevice(writable: boolean, sparse = this.file.token.allocation === 'sparse'): DeviceHandle {
     const { data, segment, sizeBytes } = this.file;

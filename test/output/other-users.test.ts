@@ -1,4 +1,6 @@
-/** Files and links of other users in shared directories: never followed, never believed, and they stop nobody for ever. */
+/**
+ * Files and links of other users in shared directories: never followed, never believed, and they stop nobody for ever.
+ */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -34,7 +34,7 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
   // Stock tools, a real kernel, memory searched from outside.
   ['interop', ['interop/**', '**/aws-cli', '**/boto3', '**/cryptsetup']],
   // The C++ tests: natively, under valgrind, for Arm.
-  ['native', ['xts/native', 'nbd/native']],
+  ['native', ['xts/native', 'nbd/native', 'engine/native']],
   ['bench', ['bench/**']],
   // In a `vm` context, as under Jest.
   ['realm', ['realm/**']],

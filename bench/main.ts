@@ -1,5 +1,6 @@
-/** The benchmarks of a clone: `npm run bench -- kernels`, `image`, `kms`. Each prints what it measured. */
+/** The benchmarks of a clone: `npm run bench -- kernels`, `image`, `kms`, `attach`. Each prints what it measured. */
 import { Command } from 'commander';
+import { attachCommand } from './attach.js';
 import { imageCommand } from './image.js';
 import { kernelsCommand } from './kernels.js';
 import { kmsCommand } from './kms.js';
@@ -9,4 +10,5 @@ await new Command('bench')
   .addCommand(kernelsCommand())
   .addCommand(imageCommand())
   .addCommand(kmsCommand())
+  .addCommand(attachCommand())
   .parseAsync();

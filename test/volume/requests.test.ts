@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { describe, onTestFinished, test } from 'vitest';
 import { attach, createVolume, type Volume } from '../../src/index.js';
 import { built } from '../built.js';
-import { runTool } from '../interop/tools.js';
 import { sandbox } from './sandbox.js';
 
 const SIZE_BYTES = 3 * 1024 * 1024;
@@ -80,7 +80,9 @@ test('many flushes and requests at once all end', async () => {
 test('a thread that is ended in the middle of its requests takes nothing along but itself', async () => {
   const box = sandbox();
   await createVolume(box.path('a.vol'), { sizeBytes: SIZE_BYTES, kms: box.kms });
-  assert.equal(runTool(process.execPath, [built('test/volume/end-thread.ts'), box.path('a.vol'), box.kms]), 'ended\n'.repeat(5));
+  const words = [built('test/volume/end-thread.ts'), box.path('a.vol'), box.kms];
+  const { stdout, stderr, status } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+  assert.deepEqual({ stdout, status }, { stdout: 'ended\n'.repeat(5), status: 0 }, stderr);
   // Its device is closed, and what it promised to nobody left the file whole.
   await using volume = await attach(box.path('a.vol'), { kms: box.kms });
   assert.equal((await volume.read(0, SIZE_BYTES)).length, SIZE_BYTES);

@@ -37,7 +37,7 @@ export type BuildTarget = 'native' | 'aarch64' | 'address,undefined' | 'thread';
  * Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the
  * compiler's output
  */
-export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_test' = 'xts_test'): string {
+export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_test' | 'engine_test' = 'xts_test'): string {
   const directory = `${ROOT}build/native-tests${target === 'native' ? '' : `-${target.replace(',', '-')}`}`;
   const settings = {
     native: () => addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']),

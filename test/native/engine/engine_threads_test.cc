@@ -129,11 +129,12 @@ TEST_CASE("an event on its way to a descriptor that is replaced meanwhile reache
         loop.Unwatch(pairs[0][0]);
         loop.Unwatch(pairs[1][0]);
         const int other = pairs[1 - i][0];
-        CHECK(loop.Watch(other, EPOLLOUT, [&, other](uint32_t events) {
-                    replaced_calls += (events & EPOLLIN) != 0;
-                    loop.Unwatch(other);
-                    heard.set_value();
-                  })
+        CHECK(loop.Watch(other, EPOLLOUT,
+                         [&, other](uint32_t events) {
+                           replaced_calls += (events & EPOLLIN) != 0;
+                           loop.Unwatch(other);
+                           heard.set_value();
+                         })
                   .ok());
       });
       CHECK(status.ok());

@@ -46,6 +46,7 @@ export type {
 export { type AttachOptions, attach } from './volume/attach.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';
 export { describeVolume, type VolumeInfo } from './volume/info.js';
+export type { ReadStreamOptions, WriteStreamOptions } from './volume/streams.js';
 export type { KmsAccess, OpenOptions } from './volume/unlock.js';
 export type { KeyslotOptions } from './volume/unlock-keyslot.js';
 export { Volume } from './volume/volume.js';

@@ -108,7 +108,9 @@ export class NbdTestClient {
     return { type: header.readUInt32BE(12), data: await this.take(header.readUInt32BE(16)) };
   }
 
-  /** Chooses an export; requests may follow. @throws {Error} with the reply's number in hexadecimal where it is refused */
+  /**
+   * Chooses an export; requests may follow. @throws {Error} with the reply's number in hexadecimal where it is refused
+   */
   async go(name: string): Promise<void> {
     this.send(optionBytes(OPTION.go, infoData(name)));
     for (;;) {

@@ -1,5 +1,6 @@
-// node serve-process.js VOLUME KMS OPTIONS: attaches the volume and serves it with OPTIONS (NbdServeOptions as JSON). Prints
-// "URI pid" once it listens. Detaches when standard input ends, prints "detached" and stays; ends with the server where OPTIONS has `stdio`.
+// node serve-process.js VOLUME KMS OPTIONS: attaches the volume and serves it with OPTIONS (NbdServeOptions as JSON).
+// Prints "URI pid" once it listens. Detaches when standard input ends, prints "detached" and stays; ends with the
+// server where OPTIONS has `stdio`.
 import { attach, type NbdServeOptions } from '../../src/index.js';
 
 const [path, kms, json] = process.argv.slice(2) as [string, string, string];

@@ -197,7 +197,8 @@ test('overlapping unaligned writes over 4 connections lose no byte', async () =>
   const { box, volume } = await serveNewVolume();
   const clients = await Promise.all(Array.from({ length: 4 }, () => NbdTestClient.connect(box.path('nbd.sock'))));
   await Promise.all(clients.map((client) => client.go('')));
-  // Client c writes bytes c, c + 4, c + 8 ... of each sector, one by one: every write changes a sector that three others change.
+  // Client c writes bytes c, c + 4, c + 8 ... of each sector, one by one: every write changes a sector that three
+  // others change.
   const length = 512;
   await Promise.all(
     clients.map(async (client, index) => {

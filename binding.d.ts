@@ -162,6 +162,11 @@ export function recoveryKeyRead(fd: number): KeyHandle;
  */
 export function recoveryKeyWrite(key: KeyHandle, fd: number): void;
 /**
+ * Writes the 32 or 64 bytes of a volume key to the open pipe, socket or file `fd`: for `volseal volume-key`, which
+ * hands the key to another program. Blocks. @throws `ERR_ARGUMENT` (no volume key, a terminal), `ERR_IO`, `ERR_KEY_GONE`
+ */
+export function volumeKeyHandOver(key: KeyHandle, fd: number): void;
+/**
  * Reads a passphrase of 1 to 512 bytes from the file or pipe `fd`, up to its end; one line end at its end is not part
  * of it. Blocks.
  * @throws `ERR_ARGUMENT` (the message goes behind a path), `ERR_IO`
@@ -419,6 +424,17 @@ export interface TransformFile {
   sparse: boolean;
 }
 
+/** A source of `encrypt` that is a volume under another key: it is decrypted on the way. */
+export interface TransformSourceVolume extends TransformFile {
+  /** Bytes of the image; the file holds whole sectors of it. */
+  sizeBytes: number;
+  volume: {
+    /** A key that `xtsPrepare` has seen. */
+    key: KeyHandle;
+    sectorBytes: number;
+  };
+}
+
 /** A pipe, socket, terminal, or file from its current position: read or written once and in order. */
 export interface TransformStream {
   kind: 'stream';
@@ -433,7 +449,7 @@ export interface TransformZeros {
   sizeBytes: number;
 }
 
-export type TransformSource = TransformFile | TransformStream | TransformZeros;
+export type TransformSource = TransformFile | TransformSourceVolume | TransformStream | TransformZeros;
 /** A stream that is written. */
 export interface TransformTargetStream extends TransformStream {
   /** Written before the image's bytes, 16 MiB at most: the header of a volume. Copied at once. */

@@ -54,6 +54,13 @@ Napi::Value RecoveryKeyWrite(const Arguments& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value VolumeKeyHandOver(const Arguments& info) {
+  const Napi::Env env = info.Env();
+  const PinnedKey key = ValueOrThrow(env, Vault::OfProcess().PinVolumeKey(HandleOf(info[0], "key")));
+  ThrowUnlessOk(env, vault::WriteVolumeKey(FileDescriptor(info[1], "fd"), key.bytes()));
+  return env.Undefined();
+}
+
 Napi::Value PassphraseRead(const Arguments& info) {
   return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadPassphrase(FileDescriptor(info[0], "fd"))));
 }
@@ -90,6 +97,7 @@ void RegisterKeyslotCalls(Napi::Env env, Napi::Object exports) {
   Export<RecoveryKeyGenerate>(env, exports, "recoveryKeyGenerate");
   Export<RecoveryKeyRead>(env, exports, "recoveryKeyRead");
   Export<RecoveryKeyWrite>(env, exports, "recoveryKeyWrite");
+  Export<VolumeKeyHandOver>(env, exports, "volumeKeyHandOver");
   Export<PassphraseRead>(env, exports, "passphraseRead");
   Export<PassphraseIterations>(env, exports, "passphraseIterations");
   Export<KeyslotSeal>(env, exports, "keyslotSeal");

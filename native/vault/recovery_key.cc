@@ -107,6 +107,21 @@ Result<size_t> ReadToEnd(int fd, Scratch& scratch) {
   return Failure(Code::kArgument, "has more than " + std::to_string(kPassphraseBytesMax) + " bytes");
 }
 
+Status WriteAll(int fd, Bytes bytes) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t count = write(fd, bytes.data() + done, bytes.size() - done);
+    if (count >= 0) {
+      done += static_cast<size_t>(count);
+    } else if (errno == EAGAIN) {
+      pollfd waiting = {fd, POLLOUT, 0};
+      poll(&waiting, 1, -1);
+    } else if (errno != EINTR) {
+      return SystemFailure(errno, "write", done);
+    }
+  }
+  return Ok();
+}
+
 }  // namespace
 
 Result<KeyHandle> GenerateRecoveryKey() {
@@ -162,18 +177,12 @@ Status WriteRecoveryKey(int fd, Bytes text) {
   if (text.size() != kRecoveryTextBytes || !ParseText(text, reserved.value().As<Scratch>()).ok()) {
     return Failure(Code::kArgument, "the key is no recovery key: nothing else is written out");
   }
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t count = write(fd, text.data() + done, text.size() - done);
-    if (count >= 0) {
-      done += static_cast<size_t>(count);
-    } else if (errno == EAGAIN) {
-      pollfd waiting = {fd, POLLOUT, 0};
-      poll(&waiting, 1, -1);
-    } else if (errno != EINTR) {
-      return SystemFailure(errno, "write", done);
-    }
-  }
-  return Ok();
+  return WriteAll(fd, text);
+}
+
+Status WriteVolumeKey(int fd, Bytes key) {
+  if (isatty(fd)) return Failure(Code::kArgument, "a volume key is never written to a terminal");
+  return WriteAll(fd, key);
 }
 
 }  // namespace volseal::vault

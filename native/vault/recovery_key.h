@@ -1,5 +1,5 @@
 // Recovery keys as people read and type them, and passphrases from files: texts that open a keyslot. They are kept as
-// vault keys, so that they are in locked memory only.
+// vault keys, so that they are in locked memory only. And the one way for a volume key out of this process.
 //
 // A recovery key is 32 random bytes in 64 letters, and a checksum of 4 bytes in 8 letters: nine groups of eight, with
 // "-" between them. The letters are those of modhex (cbdefghijklnrtuv), which lie on the same keys of nearly all
@@ -29,5 +29,8 @@ Result<KeyHandle> ReadPassphrase(int fd);
 
 // Writes the text of a recovery key to `fd`, all of it. kArgument: the key is no such text.
 Status WriteRecoveryKey(int fd, Bytes text);
+
+// Writes a volume key to the pipe, socket or file `fd`, for a program that is handed the key. kArgument: a terminal.
+Status WriteVolumeKey(int fd, Bytes key);
 
 }  // namespace volseal::vault

@@ -137,14 +137,17 @@ export function withNewVolume(command: Command): Command {
   return withJson(withProgress(withNoFsync(withForce(command))));
 }
 
-/** What commands on an existing volume share. @param passphrase whether `--passphrase-file` opens the volume */
-export function withExistingVolume(command: Command, { passphrase = true } = {}): Command {
+/**
+ * What commands on an existing volume share.
+ * @param passphrase whether `--passphrase-file` opens the volume @param keyslots whether any keyslot does
+ */
+export function withExistingVolume(command: Command, { passphrase = true, keyslots = true } = {}): Command {
   withKms(command, "what the volume's header records, unless that is a URL");
   withContext(command, "pair that the volume's encryption context must have; otherwise the volume is refused; repeatable");
   command.option('--expect-key <key>', 'ARN or id of the KMS key that the volume must be under; otherwise the volume is refused');
-  command.option('--recovery-key-file <file>', 'open it by the recovery key in this file, without KMS');
-  if (passphrase) command.option('--passphrase-file <file>', 'open it by the passphrase in this file, without KMS');
-  command.option('--any-keyslot', 'with those: also by a keyslot that volseal did not add');
+  if (keyslots) command.option('--recovery-key-file <file>', 'open it by the recovery key in this file, without KMS');
+  if (keyslots && passphrase) command.option('--passphrase-file <file>', 'open it by the passphrase in this file, without KMS');
+  if (keyslots) command.option('--any-keyslot', 'with those: also by a keyslot that volseal did not add');
   return withJson(withHeader(command, 'the file with the header, if it is detached'));
 }
 

@@ -24,9 +24,17 @@ export {
   testKeyslot,
   type VolumeKeyslot,
 } from './jobs/recovery.js';
+export {
+  type ReencryptedVolume,
+  type ReencryptOptions,
+  type ReencryptPreview,
+  reencryptVolume,
+  tryReencrypt,
+} from './jobs/reencrypt.js';
 export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
 export type { JobOptions, Progress } from './jobs/transform.js';
 export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './jobs/verify.js';
+export { handOverVolumeKey, type VolumeKeyStream } from './jobs/volume-key.js';
 export { kernels, useKernel } from './kernels.js';
 export { type EncryptionContext, workspaceContext } from './kms/shared/encryption-context.js';
 export type { KeyslotInfo, KeyslotKind } from './luks2/known-keyslots.js';

@@ -98,11 +98,24 @@ engine::FileSide FileSideOf(const Napi::Object& from) {
           .sparse = BooleanOf(from.Get("sparse"), "sparse")};
 }
 
+// A file as source: of an image, or of a volume with a key of its own.
+engine::FileSide SourceFileOf(const Napi::Object& from) {
+  engine::FileSide side = FileSideOf(from);
+  const Napi::Value volume = from.Get("volume");
+  if (volume.IsUndefined()) return side;
+  if (!volume.IsObject()) ThrowArgument(from.Env(), "volume is not an object");
+  const auto object = volume.As<Napi::Object>();
+  side.volume = engine::SourceVolume{
+      .key = HandleOf(object.Get("key"), "volume.key"),
+      .sector_bytes = static_cast<uint32_t>(WholeNumber(object.Get("sectorBytes"), "volume.sectorBytes", 512, 4096))};
+  return side;
+}
+
 engine::StreamSide StreamSideOf(const Napi::Object& from) { return {.fd = FileDescriptor(from.Get("fd"), "fd")}; }
 
 std::variant<engine::FileSide, engine::StreamSide, engine::ZerosSide> SourceOf(const Napi::Object& from) {
   const std::string kind = TextOf(from.Get("kind"), "the source's kind");
-  if (kind == "file") return FileSideOf(from);
+  if (kind == "file") return SourceFileOf(from);
   if (kind == "stream") return StreamSideOf(from);
   if (kind != "zeros") ThrowArgument(from.Env(), "the source's kind is not file, stream or zeros");
   return engine::ZerosSide{};

@@ -26,6 +26,11 @@ bool IsSparse(const Side& side) {
   return file && file->sparse;
 }
 
+std::optional<SourceVolume> SourceVolumeOf(const ImageTransformOptions& options) {
+  const auto* const file = std::get_if<FileSide>(&options.source);
+  return file ? file->volume : std::nullopt;
+}
+
 Status CheckOptions(const ImageTransformOptions& options) {
   const uint64_t sector_bytes = options.sector_bytes;
   if (!xts::IsSectorSize(sector_bytes))
@@ -47,7 +52,11 @@ Status CheckOptions(const ImageTransformOptions& options) {
     return Failure(Code::kArgument, "a transform begins at a whole MiB of the image");
   if (options.start_byte > 0 && (in || out || options.digest))
     return Failure(Code::kArgument, "a stream or a hash begins with the image");
-  if (IsSparse(options.source) && encrypts)
+  const std::optional<SourceVolume> volume = SourceVolumeOf(options);
+  if (volume && !encrypts) return Failure(Code::kArgument, "only encrypt takes a source with a key of its own");
+  if (volume && !xts::IsSectorSize(volume->sector_bytes))
+    return Failure(Code::kArgument, "the source's sector size is not 512, 1024, 2048 or 4096");
+  if (IsSparse(options.source) && encrypts && !volume)
     return Failure(Code::kArgument, "only a volume can be a sparse source: an image's holes are read as zeros anyway");
   if (IsSparse(options.target) && options.mode == TransformMode::kCompare)
     return Failure(Code::kArgument, "a target that is compared with is not written, sparse or not");
@@ -64,7 +73,9 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
     auto opened = ImageFile::Open(file->fd, file->offset_bytes, Access::kRead);
     if (!opened.ok()) return opened.status();
     source = std::move(opened.value());
-    if (options.source_bytes > source.size_bytes())
+    const uint64_t needed_bytes =
+        file->volume ? RoundUp(options.source_bytes, file->volume->sector_bytes) : options.source_bytes;
+    if (needed_bytes > source.size_bytes())
       return Failure(Code::kArgument, "the source has " + std::to_string(source.size_bytes()) + " bytes, too few");
   } else if (const auto* const stream = std::get_if<StreamSide>(&options.source)) {
     auto opened = ImageStream::Open(stream->fd, Access::kRead);
@@ -87,6 +98,9 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
     out = std::move(opened.value());
   }
   if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
+  if (const auto volume = SourceVolumeOf(options)) {
+    if (auto key = vault::Vault::OfProcess().PinVolumeKey(volume->key); !key.ok()) return key.status();
+  }
   if (target.valid() && !compares) {
     Status status =
         IsSparse(options.target) ? target.Extend(options.target_bytes) : target.Reserve(options.target_bytes);
@@ -100,6 +114,7 @@ ImageTransform::ImageTransform(const ImageTransformOptions& options, ImageFile s
                                ImageStream out)
     : options_(options),
       encrypts_(options.mode == TransformMode::kEncrypt),
+      source_volume_(SourceVolumeOf(options)),
       sparse_source_(IsSparse(options.source)),
       sparse_target_(IsSparse(options.target)),
       in_turns_(options.digest || out.valid()),
@@ -176,7 +191,8 @@ Result<std::optional<Piece>> ImageTransform::NextPiece(MutableBytes buffer) {
 }
 
 uint64_t ImageTransform::SkippableTo(const Piece& piece) const {
-  const bool zeros_stay = sparse_source_ || encrypts_;
+  // A hole of a full volume is ciphertext like any other.
+  const bool zeros_stay = sparse_source_ || (encrypts_ && !source_volume_);
   if (in_turns_ || in_.valid() || !zeros_stay) return piece.start;
   const uint64_t source_data = source_.valid() ? source_.NextData(piece.start) : UINT64_MAX;
   if (sparse_target_) return source_data;
@@ -196,7 +212,7 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
   const size_t sectors = RoundUp(piece.length, options_.sector_bytes) / options_.sector_bytes;
   const xts::SectorRun run = {piece.start / xts::kTweakUnitBytes, options_.sector_bytes, sectors};
   const MutableBytes whole = buffer.first(sectors * options_.sector_bytes);
-  Status status = FillFromSource(piece, whole);
+  Status status = source_volume_ ? FillFromVolume(piece, buffer, whole.size()) : FillFromSource(piece, whole);
   if (!status.ok()) return status;
   if (encrypts_) {
     const size_t image_bytes = std::min<uint64_t>(piece.length, options_.source_bytes - piece.start);
@@ -239,6 +255,24 @@ Status ImageTransform::FillFromSource(const Piece& piece, MutableBytes buffer) c
     std::memset(buffer.data(), 0, available);
   }
   std::memset(buffer.data() + available, 0, buffer.size() - available);
+  return Ok();
+}
+
+Status ImageTransform::FillFromVolume(const Piece& piece, MutableBytes buffer, size_t wanted) const {
+  const uint32_t sector_bytes = source_volume_->sector_bytes;
+  const size_t available = std::min<uint64_t>(wanted, options_.source_bytes - piece.start);
+  const size_t cipher_bytes = RoundUp(available, sector_bytes);
+  const MutableBytes sectors = buffer.first(cipher_bytes);
+  if (source_.NextData(piece.start) < piece.start + cipher_bytes) {
+    if (Status status = source_.Read(piece.start, sectors); !status.ok()) return status;
+  } else {
+    std::memset(sectors.data(), 0, cipher_bytes);
+  }
+  auto key = vault::Vault::OfProcess().PinVolumeKey(source_volume_->key);
+  if (!key.ok()) return key.status();
+  Decrypt(key.value().schedule(), {piece.start / xts::kTweakUnitBytes, sector_bytes, cipher_bytes / sector_bytes},
+          sectors);
+  if (available < wanted) std::memset(buffer.data() + available, 0, wanted - available);
   return Ok();
 }
 

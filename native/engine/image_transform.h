@@ -1,4 +1,5 @@
-// Encrypts or decrypts a whole image, or decrypts it and compares it with another. No byte passes through JavaScript.
+// Encrypts or decrypts a whole image, decrypts it and compares it with another, or encrypts a volume under another key.
+// No byte passes through JavaScript.
 //
 // Each thread takes a piece of 1 MiB, in the image's order, then reads, transforms and writes it. So reading, cipher
 // and writing of different pieces overlap. Each thread needs 2 MiB of memory, whatever the image's size.
@@ -30,10 +31,17 @@ namespace volseal::engine {
 enum class TransformMode { kEncrypt, kDecrypt, kCompare };
 
 // Where an image comes from or goes to, as in binding.d.ts.
+// A file that holds not the image but a volume of it, which is decrypted on the way.
+struct SourceVolume {
+  vault::KeyHandle key;
+  uint32_t sector_bytes;
+};
+
 struct FileSide {
   int fd;
   uint64_t offset_bytes;  // where the image begins in the file
   bool sparse;
+  std::optional<SourceVolume> volume = std::nullopt;  // of a source that is encrypted
 };
 struct StreamSide {
   int fd;
@@ -86,6 +94,8 @@ class ImageTransform {
   uint64_t SkippableTo(const Piece& piece) const;
   Status Transform(const Piece& piece, MutableBytes buffer, MutableBytes other);
   Status FillFromSource(const Piece& piece, MutableBytes buffer) const;
+  // The same of a volume under another key: `buffer` has room for whole sectors of both.
+  Status FillFromVolume(const Piece& piece, MutableBytes buffer, size_t wanted) const;
   // Decrypts in place. Sectors of zeros in a sparse volume stay zeros.
   void Decrypt(const xts::KeySchedule& key, xts::SectorRun run, MutableBytes sectors) const;
   Status Deliver(const Piece& piece, Bytes plaintext, MutableBytes other);
@@ -98,6 +108,7 @@ class ImageTransform {
 
   const ImageTransformOptions options_;
   const bool encrypts_;
+  const std::optional<SourceVolume> source_volume_;
   const bool sparse_source_;
   const bool sparse_target_;
   const bool in_turns_;  // something happens in the order of the image

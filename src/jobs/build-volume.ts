@@ -58,7 +58,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
       const startedMs = performance.now();
       const move = (): Promise<string | undefined> =>
         moveData(plan, files, keyed, transform, resumable && { ...resumable, stored }, pool, job);
-      const sha256 = await (source.file === undefined ? move() : whileUnchanged(source.file, source.imageBytes, move));
+      const sha256 = await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
       const info = await finish(plan, files, keyed.header, job);
       const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
       return sha256 === undefined ? made : { ...made, sha256 };

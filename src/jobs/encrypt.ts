@@ -177,7 +177,8 @@ function checkVolumeId(volumeId: string): string {
   throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(volumeId)} is not a volume id: expected vol- and 17 hexadecimal digits`);
 }
 
-function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorBytes {
+/** @throws {VolsealError} `ERR_ARGUMENT` where a volume cannot have such sectors */
+export function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): SectorBytes {
   const known = SECTOR_SIZES.find((size) => size === sectorBytes);
   if (known === undefined)
     throw new VolsealError('ERR_ARGUMENT', `a sector size of ${sectorBytes} is not one of ${SECTOR_SIZES.join(', ')}`);

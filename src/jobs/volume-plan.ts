@@ -19,6 +19,8 @@ export interface VolumeSource {
   readonly side: TransformSource;
   /** Where it is an image with a name. */
   readonly file?: NamedFile;
+  /** Bytes of that file, where they are not those of the image: it is a volume. */
+  readonly fileBytes?: number;
 }
 
 /** A volume to make: the caller's options, checked, with their defaults. */

@@ -30,6 +30,11 @@ export interface NewKeyTask {
   grantTokens?: readonly string[] | undefined;
 }
 
+/** Whether KMS would make such a key (DryRun): nothing is done. */
+export interface TryNewKeyTask extends Omit<NewKeyTask, 'kind'> {
+  kind: 'tryNewKey';
+}
+
 /** A task for a session, as the pool's orders carry tasks. */
 interface KmsOrder {
   readonly task: KmsTask;
@@ -92,7 +97,7 @@ export interface ServeKmsTask {
   port: MessagePort;
 }
 
-export type KmsTask = NewKeyTask | UnlockTask | RewrapTask | TryRewrapTask | KmsCallTask;
+export type KmsTask = NewKeyTask | TryNewKeyTask | UnlockTask | RewrapTask | TryRewrapTask | KmsCallTask;
 
 /**
  * Does a task that asks KMS.
@@ -116,6 +121,10 @@ function perform(task: KmsTask, kms: Kms) {
   switch (task.kind) {
     case 'newKey':
       return newKey(task, kms);
+    case 'tryNewKey':
+      return kms
+        .tryGenerateWrappedKey({ keyId: task.keyId, context: task.context, grantTokens: task.grantTokens ?? [] })
+        .then(() => undefined);
     case 'unlock':
       return unwrap(kms, task.request, (key) => verifyHeader(key, task.header, task.headerPath));
     case 'rewrap':

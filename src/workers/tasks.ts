@@ -90,6 +90,7 @@ async function perform(task: Task, signal: AbortSignal | undefined): Promise<unk
     case 'loadKms':
       return (await import('./key-tasks.js')).loadConnection(task.of);
     case 'newKey':
+    case 'tryNewKey':
     case 'unlock':
     case 'rewrap':
     case 'tryRewrap':

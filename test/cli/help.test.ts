@@ -14,8 +14,10 @@ const COMMANDS = [
   'verify',
   'densify',
   'rewrap',
+  'reencrypt',
   'header',
   'recovery',
+  'volume-key',
   'read',
   'write',
   'attach',
@@ -124,7 +126,7 @@ describeUnless(skipWithout('zstd', 'nbdinfo'))('help', () => {
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
         // Some begin with what the command needs, or end with what follows it.
-        if (command[0] !== 'header' && command[0] !== 'recovery')
+        if (!['header', 'recovery', 'volume-key'].includes(command[0]!))
           assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
         // The image of this test is smaller than the reader's.
         const outcome = shell(

@@ -45,6 +45,7 @@ class MemoryVolume final : public nbd::Backend {
         break;
       case engine::RequestKind::kZero:
       case engine::RequestKind::kTrim:
+      case engine::RequestKind::kFill:
         std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(request.offset), request.length, 0);
         request.status = Ok();
         break;

@@ -14,10 +14,11 @@ interface Attached {
 }
 
 /** A lab with a WorkSpace of a small root and user volume. */
-function office() {
+function office({ ownKey = false } = {}) {
   const made = lab();
+  const key = ownKey ? ['--key', made.ok(['kms', 'create-key']).text.trim()] : [];
   made.image('root.raw', 1024 * 1024);
-  const who = ['--sid', 'S-1-5-21-1', '--directory', 'd-0123456789', '--folder', 'desks'];
+  const who = ['--sid', 'S-1-5-21-1', '--directory', 'd-0123456789', '--folder', 'desks', ...key];
   const { workspaceId } = parsed(
     made.ok(['workspace', 'create', ...who, '--root-image', 'root.raw', '--user-size', '1M', '--json']).text,
   ) as {
@@ -99,7 +100,7 @@ describeUnless(skipWithout('nbdcopy', 'nbdsh', 'aws'))('workspace attach', () =>
   });
 
   test('a key that is disabled: what is attached goes on, the next attach fails, and enabling it mends that', async () => {
-    const { env, run, ok, attach, command, listed, path, start, workspaceId } = office();
+    const { env, run, ok, attach, command, listed, path, start, workspaceId } = office({ ownKey: true });
     const { rootVolume } = attach();
     const { keyArn } = parsed(ok(['workspace', 'info', workspaceId, '--json']).text) as { keyArn: string };
     const { accessKeyId, secretAccessKey } = parsed(ok(['kms', 'create-access-key', 'root', '--json']).text) as Record<string, string>;

@@ -20,7 +20,7 @@ export function skipGuest(): string | false {
 }
 
 export interface GuestRun {
-  /** Files of the host; in this order /dev/vda, /dev/vdb, ... */
+  /** Files of the host, or NBD URIs; in this order /dev/vda, /dev/vdb, ... */
   disks?: string[];
   /** Path in the guest to path on the host: copies of small files. */
   files?: Record<string, string>;

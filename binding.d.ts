@@ -163,7 +163,8 @@ export function recoveryKeyRead(fd: number): KeyHandle;
 export function recoveryKeyWrite(key: KeyHandle, fd: number): void;
 /**
  * Writes the 32 or 64 bytes of a volume key to the open pipe, socket or file `fd`: for `volseal volume-key`, which
- * hands the key to another program. Blocks. @throws `ERR_ARGUMENT` (no volume key, a terminal), `ERR_IO`, `ERR_KEY_GONE`
+ * hands the key to another program. Blocks. @throws `ERR_ARGUMENT` (no volume key, a terminal), `ERR_IO`,
+ * `ERR_KEY_GONE`
  */
 export function volumeKeyHandOver(key: KeyHandle, fd: number): void;
 /**

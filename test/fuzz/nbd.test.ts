@@ -21,7 +21,7 @@ const contextData = (name: string): Buffer =>
 
 const REQUESTS = [
   requestBytes({ command: COMMAND.read, offset: 100, length: 5000, cookie: 1 }),
-  requestBytes({ command: COMMAND.read, length: 3 * 1024 * 1024, cookie: 2, flags: 4 }),
+  requestBytes({ command: COMMAND.read, length: 1200 * 1024, cookie: 2, flags: 4 }),
   requestBytes({ command: COMMAND.write, offset: 4096, length: 20, cookie: 3, flags: 1 }),
   Buffer.alloc(20, 0x77),
   requestBytes({ command: COMMAND.flush, cookie: 4 }),
@@ -75,5 +75,5 @@ testUnless(skipWithout('clang++'))('a hostile NBD client breaks nothing', () => 
   const shown = artifacts.map((name) => runTool('base64', ['-w0', join(directory, name)])).join('\n');
   assert.equal(result.status, 0, `${result.stderr.slice(-6000)}\ninput, in base64: ${shown}`);
   const runs = Number(/Done (\d+) runs/.exec(result.stderr)?.[1]);
-  assert.ok(runs > 500, result.stderr.slice(-2000));
+  assert.ok(runs > seeds().length, result.stderr.slice(-2000));
 });

@@ -17,7 +17,7 @@ namespace {
 using namespace volseal;
 using State = nbd::Handshake::State;
 
-constexpr size_t kVolumeBytes = 3 << 20;
+constexpr size_t kVolumeBytes = (1 << 20) + (256 << 10);
 // Replies of the handshake that wait to be sent at once: one option's.
 constexpr size_t kRepliesMax = 64 << 10;
 

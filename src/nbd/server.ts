@@ -77,7 +77,9 @@ export interface DeviceUser {
 
 /** What a volume lends to servers. */
 export interface DeviceLender {
-  /** @throws {VolsealError} `ERR_STATE_DETACHED` */
+  /**
+   * The volume's open device, and what clients are told of it. @throws {VolsealError} `ERR_STATE_DETACHED`
+   */
   lend(): { readonly device: DeviceHandle; readonly description: string };
   /** Says whose the device is in use; `drop` is called when the volume is detached. */
   use(user: DeviceUser): void;

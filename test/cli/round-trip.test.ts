@@ -22,7 +22,7 @@ describe('from image to volume and back', () => {
     const { image, contents, ok, names } = lab();
     const raw = image('my disk.raw', 3 * 1024 * 1024 + 512);
     const made = ok(['encrypt', 'my disk.raw', 'my disk.vol', '--context', 'user=alice', '--context', 'note=a=b c']);
-    assert.match(made.text, /^encrypted my disk\.raw into my disk\.vol in [0-9.]+ s, [0-9.]+ [kMG]B\/s\nvolume id +vol-0[0-9a-f]{16}\n/);
+    assert.match(made.text, /^encrypted my disk\.raw into my disk\.vol in [0-9.]+ s, [0-9.]+ [KMG]iB\/s\nvolume id +vol-0[0-9a-f]{16}\n/);
     assert.match(made.stderr, /^volseal: made a new root key, .*\n$/);
     const info = ok(['info', 'my disk.vol']).text;
     assert.match(info, /size +3146240 bytes \(3 MiB\)/);
@@ -31,7 +31,7 @@ describe('from image to volume and back', () => {
     const back = ok(['decrypt', 'my disk.vol', 'my copy.raw']);
     assert.match(
       back.text,
-      /^decrypted my disk\.vol \(vol-0[0-9a-f]{16}\) into my copy\.raw: 3146240 bytes \(3 MiB\) in [0-9.]+ s, [0-9.]+ [kMG]B\/s\n$/,
+      /^decrypted my disk\.vol \(vol-0[0-9a-f]{16}\) into my copy\.raw: 3146240 bytes \(3 MiB\) in [0-9.]+ s, [0-9.]+ [KMG]iB\/s\n$/,
     );
     assert.deepEqual(contents('my copy.raw'), raw);
     assert.deepEqual(contents('my disk.raw'), raw);

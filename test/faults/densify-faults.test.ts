@@ -10,7 +10,8 @@ import { runInjected, skipInjection } from './injected.js';
 const DENSIFY = built('test/jobs/densify-once.ts');
 const ZERO = built('test/faults/zero-once.ts');
 const MIB = 1024 * 1024;
-const SIZE_BYTES = 12 * MIB;
+/** Of which 28 MiB are filled, 1 MiB a write: in 8 threads, one of them writes four times at least. */
+const SIZE_BYTES = 32 * MIB;
 
 describeUnless(skipInjection())('faults while densifying', () => {
   // Each thread counts its own calls. The copies of the header are written last, with an fsync behind each.
@@ -35,7 +36,7 @@ describeUnless(skipInjection())('faults while densifying', () => {
         plaintext.set(randomBytes(3 * MIB), 4 * MIB + 100);
         await volume.write(0, plaintext);
         await volume.zero(0, 4 * MIB);
-        await volume.zero(8 * MIB, 4 * MIB);
+        await volume.zero(8 * MIB, 24 * MIB);
       }
       const run = runInjected(injection, DENSIFY, [box.path('a.vol'), box.kms], box.path('a.vol'));
       assert.equal(run.signal ?? run.stdout, said);

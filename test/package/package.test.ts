@@ -1,8 +1,8 @@
 /** The package as people get it: packed, installed by npm in an empty directory, and used from there. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { ROOT } from '../built.js';
 
@@ -62,6 +62,25 @@ test('the library works under Jest', () => {
     '**/*.test.mjs',
   ]);
   expect(status, output).toBe(0);
+});
+
+test('a package with an addon for this machine needs no compiler; one that does not fit is not taken', () => {
+  // As scripts/prebuild.mjs places it; the addon that was compiled at installation stands for the one that it makes.
+  const prebuilt = inPackage(`prebuilds/linux-${process.arch}/volseal.node`);
+  mkdirSync(dirname(prebuilt), { recursive: true });
+  renameSync(inPackage('build/Release/volseal.node'), prebuilt);
+  const install = (): ReturnType<typeof run> => run(process.execPath, [inPackage('scripts/install.mjs')]);
+  const addon = (): unknown => {
+    const { output } = run(process.execPath, [inPackage('dist/program/main.js'), '--version', '--json']);
+    return (JSON.parse(output) as { addon: unknown }).addon;
+  };
+  expect(install()).toEqual({ status: 0, output: '' });
+  expect(existsSync(inPackage('build/Release/volseal.node'))).toBe(false);
+  expect(addon()).toBe('prebuilt');
+
+  writeFileSync(prebuilt, 'an addon for another C library');
+  expect(install()).toMatchObject({ status: 0 });
+  expect(addon()).toBe('compiled here');
 });
 
 test('an installation without the packages that build dist/ says so before it compiles', () => {

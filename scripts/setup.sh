@@ -16,12 +16,12 @@ test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
-  nbdinfo:libnbd-bin nbdsh:python3-libnbd nbdfuse:nbdfuse fusermount3:fuse3 nbd-client:nbd-client
+  nbdkit:nbdkit nbdinfo:libnbd-bin nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:libnbd-bin fusermount3:fuse3
+  nbd-client:nbd-client
   xz:xz-utils bzip2:bzip2 sfdisk:fdisk losetup:mount zsh:zsh fish:fish
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
   /usr/lib/python3/dist-packages/boto3/__init__.py:python3-boto3
-  nbdkit:nbdkit nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:nbdfuse nbd-client:nbd-client
   clang++:clang /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a:libclang-rt-14-dev
 )
 

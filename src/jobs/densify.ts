@@ -3,10 +3,9 @@
  */
 import { withPath } from '../errors.js';
 import { FILL_BYTES } from '../limits.js';
-import { intactHeader, nextSequence } from '../luks2/header.js';
-import { sealHeader } from '../luks2/header-mac.js';
+import { intactHeader } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
-import { withToken } from '../luks2/token.js';
 import { native } from '../native.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
@@ -83,11 +82,8 @@ async function fillDevice(session: VolumeSession, { onProgress }: JobOptions): P
  * zeros.
  */
 async function declareFull({ file, key }: VolumeSession): Promise<VolumeFile> {
-  const { headerMac: _, ...unsealed } = file.token;
-  const old = file.found.header;
   const { handle, path } = file.header;
-  const metadata = withToken(old.metadata, { ...unsealed, allocation: 'full' });
-  const header = sealHeader(key, { ...old, sequence: nextSequence(old), metadata }, path);
+  const header = nextHeader(key, file.found.header, { ...file.token, allocation: 'full' }, path);
   await writeHeader(handle, header, path, file.found.from);
   return { ...file, ...contentsOf(intactHeader(header), file) };
 }

@@ -5,10 +5,8 @@
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import { openDataFile } from '../output/data-file.js';
-import { openTarget } from '../output/open-target.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
-import { resolveTarget } from '../output/resolve-target.js';
-import { readHeaderArea } from '../volume/header-area.js';
+import { readHeaderArea, writeHeaderFile } from '../volume/header-area.js';
 import { claimsOf } from '../volume/volume-file.js';
 
 /** Options of `backupHeader`. */
@@ -53,10 +51,6 @@ export async function backupHeader(volume: string, backup: string, options: Back
   }
   const { found, area } = await readHeaderArea(source);
   const { volumeId } = claimsOf(found, source.path).token;
-  const output = { force, fsync: true };
-  await using target = await openTarget(await resolveTarget(backup, output), output);
-  await target.begin();
-  await target.file.write(area, 0);
-  await target.publish();
+  await writeHeaderFile(backup, area, force);
   return { volume, backup, volumeId, uuid: found.header.uuid, sizeBytes: area.length };
 }

@@ -7,13 +7,12 @@ import { stat } from 'node:fs/promises';
 import { VolsealError, withPath } from '../errors.js';
 import { BINARY_HEADER_BYTES, carriesMagic, headerVersion } from '../luks2/binary-header.js';
 import { type FoundHeader, foreignContent, type Luks2Header, nextSequence } from '../luks2/header.js';
+import { dataDigests } from '../luks2/metadata.js';
 import { hasHeader, readHeader, writeHeader } from '../luks2/store.js';
 import { native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
-import { openTarget } from '../output/open-target.js';
-import { resolveTarget } from '../output/resolve-target.js';
-import { type HeaderArea, readHeaderArea } from '../volume/header-area.js';
+import { type HeaderArea, readHeaderArea, writeHeaderFile } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
 import { contentsOf, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
@@ -76,7 +75,7 @@ export async function restoreHeader(volume: string, backup: string, options: Res
     throwIfAborted(options.signal, 'nothing was written');
     const wasOlder = current !== undefined && stored.found.header.sequence < current.header.sequence;
     warn({ wasOlder, before, volume, backup }, options);
-    if (place === undefined) await writeNew(headerPath!, stored.area);
+    if (place === undefined) await writeHeaderFile(headerPath!, stored.area, false);
     else await writeOver(place, stored, current);
     return { volume, backup, volumeId, before, wasOlder, proved: options.prove !== false };
   } catch (error) {
@@ -103,14 +102,6 @@ async function prove({ found }: HeaderArea, files: OpenFiles, options: RestoreHe
   await using pool = leasePool();
   native.keyWipe(await unlockVolume({ ...files, ...contents }, options, pool));
   return contents.token.volumeId;
-}
-
-async function writeNew(path: string, area: Buffer): Promise<void> {
-  const output = { force: false, fsync: true };
-  await using target = await openTarget(await resolveTarget(path, output), output);
-  await target.begin();
-  await target.file.write(area, 0);
-  await target.publish();
 }
 
 async function writeOver(place: NamedFile, { found, area }: HeaderArea, current: FoundHeader | undefined): Promise<void> {
@@ -144,19 +135,11 @@ function refuseMisfit(stored: Luks2Header, current: Luks2Header, volume: string,
   };
   if (stored.uuid !== current.uuid) refuse(`is the header of another volume (UUID ${stored.uuid}; ${volume} has ${current.uuid})`);
   const ofData = ({ metadata, copyBytes }: Luks2Header): string =>
-    JSON.stringify([
-      copyBytes,
-      metadata.segments,
-      Object.values(metadata.digests)
-        .filter(({ segments }) => segments.length > 0)
-        .map(withoutKeyslots),
-    ]);
+    JSON.stringify([copyBytes, metadata.segments, Object.values(dataDigests(metadata))]);
   if (ofData(stored) !== ofData(current)) {
     refuse(`was made before ${volume} got another data key or another place for its data: with it, the data would be unreadable`);
   }
 }
-
-const withoutKeyslots = ({ keyslots: _, ...digest }: Luks2Header['metadata']['digests'][string]) => digest;
 
 /** @throws {VolsealError} `ERR_NOT_A_VOLUME` where something else than the header of a volume would be overwritten */
 async function refuseOtherContent(place: NamedFile, before: RestoredHeader['before'], volume: string, backup: string): Promise<void> {

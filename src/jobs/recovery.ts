@@ -5,8 +5,8 @@
 import { randomBytes } from 'node:crypto';
 import { VolsealError, withPath } from '../errors.js';
 import { PASSPHRASE_ITERATIONS_MIN, PASSPHRASE_MS, RECOVERY_KEY_ITERATIONS } from '../limits.js';
-import { intactHeader, type Luks2Header, nextSequence } from '../luks2/header.js';
-import { sealHeader } from '../luks2/header-mac.js';
+import { intactHeader, type Luks2Header } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
 import { type KeyslotInfo, type KeyslotKind, type KnownKeyslots, keyslotSha256, listKeyslots } from '../luks2/known-keyslots.js';
 import type { Luks2Metadata } from '../luks2/metadata.js';
 import {
@@ -18,7 +18,6 @@ import {
   withoutKeyslot,
 } from '../luks2/passphrase-keyslot.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
-import { withToken } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { openTarget } from '../output/open-target.js';
 import { resolveTarget } from '../output/resolve-target.js';
@@ -185,8 +184,7 @@ async function dropKeyslot(session: VolumeSession, header: Luks2Header, name: st
 
 /** The next version of a header, with other keyslots, under its MAC. */
 function changedHeader({ file, key }: VolumeSession, old: Luks2Header, metadata: Luks2Metadata, keyslots: KnownKeyslots): Luks2Header {
-  const { headerMac: _, ...token } = file.token;
-  return sealHeader(key, { ...old, sequence: nextSequence(old), metadata: withToken(metadata, { ...token, keyslots }) }, file.header.path);
+  return nextHeader(key, { ...old, metadata }, { ...file.token, keyslots }, file.header.path);
 }
 
 function describe({ file }: VolumeSession, header: Luks2Header, keyslot: string): VolumeKeyslot {

@@ -3,11 +3,10 @@
  */
 import { VolsealError, withPath } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
-import { intactHeader, type Luks2Header, nextSequence } from '../luks2/header.js';
-import { sealHeader } from '../luks2/header-mac.js';
+import { intactHeader } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
-import { type UnsealedToken, withToken } from '../luks2/token.js';
-import { type KeyHandle, native } from '../native.js';
+import { native } from '../native.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
 import { checkExpected, endpointOf, type OpenOptions, unlockVolume } from '../volume/unlock.js';
 import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
@@ -74,7 +73,8 @@ async function rewrap(session: VolumeSession, options: RewrapOptions): Promise<s
   const key = await session.unlock();
   await repairHeader(handle, file.found, path);
   const { keyArn, encryptedDataKey } = await pool.run(rewrapTask(file, options), options.signal);
-  const header = headerWith(file, key, { keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) });
+  const token = { ...file.token, keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) };
+  const header = nextHeader(key, file.found.header, token, path);
   // Unlocks the volume as the next attach will, by the header that is to be written.
   const written = { ...file, ...contentsOf(intactHeader(header), file) };
   const byKms = { ...options, expectedKey: undefined, recoveryKeyFile: undefined, passphraseFile: undefined };
@@ -92,16 +92,6 @@ function rewrapTask(file: VolumeFile, options: RewrapOptions): RewrapTask {
     kms: endpointOf(file, options),
     request: { keyArn, encryptedDataKey, context, toKeyId: options.key, grantTokens },
   };
-}
-
-function headerWith(
-  { found, token, header: { path } }: VolumeFile,
-  key: KeyHandle,
-  wrapped: Pick<UnsealedToken, 'keyId' | 'encryptedDataKey'>,
-): Luks2Header {
-  const { headerMac: _, ...unsealed } = token;
-  const metadata = withToken(found.header.metadata, { ...unsealed, ...wrapped });
-  return sealHeader(key, { ...found.header, sequence: nextSequence(found.header), metadata }, path);
 }
 
 function checkSameKms(fromKeyArn: string, toKey: string, path: string): void {

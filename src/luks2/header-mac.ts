@@ -10,9 +10,9 @@ import { timingSafeEqual } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import { VolsealError } from '../errors.js';
 import { type KeyHandle, native } from '../native.js';
-import type { Luks2Header } from './header.js';
-import { assertSupported } from './metadata.js';
-import { findToken, findTokenObject, MAC_MEMBER, type VolumeToken } from './token.js';
+import { type Luks2Header, nextSequence } from './header.js';
+import { assertSupported, dataDigests } from './metadata.js';
+import { findToken, findTokenObject, MAC_MEMBER, type UnsealedToken, type VolumeToken, withToken } from './token.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal header mac v1');
 
@@ -26,14 +26,11 @@ const MAC_KEY_LABEL = Buffer.from('volseal header mac v1');
  */
 export function headerMacInput(header: Luks2Header, path: string): Buffer {
   const { uuid, metadata } = header;
-  const digests = Object.entries(metadata.digests)
-    .filter(([, digest]) => digest.segments.length > 0)
-    .map(([name, { keyslots: _, ...digest }]) => [name, digest]);
   const { [MAC_MEMBER]: _, ...token } = findTokenObject(metadata, path).object;
   const covered = {
     uuid,
     segments: metadata.segments,
-    digests: Object.fromEntries(digests),
+    digests: dataDigests(metadata),
     ...(metadata.config.requirements === undefined ? {} : { requirements: metadata.config.requirements }),
     token,
   };
@@ -60,6 +57,16 @@ export function sealHeader(volumeKey: KeyHandle, header: Luks2Header, path: stri
   const { name, object } = findTokenObject(metadata, path);
   const sealed = { ...object, [MAC_MEMBER]: mac.toString('base64') };
   return { ...header, metadata: { ...metadata, tokens: { ...metadata.tokens, [name]: sealed } } };
+}
+
+/**
+ * The next version of a header, with another token and under its MAC; the argument is not changed.
+ *
+ * @param volumeKey stays the caller's
+ * @throws {VolsealError} `ERR_ARGUMENT` as `withToken`; `ERR_KEY_GONE`
+ */
+export function nextHeader(volumeKey: KeyHandle, old: Luks2Header, token: UnsealedToken, path: string): Luks2Header {
+  return sealHeader(volumeKey, { ...old, sequence: nextSequence(old), metadata: withToken(old.metadata, token) }, path);
 }
 
 /**

@@ -109,6 +109,15 @@ export function parseMetadata(jsonArea: Buffer): Luks2Metadata {
   return metadata;
 }
 
+/**
+ * The digests of keys that open data, by name, without their lists of keyslots, which grow with each passphrase. A
+ * digest without a segment proves a key that opens nothing.
+ */
+export function dataDigests({ digests }: Luks2Metadata): Record<string, object> {
+  const ofData = Object.entries(digests).filter(([, { segments }]) => segments.length > 0);
+  return Object.fromEntries(ofData.map(([name, { keyslots: _, ...digest }]) => [name, digest]));
+}
+
 /** The first issue of a schema: where (`segments.0.offset`) and what. */
 export function firstIssue(error: z.ZodError): string {
   const issue = error.issues[0];

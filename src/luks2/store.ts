@@ -5,7 +5,15 @@ import type { FileHandle } from 'node:fs/promises';
 import { asVolsealError, VolsealError } from '../errors.js';
 import { EMBEDDED_DATA_OFFSET_BYTES, LUKS2_HEADER_SIZES } from '../limits.js';
 import { type CopyName, carriesMagic, MAGIC_BYTES } from './binary-header.js';
-import { decodeHeader, decodeIntactHeader, encodeHeaderCopy, type FoundHeader, HEADER_BYTES_MAX, type Luks2Header } from './header.js';
+import {
+  decodeHeader,
+  decodeIntactHeader,
+  encodeHeader,
+  encodeHeaderCopy,
+  type FoundHeader,
+  HEADER_BYTES_MAX,
+  type Luks2Header,
+} from './header.js';
 
 /** Both copies of the smallest size, which nearly all headers have. */
 const FIRST_READ_BYTES = 2 * Math.min(...LUKS2_HEADER_SIZES);
@@ -90,8 +98,7 @@ export async function repairHeader(file: FileHandle, found: FoundHeader, path: s
 /** The whole area in front of the data of an embedded volume: both copies of its header, and room for keyslots. */
 export function headerArea(header: Luks2Header): Buffer {
   const area = Buffer.alloc(EMBEDDED_DATA_OFFSET_BYTES);
-  const primaryBytes = encodeHeaderCopy(header, 'primary').copy(area);
-  encodeHeaderCopy(header, 'secondary').copy(area, primaryBytes);
+  encodeHeader(header).copy(area);
   return area;
 }
 

@@ -7,6 +7,8 @@ import { encodeHeader, type FoundHeader } from '../luks2/header.js';
 import { headerAreaBytes } from '../luks2/metadata.js';
 import { readHeader } from '../luks2/store.js';
 import type { NamedFile } from '../output/named-file.js';
+import { openTarget } from '../output/open-target.js';
+import { resolveTarget } from '../output/resolve-target.js';
 
 /** A header as it was found, and its bytes. */
 export interface HeaderArea {
@@ -29,15 +31,26 @@ export async function readHeaderArea(file: NamedFile): Promise<HeaderArea> {
     const areaBytes = headerAreaBytes(found.header.metadata);
     const [area, again] = [await file.read(0, areaBytes), await file.read(0, areaBytes)];
     if (area.length < areaBytes) throw cutOff(file.path, area.length, areaBytes);
-    const copies = encodeHeader(found.header);
     const now = await readHeader(file.handle, file.path);
     if (!area.equals(again) || now.header.sequence !== found.header.sequence) continue;
-    if (Object.values(found.copies).some((state) => state !== 'good')) copies.copy(area);
+    if (Object.values(found.copies).some((state) => state !== 'good')) encodeHeader(found.header).copy(area);
     return { found, area };
   }
   throw new VolsealError('ERR_STATE_BUSY', `${file.path}: its header changes while it is read; try again`, {
     details: { path: file.path },
   });
+}
+
+/**
+ * Makes a file of such bytes, with mode 0600: complete and flushed, or not at all.
+ * @param force replaces a file @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_ARGUMENT`, `ERR_STATE_BUSY`, `ERR_IO`
+ */
+export async function writeHeaderFile(path: string, area: Buffer, force: boolean): Promise<void> {
+  const output = { force, fsync: true };
+  await using target = await openTarget(await resolveTarget(path, output), output);
+  await target.begin();
+  await target.file.write(area, 0);
+  await target.publish();
 }
 
 function cutOff(path: string, foundBytes: number, areaBytes: number): VolsealError {

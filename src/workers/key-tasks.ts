@@ -9,9 +9,10 @@ import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
-import { type KeyHandle, native } from '../native.js';
+import type { KeyHandle } from '../native.js';
 import { receiveAbort } from './abort.js';
 import type { SessionMessage, SessionReply } from './kms-session.js';
+import { readyKey } from './ready-key.js';
 import { taskResult } from './task-result.js';
 
 export { loadConnection } from '../kms/client/connection.js';
@@ -143,15 +144,7 @@ async function newKey({ keyId, context, grantTokens = [] }: NewKeyTask, kms: Kms
 }
 
 async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {
-  const key = await kms.unwrapKey(request);
-  try {
-    check(key);
-    native.xtsPrepare(key);
-    return key;
-  } catch (error) {
-    native.keyWipe(key);
-    throw error;
-  }
+  return readyKey(await kms.unwrapKey(request), check);
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import type { KeyslotParameters } from '../luks2/passphrase-keyslot.js';
 import { type KeyHandle, native } from '../native.js';
+import { readyKey } from './ready-key.js';
 
 /** The area of a keyslot in which a passphrase opens the volume key. */
 export interface SealKeyslotTask {
@@ -44,13 +45,10 @@ export function sealKeyslot({ passphrase, volumeKey, parameters }: SealKeyslotTa
  */
 export function openKeyslot({ passphrase, area, parameters, header, headerPath }: OpenKeyslotTask): KeyHandle | undefined {
   const { kdfHash, salt, iterations, afHash } = parameters;
-  const key = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash);
+  const opened = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash);
   try {
-    verifyHeader(key, header, headerPath);
-    native.xtsPrepare(key);
-    return key;
+    return readyKey(opened, (key) => verifyHeader(key, header, headerPath));
   } catch (error) {
-    native.keyWipe(key);
     if (error instanceof VolsealError && error.code === 'ERR_KEY_DIGEST') return undefined;
     throw error;
   }

@@ -10,7 +10,7 @@ import type { Kms } from '../kms/client/calls.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
 import { receiveAbort } from './abort.js';
-import type { KmsCallTask, KmsTask, NewKey, NewKeyTask, RewrappedKey, RewrapTask, ServeKmsTask, UnlockTask } from './key-tasks.js';
+import type { KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
 import { taskResult } from './task-result.js';
 
@@ -53,27 +53,25 @@ export interface Order {
   abortPort: MessagePort | undefined;
 }
 
-/** What each kind of task gives. */
+/** What tasks give, by their kind; the others give nothing, but for a `KmsCallTask`. */
+interface TaskValues {
+  newKey: NewKey;
+  unlock: KeyHandle;
+  rewrap: RewrappedKey;
+  sealKeyslot: Uint8Array;
+  openKeyslot: KeyHandle | undefined;
+  iterations: number;
+  openTransform: TransformHandle;
+  transform: boolean;
+}
+
+/** What a task gives. */
 export type TaskValue<T extends Task> =
   T extends KmsCallTask<infer Call>
     ? Awaited<ReturnType<Kms[Call]>>
-    : T extends NewKeyTask
-      ? NewKey
-      : T extends UnlockTask
-        ? KeyHandle
-        : T extends SealKeyslotTask
-          ? Uint8Array
-          : T extends OpenKeyslotTask
-            ? KeyHandle | undefined
-            : T extends IterationsTask
-              ? number
-              : T extends RewrapTask
-                ? RewrappedKey
-                : T extends OpenTransformTask
-                  ? TransformHandle
-                  : T extends TransformTask
-                    ? boolean
-                    : undefined;
+    : T['kind'] extends keyof TaskValues
+      ? TaskValues[T['kind']]
+      : undefined;
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
 export default async function runTask({ task, abortPort }: Order): Promise<unknown> {

@@ -91,13 +91,12 @@ async function replyTo(asked: Request, target: ControlTarget): Promise<Reply> {
 export async function ask(path: string, message: Request): Promise<Extract<Reply, { ok: true }> | undefined> {
   const socket = createConnection(path);
   let late = false;
-  const timer = setTimeout(
-    () => {
-      late = true;
-      socket.destroy();
-    },
-    message.command === 'status' ? ATTACHED_STATUS_TIMEOUT_MS : 2 ** 31 - 1,
-  );
+  const giveUp = (): void => {
+    late = true;
+    socket.destroy();
+  };
+  // Detaching takes as long as the last flush.
+  const timer = message.command === 'status' ? setTimeout(giveUp, ATTACHED_STATUS_TIMEOUT_MS) : undefined;
   try {
     const connected = await new Promise<boolean>((resolve) =>
       socket.once('connect', () => resolve(true)).once('error', () => resolve(false)),

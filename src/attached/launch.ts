@@ -10,7 +10,7 @@ import type { AttachmentRecord } from './record.js';
 import { startServing } from './serving.js';
 
 /** The descriptor of the serving process through which it gets its order. */
-const ORDER_FD = 3;
+export const ORDER_FD = 3;
 
 /** A volume that another process serves, for as long as this one lives: `keep` lets it go on without. */
 export interface LaunchedVolume {
@@ -88,7 +88,7 @@ async function readyRecord(channel: Duplex, child: ChildProcess, exited: Promise
 /**
  * The whole life of a process that `launchServing` has started. Returns once the volume is detached: because somebody
  * has asked for that, because the process that gave the order has ended without `keep`, or because of `signal`.
- * @param channel the stream over descriptor 3
+ * @param channel the stream over `ORDER_FD`
  */
 export async function runServingProcess(channel: Duplex, signal: AbortSignal): Promise<void> {
   channel.on('error', () => {});

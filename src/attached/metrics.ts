@@ -3,6 +3,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Counter, Gauge, Registry } from 'prom-client';
 import { asVolsealError, VolsealError } from '../errors.js';
+import { isLoopback } from '../kms/shared/endpoint.js';
 import type { NbdServer } from '../nbd/server.js';
 
 /** A server, and the volumes behind it: the server counts for all of them together. */
@@ -26,7 +27,7 @@ export async function serveMetrics(
   { host, port }: { readonly host: string; readonly port: number },
   servers: readonly MeasuredServer[],
 ): Promise<MetricsServer> {
-  if (!/^(127\.\d+\.\d+\.\d+|::1|localhost)$/.test(host)) {
+  if (!isLoopback(host)) {
     throw new VolsealError('ERR_ARGUMENT', `--metrics ${host}: metrics are for this machine only: 127.0.0.1:PORT`);
   }
   const registry = registryOf(servers);

@@ -4,7 +4,7 @@
  */
 import { realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { asVolsealError, VolsealError, withPath } from '../errors.js';
+import { VolsealError, withPath } from '../errors.js';
 import { DETACH_DRAIN_MS } from '../limits.js';
 import { serveVolumes } from '../nbd/serve.js';
 import type { NbdServer } from '../nbd/server.js';
@@ -17,6 +17,7 @@ import type { ServeOrder } from './order.js';
 import type { AttachmentRecord } from './record.js';
 import { takeSlot } from './slots.js';
 import type { SystemClient } from './system-client.js';
+import { type Undo, undoAll } from './undo.js';
 
 /** A volume that this process serves. */
 export interface Serving {
@@ -50,9 +51,6 @@ export async function startServing(order: ServeOrder, signal: AbortSignal): Prom
     throw error;
   }
 }
-
-/** Undoes one step; the last step first. */
-type Undo = () => void | Promise<void>;
 
 async function serve(volume: Volume, path: string, order: ServeOrder, signal: AbortSignal, undo: Undo[]): Promise<Serving> {
   const slot = await takeSlot(order.directory, volume.volumeId);
@@ -173,17 +171,4 @@ async function attachOrdered({ volume, readOnly }: ServeOrder, signal: AbortSign
   if (volume.kind === 'workspace') return attachWorkspaceVolume(volume.workspaceId, volume.which, { readOnly, signal });
   const attached = await attach(volume.path, { ...volume.options, readOnly, signal });
   return { volume: attached, path: realpathSync(volume.path) };
-}
-
-/** Undoes everything, even if a part fails. @throws the first failure */
-async function undoAll(undo: readonly Undo[]): Promise<void> {
-  const failures: unknown[] = [];
-  for (const step of [...undo].reverse()) {
-    try {
-      await step();
-    } catch (error) {
-      failures.push(asVolsealError(error));
-    }
-  }
-  if (failures.length > 0) throw failures[0];
 }

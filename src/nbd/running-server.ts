@@ -64,15 +64,19 @@ export class RunningNbdServer extends EventEmitter<NbdServerEvents> implements N
     if (this.#lastStats !== undefined) return;
     const clients = new Set(native.nbdDrop(this.#handle, device, false));
     if (clients.size === 0) return;
+    let isGone = (): void => {};
     const gone = new Promise<void>((resolve) => {
-      this.on('disconnect', ({ id }) => {
-        if (clients.delete(id) && clients.size === 0) resolve();
-      });
+      isGone = resolve;
     });
+    const onDisconnect = ({ id }: NbdClient): void => {
+      if (clients.delete(id) && clients.size === 0) isGone();
+    };
+    this.on('disconnect', onDisconnect);
     const late = setTimeout(() => {
       if (this.#lastStats === undefined) native.nbdDrop(this.#handle, device, true);
     }, NBD_DRAIN_MS);
     await Promise.race([gone, this.#ended]);
+    this.off('disconnect', onDisconnect);
     clearTimeout(late);
   }
 

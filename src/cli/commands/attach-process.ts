@@ -8,14 +8,11 @@ import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { Session } from '../options.js';
 
-/** `launchServing` gives its order through this descriptor. */
-const ORDER_FD = 3;
-
 /** The command; its argument is for people who look at the list of processes. */
 export function attachProcessCommand({ signal }: Session): Command {
   return new Command('attach-process').argument('<volume>').action(async () => {
+    const { ORDER_FD, runServingProcess } = await import('../../attached/launch.js');
     if (!isSocket(ORDER_FD)) throw new VolsealError('ERR_ARGUMENT', 'only volseal itself starts this command: use volseal attach');
-    const { runServingProcess } = await import('../../attached/launch.js');
     await runServingProcess(new Socket({ fd: ORDER_FD, readable: true, writable: true }), signal);
   });
 }

@@ -2,7 +2,9 @@
 import { once } from 'node:events';
 import { basename } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
+import { type Undo, undoAll } from '../../attached/undo.js';
 import { VolsealError, withPath } from '../../errors.js';
+import { NBD_CONNECTIONS_MAX } from '../../limits.js';
 import { native } from '../../native.js';
 import type { NbdEndpoint, NbdServeOptions, NbdTls } from '../../nbd/options.js';
 import type { NbdServer } from '../../nbd/server.js';
@@ -47,7 +49,7 @@ export function serveCommand(session: Session): Command {
     .option('--stdio', 'serve the client at standard input, a socket, and end with it')
     .option('--export-name <name...>', 'names of the exports, one a volume (default: no name for one volume, else the file names)')
     .option('--read-only', 'clients may only read')
-    .option('--connections <count>', 'clients at once, 1 to 64 (default: 64)', connectionsArgument)
+    .option('--connections <count>', `clients at once, 1 to ${NBD_CONNECTIONS_MAX} (default: ${NBD_CONNECTIONS_MAX})`, connectionsArgument)
     .option('--tls-certificate <file>', "TLS: the server's certificate and its chain, PEM")
     .option('--tls-key <file>', 'TLS: its private key, PEM')
     .option('--tls-client-ca <file>', 'TLS: clients must have a certificate of this authority')
@@ -82,7 +84,7 @@ async function serve(paths: string[], flags: ServeFlags, { output, signal }: Ses
   }
   const [{ attach }, { serveVolumes }] = await Promise.all([import('../../volume/attach.js'), import('../../nbd/serve.js')]);
   const volumes: Volume[] = [];
-  const undo: (() => void | Promise<void>)[] = [];
+  const undo: Undo[] = [];
   try {
     for (const path of paths) {
       const volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: flags.readOnly, signal });
@@ -121,18 +123,11 @@ async function serve(paths: string[], flags: ServeFlags, { output, signal }: Ses
   }
 }
 
-/** All of it, even if a part fails. @throws the first failure: a last flush, for example */
-async function undoAll(undo: readonly (() => void | Promise<void>)[]): Promise<void> {
-  const failures: unknown[] = [];
-  for (const step of [...undo].reverse()) await (async () => step())().catch((error: unknown) => failures.push(error));
-  if (failures.length > 0) throw failures[0];
-}
-
 async function measure(
   address: Address,
   server: NbdServer,
   volumes: readonly { volumeId: string; path: string }[],
-  undo: (() => void | Promise<void>)[],
+  undo: Undo[],
 ): Promise<string> {
   const { serveMetrics } = await import('../../attached/metrics.js');
   const metrics = await serveMetrics(address, [{ server, volumes }]);
@@ -186,6 +181,7 @@ function tlsOf({ tlsCertificate, tlsKey, tlsClientCa, tlsAllow, tlsPsk }: ServeF
 }
 
 function connectionsArgument(text: string): number {
-  if (!/^[1-9][0-9]?$/.test(text) || Number(text) > 64) throw new InvalidArgumentError('Expected a number from 1 to 64.');
+  if (!/^[1-9][0-9]?$/.test(text) || Number(text) > NBD_CONNECTIONS_MAX)
+    throw new InvalidArgumentError(`Expected a number from 1 to ${NBD_CONNECTIONS_MAX}.`);
   return Number(text);
 }

@@ -5,6 +5,7 @@
  */
 import { getProxyForUrl } from 'proxy-from-env';
 import { VolsealError } from '../../errors.js';
+import { isLoopback } from '../shared/endpoint.js';
 import type { RequestHandler } from './key-intake.js';
 
 /**
@@ -17,7 +18,8 @@ export function withoutProxy(handler: RequestHandler): RequestHandler {
     handle(request, options) {
       const { protocol, hostname, port } = request;
       const origin = `${protocol}//${hostname.includes(':') ? `[${hostname}]` : hostname}${port === undefined ? '' : `:${port}`}`;
-      if (!isLoopback(hostname) && getProxyForUrl(origin) !== '') {
+      // No proxy can reach this machine's own servers for it.
+      if (!isLoopback(hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1')) && getProxyForUrl(origin) !== '') {
         const variable = protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
         throw new VolsealError(
           'ERR_ARGUMENT',
@@ -30,6 +32,3 @@ export function withoutProxy(handler: RequestHandler): RequestHandler {
     },
   };
 }
-
-/** No proxy can reach this machine's own servers for it. */
-const isLoopback = (hostname: string): boolean => /^(localhost|127(\.\d+){3}|::1|\[::1\])$/i.test(hostname);

@@ -120,3 +120,6 @@ export function describeEndpoint(endpoint: KmsEndpoint): string {
   const kms = endpoint.kind === 'embedded' ? `the embedded KMS in ${endpoint.home}` : `KMS ${kmsUri(endpoint)}`;
   return endpoint.principal === undefined ? kms : `${kms} as ${endpoint.principal}`;
 }
+
+/** Whether a host, as a name or address without brackets, is this machine's own, for itself alone. */
+export const isLoopback = (host: string): boolean => /^(localhost|127(\.\d+){3}|::1)$/.test(host);

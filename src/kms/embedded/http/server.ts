@@ -20,6 +20,7 @@ import {
   KMS_SERVER_CONNECTIONS_MAX,
 } from '../../../limits.js';
 import { native } from '../../../native.js';
+import { isLoopback } from '../../shared/endpoint.js';
 import { KMS_CONTENT_TYPE, KMS_TARGET_PREFIX, takeRequest, type WireReply, type WireRequest } from '../../shared/wire.js';
 import { KmsFault, serialization } from '../faults.js';
 import type { Caller } from '../policy/caller.js';
@@ -109,8 +110,6 @@ export async function serveKms(options: ServeOptions): Promise<KmsServer> {
     },
   };
 }
-
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || /^127\.\d+\.\d+\.\d+$/.test(host);
 
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -3,6 +3,7 @@
  * are complete texts: nothing that was typed is evaluated or handed to a program, whatever it contains.
  */
 import type { Command, Option } from 'commander';
+import { quoted } from './text.js';
 
 /** Shells that there is a script for. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
@@ -33,9 +34,6 @@ const optionsOf = (command: Command): readonly Option[] => command.createHelp().
 const flagsOf = (command: Command): string[] => optionsOf(command).flatMap(({ short, long }) => [short, long].filter(isGiven));
 
 const isGiven = (text: string | null | undefined): text is string => typeof text === 'string';
-
-/** A word of a shell that stands for itself. */
-const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 function bashScript(all: readonly CommandWords[]): string {
   const inner = all.filter(({ words }) => words.length > 0).map(({ words }) => quoted(words.join(' ')));

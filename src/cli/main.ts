@@ -18,7 +18,11 @@ import { STANDARD_OUTPUT } from './standard-streams.js';
 async function buildProgram(word: string | undefined, session: Session): Promise<Command> {
   const program = new Command('volseal')
     .description('encrypted disk images: LUKS2 volumes whose data keys KMS wraps')
-    .version(session.output.json ? JSON.stringify(buildFacts()) : packageVersion())
+    .option('-V, --version', 'output the version number')
+    .on('option:version', () => {
+      session.output.text(`${session.output.json ? JSON.stringify(buildFacts()) : packageVersion()}\n`);
+      throw new CommanderError(EXIT.ok, 'commander.version', '');
+    })
     .exitOverride()
     // `Output.failure` prints refusals, with a hint, and as JSON with `--json`.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })

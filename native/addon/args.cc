@@ -2,6 +2,7 @@
 
 #include <uv.h>
 
+#include <cerrno>
 #include <climits>
 #include <cstring>
 
@@ -120,6 +121,17 @@ uint64_t HandleOf(const Napi::Value& value, const char* what) { return WholeNumb
 
 int FileDescriptor(const Napi::Value& value, const char* what) {
   return static_cast<int>(WholeNumber(value, what, 0, INT_MAX));
+}
+
+Napi::Object ObjectOf(const Napi::Value& value, const char* what) {
+  if (!value.IsObject()) ThrowArgument(value.Env(), std::string(what) + " is not an object");
+  return value.As<Napi::Object>();
+}
+
+void ThrowTableFull(Napi::Env env, const char* what) {
+  Status full = SystemFailure(EMFILE, "open");
+  full.message = std::string("too many open ") + what + ": " + std::to_string(kHandleIndexEnd);
+  throw ErrorOf(env, full);
 }
 
 Napi::Value FromHandle(Napi::Env env, uint64_t handle) { return Napi::Number::New(env, static_cast<double>(handle)); }

@@ -5,7 +5,9 @@
 #include <napi.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/status.h"
@@ -37,10 +39,21 @@ bool BooleanOf(const Napi::Value& value, const char* what);
 std::string TextOf(const Napi::Value& value, const char* what);
 uint64_t HandleOf(const Napi::Value& value, const char* what);
 int FileDescriptor(const Napi::Value& value, const char* what);
+Napi::Object ObjectOf(const Napi::Value& value, const char* what);
 
 // Limits of what a file offset and an image may be.
 constexpr uint64_t kExactIntegerMax = (uint64_t{1} << 53) - 1;
 
 Napi::Value FromHandle(Napi::Env env, uint64_t handle);
+
+[[noreturn]] void ThrowTableFull(Napi::Env env, const char* what);
+
+// A new handle in `table`, a HandleTable; throws where it is full. `what` is in it, in the plural.
+template <typename Table, typename T>
+uint64_t HandleIn(Napi::Env env, Table& table, std::shared_ptr<T> object, const char* what) {
+  const uint64_t handle = table.Add(std::move(object));
+  if (handle == 0) ThrowTableFull(env, what);
+  return handle;
+}
 
 }  // namespace volseal::addon

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "engine/requests.h"
+#include "vault/vault.h"
 
 namespace volseal::addon {
 
@@ -19,6 +20,9 @@ void RegisterDeviceCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
 void RegisterProcessCalls(Napi::Env env, Napi::Object exports);
+
+// The key that a handle names, kept while this lives; throws where it names none. `what` names the argument.
+vault::PinnedKey Pin(const Napi::Value& handle, const char* what);
 
 // The open device that a handle names; throws where it names none.
 std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle);

@@ -247,8 +247,7 @@ void Close(uint64_t handle) {
 }
 
 Napi::Value DeviceOpen(const Arguments& info) {
-  if (!info[0].IsObject()) ThrowArgument(info.Env(), "options is not an object");
-  const auto from = info[0].As<Napi::Object>();
+  const Napi::Object from = ObjectOf(info[0], "options");
   const engine::DeviceOptions options = {
       .fd = FileDescriptor(from.Get("fd"), "fd"),
       .key = HandleOf(from.Get("key"), "key"),
@@ -258,13 +257,8 @@ Napi::Value DeviceOpen(const Arguments& info) {
       .writable = BooleanOf(from.Get("writable"), "writable"),
       .sparse = BooleanOf(from.Get("sparse"), "sparse"),
   };
-  const auto device = ValueOrThrow(info.Env(), DeviceRequests::Open(options));
-  const uint64_t handle = Devices().Add(device);
-  if (handle == 0) {
-    Status full = SystemFailure(EMFILE, "open");
-    full.message = "too many open devices: " + std::to_string(kHandleIndexEnd);
-    ThrowUnlessOk(info.Env(), full);
-  }
+  const uint64_t handle =
+      HandleIn(info.Env(), Devices(), ValueOrThrow(info.Env(), DeviceRequests::Open(options)), "devices");
   Environment::Of(info.Env()).AtEnd(handle, [handle] { Close(handle); });
   return FromHandle(info.Env(), handle);
 }

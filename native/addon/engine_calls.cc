@@ -42,22 +42,6 @@ Napi::Value Close(Table& table, const Arguments& info) {
   return Napi::Boolean::New(info.Env(), object != nullptr);
 }
 
-template <typename T, typename Table>
-Napi::Value Add(Napi::Env env, Table& table, Result<std::shared_ptr<T>> opened, const char* what) {
-  const uint64_t handle = table.Add(ValueOrThrow(env, std::move(opened)));
-  if (handle == 0) {
-    Status full = SystemFailure(EMFILE, "open");
-    full.message = std::string("too many open ") + what + ": " + std::to_string(kHandleIndexEnd);
-    ThrowUnlessOk(env, full);
-  }
-  return FromHandle(env, handle);
-}
-
-Napi::Object ObjectOf(const Napi::Value& value, const char* what) {
-  if (!value.IsObject()) ThrowArgument(value.Env(), std::string(what) + " is not an object");
-  return value.As<Napi::Object>();
-}
-
 Napi::Value FileLock(const Arguments& info) {
   ThrowUnlessOk(info.Env(), engine::Lock(FileDescriptor(info[0], "fd"), BooleanOf(info[1], "exclusive")));
   return info.Env().Undefined();
@@ -156,7 +140,8 @@ Napi::Value TransformOpen(const Arguments& info) {
       .start_byte = WholeNumber(from.Get("startByte"), "startByte", 0, kExactIntegerMax),
       .digest = BooleanOf(from.Get("digest"), "digest"),
   };
-  return Add(info.Env(), Transforms(), ImageTransform::Open(options), "transforms");
+  const Napi::Env env = info.Env();
+  return FromHandle(env, HandleIn(env, Transforms(), ValueOrThrow(env, ImageTransform::Open(options)), "transforms"));
 }
 
 Napi::Value TransformRun(const Arguments& info) {

@@ -15,10 +15,6 @@ using vault::Vault;
 // About half a minute: a header may name any number.
 constexpr uint64_t kIterationsMax = 100'000'000;
 
-PinnedKey Pin(const Napi::Value& handle, const char* what) {
-  return ValueOrThrow(handle.Env(), Vault::OfProcess().Pin(HandleOf(handle, what)));
-}
-
 // What PBKDF2 is given as password: never a volume key, which other calls have for that.
 PinnedKey PinPassphrase(const Napi::Value& handle) {
   PinnedKey passphrase = Pin(handle, "passphrase");

@@ -93,11 +93,6 @@ std::shared_ptr<Running> ServerOf(const Napi::Value& handle) {
   return running;
 }
 
-Napi::Object ObjectOf(const Napi::Value& value, const char* what) {
-  if (!value.IsObject()) ThrowArgument(value.Env(), std::string(what) + " is not an object");
-  return value.As<Napi::Object>();
-}
-
 std::string OptionalText(const Napi::Object& from, const char* member) {
   const Napi::Value value = from.Get(member);
   return value.IsUndefined() ? std::string() : TextOf(value, member);
@@ -168,17 +163,20 @@ Napi::Value NbdServe(const Arguments& info) {
   const uint16_t port = options.listener.port();
 
   const auto running = std::make_shared<Running>();
+  // Before the server runs: a full table must not leave one behind.
+  const uint64_t handle = HandleIn(env, Servers(), running, "servers");
   running->events = std::make_shared<Events>(env, info[1].As<Napi::Function>());
   auto started = nbd::Server::Start(std::move(options),
                                     [events = running->events](nbd::Event event) { events->Send(std::move(event)); });
   if (!started.ok()) {
+    Servers().Remove(handle);
     running->events->Close();
     ThrowUnlessOk(env, started.status());
   }
   running->server = std::move(started.value());
   running->events->EndWithThread(running->server.get());
   Napi::Object result = Napi::Object::New(env);
-  result.Set("server", FromHandle(env, Servers().Add(running)));
+  result.Set("server", FromHandle(env, handle));
   result.Set("port", port);
   return result;
 }

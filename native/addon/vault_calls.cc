@@ -24,10 +24,6 @@ using vault::Vault;
 
 constexpr uint64_t kIterationsMax = 10'000'000;
 
-PinnedKey Pin(const Napi::Value& handle, const char* what) {
-  return ValueOrThrow(handle.Env(), Vault::OfProcess().Pin(HandleOf(handle, what)));
-}
-
 Napi::Value ToBuffer(Napi::Env env, Bytes bytes) {
   return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
 }
@@ -199,6 +195,10 @@ Napi::Value KeyWipe(const Arguments& info) {
 }
 
 }  // namespace
+
+PinnedKey Pin(const Napi::Value& handle, const char* what) {
+  return ValueOrThrow(handle.Env(), Vault::OfProcess().Pin(HandleOf(handle, what)));
+}
 
 void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
   Export<VaultInfo>(env, exports, "vaultInfo");

@@ -122,53 +122,54 @@ Status WriteAll(int fd, Bytes bytes) {
   return Ok();
 }
 
+// A new vault key: `fill` writes its text and says how long it is.
+template <typename Fill>
+Result<KeyHandle> MakeText(Fill fill) {
+  auto reserved = Vault::OfProcess().Reserve();
+  if (!reserved.ok()) return reserved.status();
+  auto made = Vault::OfProcess().Reserve();
+  if (!made.ok()) return made.status();
+  Result<size_t> length = fill(reserved.value().As<Scratch>(), made.value().data());
+  WipeUsedStack();
+  if (!length.ok()) return length.status();
+  return made.value().Commit(length.value());
+}
+
 }  // namespace
 
 Result<KeyHandle> GenerateRecoveryKey() {
-  auto reserved = Vault::OfProcess().Reserve();
-  if (!reserved.ok()) return reserved.status();
-  auto made = Vault::OfProcess().Reserve();
-  if (!made.ok()) return made.status();
-  auto& scratch = reserved.value().As<Scratch>();
-  // getrandom(2) is not interrupted for so few bytes, once the pool is ready.
-  while (getrandom(scratch.bytes, kRecoveryKeyBytes, 0) != static_cast<ssize_t>(kRecoveryKeyBytes)) {
-    if (errno != EINTR) return SystemFailure(errno, "getrandom");
-  }
-  ComputeChecksum(scratch);
-  std::memcpy(scratch.bytes + kRecoveryKeyBytes, scratch.digest, kChecksumBytes);
-  WriteText(scratch.bytes, made.value().data());
-  WipeUsedStack();
-  return made.value().Commit(kRecoveryTextBytes);
+  return MakeText([](Scratch& scratch, uint8_t* text) -> Result<size_t> {
+    // getrandom(2) is not interrupted for so few bytes, once the pool is ready.
+    while (getrandom(scratch.bytes, kRecoveryKeyBytes, 0) != static_cast<ssize_t>(kRecoveryKeyBytes)) {
+      if (errno != EINTR) return SystemFailure(errno, "getrandom");
+    }
+    ComputeChecksum(scratch);
+    std::memcpy(scratch.bytes + kRecoveryKeyBytes, scratch.digest, kChecksumBytes);
+    WriteText(scratch.bytes, text);
+    return kRecoveryTextBytes;
+  });
 }
 
 Result<KeyHandle> ReadRecoveryKey(int fd) {
-  auto reserved = Vault::OfProcess().Reserve();
-  if (!reserved.ok()) return reserved.status();
-  auto made = Vault::OfProcess().Reserve();
-  if (!made.ok()) return made.status();
-  auto& scratch = reserved.value().As<Scratch>();
-  auto length = ReadToEnd(fd, scratch);
-  if (!length.ok()) return length.status();
-  if (Status status = ParseText({scratch.file, length.value()}, scratch); !status.ok()) return status;
-  WriteText(scratch.bytes, made.value().data());
-  WipeUsedStack();
-  return made.value().Commit(kRecoveryTextBytes);
+  return MakeText([fd](Scratch& scratch, uint8_t* text) -> Result<size_t> {
+    auto length = ReadToEnd(fd, scratch);
+    if (!length.ok()) return length;
+    if (Status status = ParseText({scratch.file, length.value()}, scratch); !status.ok()) return status;
+    WriteText(scratch.bytes, text);
+    return kRecoveryTextBytes;
+  });
 }
 
 Result<KeyHandle> ReadPassphrase(int fd) {
-  auto reserved = Vault::OfProcess().Reserve();
-  if (!reserved.ok()) return reserved.status();
-  auto made = Vault::OfProcess().Reserve();
-  if (!made.ok()) return made.status();
-  auto& scratch = reserved.value().As<Scratch>();
-  auto read = ReadToEnd(fd, scratch);
-  if (!read.ok()) return read.status();
-  size_t length = read.value();
-  if (length > 0 && scratch.file[length - 1] == '\n') --length;
-  if (length == 0) return Failure(Code::kArgument, "is empty: a passphrase has 1 to 512 bytes");
-  std::memcpy(made.value().data(), scratch.file, length);
-  WipeUsedStack();
-  return made.value().Commit(length);
+  return MakeText([fd](Scratch& scratch, uint8_t* text) -> Result<size_t> {
+    auto read = ReadToEnd(fd, scratch);
+    if (!read.ok()) return read;
+    size_t length = read.value();
+    if (length > 0 && scratch.file[length - 1] == '\n') --length;
+    if (length == 0) return Failure(Code::kArgument, "is empty: a passphrase has 1 to 512 bytes");
+    std::memcpy(text, scratch.file, length);
+    return length;
+  });
 }
 
 Status WriteRecoveryKey(int fd, Bytes text) {

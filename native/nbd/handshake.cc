@@ -114,7 +114,7 @@ size_t Handshake::Receive(Bytes input, std::vector<uint8_t>& replies) {
       ReceiveFlags(LoadBig32(partial_.data()));
       partial_.clear();
     } else if (step_ == Step::kOptionHeader) {
-      ReceiveHeader(replies);
+      ReceiveHeader();
     } else {
       // Moved out first: TLS and the next option begin with nothing.
       const std::vector<uint8_t> data = std::move(partial_);
@@ -134,7 +134,7 @@ void Handshake::ReceiveFlags(uint32_t flags) {
   if ((flags & ~uint32_t{kFlagFixedNewstyle | kFlagNoZeroes}) != 0) state_ = State::kClosed;
 }
 
-void Handshake::ReceiveHeader(std::vector<uint8_t>&) {
+void Handshake::ReceiveHeader() {
   const uint64_t magic = LoadBig64(partial_.data());
   option_ = LoadBig32(partial_.data() + 8);
   option_length_ = LoadBig32(partial_.data() + 12);
@@ -203,7 +203,11 @@ void Handshake::AnswerExportName(Bytes data, std::vector<uint8_t>& replies) {
   }
   const ExportInfo& info = exports_[*index];
   Writer(replies).Put64(info.size_bytes).Put16(TransmissionFlags(info, structured_)).PutZeros(no_zeroes_ ? 0 : 124);
-  agreement_ = {*index, structured_, block_status_export_ == index};
+  Enter(*index);
+}
+
+void Handshake::Enter(size_t index) {
+  agreement_ = {index, structured_, block_status_export_ == index};
   state_ = State::kTransmission;
 }
 
@@ -250,9 +254,7 @@ void Handshake::AnswerInfo(Bytes data, std::vector<uint8_t>& replies) {
     Reply(kRepInfo, item, replies);
   }
   Reply(kRepAck, {}, replies);
-  if (option_ == kOptInfo) return;
-  agreement_ = {*index, structured_, block_status_export_ == index};
-  state_ = State::kTransmission;
+  if (option_ == kOptGo) Enter(*index);
 }
 
 void Handshake::AnswerMetaContext(Bytes data, std::vector<uint8_t>& replies) {

@@ -53,13 +53,14 @@ class Handshake {
   enum class Step { kClientFlags, kOptionHeader, kOptionData, kDropData };
 
   void ReceiveFlags(uint32_t flags);
-  void ReceiveHeader(std::vector<uint8_t>& replies);
+  void ReceiveHeader();
   void Answer(Bytes data, std::vector<uint8_t>& replies);
   void AnswerExportName(Bytes data, std::vector<uint8_t>& replies);
   void AnswerList(Bytes data, std::vector<uint8_t>& replies);
   void AnswerInfo(Bytes data, std::vector<uint8_t>& replies);
   void AnswerMetaContext(Bytes data, std::vector<uint8_t>& replies);
   void AnswerStartTls(Bytes data, std::vector<uint8_t>& replies);
+  void Enter(size_t index);
   std::optional<size_t> FindExport(std::string_view name) const;
   void Reply(uint32_t type, Bytes data, std::vector<uint8_t>& replies) const;
   void Refuse(uint32_t type, std::string_view reason, std::vector<uint8_t>& replies) const;

@@ -22,6 +22,14 @@ Result<UniqueFd> NewSocket(int family) {
   return fd;
 }
 
+// A socket that somebody else has opened, set as this server's own are. It stays theirs where that fails.
+Result<UniqueFd> TakeOver(int fd) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+    return SystemFailure(errno, "fcntl");
+  return UniqueFd(fd);
+}
+
 // Removes a socket file that nobody listens on.
 Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   struct stat info;
@@ -118,10 +126,9 @@ Result<Listener> Listener::Adopt(int fd) {
   if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) != 0)
     return SystemFailure(errno, "getsockopt", std::nullopt, Code::kArgument);
   if (!listening) return Failure(Code::kArgument, "the socket does not listen");
-  const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-    return SystemFailure(errno, "fcntl");
-  return Listener(UniqueFd(fd));
+  auto owned = TakeOver(fd);
+  if (!owned.ok()) return owned.status();
+  return Listener(std::move(owned.value()));
 }
 
 void Listener::Close() {
@@ -137,10 +144,7 @@ Result<UniqueFd> AdoptConnected(int fd) {
   socklen_t length = sizeof peer;
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0)
     return SystemFailure(errno, "getpeername", std::nullopt, Code::kArgument);
-  const int flags = fcntl(fd, F_GETFL);
-  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-    return SystemFailure(errno, "fcntl");
-  return UniqueFd(fd);
+  return TakeOver(fd);
 }
 
 }  // namespace volseal::nbd

@@ -31,11 +31,13 @@ void DeviceRequests::Submit(Request& request) {
   if (under_way_.fetch_add(1) & kClosed) return End(request, Failure(Code::kDetached, "the volume is detached"));
   switch (request.kind) {
     case RequestKind::kRead: {
+      if (request.would_block) break;
       EngineLoop& loop = request.bytes.size() <= kSmallBytesMax ? loop_ : threads_.NextLoop();
       return loop.Post([this, &request] { Read(request); });
     }
     case RequestKind::kWrite:
-      if (request.bytes.size() <= kTryWriteBytesMax) return loop_.Post([this, &request] { Write(request); });
+      if (!request.would_block && request.bytes.size() <= kTryWriteBytesMax)
+        return loop_.Post([this, &request] { Write(request); });
       break;
     case RequestKind::kFlush:
       return AddFlush(request);

@@ -34,7 +34,8 @@ struct Request {
   uint64_t length = 0;  // of zero, trim, fill and extents
   // The target of a read; the source of a write, which holds ciphertext afterwards.
   MutableBytes bytes;
-  bool durable = false;  // a write, zero or trim is done once a flush behind it is (FUA)
+  bool would_block = false;  // of a read or write: the device's TryRead or TryWriteInPlace has just said so
+  bool durable = false;      // a write, zero or trim is done once a flush behind it is (FUA)
   size_t extents_max = 1;
 
   Status status;

@@ -71,6 +71,7 @@ bool Transmission::StepRead() {
     job->offset = offset;
     job->buffer = std::move(buffer);
     job->bytes = {job->buffer->data() + kDataStart, length};
+    job->would_block = true;
     Submit(std::move(job));
     return true;
   }

@@ -50,6 +50,7 @@ bool Transmission::StepWrite() {
       job->offset = offset + at;
       job->bytes = payload.subspan(at);
       job->buffer = input_;
+      job->would_block = true;
       Submit(std::move(job));
       break;
     }

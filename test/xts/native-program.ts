@@ -45,8 +45,10 @@ export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_tes
     'address,undefined': () => sanitized(target),
     thread: () => sanitized(target),
   }[target]();
-  runTool('cmake', ['-S', `${ROOT}test/native`, '-B', directory, ...settings]);
-  runTool('cmake', ['--build', directory, '--target', program, '--parallel', '2']);
+  // Test files run side by side, and CMake has a directory for itself.
+  const cmake = (words: readonly string[]): unknown => runTool('flock', [`${directory}.lock`, 'cmake', ...words]);
+  cmake(['-S', `${ROOT}test/native`, '-B', directory, ...settings]);
+  cmake(['--build', directory, '--target', program, '--parallel', '2']);
   return `${directory}/${program}`;
 }
 

@@ -150,7 +150,7 @@ struct ReadReply {
 inline ReadReply ParseReadReply(const ByteVector& bytes, uint64_t offset, uint32_t length, uint64_t cookie = 7) {
   ReadReply reply;
   reply.data.resize(length);
-  std::vector<bool> seen(length);
+  std::map<uint64_t, uint64_t> seen;  // where a piece begins and its length, without gap or overlap in the end
   for (size_t at = 0; at < bytes.size();) {
     const uint8_t* const chunk = &bytes[at];
     if (reply.done || bytes.size() - at < 20 || LoadBig32(chunk) != nbd::kChunkMagic ||
@@ -165,14 +165,10 @@ inline ReadReply ParseReadReply(const ByteVector& bytes, uint64_t offset, uint32
     const uint16_t type = LoadBig16(chunk + 6);
     if (type == nbd::kChunkOffsetData) {
       const uint64_t start = LoadBig64(chunk + 20) - offset;
-      for (uint32_t i = 0; i < payload - 8; i++) {
-        if (start + i >= length || seen[start + i]) {
-          reply.good = false;
-          return reply;
-        }
-        seen[start + i] = true;
-        reply.data[start + i] = chunk[28 + i];
-      }
+      const uint64_t count = payload - 8;
+      reply.good = start <= length && count <= length - start && (count == 0 || seen.emplace(start, count).second);
+      if (!reply.good) return reply;
+      std::memcpy(reply.data.data() + start, chunk + 28, count);
     } else if (type == nbd::kChunkError) {
       reply.error = LoadBig32(chunk + 20);
     } else if (type != nbd::kChunkNone) {
@@ -180,7 +176,12 @@ inline ReadReply ParseReadReply(const ByteVector& bytes, uint64_t offset, uint32
     }
     at += 20 + payload;
   }
-  if (reply.error == 0) reply.good &= std::find(seen.begin(), seen.end(), false) == seen.end();
+  uint64_t end = 0;
+  for (const auto& [start, count] : seen) {
+    reply.good &= reply.error == 0 ? start == end : start >= end;
+    end = start + count;
+  }
+  if (reply.error == 0) reply.good &= end == length;
   return reply;
 }
 

@@ -18,8 +18,8 @@ struct UnmapPage {
 };
 using HugePage = std::unique_ptr<uint8_t, UnmapPage>;
 
-// kHugePageBytes of zeros at a multiple of that, or nullptr where there is no memory. Mapped for itself, so that the
-// wish for a huge page goes with it. Where the system has none to give, small pages do the same.
+// kHugePageBytes of zeros at a multiple of that, or nullptr where there is no memory. Mapped alone, so that the
+// advice for a huge page ends with it. Where the system has none to give, small pages do the same.
 inline HugePage NewHugePage() {
   void* const map = mmap(nullptr, 2 * kHugePageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (map == MAP_FAILED) return nullptr;

@@ -1,4 +1,4 @@
-/** The one way for a data key out of the vault: handed to another program, on the user's explicit wish. */
+/** The one way for a data key out of the vault: handed to another program, on the user's explicit request. */
 import { withPath } from '../errors.js';
 import { native } from '../native.js';
 import { withVolume } from '../volume/session.js';

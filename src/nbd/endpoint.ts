@@ -1,4 +1,4 @@
-/** Where a server listens: the caller's wish, checked, and the URI by which clients find it. */
+/** Where a server listens: the caller's choice, checked, and the URI by which clients find it. */
 import { lookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
 import { resolve } from 'node:path';

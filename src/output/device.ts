@@ -1,6 +1,6 @@
 /**
- * A block device as target. It is overwritten where it is: what it held is gone from the first byte on. All that can be
- * promised is that an unfinished one never looks finished.
+ * A block device as target. It is overwritten where it is: what it held is gone from the first byte on. All that is
+ * guaranteed is that an unfinished one never looks finished.
  */
 import { constants } from 'node:fs';
 import { basename } from 'node:path';

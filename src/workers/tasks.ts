@@ -49,7 +49,7 @@ export type Task =
 /** What the pool sends to a thread. */
 export interface Order {
   task: Task;
-  /** Where the caller's wish to stop comes in (`receiveAbort`). */
+  /** Where the caller's abort arrives (`receiveAbort`). */
   abortPort: MessagePort | undefined;
 }
 

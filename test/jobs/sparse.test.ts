@@ -175,7 +175,7 @@ describe('sparse volumes', () => {
     assert.ok(isZeros(readFile(box.path('b.raw'), MIB, MIB)));
   });
 
-  test('an allocation that there is not is refused', async () => {
+  test('an allocation that does not exist is refused', async () => {
     const box = sandbox();
     for (const allocation of ['thin', '', null] as unknown as 'full'[])
       await assert.rejects(createVolume(box.path('a.vol'), { sizeBytes: 512, kms: box.kms, allocation }), { code: 'ERR_ARGUMENT' });

@@ -46,7 +46,10 @@ export async function serveVolumes(exports: readonly VolumeExport[], options: Nb
       if (failed !== undefined) throw failed.reason;
     },
   });
-  for (const volume of volumes) volume[servedDevice].use(server);
+  const ends = volumes.map((volume) => volume[servedDevice].use(server));
+  server.once('close', () => {
+    for (const end of ends) end();
+  });
   return server;
 }
 

@@ -81,8 +81,8 @@ export interface DeviceLender {
    * The volume's open device, and what clients are told of it. @throws {VolsealError} `ERR_STATE_DETACHED`
    */
   lend(): { readonly device: DeviceHandle; readonly description: string };
-  /** Says whose the device is in use; `drop` is called when the volume is detached. */
-  use(user: DeviceUser): void;
+  /** Says who uses the device: `drop` is called when the volume is detached. Call what it returns once the use ends. */
+  use(user: DeviceUser): () => void;
   /**
    * Flushes what clients have written, unless the volume is detached or read-only. @throws {VolsealError} as
    * `Volume.flush`

@@ -224,6 +224,7 @@ export class Volume {
       },
       use: (user) => {
         this.#users.add(user);
+        return () => this.#users.delete(user);
       },
       settle: async () => {
         if (this.#attachment.writable && this.#detaching === undefined) await this.flush();

@@ -6,8 +6,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { describe, onTestFinished, test } from 'vitest';
-import { attach, createVolume, serveVolumes, VolsealError } from '../../src/index.js';
+import { attach, createVolume, type NbdServer, serveVolumes, VolsealError } from '../../src/index.js';
 import { built } from '../built.js';
 import { sandbox } from '../volume/sandbox.js';
 import { NbdTestClient } from './client.js';
@@ -55,6 +57,28 @@ test('a server that is closed leaves its volume attached, and its socket free', 
   await using again = await volume.serve({ socket: box.path('nbd.sock') });
   assert.equal(again.uri, server.uri);
 });
+
+test('a volume forgets the servers that have ended', async () => {
+  const { box, volume } = await serveNewVolume();
+  const servedOnce = async (): Promise<WeakRef<NbdServer>> => {
+    const server = await volume.serve({ socket: box.path('again.sock') });
+    await server.close();
+    return new WeakRef(server);
+  };
+  const servers = [await servedOnce(), await servedOnce()];
+  await collected(...servers);
+});
+
+/** Waits until nobody holds any of them; the test's time limit ends it otherwise. */
+async function collected(...references: readonly WeakRef<object>[]): Promise<void> {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  while (references.some((reference) => reference.deref() !== undefined)) {
+    // A WeakRef holds its target until the current job ends.
+    await new Promise((resolve) => setImmediate(resolve));
+    collect();
+  }
+}
 
 test('two volumes under their names; one is detached, the other goes on', async () => {
   const box = sandbox();

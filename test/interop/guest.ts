@@ -14,7 +14,7 @@ const LINUX_GUEST = join(ROOT, 'test/interop/linux-guest');
 /** Why the guest cannot run here; false where it can. Its busybox must be a program without shared libraries. */
 export function skipGuest(): string | false {
   if (process.arch !== 'x64') return 'the guest is an x86-64 one';
-  const missing = skipWithout('qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'flock', 'cryptsetup', 'ldd');
+  const missing = skipWithout('qemu-system-x86_64', 'busybox', 'cpio', 'depmod', 'flock', 'cryptsetup', 'ldd', 'nbd-client');
   if (missing !== false || !tryTool('ldd', [requireTool('busybox')]).stdout.includes('=>')) return missing;
   return skipFor('busybox is not static: install busybox-static instead (scripts/setup.sh --test)');
 }
@@ -24,7 +24,9 @@ export interface GuestRun {
   disks?: string[];
   /** Path in the guest to path on the host: copies of small files. */
   files?: Record<string, string>;
-  /** busybox sh; say `set -e`. cryptsetup, mkfs.ext4, e2fsck, mount, dd, sha256sum are there. */
+  /** Whether the guest has a network, in which 127.0.0.1 of the host is 10.0.2.2. */
+  network?: boolean;
+  /** busybox sh; say `set -e`. cryptsetup, mkfs.ext4, e2fsck, nbd-client, mount, dd, sha256sum are there. */
   script: string;
 }
 
@@ -34,7 +36,7 @@ export interface GuestRun {
  * @throws {Error} where the script ends with another status than 0 or the guest does not boot; the message has all it
  * printed
  */
-export async function runGuest({ disks = [], files = {}, script }: GuestRun): Promise<string> {
+export async function runGuest({ disks = [], files = {}, network = false, script }: GuestRun): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'volseal-guest-'));
   try {
     const scriptFile = join(directory, 'script');
@@ -42,6 +44,7 @@ export async function runGuest({ disks = [], files = {}, script }: GuestRun): Pr
     return await runToEnd([
       ...disks.flatMap((disk) => ['--disk', disk]),
       ...Object.entries(files).flatMap(([guestPath, hostPath]) => ['--file', `${hostPath}:${guestPath}`]),
+      ...(network ? ['--network'] : []),
       scriptFile,
     ]);
   } finally {

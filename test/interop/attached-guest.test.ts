@@ -1,4 +1,4 @@
-/** An attached volume under Debian's kernel in a virtual machine, with qemu and with the kernel itself as the client. */
+/** An attached volume under Debian's kernel in a virtual machine: qemu is the NBD client, or the kernel itself. */
 import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { test } from 'vitest';

@@ -17,6 +17,7 @@ export type DeviceHandle = number & { readonly [handleKind]: 'device' };
 export type NbdServerHandle = number & { readonly [handleKind]: 'server' };
 /** Names a whole-image transform. */
 export type TransformHandle = number & { readonly [handleKind]: 'transform' };
+export type MoveHandle = number & { readonly [handleKind]: 'move' };
 
 // ---- vault: keys in locked memory ----
 
@@ -517,6 +518,65 @@ export function transformDigest(transform: TransformHandle): Buffer;
  */
 export function transformDifference(transform: TransformHandle): number | undefined;
 export function transformClose(transform: TransformHandle): boolean;
+
+// ---- in place: an image that is encrypted, decrypted or re-encrypted where it is ----
+
+/** One of the two forms of the image in its file. */
+export interface MoveForm {
+  /** Where the image begins. */
+  offsetBytes: number;
+  /** A key that `xtsPrepare` has seen; undefined: plaintext. */
+  key: KeyHandle | undefined;
+}
+
+/**
+ * From the low form to the high one and back, part after part: each part is taken into a slot of the journal, always
+ * encrypted, and from there put into its new place.
+ */
+export interface MoveOptions {
+  /** Open for reading and writing; both are duplicated. */
+  imageFd: number;
+  journalFd: number;
+  /** Where the two slots are in the journal; each has room for `partBytes`. */
+  slotOffsets: readonly [number, number];
+  /** A number of MiB, 256 at most. */
+  partBytes: number;
+  /** Whole sectors. */
+  imageBytes: number;
+  sectorBytes: number;
+  /** Sectors of zeros stay zeros in every form. */
+  sparse: boolean;
+  low: MoveForm;
+  /** Does not begin before the low form, and not more than `partBytes` behind it. */
+  high: MoveForm;
+}
+
+export interface MovePart {
+  /** In the image, a multiple of `partBytes`. */
+  startByte: number;
+  lengthBytes: number;
+  slot: 0 | 1;
+}
+
+/** Sets room aside for all that will be written. @throws `ERR_ARGUMENT`, `ERR_IO`, `ERR_KEY_GONE` */
+export function moveOpen(options: MoveOptions): MoveHandle;
+/**
+ * Takes one part and puts another, of the other slot, with `threadCount` threads (1 to 16); both are flushed when this
+ * returns.
+ * @returns the digest of what was taken, undefined where nothing was @throws `ERR_IO`, `ERR_KEY_GONE`, `ERR_ARGUMENT`
+ */
+export function moveRun(
+  move: MoveHandle,
+  direction: 'toHigh' | 'toLow',
+  take: MovePart | undefined,
+  put: MovePart | undefined,
+  threadCount: number,
+): Buffer | undefined;
+/** Reads from the journal what an earlier process has taken. @returns its digest @throws `ERR_IO`, `ERR_ARGUMENT` */
+export function moveReadBack(move: MoveHandle, part: MovePart): Buffer;
+/** Whether the file holds no data for a part that is to be taken. */
+export function moveIsHole(move: MoveHandle, direction: 'toHigh' | 'toLow', part: MovePart): boolean;
+export function moveClose(move: MoveHandle): boolean;
 
 // ---- nbd: attached volumes for clients of the NBD protocol ----
 

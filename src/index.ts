@@ -3,6 +3,10 @@
 import './async-dispose.js';
 
 export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
+export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.js';
+export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.js';
+export type { InPlaceOptions, InPlaceOutcome } from './in-place/job.js';
+export { type ReencryptedInPlace, type ReencryptInPlaceOptions, reencryptInPlace } from './in-place/reencrypt.js';
 export type { EncryptedImage } from './jobs/build-volume.js';
 export { type DecryptedImage, type DecryptOptions, decryptImage } from './jobs/decrypt.js';
 export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './jobs/densify.js';

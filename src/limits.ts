@@ -131,6 +131,11 @@ export const CHECKPOINT_INTERVAL_MS = 2_000;
  * the source.
  */
 export const RESUME_UNIT_BYTES = 1024 * 1024;
+/**
+ * What a job in place moves at once; its journal has room for two. Each part waits for the disk three times, and 32 MiB
+ * make that a small share.
+ */
+export const IN_PLACE_PART_BYTES = 32 * 1024 * 1024;
 /** One step of filling a sparse volume: between two, progress is told and an abort is seen. */
 export const FILL_BYTES = 16 * 1024 * 1024;
 /** Pieces that one question for a volume's block status gives at most. */

@@ -10,10 +10,10 @@
 namespace volseal {
 
 // What a handle names. The kind is part of the number, so that no handle is taken for one of another kind.
-enum class HandleKind : uint64_t { kServer = 0, kKey = 1, kDevice = 2, kTransform = 3 };
+enum class HandleKind : uint64_t { kServer = 0, kKey = 1, kDevice = 2, kTransform = 3, kMove = 4 };
 
-// A handle is generation * 2^20 + kind * 2^18 + index, at most 2^52: exact as a JavaScript number. 0 is never a handle.
-constexpr int kHandleIndexBits = 18;
+// A handle is generation * 2^20 + kind * 2^17 + index, at most 2^52: exact as a JavaScript number. 0 is never a handle.
+constexpr int kHandleIndexBits = 17;
 constexpr int kHandleGenerationShift = 20;
 constexpr size_t kHandleIndexEnd = size_t{1} << kHandleIndexBits;
 constexpr uint64_t kHandleMax = (uint64_t{1} << 52) - 1;
@@ -24,13 +24,13 @@ constexpr uint64_t MakeHandle(HandleKind kind, uint32_t generation, size_t index
 constexpr size_t HandleIndex(uint64_t handle) { return handle & (kHandleIndexEnd - 1); }
 constexpr uint32_t HandleGeneration(uint64_t handle) { return static_cast<uint32_t>(handle >> kHandleGenerationShift); }
 constexpr bool IsHandleOf(HandleKind kind, uint64_t handle) {
-  return (handle >> kHandleIndexBits & 3) == static_cast<uint64_t>(kind);
+  return (handle >> kHandleIndexBits & 7) == static_cast<uint64_t>(kind);
 }
 
 template <typename T, HandleKind kKind>
 class HandleTable {
  public:
-  // 0 where the table is full (262,144 objects).
+  // 0 where the table is full (131,072 objects).
   uint64_t Add(std::shared_ptr<T> object) {
     const std::lock_guard guard(mutex_);
     size_t index = 0;

@@ -41,7 +41,9 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_SOURCE_CHANGED: ({ details }) =>
     `Stop the program that writes to it (fuser -v ${shown(details.path, 'IMAGE')} names it), or read a snapshot instead. Then ${beginAnew(details.partial)}run the command again.`,
   ERR_RESUME: ({ details }) =>
-    `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
+    details.inPlace === true
+      ? 'Do not remove the journal: without it nobody knows which part of the image is in which form.'
+      : `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
   ERR_IMAGE_SIZE: imageSizeHint,
   ERR_IMAGE_DIFFERS: 'One of the two was changed, or the image is another one. volseal cannot tell which one is right.',
   ERR_ABORTED: ({ details }) => (details.partial === undefined ? undefined : 'To continue from there, run the same command again.'),
@@ -114,7 +116,11 @@ function keyDigestHint({ details }: HintRequest): string {
   return `${KEEP_HEADER} Then restore the header from a backup of this very volume, made after its last re-encryption, and compare the data before you use it.`;
 }
 
-function interruptedHint({ details: { backup, header, successor, volume, resumable } }: HintRequest): string {
+function interruptedHint({ details: { backup, header, successor, volume, resumable, inPlace, path: image, kind } }: HintRequest): string {
+  if (inPlace === true) {
+    const command = kind === undefined ? 'the command that began it (encrypt, decrypt or reencrypt)' : `volseal ${kind}`;
+    return `Run ${command} in place for ${shown(image, 'IMAGE')} again: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.`;
+  }
   const path = shown(header, 'HEADER');
   const ways = [
     ...(resumable ? ['To complete the replacement, run the same command again.'] : []),

@@ -149,16 +149,26 @@ async function makeVolume(
   sectorBytes: SectorBytes,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): Promise<EncryptedImage> {
-  const { header, allocation, onWarning, signal, onProgress } = options;
-  const resume = options.resume === true;
-  if (resume) checkResumable(source.path, source.file === undefined, options);
+  if (options.resume === true) checkResumable(source.path, source.file === undefined, options);
+  const plan = planVolume(source, typeof target === 'string' ? target : target.name, { ...options, sectorBytes });
+  const job = { signal: options.signal, onProgress: options.onProgress };
+  return typeof target === 'string' ? buildVolume(plan, job) : streamVolume(plan, target, job);
+}
+
+/** The caller's options, checked, with their defaults. @throws {VolsealError} `ERR_ARGUMENT` */
+export function planVolume(
+  source: VolumeSource,
+  volumePath: string,
+  options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
+): VolumePlan {
+  const { header, allocation, onWarning } = options;
   if (allocation !== undefined && allocation !== 'full' && allocation !== 'sparse')
     throw new VolsealError('ERR_ARGUMENT', `an allocation of ${JSON.stringify(allocation)} is neither full nor sparse`);
-  const plan: VolumePlan = {
+  return {
     source,
-    volumePath: typeof target === 'string' ? target : target.name,
+    volumePath,
     header,
-    sectorBytes,
+    sectorBytes: checkSectorBytes(options.sectorBytes),
     allocation,
     endpoint: withAccess(forNewKeys(chooseKms(options)), options.kmsAccess),
     kmsAccess: options.kmsAccess,
@@ -166,10 +176,8 @@ async function makeVolume(
     keyId: options.key ?? DEFAULT_KEY,
     contextPairs: options.encryptionContext ?? {},
     sha256: options.sha256 === true,
-    output: { force: options.force === true, fsync: options.fsync !== false, resume, onWarning },
+    output: { force: options.force === true, fsync: options.fsync !== false, resume: options.resume === true, onWarning },
   };
-  const job = { signal, onProgress };
-  return typeof target === 'string' ? buildVolume(plan, job) : streamVolume(plan, target, job);
 }
 
 function checkVolumeId(volumeId: string): string {
@@ -185,7 +193,8 @@ export function checkSectorBytes(sectorBytes: number = DEFAULT_SECTOR_BYTES): Se
   return known;
 }
 
-function checkImageSize(sizeBytes: number, path: string, sectorBytes: number, pad: boolean): void {
+/** @throws {VolsealError} `ERR_IMAGE_SIZE` where a volume cannot have such a size */
+export function checkImageSize(sizeBytes: number, path: string, sectorBytes: number, pad: boolean): void {
   const problem = sizeBytes === 0 ? 'the image is empty' : sizeProblem(sizeBytes, pad ? 1 : sectorBytes);
   if (problem === undefined) return;
   throw new VolsealError('ERR_IMAGE_SIZE', `${path}: ${problem}`, { details: { path, sizeBytes, sectorBytes } });

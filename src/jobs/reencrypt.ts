@@ -4,9 +4,10 @@ import { withPath } from '../errors.js';
 import { chooseKms, forNewKeys, type KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Allocation } from '../luks2/token.js';
 import { resolveTarget } from '../output/resolve-target.js';
-import { type VolumeSession, withVolume } from '../volume/session.js';
+import { withVolume } from '../volume/session.js';
 import { endpointOf, type OpenOptions, withAccess } from '../volume/unlock.js';
 import { asksKeyslot } from '../volume/unlock-keyslot.js';
+import type { HeaderContents, OpenFiles } from '../volume/volume-file.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
 import { checkSectorBytes } from './encrypt.js';
 import { contextOf } from './new-volume-key.js';
@@ -71,9 +72,9 @@ const STOPPED = 'the volume is as it was, and targets are as they were';
 export async function reencryptVolume(path: string, newPath: string, options: ReencryptOptions = {}): Promise<ReencryptedVolume> {
   try {
     return await withVolume(path, options, { lock: 'shared', ifStopped: STOPPED }, async (session) => {
-      const plan = planOf(session, newPath, options);
+      const plan = planReencryption(session.file, newPath, options);
       const volume = { key: await session.unlock(), sectorBytes: session.file.segment.sectorBytes };
-      const source = { ...plan.source, side: { ...sourceSide(session), volume } };
+      const source = { ...plan.source, side: { ...sourceSide(session.file), volume } };
       const { signal, onProgress } = options;
       const made = await buildVolume({ ...plan, source }, { signal, onProgress });
       return { ...made, from: path, oldKeyslots: Object.keys(session.file.found.header.metadata.keyslots).length };
@@ -86,27 +87,28 @@ export async function reencryptVolume(path: string, newPath: string, options: Re
 /**
  * Opens the volume, proves its header, and asks KMS whether it would make the new data key (DryRun); nothing is made.
  *
+ * @param newPath undefined for a job in place
  * @throws {VolsealError} as `reencryptVolume`
  */
-export async function tryReencrypt(path: string, newPath: string, options: ReencryptOptions = {}): Promise<ReencryptPreview> {
+export async function tryReencrypt(path: string, newPath: string | undefined, options: ReencryptOptions = {}): Promise<ReencryptPreview> {
   return withVolume(path, options, { lock: 'none', ifStopped: 'nothing was changed' }, async (session) => {
-    const plan = planOf(session, newPath, options);
+    const plan = planReencryption(session.file, newPath ?? path, options);
     await session.unlock();
     const { endpoint, keyId, output, kmsAccess } = plan;
-    await resolveTarget(newPath, { ...output, sparse: plan.allocation === 'sparse' });
+    if (newPath !== undefined) await resolveTarget(newPath, { ...output, sparse: plan.allocation === 'sparse' });
     const task = { kind: 'tryNewKey', kms: endpoint, keyId, context: contextOf(plan), grantTokens: kmsAccess?.grantTokens } as const;
     await session.pool.run(task, options.signal);
     const { volumeId, keyId: fromKeyArn, imageBytes } = session.file.token;
-    return { from: path, path: newPath, volumeId, fromKeyArn, toKey: keyId, imageBytes };
+    return { from: path, path: newPath ?? path, volumeId, fromKeyArn, toKey: keyId, imageBytes };
   });
 }
 
-function planOf(session: VolumeSession, volumePath: string, options: ReencryptOptions): VolumePlan {
-  const { file } = session;
+/** The new volume: as the old one, but for what the options say. @throws {VolsealError} `ERR_ARGUMENT` */
+export function planReencryption(file: OpenFiles & HeaderContents, volumePath: string, options: ReencryptOptions): VolumePlan {
   const { data, segment, token } = file;
   const { [VOLUME_ID_CONTEXT_KEY]: _, ...contextPairs } = token.encryptionContext;
   return {
-    source: { path: data.path, imageBytes: token.imageBytes, side: sourceSide(session), file: data, fileBytes: data.sizeBytes() },
+    source: { path: data.path, imageBytes: token.imageBytes, side: sourceSide(file), file: data, fileBytes: data.sizeBytes() },
     volumePath,
     header: options.newHeader,
     sectorBytes: options.sectorBytes === undefined ? segment.sectorBytes : checkSectorBytes(options.sectorBytes),
@@ -121,13 +123,13 @@ function planOf(session: VolumeSession, volumePath: string, options: ReencryptOp
   };
 }
 
-function sourceSide({ file: { data, segment, token } }: VolumeSession) {
+function sourceSide({ data, segment, token }: OpenFiles & HeaderContents) {
   const { offsetBytes } = segment;
   return { kind: 'file', fd: data.fd, offsetBytes, sizeBytes: token.imageBytes, sparse: token.allocation === 'sparse' } as const;
 }
 
 /** The KMS of the new key: the one that has the old, unless a keyslot opens the volume and another one is named. */
-function newEndpoint(file: VolumeSession['file'], options: ReencryptOptions): KmsEndpoint {
+function newEndpoint(file: OpenFiles & HeaderContents, options: ReencryptOptions): KmsEndpoint {
   const isNew = asksKeyslot(options) && options.kms !== undefined;
   return isNew ? withAccess(forNewKeys(chooseKms(options)), options.kmsAccess) : endpointOf(file, options);
 }

@@ -22,6 +22,12 @@ export const ENCRYPTION = 'aes-xts-plain64';
  */
 export const SPARSE_REQUIREMENT = 'volseal-sparse';
 
+/**
+ * The entry in `config.requirements.mandatory` while a job in place is in the middle of the volume: nothing but that
+ * job may read it.
+ */
+export const IN_PLACE_REQUIREMENT = 'volseal-in-place';
+
 /** As deep as any LUKS2 reader goes (json-c's default); a token nested a million deep must not exhaust the stack. */
 const NESTING_MAX = 32;
 /** cryptsetup's own limit of keyslots and of tokens. */
@@ -138,7 +144,7 @@ export function headerAreaBytes(metadata: Luks2Metadata): number {
  * else is refused by name.
  *
  * @param path the file, for messages
- * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`
+ * @throws {VolsealError} `ERR_HEADER_UNSUPPORTED`; `ERR_STATE_INTERRUPTED` a job in place is in the middle of it
  */
 export function assertSupported(metadata: Luks2Metadata, path: string): { segment: DataSegment; digest: KeyDigest } {
   const refuse = (what: string): never => {
@@ -151,6 +157,7 @@ export function assertSupported(metadata: Luks2Metadata, path: string): { segmen
     );
   };
   const requirements = metadata.config.requirements;
+  if (requirements?.mandatory?.includes(IN_PLACE_REQUIREMENT)) throw inTheMiddle(path);
   const unknown = requirements === undefined ? [] : Object.keys(requirements).filter((key) => key !== 'mandatory');
   const required = [...(requirements?.mandatory ?? []).filter((name) => name !== SPARSE_REQUIREMENT), ...unknown];
   if (required.length > 0) {
@@ -164,10 +171,21 @@ export function assertSupported(metadata: Luks2Metadata, path: string): { segmen
 export const requiresSparse = ({ config }: Luks2Metadata): boolean => config.requirements?.mandatory?.includes(SPARSE_REQUIREMENT) === true;
 
 /** The metadata with or without the requirement of sparse volumes; the argument is not changed. */
-export function withSparseRequirement(metadata: Luks2Metadata, sparse: boolean): Luks2Metadata {
+export const withSparseRequirement = (metadata: Luks2Metadata, sparse: boolean): Luks2Metadata =>
+  withRequirement(metadata, SPARSE_REQUIREMENT, sparse);
+
+/** The metadata of a volume that a job in place is in the middle of; the argument is not changed. */
+export const withInPlaceRequirement = (metadata: Luks2Metadata): Luks2Metadata => withRequirement(metadata, IN_PLACE_REQUIREMENT, true);
+
+function inTheMiddle(path: string): VolsealError {
+  const message = `${path}: is in the middle of being decrypted or re-encrypted in place; finish that first, or take it back`;
+  return new VolsealError('ERR_STATE_INTERRUPTED', message, { details: { path, inPlace: true } });
+}
+
+function withRequirement(metadata: Luks2Metadata, name: string, required: boolean): Luks2Metadata {
   const { requirements, ...config } = metadata.config;
   const { mandatory = [], ...others } = requirements ?? {};
-  const names = [...mandatory.filter((name) => name !== SPARSE_REQUIREMENT), ...(sparse ? [SPARSE_REQUIREMENT] : [])];
+  const names = [...mandatory.filter((other) => other !== name), ...(required ? [name] : [])];
   const kept = { ...others, ...(names.length === 0 ? {} : { mandatory: names }) };
   return { ...metadata, config: Object.keys(kept).length === 0 ? config : { ...config, requirements: kept } };
 }

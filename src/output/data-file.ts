@@ -5,6 +5,7 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import { findPlace, pathOfDescriptor } from '../place.js';
+import { refuseInPlace } from './in-place-mark.js';
 import { NamedFile } from './named-file.js';
 
 /**
@@ -12,12 +13,12 @@ import { NamedFile } from './named-file.js';
  * reading, only in a directory where anybody may make links. A device that is written to is opened for this process
  * alone.
  *
- * @param flags as for open(2)
+ * @param flags as for open(2) @param inPlace for the job that is in the middle of it
  * @returns the open file, the caller's to close
- * @throws {VolsealError} `ERR_IO`; `ERR_STATE_BUSY` a device that is mounted or mapped; `ERR_ARGUMENT` with
- * `details.kind` where it is a directory, a pipe ...
+ * @throws {VolsealError} `ERR_IO`; `ERR_STATE_INTERRUPTED` a job in place is in the middle of it; `ERR_STATE_BUSY` a
+ * device that is mounted or mapped; `ERR_ARGUMENT` with `details.kind` where it is a directory, a pipe ...
  */
-export async function openDataFile(path: string, flags: number): Promise<NamedFile> {
+export async function openDataFile(path: string, flags: number, { inPlace = false } = {}): Promise<NamedFile> {
   const writes = (flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0;
   await using place = await findPlace(path, writes ? 'write' : 'read');
   const { found } = place;
@@ -32,6 +33,7 @@ export async function openDataFile(path: string, flags: number): Promise<NamedFi
       details: { path, kind },
     });
   }
+  if (!inPlace && !isDevice) await refuseInPlace(place.directory, place.name, path, found.stats.uid);
   // The very file that was looked at.
   const opened = pathOfDescriptor(found.handle.fd);
   return await NamedFile.open(opened, flags | (isDevice && writes ? constants.O_EXCL : 0), { name: path }).catch((error: unknown) => {

@@ -120,7 +120,8 @@ export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents
   return { found, segment, token, sizeBytes: Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes };
 }
 
-async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promise<void> {
+/** Takes the lock of an open volume. @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_IO` */
+export async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promise<void> {
   const { path } = file;
   try {
     file.lock(lock);

@@ -8,7 +8,15 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Kms } from '../kms/client/calls.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
-import { type KeyHandle, native, type TransformHandle, type TransformOptions } from '../native.js';
+import {
+  type KeyHandle,
+  type MoveHandle,
+  type MoveOptions,
+  type MovePart,
+  native,
+  type TransformHandle,
+  type TransformOptions,
+} from '../native.js';
 import { receiveAbort } from './abort.js';
 import type { KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
@@ -36,6 +44,29 @@ export interface TransformTask {
   milliseconds: number;
 }
 
+/** Opens a move: setting room aside may take seconds. The handle is the caller's to close. */
+export interface OpenMoveTask {
+  kind: 'openMove';
+  options: MoveOptions;
+}
+
+/** One round of a move, in `threadCount` native threads. Gives the digest of what was taken. */
+export interface MoveTask {
+  kind: 'move';
+  move: MoveHandle;
+  direction: 'toHigh' | 'toLow';
+  take: MovePart | undefined;
+  put: MovePart | undefined;
+  threadCount: number;
+}
+
+/** Reads back what an earlier run has taken. Gives its digest. */
+export interface ReadMovedTask {
+  kind: 'readMoved';
+  move: MoveHandle;
+  part: MovePart;
+}
+
 export type Task =
   | LoadKmsTask
   | KmsTask
@@ -43,6 +74,9 @@ export type Task =
   | SealKeyslotTask
   | OpenKeyslotTask
   | IterationsTask
+  | OpenMoveTask
+  | MoveTask
+  | ReadMovedTask
   | OpenTransformTask
   | TransformTask;
 
@@ -61,6 +95,9 @@ interface TaskValues {
   sealKeyslot: Uint8Array;
   openKeyslot: KeyHandle | undefined;
   iterations: number;
+  openMove: MoveHandle;
+  move: Uint8Array | undefined;
+  readMoved: Uint8Array;
   openTransform: TransformHandle;
   transform: boolean;
 }
@@ -102,6 +139,12 @@ async function perform(task: Task, signal: AbortSignal | undefined): Promise<unk
       return native.passphraseIterations(task.milliseconds);
     case 'serveKms':
       return (await import('./key-tasks.js')).serveKms(task);
+    case 'openMove':
+      return native.moveOpen(task.options);
+    case 'move':
+      return native.moveRun(task.move, task.direction, task.take, task.put, task.threadCount);
+    case 'readMoved':
+      return native.moveReadBack(task.move, task.part);
     case 'openTransform':
       return native.transformOpen(task.options);
     case 'transform':

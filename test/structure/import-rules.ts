@@ -18,6 +18,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['nbd'],
   ['volume'],
   ['jobs'],
+  ['in-place'],
   ['workspaces'],
   ['attached'],
   ['index'],

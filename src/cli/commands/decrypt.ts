@@ -1,5 +1,6 @@
 /** `volseal decrypt`: a volume into a raw image. */
 import { Command } from 'commander';
+import { type InPlaceFlags, inPlaceLines, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -20,16 +21,29 @@ import { exactSize, pace } from '../sizes.js';
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
   const command = new Command('decrypt')
-    .description('decrypt a volume into a raw image of the original length; the volume is not changed')
+    .description('decrypt a volume into a raw image of the original length; the volume is not changed, unless --in-place says so')
     .argument('<volume>', 'the volume')
-    .argument('<image>', 'the raw image to make, or - for standard output');
+    .argument('[image]', 'the raw image to make, or - for standard output');
   withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command)))))).option(
     '--sparse',
     'leave blocks of zeros as holes in the image (always so for a sparse volume)',
   );
-  withExamples(command, ['volseal decrypt disk.vol copy.raw', 'volseal decrypt disk.vol - | zstd > disk.raw.zst']);
-  return command.action(async (volume: string, image: string, flags: ExistingVolumeFlags & DecryptFlags) => {
-    const target = targetStreamOr(image);
+  withInPlace(command, 'an image');
+  withExamples(command, [
+    'volseal decrypt disk.vol copy.raw',
+    'volseal decrypt disk.vol - | zstd > disk.raw.zst',
+    'volseal decrypt --in-place disk.vol',
+  ]);
+  return command.action(async (volume: string, image: string | undefined, flags: ExistingVolumeFlags & DecryptFlags) => {
+    const others = {
+      '--sha256': flags.sha256,
+      '--resume': flags.resume,
+      '--force': flags.force,
+      '--sparse': flags.sparse,
+      '--no-fsync': flags.fsync === false,
+    };
+    if (worksInPlace(flags, image, others)) return decryptedInPlace(volume, flags, { output, signal });
+    const target = targetStreamOr(requiredTarget(image, 'image'));
     const { decryptImage } = await import('../../jobs/decrypt.js');
     const progress = reportProgress(output, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse } = flags;
@@ -46,7 +60,21 @@ export function decryptCommand({ output, signal }: Session): Command {
   });
 }
 
-interface DecryptFlags {
+async function decryptedInPlace(
+  volume: string,
+  flags: ExistingVolumeFlags & DecryptFlags,
+  { output, signal }: Pick<Session, 'output' | 'signal'>,
+): Promise<void> {
+  const { decryptInPlace } = await import('../../in-place/decrypt.js');
+  const progress = reportProgress(output, flags.progress === true, signal);
+  const { undo, journal } = flags;
+  const reports = { onProgress: progress.onProgress, onWarning: output.warning };
+  const options = { ...existingVolumeOptions(flags), undo, journal, signal, ...reports };
+  const outcome = await decryptInPlace(volume, options).finally(progress.end);
+  output.result(outcome, inPlaceLines('decrypted', outcome));
+}
+
+interface DecryptFlags extends InPlaceFlags {
   force?: boolean;
   fsync?: boolean;
   resume?: boolean;

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { SourceStream } from '../../jobs/image-stream.js';
+import { type InPlaceFlags, inPlaceLines, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
 import {
   type NewVolumeFlags,
   newVolumeOptions,
@@ -23,23 +24,27 @@ import { newVolumeLines } from '../volume-lines.js';
 /** The command; `session` is what it runs with. */
 export function encryptCommand({ output, signal }: Session): Command {
   const command = new Command('encrypt')
-    .description('encrypt a raw image into a new volume with its own data key; the image is not changed')
+    .description('encrypt a raw image into a new volume with its own data key; the image is not changed, unless --in-place says so')
     .argument('<image>', 'raw disk image: a regular file, a block device, or - for standard input')
-    .argument('<volume>', 'the volume to make, or - for standard output');
+    .argument('[volume]', 'the volume to make, or - for standard output');
   withNewVolume(command)
     .option('--pad', 'fill the last sector with zeros; decrypting gives back the exact length')
     .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
     .option('--sparse', 'leave zeros of the image as holes: small and fast, but it shows which blocks are in use')
-    .option('--size <size>', 'size of an image on standard input: bytes, or with K, M, G, T', sizeArgument);
-  withResume(withSha256(command));
+    .option('--size <size>', 'size of an image on standard input, or on a device in place: bytes, or with K, M, G, T', sizeArgument);
+  withInPlace(withResume(withSha256(command)), 'a volume');
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
     'volseal encrypt disk.raw - | cat > streamed.vol',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
+    'volseal encrypt --in-place disk.raw',
   ]);
-  return command.action(async (image: string, volume: string, flags: NewVolumeFlags & EncryptFlags) => {
+  return command.action(async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags) => {
+    const { sha256: hash, resume: continues, force, fsync } = flags;
+    const others = { '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
+    if (worksInPlace(flags, volume, others)) return encryptedInPlace(image, flags, { output, signal });
     const source = sourceOf(image, flags.size);
-    const target = targetStreamOr(volume);
+    const target = targetStreamOr(requiredTarget(volume, 'volume'));
     const { encryptImage } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output, flags.progress === true, signal);
     const { pad, raw, sha256, resume } = flags;
@@ -57,7 +62,21 @@ export function encryptCommand({ output, signal }: Session): Command {
   });
 }
 
-interface EncryptFlags {
+async function encryptedInPlace(
+  image: string,
+  flags: NewVolumeFlags & EncryptFlags,
+  { output, signal }: Pick<Session, 'output' | 'signal'>,
+): Promise<void> {
+  const { encryptInPlace } = await import('../../in-place/encrypt.js');
+  const progress = reportProgress(output, flags.progress === true, signal);
+  const { force: _, fsync: __, ...volume } = newVolumeOptions(flags);
+  const { pad, raw, size: sizeBytes, undo, journal } = flags;
+  const reports = { onProgress: progress.onProgress, onWarning: output.warning };
+  const outcome = await encryptInPlace(image, { ...volume, pad, raw, sizeBytes, undo, journal, signal, ...reports }).finally(progress.end);
+  output.result(outcome, inPlaceLines('encrypted', outcome));
+}
+
+interface EncryptFlags extends InPlaceFlags {
   pad?: boolean;
   raw?: boolean;
   resume?: boolean;

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { ReencryptOptions } from '../../jobs/reencrypt.js';
+import { inPlaceLines, withJournal } from '../in-place.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -18,7 +19,9 @@ import { reportProgress } from '../progress.js';
 import { exactSize, pace } from '../sizes.js';
 
 interface ReencryptFlags extends ExistingVolumeFlags {
-  out: string;
+  out?: string;
+  undo?: boolean;
+  journal?: string;
   outHeader?: string;
   key?: string;
   dryRun?: boolean;
@@ -30,50 +33,101 @@ interface ReencryptFlags extends ExistingVolumeFlags {
 /** The command; `session` is what it runs with. */
 export function reencryptCommand({ output, signal }: Session): Command {
   const command = new Command('reencrypt')
-    .description('make a new volume of the same data under a new data key, in one pass; the old volume is only read')
+    .description(
+      'give volumes a new data key: in place through a journal, or as new volumes with --out; if interrupted in place, run it again',
+    )
     .argument('<volume...>', 'the volumes')
-    .requiredOption('--out <path>', 'the new volume; for several volumes the directory for new ones of the same names')
+    .option('--out <path>', 'make a new volume and only read the old one; for several volumes the directory for new ones')
     .option('--out-header <file>', 'write the new header to a file of its own')
     .option('--key <key>', 'the KMS key of the new data key: id, ARN or alias (default: that of the old one)')
     .option('--dry-run', 'only open the volumes and ask KMS whether it would make the keys; make nothing');
-  withProgress(withNoFsync(withForce(withExistingVolume(command))));
+  withJournal(withProgress(withNoFsync(withForce(withExistingVolume(command)))));
   withExamples(
     command,
-    ['volseal reencrypt disk.vol --out new.vol --dry-run', 'volseal reencrypt disk.vol --out new.vol --key alias/aws/ebs'],
+    ['volseal reencrypt disk.vol --dry-run', 'volseal reencrypt disk.vol --out new.vol --key alias/aws/ebs', 'volseal reencrypt disk.vol'],
     ['The old data key still opens the old volume, every copy of it, and backups of its header. Keyslots are not taken along.'],
   );
-  return command.action(async (paths: string[], { out, outHeader, key, dryRun, force, fsync, progress, ...flags }: ReencryptFlags) => {
-    const targets = await targetsOf(paths, out);
-    if (paths.length > 1 && (flags.header ?? outHeader) !== undefined)
-      throw new VolsealError('ERR_ARGUMENT', '--header and --out-header name the header of one volume; reencrypt those volumes one by one');
-    const { reencryptVolume, tryReencrypt } = await import('../../jobs/reencrypt.js');
-    const common: ReencryptOptions = { ...existingVolumeOptions(flags), newHeader: outHeader, key, force, fsync, signal };
-    const volumes: object[] = [];
+  return command.action(async (paths: string[], flags: ReencryptFlags) => {
+    if (paths.length > 1 && (flags.header ?? flags.outHeader ?? flags.journal) !== undefined) {
+      const message = '--header, --out-header and --journal name a file of one volume; reencrypt those volumes one by one';
+      throw new VolsealError('ERR_ARGUMENT', message);
+    }
+    const way = flags.out === undefined ? inPlace(flags) : await intoNew(paths, flags.out, flags);
+    const done: object[] = [];
     const lines: string[] = [];
     // One after the other: each one uses the whole disk.
-    for (const [index, path] of paths.entries()) {
-      const target = targets[index]!;
-      if (dryRun) {
-        const preview = await tryReencrypt(path, target, common);
-        volumes.push(preview);
-        lines.push(`${path} (${preview.volumeId}) would become ${target}: ${exactSize(preview.imageBytes)}, under ${preview.toKey}`);
-        continue;
-      }
-      const bar = reportProgress(output, progress === true, signal);
-      const made = await reencryptVolume(path, target, { ...common, onProgress: bar.onProgress, onWarning: output.warning })
+    for (const path of paths) {
+      const bar = reportProgress(output, flags.progress === true, signal);
+      const one = { signal, onProgress: bar.onProgress, onWarning: output.warning };
+      const { volume, line, warning } = await (flags.dryRun ? way.preview : way.work)(path, one)
         .finally(bar.end)
         .catch((error: unknown) => {
-          throw volumes.length === 0 ? error : afterOthers(error, volumes.length, paths.length);
+          throw done.length === 0 ? error : afterOthers(error, done.length, paths.length);
         });
-      volumes.push(made);
-      lines.push(
-        `reencrypted ${path} (${made.volumeId}) into ${made.path}: ${exactSize(made.imageBytes)} ${pace(made.imageBytes, made.dataSeconds)}`,
-      );
-      if (made.oldKeyslots > 0)
-        output.warning(`the recovery keys and passphrases of ${path} do not open ${target}: volseal recovery add makes new ones`);
+      done.push(volume);
+      lines.push(line);
+      if (warning !== undefined) output.warning(warning);
     }
-    output.result({ volumes, dryRun: dryRun === true }, lines);
+    output.result({ volumes: done, dryRun: flags.dryRun === true }, lines);
   });
+}
+
+/** What has become of a volume, or would. */
+interface Reported {
+  readonly volume: object;
+  readonly line: string;
+  readonly warning?: string;
+}
+
+type Work = (path: string, job: Pick<ReencryptOptions, 'signal' | 'onProgress' | 'onWarning'>) => Promise<Reported>;
+interface Way {
+  readonly preview: Work;
+  readonly work: Work;
+}
+
+async function intoNew(paths: readonly string[], out: string, flags: ReencryptFlags): Promise<Way> {
+  const { outHeader: newHeader, key, force, fsync, undo, journal, ...existing } = flags;
+  if (undo || journal !== undefined) throw new VolsealError('ERR_ARGUMENT', '--undo and --journal are for volumes in place, without --out');
+  const targets = await targetsOf(paths, out);
+  const targetOf = (path: string): string => targets[paths.indexOf(path)]!;
+  const { reencryptVolume, tryReencrypt } = await import('../../jobs/reencrypt.js');
+  const common: ReencryptOptions = { ...existingVolumeOptions(existing), newHeader, key, force, fsync };
+  return {
+    async preview(path, { signal }) {
+      const volume = await tryReencrypt(path, targetOf(path), { ...common, signal });
+      const what = `${exactSize(volume.imageBytes)}, under ${volume.toKey}`;
+      return { volume, line: `${path} (${volume.volumeId}) would become ${volume.path}: ${what}` };
+    },
+    async work(path, job) {
+      const made = await reencryptVolume(path, targetOf(path), { ...common, ...job });
+      const moved = `${exactSize(made.imageBytes)} ${pace(made.imageBytes, made.dataSeconds)}`;
+      const lost = `the recovery keys and passphrases of ${path} do not open ${made.path}: volseal recovery add makes new ones`;
+      const line = `reencrypted ${path} (${made.volumeId}) into ${made.path}: ${moved}`;
+      return { volume: made, line, ...(made.oldKeyslots > 0 ? { warning: lost } : {}) };
+    },
+  };
+}
+
+function inPlace(flags: ReencryptFlags): Way {
+  const { outHeader, key, force, fsync, undo, journal, ...existing } = flags;
+  const given = outHeader !== undefined ? '--out-header' : force ? '--force' : fsync === false ? '--no-fsync' : undefined;
+  if (given !== undefined) throw new VolsealError('ERR_ARGUMENT', `${given} is for new volumes, with --out`);
+  const common = { ...existingVolumeOptions(existing), key };
+  return {
+    async preview(path, { signal }) {
+      const { tryReencrypt } = await import('../../jobs/reencrypt.js');
+      const volume = await tryReencrypt(path, undefined, { ...common, signal });
+      const what = `${exactSize(volume.imageBytes)}, under ${volume.toKey}`;
+      return { volume, line: `${path} (${volume.volumeId}) would be reencrypted in place: ${what}` };
+    },
+    async work(path, job) {
+      const { reencryptInPlace } = await import('../../in-place/reencrypt.js');
+      const volume = await reencryptInPlace(path, { ...common, undo, journal, ...job });
+      const lost = `the recovery keys and passphrases of ${path} are gone with its old key: volseal recovery add makes new ones`;
+      const [line] = inPlaceLines('reencrypted', volume);
+      return { volume, line: line!, ...(volume.oldKeyslots > 0 && !volume.undone ? { warning: lost } : {}) };
+    },
+  };
 }
 
 async function targetsOf(paths: readonly string[], out: string): Promise<string[]> {

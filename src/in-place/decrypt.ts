@@ -1,0 +1,106 @@
+/** A volume into the raw image that it holds, in the same file or device. */
+import { withPath } from '../errors.js';
+import { native } from '../native.js';
+import { writeHeaderFile } from '../volume/header-area.js';
+import type { OpenOptions } from '../volume/unlock.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
+import { type KeyedVolume, openHeaderPlace, restoreHeader, unlockJournaled, unlockWhole } from './existing.js';
+import {
+  type InPlaceOptions,
+  type InPlaceOutcome,
+  isAtStart,
+  markHeader,
+  moveImage,
+  OpenImage,
+  partBytesOf,
+  removeIfThere,
+  unfinished,
+} from './job.js';
+import type { InPlaceRecord } from './record.js';
+
+/** Options of `decryptInPlace`. */
+export interface DecryptInPlaceOptions extends OpenOptions, InPlaceOptions {}
+
+/**
+ * Decrypts a volume in place, through a journal: at its end the file is the image, of its exact length, and a detached
+ * header is gone. Whenever the run ends early, the same call goes on, and with `undo` the volume becomes what it was.
+ * The journal holds ciphertext only. Recovery keys and passphrases go with the header.
+ *
+ * @throws {VolsealError} as `attach`; `ERR_STATE_INTERRUPTED` another job is in the middle of it; `ERR_RESUME`,
+ * `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`. With `details.inPlace` the volume is in the middle of the job.
+ */
+export async function decryptInPlace(path: string, options: DecryptInPlaceOptions = {}): Promise<InPlaceOutcome> {
+  await using opened = await OpenImage.open(path, options);
+  await using place = await openHeaderPlace(opened, options.header);
+  await using pool = leasePool();
+  const wasResumed = opened.journal !== undefined;
+  const inContext = (error: unknown): never => {
+    throw unfinished(withPath(error, path), path, opened.journal?.path);
+  };
+  const volume = await (wasResumed
+    ? unlockJournaled(opened, place, 'decrypt', options, pool)
+    : unlockWhole(opened, place!, options, pool)
+  ).catch(inContext);
+  try {
+    const record = 'record' in volume ? volume.record : await begin(opened, volume, options).catch(inContext);
+    const startedMs = performance.now();
+    const undone = options.undo === true;
+    await work(opened, volume, record, undone, options, pool).catch(inContext);
+    const { volumeId, imageBytes } = record;
+    return { path, volumeId, imageBytes, wasResumed, undone, dataSeconds: (performance.now() - startedMs) / 1000 };
+  } finally {
+    native.keyWipe(volume.key);
+  }
+}
+
+async function begin(opened: OpenImage, volume: KeyedVolume & { area: Buffer }, options: DecryptInPlaceOptions): Promise<InPlaceRecord> {
+  const { segment, token, sizeBytes, found, key, area } = volume;
+  const record: InPlaceRecord = {
+    version: 1,
+    sequence: 1,
+    kind: 'decrypt',
+    direction: 'toLow',
+    frontierBytes: 0,
+    pending: null,
+    volumeId: token.volumeId,
+    uuid: found.header.uuid,
+    ...(await opened.describe()),
+    imageBytes: token.imageBytes,
+    dataBytes: sizeBytes,
+    partBytes: partBytesOf(sizeBytes, segment.offsetBytes, options.partBytes),
+    lowOffsetBytes: 0,
+    highOffsetBytes: segment.offsetBytes,
+    sectorBytes: segment.sectorBytes,
+    sparse: token.allocation === 'sparse',
+    header: options.header === undefined ? 'embedded' : 'detached',
+  };
+  await opened.begin({ first: area }, record, key);
+  return record;
+}
+
+async function work(
+  opened: OpenImage,
+  volume: KeyedVolume,
+  record: InPlaceRecord,
+  undone: boolean,
+  options: DecryptInPlaceOptions,
+  pool: PoolLease,
+): Promise<void> {
+  const { image, isDevice } = opened;
+  const journal = opened.journal!;
+  const { key, place } = volume;
+  const { header } = volume.found;
+  if (isAtStart(record) && !undone) await markHeader(place!, header, key);
+  await moveImage(opened, pool, record, { low: undefined, high: key, proof: key }, undone ? 'toHigh' : 'toLow', options);
+  if (!undone) {
+    if (!isDevice) await image.truncate(record.imageBytes);
+    await image.sync();
+    // It opens nothing any more.
+    if (place !== undefined && place !== image) await removeIfThere(place.path);
+  } else if (place !== undefined) {
+    await restoreHeader(place, header, await journal.firstArea());
+  } else {
+    await writeHeaderFile(options.header!, await journal.firstArea(), false);
+  }
+  await journal.remove();
+}

@@ -1,0 +1,103 @@
+/** What `decrypt` and `reencrypt` in place have in common: a volume whose header is marked during the job. */
+import { constants } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { withPath } from '../errors.js';
+import type { Luks2Header } from '../luks2/header.js';
+import { repairHeader, writeHeader } from '../luks2/store.js';
+import { type KeyHandle, native } from '../native.js';
+import { openDataFile } from '../output/data-file.js';
+import { ifThere, type NamedFile } from '../output/named-file.js';
+import { refuseHalfReplaced } from '../output/pair-journal.js';
+import { readHeaderArea } from '../volume/header-area.js';
+import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
+import { claimsOf, type HeaderContents, readContents } from '../volume/volume-file.js';
+import type { PoolLease } from '../workers/pool.js';
+import { checkMarkFits, type OpenImage } from './job.js';
+import type { InPlaceKind, InPlaceRecord } from './record.js';
+
+/** The header of a volume with its key, and where it is written. */
+export interface KeyedVolume extends HeaderContents {
+  /** The caller's to wipe. */
+  readonly key: KeyHandle;
+  /** The file with the header: the image itself, or the detached one. Undefined where that is gone. */
+  readonly place: NamedFile | undefined;
+}
+
+/**
+ * Opens the file with the header.
+ * @returns undefined where it is gone: the job is at its end @throws {VolsealError} `ERR_IO`, `ERR_STATE_INTERRUPTED`,
+ * `ERR_ARGUMENT`
+ */
+export async function openHeaderPlace({ image, journal }: OpenImage, header: string | undefined): Promise<NamedFile | undefined> {
+  if (header === undefined) return image;
+  if (journal !== undefined && (await ifThere(header, () => stat(header))) === undefined) return undefined;
+  const place = await openDataFile(header, constants.O_RDWR);
+  try {
+    await refuseHalfReplaced(place, image.path);
+    return place;
+  } catch (error) {
+    await place.close();
+    throw error;
+  }
+}
+
+/**
+ * Unlocks a volume that no job is in the middle of, and repairs its header.
+ * @returns also its header area, as a journal keeps it
+ * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` the header has no room for the mark
+ */
+export async function unlockWhole(
+  { image }: OpenImage,
+  place: NamedFile,
+  options: OpenOptions,
+  pool: PoolLease,
+): Promise<KeyedVolume & { readonly place: NamedFile; readonly area: Buffer }> {
+  const files = { data: image, header: place };
+  const contents = await readContents(files);
+  const key = await unlockVolume({ ...files, ...contents }, options, pool);
+  try {
+    await repairHeader(place.handle, contents.found, place.path);
+    checkMarkFits(contents.found.header, key, place.path);
+    return { ...contents, key, place, area: (await readHeaderArea(place)).area };
+  } catch (error) {
+    native.keyWipe(key);
+    throw error;
+  }
+}
+
+/**
+ * Unlocks by the header in the journal, and proves the journal's record.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED` it is another job; `ERR_RESUME`, and as `attach`
+ */
+export async function unlockJournaled(
+  opened: OpenImage,
+  place: NamedFile | undefined,
+  kind: InPlaceKind,
+  options: OpenOptions,
+  pool: PoolLease,
+): Promise<KeyedVolume & { readonly record: InPlaceRecord }> {
+  const journal = opened.journal!;
+  await opened.check(await journal.newest(), kind, options.header);
+  const contents = claimsOf(await journal.firstHeader(), journal.path);
+  const key = await unlockVolume({ data: opened.image, header: journal.file, ...contents }, options, pool).catch((error: unknown) => {
+    throw withPath(error, opened.image.path);
+  });
+  try {
+    const record = await journal.proved(key);
+    await opened.check(record, kind, options.header);
+    return { ...contents, key, place, record };
+  } catch (error) {
+    native.keyWipe(key);
+    throw error;
+  }
+}
+
+/**
+ * Puts the header back as it was before the job: its keyslots, then both copies, newer than the marked ones. @throws
+ * {VolsealError} `ERR_IO`
+ */
+export async function restoreHeader(place: NamedFile, header: Luks2Header, area: Buffer): Promise<void> {
+  await place.write(area.subarray(2 * header.copyBytes), 2 * header.copyBytes);
+  await place.sync();
+  await writeHeader(place.handle, { ...header, sequence: BigInt.asUintN(64, header.sequence + 2n) }, place.path);
+}

@@ -1,0 +1,90 @@
+/**
+ * The record in the journal of a job in place: what is moved, how far it is, and which part is in the journal and
+ * perhaps not yet in its new place. JSON with an HMAC under a key derived from the data key, so that nobody without it
+ * can make a job go on elsewhere, or in the other direction.
+ */
+import { timingSafeEqual } from 'node:crypto';
+import canonicalize from 'canonicalize';
+import * as z from 'zod';
+import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
+import { decodeBase64 } from '../luks2/metadata.js';
+import { type KeyHandle, native } from '../native.js';
+import { parseStrictJson } from '../strict-json.js';
+
+const MAC_KEY_LABEL = Buffer.from('volseal in-place mac v1');
+const MAC_BYTES = 32;
+
+/** One copy of a record in the journal: JSON, filled up with zeros. */
+export const RECORD_BYTES = 4096;
+
+const bytes = z.number().int().min(0).max(VOLUME_BYTES_MAX);
+
+const recordSchema = z.strictObject({
+  version: z.literal(1),
+  /** Each record has the next number; the highest counts. */
+  sequence: z.number().int().positive(),
+  kind: z.enum(['encrypt', 'decrypt', 'reencrypt']),
+  direction: z.enum(['toHigh', 'toLow']),
+  /** The image below it is in the low form, the rest in the high one, once the pending part is in its new place. */
+  frontierBytes: bytes,
+  pending: z.strictObject({ startByte: bytes, lengthBytes: bytes, slot: z.literal([0, 1]), sha256: z.string() }).nullable(),
+  volumeId: z.string(),
+  uuid: z.string(),
+  /** Inode of the image where it is a file. */
+  image: z.strictObject({ kind: z.enum(['file', 'device']), ino: z.string() }),
+  /** Bytes of the file before the job. */
+  fileBytes: bytes,
+  /** Exact length of the image. */
+  imageBytes: bytes,
+  /** The same in whole sectors. */
+  dataBytes: bytes,
+  partBytes: bytes,
+  lowOffsetBytes: bytes,
+  highOffsetBytes: bytes,
+  sectorBytes: z.literal([...SECTOR_SIZES]),
+  sparse: z.boolean(),
+  header: z.enum(['embedded', 'detached']),
+});
+const storedSchema = recordSchema.extend({ mac: z.string() });
+
+/** What is moved, and how far it is. */
+export type InPlaceRecord = z.infer<typeof recordSchema>;
+/** A record as it is in the journal; only its MAC makes it trustworthy. */
+export type StoredRecord = z.infer<typeof storedSchema>;
+export type InPlaceKind = InPlaceRecord['kind'];
+export type PendingPart = NonNullable<InPlaceRecord['pending']>;
+
+/** One copy. @param key the data key that proves it; stays the caller's @throws {VolsealError} `ERR_KEY_GONE` */
+export function encodeRecord(record: InPlaceRecord, key: KeyHandle): Buffer {
+  const stored: StoredRecord = { ...record, mac: macOf(record, key).toString('base64') };
+  const copy = Buffer.alloc(RECORD_BYTES);
+  const text = Buffer.from(JSON.stringify(stored));
+  if (text.length > RECORD_BYTES) throw new Error('a record of a job in place is too long');
+  text.copy(copy);
+  return copy;
+}
+
+/** Undefined where the bytes are none. */
+export function decodeRecord(copy: Buffer): StoredRecord | undefined {
+  const end = copy.indexOf(0);
+  try {
+    return storedSchema.safeParse(parseStrictJson(copy.subarray(0, end === -1 ? copy.length : end).toString('utf8'))).data;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether somebody with the key wrote it. @throws {VolsealError} `ERR_KEY_GONE` */
+export function isProved({ mac, ...record }: StoredRecord, key: KeyHandle): boolean {
+  const stored = decodeBase64(mac);
+  return stored?.length === MAC_BYTES && timingSafeEqual(stored, macOf(record, key));
+}
+
+function macOf(record: InPlaceRecord, key: KeyHandle): Buffer {
+  const macKey = native.keyDerive(key, MAC_KEY_LABEL);
+  try {
+    return native.keyHmac(macKey, Buffer.from(canonicalize(record)!));
+  } finally {
+    native.keyWipe(macKey);
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * The name of the journal beside an image that is being encrypted, decrypted or re-encrypted in place. While it is
+ * there, the image is neither what it was nor what it will be, and nothing but that job may open it.
+ */
+import { lstat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { VolsealError } from '../errors.js';
+import type { Directory } from '../place.js';
+import { ifThere } from './named-file.js';
+
+const ENDING = '.in-place';
+
+/** The usual name of the journal for an image `name`, in the same directory. */
+export const inPlaceJournalName = (name: string): string => `.${basename(name)}${ENDING}`;
+
+const ROOT = 0n;
+
+/**
+ * Refuses an image beside which a journal is. A journal of somebody else than the image's owner, the caller and root is
+ * none.
+ * @param owner uid of the image's owner
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with `details.journal`; `ERR_IO`
+ */
+export async function refuseInPlace(directory: Directory, name: string, path: string, owner: bigint): Promise<void> {
+  const journal = join(directory.path, inPlaceJournalName(name));
+  const found = await ifThere(journal, () => lstat(directory.at(inPlaceJournalName(name)), { bigint: true }));
+  const owners = [owner, BigInt(process.geteuid!()), ROOT];
+  if (found?.isFile() !== true || !owners.includes(found.uid)) return;
+  throw inTheMiddle(path, journal);
+}
+
+/** The error for an image in the middle of a job. */
+export function inTheMiddle(path: string, journal: string | undefined): VolsealError {
+  const where = journal === undefined ? '' : ` (journal: ${journal})`;
+  return new VolsealError(
+    'ERR_STATE_INTERRUPTED',
+    `${path}: is in the middle of being encrypted, decrypted or re-encrypted in place${where}; finish that first, or take it back`,
+    { details: { path, inPlace: true, ...(journal === undefined ? {} : { journal }) } },
+  );
+}

@@ -320,6 +320,19 @@ export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number
 export function fileLinkTarget(fd: number): string;
 
 /**
+ * This thread, as `handleGive` knows it. What a thread has opened (keys, devices, transforms) is wiped and closed when
+ * its environment ends, as when a worker_thread is terminated.
+ */
+export function environmentId(): number;
+
+/**
+ * The handle belongs to the thread `owner` from now on, and ends with that one. Where `owner` has ended, what the
+ * handle names is released.
+ * @returns whether `owner` has it
+ */
+export function handleGive(handle: KeyHandle | DeviceHandle | TransformHandle, owner: number): boolean;
+
+/**
  * Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for
  * reading), `ERR_IO`
  */

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <array>
+#include <cstdint>
 #include <cstdlib>
 #include <memory>
 
@@ -21,6 +22,11 @@ void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 void RegisterMoveCalls(Napi::Env env, Napi::Object exports);
 void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
 void RegisterProcessCalls(Napi::Env env, Napi::Object exports);
+// The environment begins; first of all.
+void RegisterOwnerCalls(Napi::Env env, Napi::Object exports);
+
+// Closes what a handle of the engine's names; nothing where it names nothing.
+void CloseEngineHandle(uint64_t handle);
 
 // The key that a handle names, kept while this lives; throws where it names none. `what` names the argument.
 vault::PinnedKey Pin(const Napi::Value& handle, const char* what);

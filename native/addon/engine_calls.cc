@@ -7,6 +7,7 @@
 
 #include "addon/args.h"
 #include "addon/calls.h"
+#include "addon/owners.h"
 #include "base/handle_table.h"
 #include "engine/file.h"
 #include "engine/holes.h"
@@ -36,10 +37,17 @@ std::shared_ptr<ImageTransform> TransformOf(const Napi::Value& handle) {
 }
 
 template <typename Table>
-Napi::Value Close(Table& table, const Arguments& info) {
-  const auto object = table.Remove(HandleOf(info[0], "the handle"));
+bool CloseIn(Table& table, uint64_t handle) {
+  const auto object = table.Remove(handle);
   if (object) object->Close();
-  return Napi::Boolean::New(info.Env(), object != nullptr);
+  return object != nullptr;
+}
+
+template <typename Table>
+Napi::Value Close(Table& table, const Arguments& info) {
+  const uint64_t handle = HandleOf(info[0], "the handle");
+  ForgetHandle(handle);
+  return Napi::Boolean::New(info.Env(), CloseIn(table, handle));
 }
 
 Napi::Value FileLock(const Arguments& info) {
@@ -141,7 +149,7 @@ Napi::Value TransformOpen(const Arguments& info) {
       .digest = BooleanOf(from.Get("digest"), "digest"),
   };
   const Napi::Env env = info.Env();
-  return FromHandle(env, HandleIn(env, Transforms(), ValueOrThrow(env, ImageTransform::Open(options)), "transforms"));
+  return OwnedHandle(env, HandleIn(env, Transforms(), ValueOrThrow(env, ImageTransform::Open(options)), "transforms"));
 }
 
 Napi::Value TransformRun(const Arguments& info) {
@@ -177,6 +185,8 @@ Napi::Value TransformDifference(const Arguments& info) {
 Napi::Value TransformClose(const Arguments& info) { return Close(Transforms(), info); }
 
 }  // namespace
+
+void CloseEngineHandle(uint64_t handle) { CloseIn(Transforms(), handle); }
 
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<FileLock>(env, exports, "fileLock");

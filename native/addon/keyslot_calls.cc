@@ -1,6 +1,7 @@
 // Keyslots and the texts that open them: this part of binding.d.ts.
 #include "addon/args.h"
 #include "addon/calls.h"
+#include "addon/owners.h"
 #include "vault/hmac.h"
 #include "vault/keyslot.h"
 #include "vault/recovery_key.h"
@@ -37,11 +38,11 @@ vault::KeyslotParameters ParametersOf(const Arguments& info, size_t first) {
 }
 
 Napi::Value RecoveryKeyGenerate(const Arguments& info) {
-  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::GenerateRecoveryKey()));
+  return OwnedHandle(info.Env(), ValueOrThrow(info.Env(), vault::GenerateRecoveryKey()));
 }
 
 Napi::Value RecoveryKeyRead(const Arguments& info) {
-  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadRecoveryKey(FileDescriptor(info[0], "fd"))));
+  return OwnedHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadRecoveryKey(FileDescriptor(info[0], "fd"))));
 }
 
 Napi::Value RecoveryKeyWrite(const Arguments& info) {
@@ -58,7 +59,7 @@ Napi::Value VolumeKeyHandOver(const Arguments& info) {
 }
 
 Napi::Value PassphraseRead(const Arguments& info) {
-  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadPassphrase(FileDescriptor(info[0], "fd"))));
+  return OwnedHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadPassphrase(FileDescriptor(info[0], "fd"))));
 }
 
 Napi::Value PassphraseIterations(const Arguments& info) {
@@ -83,8 +84,8 @@ Napi::Value KeyslotOpen(const Arguments& info) {
   if (area.size() != vault::kAreaBytes) {
     ThrowArgument(info.Env(), "the area of a keyslot has " + std::to_string(vault::kAreaBytes) + " bytes");
   }
-  return FromHandle(info.Env(),
-                    ValueOrThrow(info.Env(), vault::OpenKeyslot(passphrase.bytes(), ParametersOf(info, 2), area)));
+  return OwnedHandle(info.Env(),
+                     ValueOrThrow(info.Env(), vault::OpenKeyslot(passphrase.bytes(), ParametersOf(info, 2), area)));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 namespace {
 
 Napi::Object Register(Napi::Env env, Napi::Object exports) {
+  volseal::addon::RegisterOwnerCalls(env, exports);
   volseal::addon::RegisterVaultCalls(env, exports);
   volseal::addon::RegisterKeyslotCalls(env, exports);
   volseal::addon::RegisterXtsCalls(env, exports);

@@ -8,6 +8,7 @@
 
 #include "addon/args.h"
 #include "addon/calls.h"
+#include "addon/owners.h"
 #include "base/base64.h"
 #include "base/wipe.h"
 #include "engine/file.h"
@@ -59,7 +60,7 @@ Napi::Value KeyGenerate(const Arguments& info) {
     if (count < 0 && errno != EINTR) ThrowUnlessOk(info.Env(), SystemFailure(errno, "getrandom"));
     if (count > 0) done += static_cast<size_t>(count);
   }
-  return FromHandle(info.Env(), key.Commit(length));
+  return OwnedHandle(info.Env(), key.Commit(length));
 }
 
 // Zeroes a message's chunks whatever becomes of the call.
@@ -98,17 +99,20 @@ Napi::Value KeyImportJson(const Arguments& info) {
       ValueOrThrow(env, vault::ImportFromJson(chunks, member, redacts ? vault::Inner::kRedact : vault::Inner::kKeep));
   try {
     Napi::Object out = Napi::Object::New(env);
-    out.Set("key", imported.key ? FromHandle(env, *imported.key) : env.Undefined());
+    out.Set("key", imported.key ? OwnedHandle(env, *imported.key) : env.Undefined());
     out.Set("body", ToBuffer(env, imported.body));
     return out;
   } catch (const Napi::Error&) {  // a thread that is being ended: nobody else knows the handle
-    if (imported.key) Vault::OfProcess().WipeKey(*imported.key);
+    if (imported.key) {
+      ForgetHandle(*imported.key);
+      Vault::OfProcess().WipeKey(*imported.key);
+    }
     throw;
   }
 }
 
 Napi::Value KeyImportBase64(const Arguments& info) {
-  return FromHandle(info.Env(), ValueOrThrow(info.Env(), vault::ImportBase64(BytesOf(info[0], "text"))));
+  return OwnedHandle(info.Env(), ValueOrThrow(info.Env(), vault::ImportBase64(BytesOf(info[0], "text"))));
 }
 
 Napi::Value KeyReadFile(const Arguments& info) {
@@ -121,7 +125,7 @@ Napi::Value KeyReadFile(const Arguments& info) {
   }
   vault::NewKey key = ValueOrThrow(env, Vault::OfProcess().Reserve());
   ThrowUnlessOk(env, engine::ReadAt(fd, 0, {key.data(), length}));
-  return FromHandle(env, key.Commit(length));
+  return OwnedHandle(env, key.Commit(length));
 }
 
 Napi::Value KeyWriteFile(const Arguments& info) {
@@ -163,7 +167,7 @@ Napi::Value KeyDerive(const Arguments& info) {
   const PinnedKey key = Pin(info[0], "key");
   vault::NewKey derived = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
   ThrowUnlessOk(info.Env(), vault::HmacSha256(key.bytes(), BytesOf(info[1], "label"), derived.data()));
-  return FromHandle(info.Env(), derived.Commit(vault::kMacBytes));
+  return OwnedHandle(info.Env(), derived.Commit(vault::kMacBytes));
 }
 
 Napi::Value KeyPbkdf2(const Arguments& info) {
@@ -187,11 +191,13 @@ Napi::Value KeyOpen(const Arguments& info) {
   const PinnedKey master = Pin(info[0], "master");
   const auto opened =
       ValueOrThrow(info.Env(), vault::Open(master.bytes(), BytesOf(info[1], "sealed"), BytesOf(info[2], "aad")));
-  return opened ? FromHandle(info.Env(), *opened) : info.Env().Undefined();
+  return opened ? OwnedHandle(info.Env(), *opened) : info.Env().Undefined();
 }
 
 Napi::Value KeyWipe(const Arguments& info) {
-  return Napi::Boolean::New(info.Env(), Vault::OfProcess().WipeKey(HandleOf(info[0], "key")));
+  const uint64_t key = HandleOf(info[0], "key");
+  ForgetHandle(key);
+  return Napi::Boolean::New(info.Env(), Vault::OfProcess().WipeKey(key));
 }
 
 }  // namespace

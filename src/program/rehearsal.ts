@@ -65,7 +65,7 @@ async function inThisThread(path: string, kms: KmsEndpoint): Promise<void> {
 }
 
 async function done<T extends Task>(task: T): Promise<TaskValue<T>> {
-  const result = (await runTask({ task, abortPort: undefined })) as TaskResult<TaskValue<T>>;
+  const result = (await runTask({ task, owner: native.environmentId(), abortPort: undefined })) as TaskResult<TaskValue<T>>;
   if (!result.ok) throw new Error(result.error.message);
   return result.value;
 }

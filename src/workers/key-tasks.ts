@@ -11,6 +11,7 @@ import type { Luks2Header } from '../luks2/header.js';
 import { verifyHeader } from '../luks2/header-mac.js';
 import type { KeyHandle } from '../native.js';
 import { receiveAbort } from './abort.js';
+import { handedOver } from './hand-over.js';
 import type { SessionMessage, SessionReply } from './kms-session.js';
 import { readyKey } from './ready-key.js';
 import { taskResult } from './task-result.js';
@@ -39,6 +40,7 @@ export interface TryNewKeyTask extends Omit<NewKeyTask, 'kind'> {
 /** A task for a session, as the pool's orders carry tasks. */
 interface KmsOrder {
   readonly task: KmsTask;
+  readonly owner: number;
   readonly abortPort: MessagePort | undefined;
 }
 
@@ -171,8 +173,9 @@ export function serveKms({ port }: ServeKmsTask): void {
       return;
     }
     const { id, order } = message;
-    const { task, abortPort } = order;
-    const result = await taskResult(() => askKms(task, abortPort && receiveAbort(abortPort), held));
+    const { task, owner, abortPort } = order;
+    const signal = abortPort && receiveAbort(abortPort);
+    const result = await taskResult(async () => handedOver(task.kind, owner, await askKms(task, signal, held)));
     abortPort?.close();
     port.postMessage({ id, result } satisfies SessionReply);
   });

@@ -9,6 +9,7 @@ import { VolsealError } from '../errors.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { environmentSnapshot } from '../kms/shared/environment.js';
 import { POOL_LINGER_MS, POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
+import { native } from '../native.js';
 import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort.js';
 import type { KmsTask } from './key-tasks.js';
@@ -76,7 +77,7 @@ export function leasePool(): PoolLease {
     async run(task, signal) {
       if (asksKms(task)) await expecting;
       const abort = signal === undefined ? undefined : sendAbort(signal);
-      const order: Order = { task, abortPort: abort?.port };
+      const order: Order = { task, owner: native.environmentId(), abortPort: abort?.port };
       const transferList = [...transfersOf(task), ...(abort === undefined ? [] : [abort.port])];
       const session = asksKms(task) ? sessions.get(sessionKey(task.kms))?.session : undefined;
       try {
@@ -88,7 +89,9 @@ export function leasePool(): PoolLease {
     },
     expectKms(kind) {
       // What cannot be loaded fails the call that needs it.
-      expecting = mine.run({ task: { kind: 'loadKms', of: kind }, abortPort: undefined } satisfies Order).catch(() => {});
+      expecting = mine
+        .run({ task: { kind: 'loadKms', of: kind }, owner: native.environmentId(), abortPort: undefined } satisfies Order)
+        .catch(() => {});
     },
     async withOpenKms(kms, work) {
       const key = sessionKey(kms);
@@ -125,7 +128,7 @@ const transfersOf = (task: Task): MessagePort[] => (task.kind === 'serveKms' ? [
 /** A session in a thread of `pool`. What goes through its port before the thread listens waits in it. */
 function startSession(pool: Piscina): KmsSession {
   const session = new KmsSession();
-  const order: Order = { task: { kind: 'serveKms', port: session.threadPort }, abortPort: undefined };
+  const order: Order = { task: { kind: 'serveKms', port: session.threadPort }, owner: native.environmentId(), abortPort: undefined };
   pool.run(order, { transferList: [session.threadPort] }).catch(() => session.discard());
   return session;
 }

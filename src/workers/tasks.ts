@@ -18,6 +18,7 @@ import {
   type TransformOptions,
 } from '../native.js';
 import { receiveAbort } from './abort.js';
+import { handedOver } from './hand-over.js';
 import type { KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
 import { taskResult } from './task-result.js';
@@ -83,6 +84,8 @@ export type Task =
 /** What the pool sends to a thread. */
 export interface Order {
   task: Task;
+  /** The thread that has sent it: what a task opens for it ends with that thread (`handleGive`). */
+  owner: number;
   /** Where the caller's abort arrives (`receiveAbort`). */
   abortPort: MessagePort | undefined;
 }
@@ -111,9 +114,9 @@ export type TaskValue<T extends Task> =
       : undefined;
 
 /** The pool's entry: gives a `TaskResult`. A failure that is not a `VolsealError` is a bug, and is thrown. */
-export default async function runTask({ task, abortPort }: Order): Promise<unknown> {
+export default async function runTask({ task, abortPort, owner }: Order): Promise<unknown> {
   try {
-    return await taskResult(() => perform(task, abortPort && receiveAbort(abortPort)));
+    return await taskResult(async () => handedOver(task.kind, owner, await perform(task, abortPort && receiveAbort(abortPort))));
   } finally {
     abortPort?.close();
   }

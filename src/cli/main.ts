@@ -14,8 +14,11 @@ import { alignedRows, type Output, openOutput, withExamples } from './output.js'
 import { loadCommands, startThreads } from './program-commands.js';
 import { STANDARD_OUTPUT } from './standard-streams.js';
 
-/** @param word the first word of the command line: if it names a command, only that command is loaded */
-async function buildProgram(word: string | undefined, session: Session): Promise<Command> {
+/**
+ * The program with its commands.
+ * @param word the first word of the command line: if it names a command, only that command is loaded
+ */
+export async function buildProgram(word: string | undefined, session: Session): Promise<Command> {
   const program = new Command('volseal')
     .description('encrypted disk images: LUKS2 volumes whose data keys KMS wraps')
     .option('-V, --version', 'output the version number')
@@ -70,7 +73,8 @@ function inheritSettings(parent: Command): void {
   }
 }
 
-function packageVersion(): string {
+/** Of the package, as package.json says it. */
+export function packageVersion(): string {
   return (JSON.parse(readFileSync(PACKAGE_FILE, 'utf8')) as { version: string }).version;
 }
 

@@ -96,8 +96,20 @@ const outputError = (error: unknown): unknown =>
 /** The first line of a hint is labelled, the others are below it: commands that can be copied. */
 const hintLines = (hint: string): string[] => hint.split('\n').map((line, index) => `${index === 0 ? 'hint: ' : '      '}${line}`);
 
+/** What a command's help says below its options. */
+interface HelpEnd {
+  readonly examples: readonly string[];
+  readonly remarks: readonly string[];
+}
+
+const HELP_ENDS = new WeakMap<Command, HelpEnd>();
+
+/** What `withExamples` has added to the help of `command`: for its manual page. */
+export const helpEndOf = (command: Command): HelpEnd => HELP_ENDS.get(command) ?? { examples: [], remarks: [] };
+
 /** Adds examples to the end of a command's help: commands that work as they are, if the files they name exist. */
 export function withExamples(command: Command, examples: readonly string[], remarks: readonly string[] = []): Command {
+  HELP_ENDS.set(command, { examples, remarks });
   const lines = [...remarks.flatMap((remark) => [remark, '']), 'Example:', ...examples.map((example) => `  ${example}`)];
   return command.addHelpText('after', `\n${lines.join('\n')}`);
 }

@@ -320,6 +320,16 @@ export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number
 export function fileLinkTarget(fd: number): string;
 
 /**
+ * Gives the file `to` the owner, group, mode, access control list and extended attributes of the file `from`, as far as
+ * this process may. Rights of the old group are not given to another one.
+ * @returns what could not be kept, by its name in stat(2) or xattr(7) @throws `ERR_IO`
+ */
+export function fileCopyAttributes(from: number, to: number): string[];
+
+/** Whether `fd` is a block device that takes no writes (BLKROGET). @throws `ERR_IO` */
+export function fileIsReadOnlyDevice(fd: number): boolean;
+
+/**
  * This thread, as `handleGive` knows it. What a thread has opened (keys, devices, transforms) is wiped and closed when
  * its environment ends, as when a worker_thread is terminated.
  */
@@ -434,9 +444,11 @@ export interface TransformFile {
   sizeBytes: number;
   /**
    * As source: the volume is sparse, so a sector of zeros is zeros, not ciphertext; not for `encrypt`. As target:
-   * 4096-byte blocks of plaintext zeros are not written; only for a regular file that reads as zeros there.
+   * 4096-byte blocks of plaintext zeros are not written; only where the file reads as zeros there.
    */
   sparse: boolean;
+  /** As target of `decrypt`, with `sparse`: they are discarded, so that a device reads as zeros there afterwards. */
+  discard?: boolean;
 }
 
 /** A source of `encrypt` that is a volume under another key: it is decrypted on the way. */

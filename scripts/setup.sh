@@ -13,7 +13,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 # libraries. They are looked for rather than the packages, so that what was installed in another way counts.
 build_needs=(cmake:cmake g++:g++ make:make mkfs.ext4:e2fsprogs)
 test_needs=(
-  cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace clang-format:clang-format
+  cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace setfattr:attr setfacl:acl
+  clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git man:man-db
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   nbdkit:nbdkit nbdinfo:libnbd-bin nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:libnbd-bin fusermount3:fuse3

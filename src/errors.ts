@@ -2,6 +2,7 @@
  * The only error class of the library. Its `code` decides behaviour (retry, exit status, hint). Its message names the
  * file, the offset, the key and the encryption context if they matter.
  */
+import { constants } from 'node:os';
 import { types } from 'node:util';
 
 /** All error codes. */
@@ -165,6 +166,12 @@ function isSystemError(error: unknown): error is NodeJS.ErrnoException {
   return isError(error) && typeof (error as NodeJS.ErrnoException).syscall === 'string';
 }
 
+/** `EDQUOT`, also where Node has no name for it and says "Unknown system error -122". */
+function errnoName({ code = '', errno = 0 }: NodeJS.ErrnoException): string {
+  if (/^E[A-Z0-9]+$/.test(code)) return code;
+  return Object.entries(constants.errno).find(([, number]) => number === Math.abs(errno))?.[0] ?? code;
+}
+
 /** How system calls name a file in an open directory (src/place.ts): the number says nothing to a reader. */
 const THROUGH_DESCRIPTOR = /'\/proc\/self\/fd\/\d+(?:\/([^']*))?'/g;
 
@@ -178,7 +185,7 @@ export function asVolsealError(error: unknown, path?: string): unknown {
   const message = error.message.replaceAll(THROUGH_DESCRIPTOR, (_, name?: string) => `'${name ?? where}'`);
   return new VolsealError('ERR_IO', `${where === '' ? '' : `${where}: `}${error.syscall} failed: ${message}`, {
     cause: error,
-    details: { errno: error.code ?? '', syscall: error.syscall ?? '', path: where },
+    details: { errno: errnoName(error), syscall: error.syscall ?? '', path: where },
   });
 }
 

@@ -40,8 +40,21 @@ const char* NameOf(Code code) {
   return "ERR_ARGUMENT";
 }
 
-// "ENOSPC". Older C libraries have no names: libuv, which Node exports, has.
-std::string NameOfErrno(int error_number) { return uv_err_name(-error_number); }
+// "ENOSPC". Older C libraries have no names; libuv, which Node exports, has most.
+std::string NameOfErrno(int error_number) {
+  switch (error_number) {
+    case EDQUOT:
+      return "EDQUOT";
+    case ENOLCK:
+      return "ENOLCK";
+    case ESTALE:
+      return "ESTALE";
+    case EUCLEAN:
+      return "EUCLEAN";
+    default:
+      return uv_err_name(-error_number);
+  }
+}
 
 // Apart from WholeNumber, which would set up this function's frame on every call.
 [[noreturn]] __attribute__((noinline)) void ThrowNotWhole(Napi::Env env, const char* what, uint64_t min, uint64_t max) {

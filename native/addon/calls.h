@@ -22,6 +22,7 @@ void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 void RegisterMoveCalls(Napi::Env env, Napi::Object exports);
 void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
 void RegisterProcessCalls(Napi::Env env, Napi::Object exports);
+void RegisterFileCalls(Napi::Env env, Napi::Object exports);
 // The environment begins; first of all.
 void RegisterOwnerCalls(Napi::Env env, Napi::Object exports);
 

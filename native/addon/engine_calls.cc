@@ -85,9 +85,11 @@ engine::TransformMode ModeOf(const Napi::Value& value) {
 }
 
 engine::FileSide FileSideOf(const Napi::Object& from) {
+  const Napi::Value discard = from.Get("discard");
   return {.fd = FileDescriptor(from.Get("fd"), "fd"),
           .offset_bytes = WholeNumber(from.Get("offsetBytes"), "offsetBytes", 0, kExactIntegerMax),
-          .sparse = BooleanOf(from.Get("sparse"), "sparse")};
+          .sparse = BooleanOf(from.Get("sparse"), "sparse"),
+          .discard = !discard.IsUndefined() && BooleanOf(discard, "discard")};
 }
 
 // A file as source: of an image, or of a volume with a key of its own.

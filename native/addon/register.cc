@@ -16,6 +16,7 @@ Napi::Object Register(Napi::Env env, Napi::Object exports) {
   volseal::addon::RegisterMoveCalls(env, exports);
   volseal::addon::RegisterNbdCalls(env, exports);
   volseal::addon::RegisterProcessCalls(env, exports);
+  volseal::addon::RegisterFileCalls(env, exports);
   return exports;
 }
 

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <string>
 
+#include "engine/holes.h"
+
 namespace volseal::engine {
 namespace {
 
@@ -79,6 +81,10 @@ Status ImageFile::WriteBuffered(uint64_t offset, Bytes source) const {
                                      SYNC_FILE_RANGE_WRITE);
   const bool lost = failed != 0 && (errno == EIO || errno == ENOSPC);
   return lost ? SystemFailure(errno, "sync_file_range", offset) : Ok();
+}
+
+Status ImageFile::Discard(uint64_t position, uint64_t length) const {
+  return PunchHole(buffered_.get(), offset_bytes_ + position, length);
 }
 
 uint64_t ImageFile::NextData(uint64_t position) const {

@@ -26,6 +26,9 @@ class ImageFile {
   Status Read(uint64_t position, MutableBytes target) const;
   Status Write(uint64_t position, Bytes source) const;
 
+  // From now on the range reads as zeros; without room where the file system or the device can.
+  Status Discard(uint64_t position, uint64_t length) const;
+
   // The first byte at or after `position` that the file system holds data for; UINT64_MAX where the rest is a hole.
   // Where it cannot say, `position`.
   uint64_t NextData(uint64_t position) const;

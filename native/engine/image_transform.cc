@@ -21,6 +21,12 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / un
 Status Stopped() { return Failure(Code::kStopped, "the transform was stopped"); }
 
 template <typename Side>
+bool Discards(const Side& side) {
+  const auto* const file = std::get_if<FileSide>(&side);
+  return file && file->discard;
+}
+
+template <typename Side>
 bool IsSparse(const Side& side) {
   const auto* const file = std::get_if<FileSide>(&side);
   return file && file->sparse;
@@ -58,6 +64,8 @@ Status CheckOptions(const ImageTransformOptions& options) {
     return Failure(Code::kArgument, "the source's sector size is not 512, 1024, 2048 or 4096");
   if (IsSparse(options.source) && encrypts && !volume)
     return Failure(Code::kArgument, "only a volume can be a sparse source: an image's holes are read as zeros anyway");
+  if (Discards(options.target) && (encrypts || !IsSparse(options.target)))
+    return Failure(Code::kArgument, "zeros are discarded in a sparse target of decrypt only");
   if (IsSparse(options.target) && options.mode == TransformMode::kCompare)
     return Failure(Code::kArgument, "a target that is compared with is not written, sparse or not");
   return Ok();
@@ -91,7 +99,6 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
     target = std::move(opened.value());
     if (compares && target.size_bytes() < options.target_bytes)
       return Failure(Code::kArgument, "the target has " + std::to_string(target.size_bytes()) + " bytes, too few");
-    if (file->sparse && !target.is_regular()) return Failure(Code::kArgument, "only a regular file can be left sparse");
   } else {
     auto opened = ImageStream::Open(std::get<StreamSide>(options.target).fd, Access::kWrite);
     if (!opened.ok()) return opened.status();
@@ -117,6 +124,7 @@ ImageTransform::ImageTransform(const ImageTransformOptions& options, ImageFile s
       source_volume_(SourceVolumeOf(options)),
       sparse_source_(IsSparse(options.source)),
       sparse_target_(IsSparse(options.target)),
+      discards_(Discards(options.target)),
       in_turns_(options.digest || out.valid()),
       source_(std::move(source)),
       target_(std::move(target)),
@@ -193,7 +201,7 @@ Result<std::optional<Piece>> ImageTransform::NextPiece(MutableBytes buffer) {
 uint64_t ImageTransform::SkippableTo(const Piece& piece) const {
   // A hole of a full volume is ciphertext like any other.
   const bool zeros_stay = sparse_source_ || (encrypts_ && !source_volume_);
-  if (in_turns_ || in_.valid() || !zeros_stay) return piece.start;
+  if (in_turns_ || in_.valid() || !zeros_stay || discards_) return piece.start;
   const uint64_t source_data = source_.valid() ? source_.NextData(piece.start) : UINT64_MAX;
   if (sparse_target_) return source_data;
   if (options_.mode == TransformMode::kCompare) return std::min(source_data, target_.NextData(piece.start));
@@ -205,6 +213,11 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
   if (skippable_to >= piece.start + piece.length) {
     queue_.Finish(piece);
     queue_.SkipTo(skippable_to);
+    return Ok();
+  }
+  if (discards_ && sparse_source_ && !in_turns_ && source_.NextData(piece.start) >= piece.start + piece.length) {
+    if (Status status = Discard(piece.start, piece.length); !status.ok()) return status;
+    queue_.Finish(piece);
     return Ok();
   }
   auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
@@ -296,9 +309,16 @@ Status ImageTransform::Deliver(const Piece& piece, Bytes plaintext, MutableBytes
   if (out_.valid()) return Ok();
   if (options_.mode == TransformMode::kCompare) return Compare(piece, plaintext, other);
   if (!sparse_target_) return target_.Write(piece.start, plaintext);
+  Status discarded = ForEachZeroRun(plaintext, kHoleBytes,
+                                    [&](size_t at, size_t length) { return Discard(piece.start + at, length); });
+  if (!discarded.ok()) return discarded;
   return ForEachDataRun(plaintext, kHoleBytes, [&](size_t at, size_t length) {
     return target_.Write(piece.start + at, plaintext.subspan(at, length));
   });
+}
+
+Status ImageTransform::Discard(uint64_t start, uint64_t length) const {
+  return discards_ ? target_.Discard(start, length) : Ok();
 }
 
 Status ImageTransform::Compare(const Piece& piece, Bytes plaintext, MutableBytes other) {

@@ -41,6 +41,7 @@ struct FileSide {
   int fd;
   uint64_t offset_bytes;  // where the image begins in the file
   bool sparse;
+  bool discard = false;  // as target, with `sparse`: zeros are not left alone but discarded, so that they read as zeros
   std::optional<SourceVolume> volume = std::nullopt;  // of a source that is encrypted
 };
 struct StreamSide {
@@ -88,6 +89,8 @@ class ImageTransform {
 
   // The work of one thread.
   Status RunThread(Clock::time_point end);
+  // Makes the file read as zeros there, without writing them where it can; only where zeros are to be discarded.
+  Status Discard(uint64_t start, uint64_t length) const;
   // What Take gives, with the bytes that a stream has for it already in `buffer`.
   Result<std::optional<Piece>> NextPiece(MutableBytes buffer);
   // How far nothing is to be done, from `piece` on; piece.start where there is something.
@@ -111,6 +114,7 @@ class ImageTransform {
   const std::optional<SourceVolume> source_volume_;
   const bool sparse_source_;
   const bool sparse_target_;
+  const bool discards_;
   const bool in_turns_;  // something happens in the order of the image
   ImageFile source_;
   ImageFile target_;

@@ -25,6 +25,7 @@ export const serveOrder = z.strictObject({
         recoveryKeyFile: text.optional(),
         passphraseFile: text.optional(),
         anyKeyslot: z.boolean().optional(),
+        allowNoLock: z.boolean().optional(),
       }),
     }),
     z.strictObject({ kind: z.literal('workspace'), workspaceId: text, which: z.enum(['root', 'user']) }),

@@ -2,7 +2,7 @@
 import { closeSync, constants, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { makeDirectory, syncDirectorySync } from '../directories.js';
-import { VolsealError } from '../errors.js';
+import { VolsealError, withPath } from '../errors.js';
 import { AUDIT_LINE_BYTES_MAX } from '../limits.js';
 import { native } from '../native.js';
 import { checkOwnDirectory, openOwnFile } from '../own-files.js';
@@ -144,7 +144,7 @@ function takeLock(fd: number, path: string): void {
       native.fileLock(fd, true);
       return;
     } catch (error) {
-      if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
+      if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw withPath(error, path);
       if (tries === LOCK_TRIES) throw auditError(path, 'has been locked by another process for too long');
       Atomics.wait(waiting, 0, 0, LOCK_WAIT_MS);
     }

@@ -198,6 +198,10 @@ function pipeHint(command: string): string {
 
 function targetExistsHint({ details, command }: HintRequest): string {
   if (command === 'kms backup') return 'Name a directory that does not exist yet.';
+  if (details.kind === 'a header') {
+    const header = shown(details.path, 'HEADER');
+    return `Name another file for the new one. To use this name all the same, keep the old header: mv ${header} ${header}.old. Remove it only if ${details.volumeId ?? 'that volume'} is not needed any more: rm ${header}`;
+  }
   if (details.kind === 'a block device')
     return 'If nothing on it is needed any more: --force. It is overwritten in place, so an interrupted run leaves neither old nor new data.';
   return 'Choose another target, or replace this one with --force: it stays until the new file is complete.';
@@ -276,7 +280,18 @@ function contextHint({ details, command }: HintRequest): string {
     : 'Give exactly the pairs that the data key was wrapped with.';
 }
 
-function ioHint({ details, command }: HintRequest): string | undefined {
+/** A lock that cannot be had, because there are none. */
+function noLocksHint({ details, command }: HintRequest): string {
+  if (['write', 'rewrap', 'densify', 'attach', 'serve'].includes(command) && details.lockless === true)
+    return 'Copy the volume to a file system with locks and work there. Or make sure that no process of any machine uses it until this one is done: --allow-no-lock';
+  if (isMaker(command) && String(details.path).endsWith('.resume'))
+    return 'Run it without --resume, or choose a target on a file system with locks.';
+  return 'Use a file system with locks (flock), a local one. Where the files of $VOLSEAL_HOME are on one without, move them: VOLSEAL_HOME=DIRECTORY.';
+}
+
+function ioHint(request: HintRequest): string | undefined {
+  const { details, command } = request;
+  if (details.syscall === 'flock') return noLocksHint(request);
   if (details.path === STANDARD_OUTPUT)
     return 'Only the output could not be written: what the command did before that stays done. Free some space where standard output goes, or send it elsewhere.';
   if (details.published === true) return 'Run sync(1), and check the disk (dmesg) before you rely on the new file.';
@@ -298,6 +313,8 @@ function ioHint({ details, command }: HintRequest): string | undefined {
       if (!isMaker(command) || isStore(details.path)) return 'Free some space on that disk, then run the command again.';
       return 'Free some space, or choose a target on another disk: it needs the size of the image and 1 MiB more.';
     case 'EROFS':
+      if (details.kind === 'a block device')
+        return `blockdev --getro ${shown(details.path, 'DEVICE')} prints 1 for it: choose another device.`;
       return 'The file system is mounted read-only: choose another one.';
     case 'ENODATA':
       return 'Give the exact size of the uncompressed, unencrypted image with --size.';

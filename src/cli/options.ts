@@ -34,6 +34,7 @@ export interface ExistingVolumeFlags extends KmsFlags {
   recoveryKeyFile?: string;
   passphraseFile?: string;
   anyKeyslot?: boolean;
+  allowNoLock?: boolean;
 }
 
 export interface NewVolumeFlags extends KmsFlags {
@@ -49,9 +50,20 @@ export interface NewVolumeFlags extends KmsFlags {
 }
 
 /** The library's options for a volume that exists. */
-export function existingVolumeOptions(flags: ExistingVolumeFlags) {
+export function existingVolumeOptions(flags: ExistingVolumeFlags, output?: Pick<Output, 'warning'>) {
   const { kms, header, context: encryptionContext, expectKey: expectedKey, recoveryKeyFile, passphraseFile, anyKeyslot } = flags;
-  return { kms, header, encryptionContext, expectedKey, recoveryKeyFile, passphraseFile, anyKeyslot };
+  const { allowNoLock } = flags;
+  return {
+    kms,
+    header,
+    encryptionContext,
+    expectedKey,
+    recoveryKeyFile,
+    passphraseFile,
+    anyKeyslot,
+    allowNoLock,
+    onWarning: output?.warning,
+  };
 }
 
 /** The library's options for a volume that is made. */
@@ -83,7 +95,7 @@ export const withHeader = (command: Command, description: string): Command => co
 
 /** `--force`. */
 export const withForce = (command: Command): Command =>
-  command.option('--force', 'replace an existing target; a block device is overwritten in place');
+  command.option('--force', "replace an existing target, but never another volume's header; a block device is overwritten in place");
 
 /** `--no-fsync`. */
 export const withNoFsync = (command: Command): Command =>
@@ -168,6 +180,13 @@ export function addressArgument(text: string): Address {
 /** `--metrics`. */
 export const withMetrics = (command: Command): Command =>
   command.option('--metrics <host:port>', 'offer counters for Prometheus at a loopback address; port 0 takes a free one', addressArgument);
+
+/** `--allow-no-lock`, of commands that write to a volume. */
+export const withAllowNoLock = (command: Command): Command =>
+  command.option(
+    '--allow-no-lock',
+    'go on where the file system has no locks: if another process uses the volume meanwhile, data is destroyed',
+  );
 
 /** An argument parser for sizes and offsets. @throws {InvalidArgumentError} so that the refusal names the option */
 export function sizeArgument(text: string): number {

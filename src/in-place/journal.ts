@@ -64,7 +64,7 @@ export class InPlaceJournal {
         await directory.close();
         return undefined;
       }
-      const file = await openOwnFile(directory, name, 0, (why) => damaged(shown, why));
+      const file = await openOwnFile(directory, name, 0, false, (why) => damaged(shown, why));
       try {
         const first = headerIn(await file.read(0, HEADER_BYTES_MAX), shown);
         return new InPlaceJournal(directory, name, file, headerAreaBytes(first.header.metadata));

@@ -28,8 +28,16 @@ export interface DecryptOptions extends OpenOptions, JobOptions {
   resume?: boolean | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
-  /** Leaves blocks of zeros in the image as holes. The image file of a sparse volume gets holes in any case. */
+  /**
+   * Leaves blocks of zeros in the image as holes. The image file of a sparse volume gets holes in any case. On a block
+   * device they are discarded: it reads as zeros there afterwards, and where it cannot discard, zeros are written.
+   */
   sparse?: boolean | undefined;
+  /**
+   * Only for a block device that reads as zeros from beginning to end: blocks of zeros are neither written nor
+   * discarded.
+   */
+  targetIsZero?: boolean | undefined;
   /** Hashes the image on the way: `sha256` of the result. */
   sha256?: boolean | undefined;
 }
@@ -66,20 +74,22 @@ export async function decryptImage(
   options: DecryptOptions = {},
 ): Promise<DecryptedImage> {
   const imagePath = typeof image === 'string' ? image : image.name;
-  const { sparse = false, sha256: digest = false, resume = false, onWarning } = options;
+  const { sparse = false, targetIsZero = false, sha256: digest = false, resume = false, onWarning } = options;
   if (sparse && typeof image !== 'string')
     throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a stream, which cannot have holes; leave out the option sparse`);
   if (resume) checkResumable(imagePath, typeof image !== 'string', options);
   return withVolume(volumePath, options, { lock: 'shared' }, async (session) => {
     const { volumeId, imageBytes } = session.file.token;
-    const output = { force: options.force === true, fsync: options.fsync !== false, resume, onWarning, deviceBytes: imageBytes, sparse };
+    const output = { force: options.force === true, fsync: options.fsync !== false, resume, onWarning, deviceBytes: imageBytes };
     const target = typeof image === 'string' ? await resolveImage(session.file, image, output) : undefined;
+    if (targetIsZero && target?.isDevice !== true)
+      throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is no block device; that a target reads as zeros is said of devices only`);
     await session.unlock();
     const startedMs = performance.now();
     const sha256 =
       target === undefined
         ? await toStream(session, image as TargetStream, digest, options)
-        : await toTarget(session, target, output, digest, options);
+        : await toTarget(session, target, output, { digest, sparse, targetIsZero }, options);
     const made = { volumeId, path: imagePath, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
     return sha256 === undefined ? made : { ...made, sha256 };
   });
@@ -108,15 +118,16 @@ async function toTarget(
   session: VolumeSession,
   resolved: ResolvedTarget,
   output: OpenTargetOptions,
-  digest: boolean,
+  { digest, sparse, targetIsZero }: { digest: boolean; sparse: boolean; targetIsZero: boolean },
   job: JobOptions,
 ): Promise<string | undefined> {
   const { file, pool } = session;
   await using target = await openTarget(resolved, output);
   try {
-    // A device does not read as zeros where nothing was written.
-    const holes = !target.isDevice && (output.sparse === true || file.token.allocation === 'sparse');
-    const side = { kind: 'file', fd: target.file.fd, offsetBytes: 0, sizeBytes: file.token.imageBytes, sparse: holes } as const;
+    // A device does not read as zeros where nothing was written, unless its owner says so.
+    const holes = target.isDevice ? sparse || targetIsZero : sparse || file.token.allocation === 'sparse';
+    const discard = target.isDevice && holes && !targetIsZero;
+    const side = { kind: 'file', fd: target.file.fd, offsetBytes: 0, sizeBytes: file.token.imageBytes, sparse: holes, discard } as const;
     const transform: TransformOptions = { ...transformFrom(session), target: side, digest };
     const resumable = output.resume ? resumableJob(file, target, holes) : undefined;
     const { sha256 } = await whileUnchanged(file.data, file.data.sizeBytes(), async () => {

@@ -78,9 +78,12 @@ export class AtomicFile implements TargetFile {
     const hasEarlierData = options.resume === true && (await file.stat()).size > 0n;
     const opened = new AtomicFile(target, directory, name, file, hasEarlierData, options);
     try {
-      // The lock tells a file that is being written from one that a killed process left behind.
-      if (!options.resume) file.lock('exclusive');
-      if (options.force && (await opened.#replacesFile())) opened.#replaced = await lockExisting(directory, targetName, path);
+      // The lock tells a file that is being written from one that a killed process left behind. Without locks nobody
+      // removes either.
+      if (!options.resume) file.lockIfPossible('exclusive');
+      if (options.force && (await opened.#replacesFile())) {
+        opened.#replaced = await lockExisting(directory, targetName, path, options.onWarning);
+      }
     } catch (error) {
       await opened[Symbol.asyncDispose]();
       throw withPath(error, path);
@@ -157,11 +160,23 @@ export class AtomicFile implements TargetFile {
 
   async #rename(): Promise<void> {
     const { fsync, force } = this.#options;
+    if (this.#replaced !== undefined) await this.#takeAttributes(this.#replaced);
     if (fsync) await this.file.sync();
     if (force) await namingPath(this.path, () => rename(this.#newFile, this.#place));
     else await this.#renameToNew();
     this.#state = 'published';
     if (fsync) await this.directory.sync();
+  }
+
+  /**
+   * Owner, group, mode, access control list and extended attributes of the file that is replaced; before the rename, so
+   * that nobody sees others.
+   */
+  async #takeAttributes(replaced: NamedFile): Promise<void> {
+    const lost = replaced.giveAttributesTo(this.file);
+    if (lost.length > 0) this.#warn(`${this.path}: could not keep of the file that is replaced: ${lost.join(', ')}`);
+    const names = Number((await replaced.stat()).nlink);
+    if (names > 1) this.#warn(`${this.path}: the file that is replaced has other names (hard links), which still lead to it`);
   }
 
   /** Unlike rename, link never replaces a file that has appeared in the meantime. */

@@ -57,8 +57,15 @@ export class DeviceTarget implements TargetFile {
   }
 
   async begin(): Promise<void> {
+    try {
+      await erase(this.file);
+    } catch (error) {
+      // The first write was refused: all is as it was.
+      const untouched = error instanceof VolsealError && error.details.syscall === 'write' && error.details.offsetBytes === 0;
+      if (!untouched) this.#state = 'incomplete';
+      throw error;
+    }
     this.#state = 'incomplete';
-    await erase(this.file);
     await this.flush();
   }
 

@@ -26,6 +26,13 @@ export async function ifThere<S>(path: string, look: () => Promise<S>): Promise<
   });
 }
 
+/** What flock(2) says on a file system without locks, or in a sandbox that forbids it. */
+const NO_LOCKS = new Set(['ENOLCK', 'ENOSYS', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL']);
+
+/** Whether a lock failed because there are none. */
+export const hasNoLocks = (error: unknown): boolean =>
+  error instanceof VolsealError && error.details.syscall === 'flock' && NO_LOCKS.has(String(error.details.errno));
+
 /** The same error with where in the file it happened. */
 function withOffset(error: unknown, offsetBytes: number): unknown {
   if (!(error instanceof VolsealError)) return error;
@@ -100,6 +107,29 @@ export class NamedFile {
   /** Whether another open file has a record lock (fcntl(2)) on it. The file is open for writing. */
   hasRecordLock(): boolean {
     return this.#naming(() => native.fileHasRecordLock(this.fd));
+  }
+
+  /**
+   * Takes the lock, unless the file system has none.
+   * @returns false where it has none (flock(2) is not there, as on some network file systems) @throws {VolsealError} as
+   * `lock`
+   */
+  lockIfPossible(kind: 'exclusive' | 'shared'): boolean {
+    try {
+      this.lock(kind);
+      return true;
+    } catch (error) {
+      if (hasNoLocks(error)) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Gives owner, group, mode and extended attributes of this file to `other`, as far as that is permitted.
+   * @returns the names of what could not be given
+   */
+  giveAttributesTo(other: NamedFile): string[] {
+    return this.#naming(() => native.fileCopyAttributes(this.fd, other.fd));
   }
 
   truncate(sizeBytes: number): Promise<void> {

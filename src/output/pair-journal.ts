@@ -112,8 +112,9 @@ class PairMark {
   }
 }
 
+/** To write a mark is safe without locks too; to undo another run's, it must be known to have ended. */
 const openMark = (directory: Directory, name: string, create: number): Promise<NamedFile> =>
-  openOwnFile(directory, name, create, (why) => {
+  openOwnFile(directory, name, create, create !== 0, (why) => {
     const path = join(directory.path, name);
     const message = `${path}: cannot record in it that a pair is replaced: ${why}; have it removed, or use a directory of your own`;
     return new VolsealError('ERR_IO', message, { details: { path, errno: 'EPERM', syscall: 'open' } });
@@ -160,8 +161,10 @@ export async function refuseHalfReplaced(header: NamedFile, path: string): Promi
   const record = await readRecord(file, realPath);
   if (record === undefined || `${ino}` !== record.header.ino || (await isPublished(record.volume))) return;
   try {
-    file.lock('shared');
+    // Without locks: whether its run is still at work cannot be told, but that it is half done can.
+    file.lockIfPossible('shared');
   } catch (error) {
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
     throw new VolsealError('ERR_STATE_BUSY', `${header.path}: is being replaced, and ${path} with it; try again`, {
       cause: error,
       details: { path: header.path },

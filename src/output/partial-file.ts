@@ -52,30 +52,35 @@ export async function isOwn(directory: Directory, name: string): Promise<boolean
  * @throws {VolsealError} `ERR_STATE_BUSY` another run works on it; `ERR_RESUME` other users may write to it; `ERR_IO`
  */
 export function openPartial(directory: Directory, name: string): Promise<NamedFile> {
-  return openOwnFile(directory, name, constants.O_CREAT, (why) => cannotResume(join(directory.path, name), why));
+  return openOwnFile(directory, name, constants.O_CREAT, false, (why) => cannotResume(join(directory.path, name), why));
 }
 
 /**
  * Opens and locks, for reading and writing, a file that only this user can change.
  * @param create `constants.O_CREAT` to make a missing file; 0: a missing file is an `ERR_IO`
  * @param notOwn makes the error for a file that others can write to
+ * @param lockless goes on where the file system has no locks
  * @throws {VolsealError} `ERR_STATE_BUSY` another run holds it; what `notOwn` makes; `ERR_IO`
  */
 export async function openOwnFile(
   directory: Directory,
   name: string,
   create: number,
+  lockless: boolean,
   notOwn: (why: string) => VolsealError,
 ): Promise<NamedFile> {
   const path = join(directory.path, name);
   const file = await openPrivate(directory, name, create, notOwn);
   try {
-    file.lock('exclusive');
+    if (!lockless) file.lock('exclusive');
+    else file.lockIfPossible('exclusive');
     const found = await file.stat();
     // In a directory that others may write to, somebody may have made the file, to read or to change what is written to
     // it.
-    if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o077n) !== 0n || found.nlink > 1n) {
-      throw notOwn(`it is not a file of this user alone (its owner has uid ${found.uid}; wanted are mode 0600 and a single name)`);
+    if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o022n) !== 0n || found.nlink > 1n) {
+      throw notOwn(
+        `it is not a file of this user alone (its owner has uid ${found.uid}; nobody else may write to it, and it has a single name)`,
+      );
     }
     // The run that held it may have published or removed it in the meantime.
     if (!(await file.isAt(directory.at(name)))) throw inUse(path);

@@ -8,6 +8,7 @@ import { constants } from 'node:fs';
 import { lstat, readlink, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
+import { native } from '../native.js';
 import { type Directory, findPlace, type Place } from '../place.js';
 import { describeKind } from './data-file.js';
 import { ifThere, NamedFile } from './named-file.js';
@@ -142,11 +143,18 @@ const deviceNeedsForce = (path: string): VolsealError =>
 /**
  * Opens and locks a file that is to be replaced. The lock is shared, against writers: decrypting a volume onto itself
  * holds one too.
+ * @param onWarning is told where the file system has no locks
  */
-export async function lockExisting(directory: Directory, name: string, path: string): Promise<NamedFile> {
+export async function lockExisting(
+  directory: Directory,
+  name: string,
+  path: string,
+  onWarning?: (warning: string) => void,
+): Promise<NamedFile> {
   const file = await NamedFile.openIn(directory, name, constants.O_RDONLY, path);
   try {
-    file.lock('shared');
+    if (!file.lockIfPossible('shared'))
+      onWarning?.(`${path}: its file system has no locks: whether somebody has it attached cannot be told`);
     return file;
   } catch (error) {
     await file.close();
@@ -176,6 +184,11 @@ export async function openDevice(
     throw isBusy ? deviceBusy(path, 'is mounted, or another program holds it', error) : error;
   });
   try {
+    if (native.fileIsReadOnlyDevice(file.fd)) {
+      throw new VolsealError('ERR_IO', `${path}: is a read-only device; nothing was written to it`, {
+        details: { errno: 'EROFS', syscall: 'ioctl(BLKROGET)', path, kind: 'a block device' },
+      });
+    }
     file.lock('exclusive');
     const sizeBytes = file.sizeBytes();
     if (sizeBytes >= neededBytes) return file;

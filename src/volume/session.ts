@@ -35,7 +35,7 @@ export class VolumeSession {
    * @throws {VolsealError} as `openVolumeFile`
    */
   static async open(path: string, options: OpenOptions, { lock, ifStopped }: VolumeAccess): Promise<VolumeSession> {
-    const file = await openVolumeFile(path, lock, options.header);
+    const file = await openVolumeFile(path, lock, options.header, options);
     try {
       return new VolumeSession(file, leasePool(), options, ifStopped);
     } catch (error) {

@@ -44,6 +44,16 @@ export interface OpenOptions extends KeyslotOptions {
   expectedKey?: string | undefined;
   /** With which rights KMS is asked, where they are not those of the credentials alone. */
   kmsAccess?: KmsAccess | undefined;
+  /**
+   * A volume on a file system without locks (flock) is opened for writing all the same. Two that write at once destroy
+   * each other's data: the caller makes sure that no process of any machine uses it. Readers need no such permission,
+   * but get a warning.
+   */
+  allowNoLock?: boolean | undefined;
+  /**
+   * Called with a warning, one sentence, about something that does not stop the job. Default: `process.emitWarning`.
+   */
+  onWarning?: ((warning: string) => void) | undefined;
   /** Ends the call with `ERR_ABORTED`, however long KMS would take. An attached volume is not affected. */
   signal?: AbortSignal | undefined;
 }

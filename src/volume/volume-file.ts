@@ -19,6 +19,14 @@ import { refuseHalfReplaced } from '../output/pair-journal.js';
  */
 export type VolumeLock = 'exclusive' | 'shared' | 'none';
 
+/** What happens where the file system has no locks. */
+export interface LockPolicy {
+  /** A writer goes on all the same: the caller makes sure that it is alone. */
+  readonly allowNoLock?: boolean | undefined;
+  /** Called with a warning, one sentence. Default: a warning of the process. */
+  readonly onWarning?: ((warning: string) => void) | undefined;
+}
+
 /** A volume's open files; `header` is `data` where the header is not detached. */
 export interface OpenFiles {
   readonly data: NamedFile;
@@ -47,8 +55,8 @@ export interface VolumeFile extends OpenFiles, HeaderContents {
  * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device;
  * another volume as data of a detached header)
  */
-export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string): Promise<VolumeFile> {
-  const files = await openVolumeFiles(path, lock, headerPath);
+export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string, policy: LockPolicy = {}): Promise<VolumeFile> {
+  const files = await openVolumeFiles(path, lock, headerPath, policy);
   const { data, header, close } = files;
   try {
     const contents = await readContents(files);
@@ -66,7 +74,12 @@ export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?
  * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT` (not a regular file or
  * block device)
  */
-export async function openVolumeFiles(path: string, lock: VolumeLock, headerPath?: string): Promise<OpenFiles & Pick<VolumeFile, 'close'>> {
+export async function openVolumeFiles(
+  path: string,
+  lock: VolumeLock,
+  headerPath?: string,
+  policy: LockPolicy = {},
+): Promise<OpenFiles & Pick<VolumeFile, 'close'>> {
   const flags = lock === 'exclusive' ? constants.O_RDWR : constants.O_RDONLY;
   const data = await openDataFile(path, flags);
   let header = data;
@@ -76,7 +89,7 @@ export async function openVolumeFiles(path: string, lock: VolumeLock, headerPath
   };
   try {
     if (lock === 'exclusive') await refuseOtherWriters(data);
-    if (lock !== 'none') await lockVolume(data, lock);
+    if (lock !== 'none') await lockVolume(data, lock, policy);
     if (headerPath !== undefined) {
       header = await openDataFile(headerPath, flags);
       await refuseHalfReplaced(header, path);
@@ -121,10 +134,10 @@ export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents
 }
 
 /** Takes the lock of an open volume. @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_IO` */
-export async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'): Promise<void> {
+export async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared', policy: LockPolicy = {}): Promise<void> {
   const { path } = file;
   try {
-    file.lock(lock);
+    if (!file.lockIfPossible(lock)) goOnWithoutLock(path, lock, policy);
   } catch (error) {
     if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_BUSY') throw error;
     const purpose = lock === 'exclusive' ? 'writing' : 'reading';
@@ -135,6 +148,19 @@ export async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared'):
   if (!(await file.isAt(path))) {
     throw new VolsealError('ERR_STATE_BUSY', `${path}: was replaced while it was being opened; try again`, { details: { path } });
   }
+}
+
+/** @throws {VolsealError} `ERR_IO` for a writer without `allowNoLock`: two at once destroy each other's data */
+function goOnWithoutLock(path: string, lock: 'exclusive' | 'shared', { allowNoLock, onWarning }: LockPolicy): void {
+  const why = `${path}: its file system has no locks (flock)`;
+  if (lock === 'exclusive' && allowNoLock !== true) {
+    const message = `${why}, so nobody can tell whether another process has the volume open; two that write destroy each other's data`;
+    throw new VolsealError('ERR_IO', message, { details: { path, syscall: 'flock', errno: 'ENOLCK', lockless: true } });
+  }
+  const risk =
+    lock === 'shared' ? 'what is read while another process writes may be neither old nor new' : 'no other process may use it meanwhile';
+  const warn = onWarning ?? ((warning: string) => process.emitWarning(warning, { code: 'VOLSEAL_NO_LOCK' }));
+  warn(`${why}: ${risk}`);
 }
 
 /**

@@ -4,10 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { test } from 'vitest';
+import { onTestFinished, test } from 'vitest';
 import { attach, createVolume, decryptImage, describeVolume, encryptImage, type VolsealError } from '../../src/index.js';
+import { lab } from '../cli/program.js';
+import { faulty, skipInjection } from '../faults/injected.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { sandbox } from '../volume/sandbox.js';
@@ -80,6 +82,58 @@ describeUnless(skipWithoutLoop())('a block device as target', () => {
     await volume.detach();
   });
 
+  for (const dense of [false, true])
+    test(`zeros are written, discarded or left out as asked, from a ${dense ? 'full' : 'sparse'} volume`, async () => {
+      const box = sandbox();
+      // Data, a run of zeros, a hole larger than a piece, and an end that is no whole block.
+      const image = Buffer.concat([box.image('a.raw', 3 * MIB), Buffer.alloc(9 * MIB), Buffer.alloc(MIB + 512, 5)]);
+      writeFileSync(box.path('a.raw'), image);
+      await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, allocation: dense ? 'full' : 'sparse' });
+      const allocated: number[] = [];
+      for (const options of [{}, { sparse: true }, { targetIsZero: true }]) {
+        const name = `disk ${Object.keys(options)}`;
+        const device = loopDevice(box.path(name), 16 * MIB, 'targetIsZero' in options ? 0 : 9);
+        await decryptImage(box.path('a.vol'), device, { kms: box.kms, force: true, ...options });
+        assert.ok((await bytesAt(device, 0, image.length)).equals(image), name);
+        runTool('sync', [box.path(name)]);
+        allocated.push(statSync(box.path(name)).blocks * 512);
+      }
+      const [written, discarded, leftOut] = allocated as [number, number, number];
+      assert.ok(discarded <= written - 8 * MIB, `${allocated}`);
+      assert.ok(leftOut <= 13 * MIB, `${allocated}`);
+    });
+
+  test('read-only: refused before anything is written, and nothing is said to be gone', async () => {
+    const box = sandbox();
+    box.image('a.raw', 4096);
+    writeFileSync(box.path('disk'), Buffer.alloc(4 * MIB, 7));
+    const device = runTool('losetup', ['--find', '--show', '--read-only', box.path('disk')]).trim();
+    onTestFinished(() => void spawnSync('losetup', ['--detach', device]));
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+    for (const call of [
+      () => encryptImage(box.path('a.raw'), device, { kms: box.kms, force: true }),
+      () => decryptImage(box.path('a.vol'), device, { kms: box.kms, force: true }),
+    ]) {
+      await assert.rejects(call(), (error: VolsealError) => {
+        assert.deepEqual([error.code, error.details.errno], ['ERR_IO', 'EROFS']);
+        assert.match(error.message, /is a read-only device; nothing was written to it$/);
+        return true;
+      });
+    }
+  });
+
+  testUnless(skipInjection())('a first write that is refused leaves the device as it was, and says so by silence', () => {
+    const at = lab();
+    at.image('a.raw', 4096);
+    const device = loopDevice(at.path('disk'), 4 * MIB, 7);
+    symlinkSync(device, at.path('device'));
+    const failed = faulty(at, 'pwrite64:error=EPERM:when=1', ['encrypt', 'a.raw', 'device', '--force'], 'device');
+    assert.equal(failed.status, 4, failed.stderr);
+    assert.match(failed.stderr, /write failed/);
+    assert.doesNotMatch(failed.stderr, /is gone/);
+    assert.ok(readFileSync(at.path('disk')).equals(Buffer.alloc(4 * MIB, 7)));
+  });
+
   test('without force, too small, sparse, resumed, or for a header: refused, and not a byte is changed', async () => {
     const box = sandbox();
     box.image('a.raw', IMAGE_BYTES);
@@ -104,9 +158,9 @@ describeUnless(skipWithoutLoop())('a block device as target', () => {
       code: 'ERR_ARGUMENT',
       message: /is a block device, and this target is a regular file/,
     });
-    await assert.rejects(decryptImage(box.path('a.vol'), device, { ...common, sparse: true }), {
+    await assert.rejects(decryptImage(box.path('a.vol'), box.path('a.copy'), { ...common, targetIsZero: true }), {
       code: 'ERR_ARGUMENT',
-      message: /old bytes/,
+      message: /is no block device/,
     });
     const short = loopDevice(box.path('short'), IMAGE_BYTES - 512, 7);
     await assert.rejects(decryptImage(box.path('a.vol'), short, common), { code: 'ERR_TARGET_SIZE' });

@@ -7,6 +7,7 @@ import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   type Session,
+  withAllowNoLock,
   withExistingVolume,
   withMetrics,
 } from '../options.js';
@@ -33,7 +34,7 @@ export function attachCommand({ output, signal, endWith }: Session): Command {
     .option('--run <command>', 'run a shell command with $uri and $unixsocket, then detach, with its exit status')
     .option('--device [path]', 'also as a block device of the kernel, /dev/nbdN (needs root, nbd-client and the kernel module nbd)')
     .option('--mount <directory>', 'also as a file in an empty directory (needs nbdfuse)');
-  withExistingVolume(withMetrics(command));
+  withAllowNoLock(withExistingVolume(withMetrics(command)));
   withExamples(command, ["volseal attach disk.vol --run 'nbdinfo $uri'", 'volseal attach disk.vol']);
   return command.action(async (path: string, flags: AttachFlags) => {
     const { launchServing } = await import('../../attached/launch.js');

@@ -24,10 +24,9 @@ export function decryptCommand({ output, signal }: Session): Command {
     .description('decrypt a volume into a raw image of the original length; the volume is not changed, unless --in-place says so')
     .argument('<volume>', 'the volume')
     .argument('[image]', 'the raw image to make, or - for standard output');
-  withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command)))))).option(
-    '--sparse',
-    'leave blocks of zeros as holes in the image (always so for a sparse volume)',
-  );
+  withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command))))))
+    .option('--sparse', 'leave blocks of zeros as holes in the image (always so for a sparse volume); on a block device discard them')
+    .option('--target-is-zero', 'the block device reads as zeros from beginning to end: leave out blocks of zeros');
   withInPlace(command, 'an image');
   withExamples(command, [
     'volseal decrypt disk.vol copy.raw',
@@ -40,15 +39,16 @@ export function decryptCommand({ output, signal }: Session): Command {
       '--resume': flags.resume,
       '--force': flags.force,
       '--sparse': flags.sparse,
+      '--target-is-zero': flags.targetIsZero,
       '--no-fsync': flags.fsync === false,
     };
     if (worksInPlace(flags, image, others)) return decryptedInPlace(volume, flags, { output, signal });
     const target = targetStreamOr(requiredTarget(image, 'image'));
     const { decryptImage } = await import('../../jobs/decrypt.js');
     const progress = reportProgress(output, flags.progress === true, signal);
-    const { force, fsync, resume, sha256, sparse } = flags;
+    const { force, fsync, resume, sha256, sparse, targetIsZero } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.warning };
-    const options = { ...existingVolumeOptions(flags), force, fsync, resume, sha256, sparse, signal, ...reports };
+    const options = { ...existingVolumeOptions(flags, output), force, fsync, resume, sha256, sparse, targetIsZero, signal, ...reports };
     const made = await decryptImage(volume, target, options).finally(progress.end);
     const size = exactSize(made.imageBytes);
     // A run that continued another one has moved only a part.
@@ -81,4 +81,5 @@ interface DecryptFlags extends InPlaceFlags {
   progress?: boolean;
   sha256?: boolean;
   sparse?: boolean;
+  targetIsZero?: boolean;
 }

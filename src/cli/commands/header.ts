@@ -53,7 +53,7 @@ function restoreCommand({ output, signal }: Session): Command {
     const { restoreHeader } = await import('../../jobs/header-restore.js');
     const { proof: prove, force } = flags;
     const restored = await restoreHeader(volume, file, {
-      ...existingVolumeOptions(flags),
+      ...existingVolumeOptions(flags, output),
       prove,
       force,
       signal,

@@ -34,7 +34,7 @@ export function readCommand({ output, signal }: Session): Command {
   return command.action(async (path: string, flags: ReadFlags) => {
     refuseTerminal();
     const { attach } = await import('../../volume/attach.js');
-    await using volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: true, signal });
+    await using volume = await attach(path, { ...existingVolumeOptions(flags, output), readOnly: true, signal });
     const { offset: offsetBytes, length: lengthBytes = Math.max(volume.sizeBytes - offsetBytes, 0) } = flags;
     // Before the first byte: a reader must not take a part for the whole.
     checkRange(volume, path, offsetBytes, lengthBytes);

@@ -32,7 +32,7 @@ function addCommand({ output, signal }: Session): Command {
   );
   return command.action(async (volume: string, { out, passphraseFile, ...flags }: AddFlags) => {
     const { addPassphrase, addRecoveryKey } = await import('../../jobs/recovery.js');
-    const options = { ...existingVolumeOptions(flags), signal };
+    const options = { ...existingVolumeOptions(flags, output), signal };
     if (passphraseFile !== undefined) {
       if (out !== undefined) throw new VolsealError('ERR_ARGUMENT', '--out is for a recovery key: a passphrase is in its file already');
       const added = await addPassphrase(volume, passphraseFile, options);
@@ -76,7 +76,7 @@ function testCommand({ output, signal }: Session): Command {
   ]);
   return command.action(async (volume: string, flags: ExistingVolumeFlags) => {
     const { testKeyslot } = await import('../../jobs/recovery.js');
-    const opened = await testKeyslot(volume, { ...existingVolumeOptions(flags), signal });
+    const opened = await testKeyslot(volume, { ...existingVolumeOptions(flags, output), signal });
     output.result(opened, [`it opens ${volume} (${opened.volumeId}) by the keyslot ${keyslotLine(opened)}`]);
   });
 }
@@ -90,7 +90,7 @@ function removeCommand({ output, signal }: Session): Command {
   withExamples(command, ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery remove disk.vol 0']);
   return command.action(async (volume: string, keyslot: string, flags: ExistingVolumeFlags) => {
     const { removeKeyslot } = await import('../../jobs/recovery.js');
-    const removed = await removeKeyslot(volume, keyslot, { ...existingVolumeOptions(flags), signal });
+    const removed = await removeKeyslot(volume, keyslot, { ...existingVolumeOptions(flags, output), signal });
     output.result(removed, [`removed from ${volume} (${removed.volumeId}) the keyslot ${keyslotLine(removed)}`]);
   });
 }

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { RewrappedVolume } from '../../jobs/rewrap.js';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume } from '../options.js';
+import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withAllowNoLock, withExistingVolume } from '../options.js';
 import { withExamples } from '../output.js';
 
 interface RewrapFlags extends ExistingVolumeFlags {
@@ -28,14 +28,14 @@ export function rewrapCommand({ output, signal }: Session): Command {
     .argument('<volume...>', 'the volumes')
     .requiredOption('--key <key>', 'the new KMS key: id, ARN or alias, in the same KMS and region')
     .option('--dry-run', 'only ask KMS whether it would do it; change nothing');
-  withExistingVolume(command);
+  withAllowNoLock(withExistingVolume(command));
   withExamples(command, ['volseal rewrap disk.vol --key alias/aws/ebs --dry-run', 'volseal rewrap disk.vol --key alias/aws/ebs']);
   return command.action(async (paths: string[], { key, dryRun = false, ...flags }: RewrapFlags) => {
     if (flags.header !== undefined && paths.length > 1) {
       throw new VolsealError('ERR_ARGUMENT', '--header names the header of one volume; rewrap those with detached headers one by one');
     }
     const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../jobs/rewrap.js'), import('p-limit')]);
-    const options = { ...existingVolumeOptions(flags), key, dryRun, signal };
+    const options = { ...existingVolumeOptions(flags, output), key, dryRun, signal };
     const limit = pLimit(VOLUMES_AT_ONCE);
     const outcomes = await limit.map(paths, (path) => rewrapVolume(path, options).catch((error: unknown) => refused(path, error)));
     const done = outcomes.filter((outcome): outcome is RewrappedVolume => !('error' in outcome));

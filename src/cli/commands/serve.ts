@@ -15,6 +15,7 @@ import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   type Session,
+  withAllowNoLock,
   withExistingVolume,
   withMetrics,
 } from '../options.js';
@@ -58,7 +59,7 @@ export function serveCommand(session: Session): Command {
     .option('--allow-plaintext-beyond-loopback', 'TCP without TLS: whoever reaches the port reads and changes the volumes')
     .option('--pid-file <file>', 'write the process id here when the volumes are served')
     .option('--exit-with-parent', 'end when the process ends that started this one');
-  withExistingVolume(withMetrics(command));
+  withAllowNoLock(withExistingVolume(withMetrics(command)));
   withExamples(
     command,
     ['volseal serve disk.vol --socket disk.sock', 'volseal serve disk.vol --listen 127.0.0.1:10809'],
@@ -87,7 +88,7 @@ async function serve(paths: string[], flags: ServeFlags, { output, signal }: Ses
   const undo: Undo[] = [];
   try {
     for (const path of paths) {
-      const volume = await attach(path, { ...existingVolumeOptions(flags), readOnly: flags.readOnly, signal });
+      const volume = await attach(path, { ...existingVolumeOptions(flags, output), readOnly: flags.readOnly, signal });
       undo.push(() => volume.detach());
       volumes.push(volume);
     }

@@ -15,7 +15,7 @@ export function verifyCommand({ output, signal }: Session): Command {
   return command.action(async (volume: string, flags: ExistingVolumeFlags & { against?: string; progress?: boolean }) => {
     const { verifyVolume } = await import('../../jobs/verify.js');
     const progress = reportProgress(output, flags.progress === true, signal);
-    const options = { ...existingVolumeOptions(flags), against: flags.against, signal, onProgress: progress.onProgress };
+    const options = { ...existingVolumeOptions(flags, output), against: flags.against, signal, onProgress: progress.onProgress };
     const verified = await verifyVolume(volume, options).finally(progress.end);
     output.result(verified, [
       `${volume} (${verified.volumeId}): both header copies are good; key, digest and MAC match`,

@@ -25,7 +25,7 @@ export function volumeKeyCommand({ output, signal }: Session): Command {
     const { handOverVolumeKey } = await import('../../jobs/volume-key.js');
     output.warning(`the data key of ${volume} leaves volseal's hands: rewrapping or disabling its KMS key does not take it back`);
     const target = { fd: toFd, name: `file descriptor ${toFd}` };
-    const made = await handOverVolumeKey(volume, target, { ...existingVolumeOptions(flags), signal });
+    const made = await handOverVolumeKey(volume, target, { ...existingVolumeOptions(flags, output), signal });
     output.aside({ path: volume, ...made, toFd }, [
       `wrote the key of ${volume} (${made.volumeId}), ${made.keyBytes} bytes, to descriptor ${toFd}`,
     ]);

@@ -4,7 +4,14 @@ import { Command } from 'commander';
 import { asVolsealError, VolsealError } from '../../errors.js';
 import { STREAM_PIECE_BYTES } from '../../limits.js';
 import type { Volume } from '../../volume/volume.js';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, sizeArgument, withExistingVolume } from '../options.js';
+import {
+  type ExistingVolumeFlags,
+  existingVolumeOptions,
+  type Session,
+  sizeArgument,
+  withAllowNoLock,
+  withExistingVolume,
+} from '../options.js';
 import { withExamples } from '../output.js';
 import { exactSize } from '../sizes.js';
 import { STANDARD_INPUT, standardInput } from '../standard-streams.js';
@@ -15,12 +22,12 @@ export function writeCommand({ output, signal }: Session): Command {
     .description('write standard input into a volume, encrypted; the data before and after it stays')
     .argument('<volume>', 'the volume')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0);
-  withExistingVolume(command);
+  withAllowNoLock(withExistingVolume(command));
   withExamples(command, ['volseal write disk.vol --offset 1M < block.bin']);
   return command.action(async (path: string, flags: ExistingVolumeFlags & { offset: number }) => {
     const input = standardInput();
     const { attach } = await import('../../volume/attach.js');
-    const volume = await attach(path, { ...existingVolumeOptions(flags), signal });
+    const volume = await attach(path, { ...existingVolumeOptions(flags, output), signal });
     const { volumeId } = volume;
     const offsetBytes = flags.offset;
     let writtenBytes = 0;

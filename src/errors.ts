@@ -74,6 +74,11 @@ export type ErrorCode =
   /** The length of the file is not what the header describes: truncated, or not whole sectors. `details.sizeBytes`. */
   | 'ERR_VOLUME_SIZE'
   /**
+   * The data is not that of the detached header: the two belong to different volumes. `details.header`,
+   * `details.volumeId`.
+   */
+  | 'ERR_DATA_MISMATCH'
+  /**
    * The unwrapped key is not the key of this volume: the digest differs. `details.keyslots`: how many passphrases it
    * has.
    */

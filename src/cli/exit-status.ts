@@ -47,6 +47,7 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_CONTEXT_MISMATCH: EXIT.key,
   ERR_KMS_KEY_MISMATCH: EXIT.key,
   ERR_KEY_DIGEST: EXIT.key,
+  ERR_DATA_MISMATCH: EXIT.key,
   ERR_KEY_GONE: EXIT.key,
   ERR_KEYSLOT: EXIT.key,
   ERR_HEADER_MAC: EXIT.key,

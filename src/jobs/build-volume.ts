@@ -7,13 +7,18 @@ import { VolsealError } from '../errors.js';
 import { kmsUri } from '../kms/shared/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
+import { assertSupported } from '../luks2/metadata.js';
 import { writeHeader } from '../luks2/store.js';
+import { findToken } from '../luks2/token.js';
 import { type KeyHandle, native, type TransformOptions } from '../native.js';
+import { takeSamples } from '../output/data-samples.js';
 import { NamedFile } from '../output/named-file.js';
 import { openTarget } from '../output/open-target.js';
 import { publishPair, recoverPair } from '../output/pair-journal.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
+import { dataRuns } from '../volume/data-binding.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { contentsOf } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
@@ -59,7 +64,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
       const move = (): Promise<string | undefined> =>
         moveData(plan, files, keyed, transform, resumable && { ...resumable, stored }, pool, job);
       const sha256 = await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
-      const info = await finish(plan, files, keyed.header, job);
+      const info = await finish(plan, files, keyed, job);
       const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
       return sha256 === undefined ? made : { ...made, sha256 };
     } finally {
@@ -82,13 +87,14 @@ interface ResolvedTargets {
   readonly headerTarget: ResolvedTarget | undefined;
 }
 
-async function resolveTargets({ source, volumePath, header, sectorBytes, allocation, output }: VolumePlan): Promise<ResolvedTargets> {
+async function resolveTargets(plan: VolumePlan): Promise<ResolvedTargets> {
+  const { source, volumePath, header, sectorBytes, allocation, output } = plan;
   const dataOffsetBytes = header === undefined ? EMBEDDED_DATA_OFFSET_BYTES : 0;
   const dataBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
   if (source.file !== undefined) await refuseOwnDevice(source.file, volumePath);
   const deviceBytes = dataOffsetBytes + dataBytes;
   const volumeTarget = await resolveTarget(volumePath, { ...output, deviceBytes, sparse: allocation === 'sparse' });
-  const headerTarget = header === undefined ? undefined : await resolveTarget(header, output);
+  const headerTarget = header === undefined ? undefined : await resolveTarget(header, { ...output, headerOf: volumePath });
   if (headerTarget?.realPath === volumeTarget.realPath)
     throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a detached header needs a file of its own`);
   const usual = source.side.kind === 'zeros' && !volumeTarget.isDevice ? 'sparse' : 'full';
@@ -153,10 +159,12 @@ async function moveData(
 }
 
 /** Writes the header if that is still to be done, and publishes the volume. */
-async function finish(plan: VolumePlan, files: NewVolumeFiles, header: Luks2Header, { signal }: JobOptions): Promise<VolumeInfo> {
+async function finish(plan: VolumePlan, files: NewVolumeFiles, keyed: KeyedHeader, { signal }: JobOptions): Promise<VolumeInfo> {
   const { fsync, resume } = plan.output;
   const { volume, detached } = files;
+  const header = detached === undefined ? keyed.header : await headerWithSamples(files, keyed);
   if (!resume) await writeHeaderLast(files, header, fsync);
+  else if (detached !== undefined) await writeHeader(detached.file.handle, header, detached.path);
   // Before the files are published: whoever is told of a failure must find the old targets.
   const info = await describeNewVolume(files, header);
   throwIfAborted(signal);
@@ -164,6 +172,19 @@ async function finish(plan: VolumePlan, files: NewVolumeFiles, header: Luks2Head
   else await publishPair(volume, detached, fsync);
   if (resume) await forgetProgress(volume);
   return info;
+}
+
+/** The header with samples of the data, by which the two find each other (src/output/data-samples.ts). */
+async function headerWithSamples({ volume, header: target, layout }: NewVolumeFiles, { key, header }: KeyedHeader): Promise<Luks2Header> {
+  const { segment } = assertSupported(header.metadata, target.path);
+  const options = { fd: volume.file.fd, key, ...segment, dataOffsetBytes: layout.dataOffsetBytes, sizeBytes: layout.dataBytes };
+  const device = native.deviceOpen({ ...options, writable: false, sparse: layout.allocation === 'sparse' });
+  try {
+    const dataSamples = await takeSamples(volume.file, segment, await dataRuns(device, layout.dataBytes));
+    return nextHeader(key, header, { ...findToken(header.metadata, target.path), dataSamples }, target.path);
+  } finally {
+    native.deviceClose(device);
+  }
 }
 
 /** By the names that the files will have. */

@@ -51,6 +51,6 @@ export async function backupHeader(volume: string, backup: string, options: Back
   }
   const { found, area } = await readHeaderArea(source);
   const { volumeId } = claimsOf(found, source.path).token;
-  await writeHeaderFile(backup, area, force);
+  await writeHeaderFile(backup, area, force, found.header.uuid);
   return { volume, backup, volumeId, uuid: found.header.uuid, sizeBytes: area.length };
 }

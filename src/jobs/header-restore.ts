@@ -11,10 +11,12 @@ import { dataDigests } from '../luks2/metadata.js';
 import { hasHeader, readHeader, writeHeader } from '../luks2/store.js';
 import { native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
+import { isDetachedHeader } from '../output/detached-header.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
+import { refuseOtherData } from '../volume/data-binding.js';
 import { type HeaderArea, readHeaderArea, writeHeaderFile } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { contentsOf, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
+import { contentsOf, isDataOf, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool } from '../workers/pool.js';
 
@@ -100,7 +102,12 @@ async function prove({ found }: HeaderArea, files: OpenFiles, options: RestoreHe
   const contents = contentsOf(found, files);
   if (options.prove === false) return contents.token.volumeId;
   await using pool = leasePool();
-  native.keyWipe(await unlockVolume({ ...files, ...contents }, options, pool));
+  const key = await unlockVolume({ ...files, ...contents }, options, pool);
+  try {
+    if (isDetachedHeader(found)) await refuseOtherData({ ...files, ...contents, isBound: await isDataOf(files, found) }, key, options);
+  } finally {
+    native.keyWipe(key);
+  }
   return contents.token.volumeId;
 }
 

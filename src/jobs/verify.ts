@@ -25,14 +25,19 @@ export interface VerifiedVolume {
   keyId: string;
   /** Length of the image that was encrypted. */
   imageBytes: number;
+  /**
+   * Whether the data is known to be this header's. False for a detached header of which nothing tells: there is no data
+   * yet, or it looks random and the header has no samples of it.
+   */
+  dataBound: boolean;
   /** The image that the data was compared with; null where there was none: then the data was not checked. */
   against: string | null;
 }
 
 /**
- * Checks both header copies, has KMS unwrap the key, proves digest and MAC with it, and with `against` compares all of
- * the data. XTS has no authentication: without an image to compare with, changed data cannot be told from data that was
- * written.
+ * Checks both header copies and that a detached header and the data belong together, has KMS unwrap the key, proves
+ * digest and MAC with it, and with `against` compares all of the data. XTS has no authentication: without an image to
+ * compare with, changed data cannot be told from data that was written.
  *
  * @throws {VolsealError} `ERR_HEADER_DAMAGED` also where one copy is good and the other is not (`details.copies`);
  * `ERR_IMAGE_DIFFERS`; the rest as `decryptImage`
@@ -43,7 +48,14 @@ export async function verifyVolume(path: string, options: VerifyOptions = {}): P
     checkCopies(session.file);
     if (options.against !== undefined) await compare(session, options.against, options);
     const { volumeId, keyId, imageBytes } = session.file.token;
-    return { volumeId, path, keyId, imageBytes, against: options.against ?? null };
+    return {
+      volumeId,
+      path,
+      keyId,
+      imageBytes,
+      dataBound: session.isBound || options.against !== undefined,
+      against: options.against ?? null,
+    };
   });
 }
 

@@ -17,6 +17,9 @@ export const TOKEN_TYPE = 'aws-kms';
 export const MAC_MEMBER = 'volseal-header-mac';
 /** Lists the keyslots that volseal has added; left out where there is none. */
 const KEYSLOTS_MEMBER = 'volseal-keyslots';
+const SAMPLES_MEMBER = 'volseal-data-samples';
+const SAMPLE_COUNT_MAX = 16;
+const SAMPLE_DIGEST_BYTES = 16;
 /** 1: every sector is ciphertext. 2: the volume is sparse; a reader that knows only version 1 must not read it. */
 const VERSIONS = { full: 1, sparse: 2 } as const;
 const MAC_BYTES = 32;
@@ -48,6 +51,11 @@ export interface UnsealedToken {
   created: string;
   /** The keyslots that volseal has added; undefined for none. */
   keyslots?: KnownKeyslots | undefined;
+  /**
+   * Of a detached header: digests of some sectors of its data (src/output/data-samples.ts). Undefined where there was
+   * no data, and for a header in front of its data.
+   */
+  dataSamples?: Readonly<Record<string, string>> | undefined;
 }
 
 /** What the header of a volume says about its key. */
@@ -72,6 +80,10 @@ const encryptionContext = z.record(z.string().min(1), z.string()).refine((contex
   return bytes <= ENCRYPTION_CONTEXT_BYTES_MAX;
 }, `is longer than ${ENCRYPTION_CONTEXT_BYTES_MAX} bytes`);
 
+const dataSamples = z
+  .record(z.string().regex(/^(0|[1-9][0-9]{0,15})$/, 'is not an offset'), base64(SAMPLE_DIGEST_BYTES, SAMPLE_DIGEST_BYTES))
+  .refine((samples) => Object.keys(samples).length <= SAMPLE_COUNT_MAX, `has more than ${SAMPLE_COUNT_MAX} samples`);
+
 // Strict: an unknown member might change how data is read.
 const members = z.strictObject({
   type: z.literal(TOKEN_TYPE),
@@ -91,6 +103,7 @@ const members = z.strictObject({
   'volseal-allocation': z.literal('sparse').optional(),
   'volseal-created': z.iso.datetime(),
   [KEYSLOTS_MEMBER]: knownKeyslotsSchema.optional(),
+  [SAMPLES_MEMBER]: dataSamples.optional(),
 });
 const agrees = (object: z.infer<typeof members>): boolean => object['volseal-version'] === VERSIONS[object['volseal-allocation'] ?? 'full'];
 const DISAGREES = { path: ['volseal-allocation'], message: 'does not fit volseal-version' };
@@ -119,6 +132,7 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
     ...(token.allocation === 'sparse' ? { 'volseal-allocation': token.allocation } : {}),
     'volseal-created': token.created,
     ...(hasKeyslots(token) ? { [KEYSLOTS_MEMBER]: { ...token.keyslots } } : {}),
+    ...(token.dataSamples === undefined ? {} : { [SAMPLES_MEMBER]: { ...token.dataSamples } }),
     ...('headerMac' in token ? { [MAC_MEMBER]: token.headerMac.toString('base64') } : {}),
   } as const;
   const checked = ('headerMac' in token ? sealedSchema : unsealedSchema).safeParse(object);
@@ -152,6 +166,7 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
     allocation: object['volseal-allocation'] ?? 'full',
     created: object['volseal-created'],
     ...(object[KEYSLOTS_MEMBER] === undefined ? {} : { keyslots: object[KEYSLOTS_MEMBER] }),
+    ...(object[SAMPLES_MEMBER] === undefined ? {} : { dataSamples: object[SAMPLES_MEMBER] }),
     headerMac: Buffer.from(object[MAC_MEMBER], 'base64'),
   };
 }

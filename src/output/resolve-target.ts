@@ -11,6 +11,7 @@ import { namingPath, VolsealError } from '../errors.js';
 import { native } from '../native.js';
 import { type Directory, findPlace, type Place } from '../place.js';
 import { describeKind } from './data-file.js';
+import { refuseOthersHeader } from './detached-header.js';
 import { ifThere, NamedFile } from './named-file.js';
 
 /** How a target is made. */
@@ -21,6 +22,10 @@ export interface TargetOptions {
   readonly deviceBytes?: number | undefined;
   /** Whether parts of the target are not written. A block device is refused then: its old bytes would stay there. */
   readonly sparse?: boolean | undefined;
+  /** Where a detached header is to be written: the path of its data. */
+  readonly headerOf?: string | undefined;
+  /** Where a copy of a header is to be written: its UUID. An older copy of it may be replaced. */
+  readonly headerUuid?: string | undefined;
 }
 
 export interface ResolvedTarget {
@@ -34,9 +39,10 @@ export interface ResolvedTarget {
 /**
  * Resolves the path of a target, and refuses one that must not be written to.
  *
- * @throws {VolsealError} `ERR_TARGET_EXISTS`; `ERR_ARGUMENT` where it is neither a regular file nor a device that is
- * wanted (a directory, a pipe), or a symbolic link to nothing; `ERR_TARGET_SIZE` a device that is too small; `ERR_IO`
- * also a missing device; `ERR_STATE_BUSY` a volume that is attached for writing, a device that is mounted; `ERR_IO`
+ * @throws {VolsealError} `ERR_TARGET_EXISTS`, also the header of another volume, `force` or not; `ERR_ARGUMENT` where
+ * it is neither a regular file nor a device that is wanted (a directory, a pipe), or a symbolic link to nothing;
+ * `ERR_TARGET_SIZE` a device that is too small; `ERR_IO` also a missing device; `ERR_STATE_BUSY` a volume that is
+ * attached for writing, a device that is mounted; `ERR_IO`
  */
 export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
   await using place = await placeOf(path);
@@ -58,10 +64,10 @@ export async function resolveTarget(path: string, options: TargetOptions): Promi
   }
   if (!options.force) throw isDevice ? deviceNeedsForce(path) : targetExists(path);
   const { directory, name } = place;
-  const file = isDevice
+  await using file = isDevice
     ? await openDevice(directory, name, path, options.deviceBytes!, constants.O_RDONLY)
     : await lockExisting(directory, name, path);
-  await file.close();
+  if (!isDevice) await refuseOthersHeader(file, options);
   return { path, realPath, isDevice };
 }
 

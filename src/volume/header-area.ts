@@ -43,11 +43,12 @@ export async function readHeaderArea(file: NamedFile): Promise<HeaderArea> {
 
 /**
  * Makes a file of such bytes, with mode 0600: complete and flushed, or not at all.
- * @param force replaces a file @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_ARGUMENT`, `ERR_STATE_BUSY`, `ERR_IO`
+ * @param force replaces a file, but not the header of another volume than the one with `uuid`
+ * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_ARGUMENT`, `ERR_STATE_BUSY`, `ERR_IO`
  */
-export async function writeHeaderFile(path: string, area: Buffer, force: boolean): Promise<void> {
+export async function writeHeaderFile(path: string, area: Buffer, force: boolean, uuid?: string): Promise<void> {
   const output = { force, fsync: true };
-  await using target = await openTarget(await resolveTarget(path, output), output);
+  await using target = await openTarget(await resolveTarget(path, { ...output, headerUuid: uuid }), output);
   await target.begin();
   await target.file.write(area, 0);
   await target.publish();

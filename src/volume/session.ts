@@ -5,6 +5,7 @@
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
+import { refuseOtherData } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
 import { openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
 
@@ -22,6 +23,7 @@ export class VolumeSession {
   readonly #options: OpenOptions;
   readonly #ifStopped: string | undefined;
   #key: KeyHandle | undefined;
+  #isBound = false;
 
   private constructor(file: VolumeFile, pool: PoolLease, options: OpenOptions, ifStopped: string | undefined) {
     this.file = file;
@@ -44,6 +46,11 @@ export class VolumeSession {
     }
   }
 
+  /** Whether the data is known to be the header's, once `unlock` has returned; false where nothing tells. */
+  get isBound(): boolean {
+    return this.#isBound;
+  }
+
   /** The volume's key, once `unlock` has returned; the session's to wipe. */
   get key(): KeyHandle {
     if (this.#key === undefined) throw new Error('the volume is not unlocked');
@@ -51,12 +58,13 @@ export class VolumeSession {
   }
 
   /**
-   * Has KMS unwrap the volume's key into the vault, and proves the header by it. Once. @throws {VolsealError} as
-   * `unlockVolume`
+   * Has KMS unwrap the volume's key into the vault, and proves the header by it. Once.
+   * @throws {VolsealError} as `unlockVolume`; `ERR_DATA_MISMATCH` the header is another volume's
    */
   async unlock(): Promise<KeyHandle> {
     this.throwIfAborted();
     this.#key = await unlockVolume(this.file, this.#options, this.pool);
+    this.#isBound = await refuseOtherData(this.file, this.#key, this.#options);
     return this.#key;
   }
 

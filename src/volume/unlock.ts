@@ -51,6 +51,11 @@ export interface OpenOptions extends KeyslotOptions {
    */
   allowNoLock?: boolean | undefined;
   /**
+   * Opens a volume with a detached header also where nothing shows that the data is the header's: random data that
+   * other tools have rewritten as a whole.
+   */
+  anyData?: boolean | undefined;
+  /**
    * Called with a warning, one sentence, about something that does not stop the job. Default: `process.emitWarning`.
    */
   onWarning?: ((warning: string) => void) | undefined;

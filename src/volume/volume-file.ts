@@ -9,6 +9,7 @@ import { assertSupported, type DataSegment } from '../luks2/metadata.js';
 import { hasHeader, readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
+import { hasSamples, isDetachedHeader } from '../output/detached-header.js';
 import type { NamedFile } from '../output/named-file.js';
 import { refuseOtherWriters } from '../output/other-writers.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
@@ -44,6 +45,8 @@ export interface HeaderContents {
 
 /** A volume's open files with what their header says. */
 export interface VolumeFile extends OpenFiles, HeaderContents {
+  /** Whether the data is known to be this header's without a key: it follows it, or it has a recorded sample. */
+  readonly isBound: boolean;
   /** Closes the files and so releases the lock. Never throws. */
   close(): Promise<void>;
 }
@@ -52,16 +55,18 @@ export interface VolumeFile extends OpenFiles, HeaderContents {
  * Opens a volume's files, takes the lock, then reads the header: so what was read stays true.
  *
  * @throws {VolsealError} `ERR_IO`, `ERR_STATE_BUSY`, `ERR_STATE_INTERRUPTED`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_DAMAGED`,
- * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (not a regular file or block device;
+ * `ERR_HEADER_UNSUPPORTED`, `ERR_HEADER_TOKEN`, `ERR_VOLUME_SIZE`, `ERR_DATA_MISMATCH`, `ERR_ARGUMENT` (not a regular
+ * file or block device;
  * another volume as data of a detached header)
  */
 export async function openVolumeFile(path: string, lock: VolumeLock, headerPath?: string, policy: LockPolicy = {}): Promise<VolumeFile> {
   const files = await openVolumeFiles(path, lock, headerPath, policy);
   const { data, header, close } = files;
   try {
-    const contents = await readContents(files);
-    if (header !== data && contents.segment.offsetBytes === 0) await refuseOtherVolume(data, header.path);
-    return { data, header, ...contents, close };
+    const found = await readHeader(header.handle, header.path);
+    // Before sizes are compared: data of another size is another volume's, not this one's cut short.
+    const isBound = await isDataOf(files, found);
+    return { data, header, isBound, ...contentsOf(found, files), close };
   } catch (error) {
     await close();
     throw error;
@@ -117,7 +122,7 @@ export async function readContents(files: OpenFiles): Promise<HeaderContents> {
  */
 export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): HeaderContents {
   const contents = claimsOf(found, header.path);
-  if (header === data && contents.segment.offsetBytes === 0) throw dataIsMissing(data.path);
+  if (header === data && isDetachedHeader(found)) throw dataIsMissing(data.path);
   checkDataSize(contents, data);
   return contents;
 }
@@ -133,7 +138,10 @@ export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents
   return { found, segment, token, sizeBytes: Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes };
 }
 
-/** Takes the lock of an open volume. @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_IO` */
+/**
+ * Takes the lock of an open volume, or goes on without one as `policy` says. @throws {VolsealError} `ERR_STATE_BUSY`,
+ * `ERR_IO`
+ */
 export async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared', policy: LockPolicy = {}): Promise<void> {
   const { path } = file;
   try {
@@ -150,7 +158,7 @@ export async function lockVolume(file: NamedFile, lock: 'exclusive' | 'shared', 
   }
 }
 
-/** @throws {VolsealError} `ERR_IO` for a writer without `allowNoLock`: two at once destroy each other's data */
+/** @throws {VolsealError} `ERR_IO` writing was not allowed without a lock: two writers destroy each other's data */
 function goOnWithoutLock(path: string, lock: 'exclusive' | 'shared', { allowNoLock, onWarning }: LockPolicy): void {
   const why = `${path}: its file system has no locks (flock)`;
   if (lock === 'exclusive' && allowNoLock !== true) {
@@ -161,6 +169,40 @@ function goOnWithoutLock(path: string, lock: 'exclusive' | 'shared', { allowNoLo
     lock === 'shared' ? 'what is read while another process writes may be neither old nor new' : 'no other process may use it meanwhile';
   const warn = onWarning ?? ((warning: string) => process.emitWarning(warning, { code: 'VOLSEAL_NO_LOCK' }));
   warn(`${why}: ${risk}`);
+}
+
+/**
+ * Whether the data is known to belong to the header; false where the header is in another file and no key is needed to
+ * tell: no recorded sample is there, or a copy of the header of a volume whose own header is gone.
+ * @throws {VolsealError} `ERR_DATA_MISMATCH` it belongs to another one; `ERR_ARGUMENT` it has a header of its own;
+ * `ERR_IO`
+ */
+export async function isDataOf({ data, header }: OpenFiles, found: FoundHeader): Promise<boolean> {
+  if (header === data) return true;
+  const headerPath = header.path;
+  const token = findToken(found.header.metadata, headerPath);
+  if (!isDetachedHeader(found)) return isCopyOfHeader(data, found, token, headerPath);
+  await refuseOtherVolume(data, headerPath);
+  return hasSamples(data, found, token, headerPath);
+}
+
+/** A copy of the header that is in front of the data, or was. */
+async function isCopyOfHeader(data: NamedFile, { header }: FoundHeader, token: VolumeToken, headerPath: string): Promise<boolean> {
+  if (!(await hasHeader(data.handle, data.path))) return false;
+  try {
+    if ((await readHeader(data.handle, data.path)).header.uuid === header.uuid) return true;
+  } catch (error) {
+    // A damaged header may be what the copy is used for.
+    if (error instanceof VolsealError && error.code === 'ERR_HEADER_DAMAGED') return false;
+    throw error;
+  }
+  throw otherData(data.path, headerPath, token, 'it has the header of another volume');
+}
+
+/** @param why what was found, a clause */
+export function otherData(path: string, header: string, { volumeId, keyId }: VolumeToken, why: string): VolsealError {
+  const message = `${path}: is not the data of the header ${header}, which is that of ${volumeId}: ${why}`;
+  return new VolsealError('ERR_DATA_MISMATCH', message, { details: { path, header, volumeId, keyId } });
 }
 
 /**

@@ -11,6 +11,7 @@ import { type DeviceExtent, type DeviceHandle, native } from '../native.js';
 import type { NbdServeOptions } from '../nbd/options.js';
 import { serveVolumes } from '../nbd/serve.js';
 import { type DeviceLender, type DeviceUser, type NbdServer, servedDevice } from '../nbd/server.js';
+import { renewSamples } from './data-binding.js';
 import type { VolumeSession } from './session.js';
 import { type ReadStreamOptions, readableWebStream, readStream, type WriteStreamOptions, writeStream } from './streams.js';
 
@@ -261,7 +262,10 @@ export class Volume {
       });
     }
     try {
-      if (writable) await native.deviceFlush(device);
+      if (writable) {
+        await native.deviceFlush(device);
+        await renewSamples(session.file, session.key);
+      }
     } catch (error) {
       throw withPath(error, this.#path);
     } finally {

@@ -4,6 +4,8 @@ import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExis
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 
+const UNBOUND = 'nothing tells whether this data belongs to the header, which is in another file: --against IMAGE does';
+
 /** The command; `session` is what it runs with. */
 export function verifyCommand({ output, signal }: Session): Command {
   const command = new Command('verify')
@@ -19,6 +21,7 @@ export function verifyCommand({ output, signal }: Session): Command {
     const verified = await verifyVolume(volume, options).finally(progress.end);
     output.result(verified, [
       `${volume} (${verified.volumeId}): both header copies are good; key, digest and MAC match`,
+      ...(verified.dataBound ? [] : [UNBOUND]),
       verified.against === null
         ? 'the data was not checked: --against IMAGE compares it'
         : `all ${verified.imageBytes} bytes of its data are equal to ${verified.against}`,

@@ -23,7 +23,8 @@ const LINKS_MAX = 40;
 const O_PATH = 0o10000000;
 /** PROC_SUPER_MAGIC of statfs(2). Its links to open files lead there without a path. */
 const PROC_TYPE = 0x9fa0;
-const WRITABLE_FOR_ALL = 0o002n;
+/** Of a directory's mode: everybody may make files in it. */
+export const WRITABLE_FOR_ALL = 0o002n;
 
 /** The path of an open file of this process that opens it again, or that begins a path in it. */
 export const pathOfDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;

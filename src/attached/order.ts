@@ -26,6 +26,7 @@ export const serveOrder = z.strictObject({
         passphraseFile: text.optional(),
         anyKeyslot: z.boolean().optional(),
         allowNoLock: z.boolean().optional(),
+        anyData: z.boolean().optional(),
       }),
     }),
     z.strictObject({ kind: z.literal('workspace'), workspaceId: text, which: z.enum(['root', 'user']) }),

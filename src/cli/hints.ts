@@ -93,6 +93,8 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
         ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2), cryptsetup open does.'
         : ' With KMS the volume opens without a recovery key.'
     }`,
+  ERR_DATA_MISMATCH: ({ details }) =>
+    `Name the header of this data, or the data of this header. Keep ${shown(details.header, 'HEADER')}: without it the data of ${details.volumeId ?? 'its volume'} is lost. Only if you know that the two belong together, and the image is random and was rewritten by other tools: --any-data`,
   ERR_STATE_DETACHED: detachedHint,
   ERR_STATE_BUSY: busyHint,
   ERR_STATE_INTERRUPTED: interruptedHint,

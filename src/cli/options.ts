@@ -35,6 +35,7 @@ export interface ExistingVolumeFlags extends KmsFlags {
   passphraseFile?: string;
   anyKeyslot?: boolean;
   allowNoLock?: boolean;
+  anyData?: boolean;
 }
 
 export interface NewVolumeFlags extends KmsFlags {
@@ -52,7 +53,7 @@ export interface NewVolumeFlags extends KmsFlags {
 /** The library's options for a volume that exists. */
 export function existingVolumeOptions(flags: ExistingVolumeFlags, output?: Pick<Output, 'warning'>) {
   const { kms, header, context: encryptionContext, expectKey: expectedKey, recoveryKeyFile, passphraseFile, anyKeyslot } = flags;
-  const { allowNoLock } = flags;
+  const { allowNoLock, anyData } = flags;
   return {
     kms,
     header,
@@ -62,6 +63,7 @@ export function existingVolumeOptions(flags: ExistingVolumeFlags, output?: Pick<
     passphraseFile,
     anyKeyslot,
     allowNoLock,
+    anyData,
     onWarning: output?.warning,
   };
 }
@@ -160,7 +162,8 @@ export function withExistingVolume(command: Command, { passphrase = true, keyslo
   if (keyslots) command.option('--recovery-key-file <file>', 'open it by the recovery key in this file, without KMS');
   if (keyslots && passphrase) command.option('--passphrase-file <file>', 'open it by the passphrase in this file, without KMS');
   if (keyslots) command.option('--any-keyslot', 'with those: also by a keyslot that volseal did not add');
-  return withJson(withHeader(command, 'the file with the header, if it is detached'));
+  withHeader(command, 'the file with the header, if it is detached');
+  return withJson(command.option('--any-data', 'with --header: also data of which nothing shows that it belongs to the header'));
 }
 
 /** A host and a port, as `--listen` and `--metrics` take them. */

@@ -11,10 +11,11 @@ import { readEdges, refuseOtherFormats } from '../jobs/image-format.js';
 import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { sourceWarnings } from '../jobs/source-warnings.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
-import { headerArea } from '../luks2/store.js';
+import { headerArea, readHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
 import { resolveTarget } from '../output/resolve-target.js';
+import { renewSamples } from '../volume/data-binding.js';
 import { writeHeaderFile } from '../volume/header-area.js';
 import { unlockVolume } from '../volume/unlock.js';
 import { claimsOf } from '../volume/volume-file.js';
@@ -55,6 +56,7 @@ export async function encryptInPlace(path: string, options: EncryptInPlaceOption
     await (undone ? finishUndone(opened, record, options) : finish(opened, options)).catch((error: unknown) => {
       throw unfinished(withPath(error, path), path, opened.journal?.path);
     });
+    if (options.header !== undefined && !undone) await recordSamples(opened.image, options.header, key);
     const { volumeId, imageBytes } = record;
     return { path, volumeId, imageBytes, wasResumed, undone, dataSeconds: (performance.now() - startedMs) / 1000 };
   } finally {
@@ -173,6 +175,12 @@ async function finish({ image, journal }: OpenImage, { header }: EncryptInPlaceO
     await writeHeaderFile(header, area, false);
   }
   await journal!.remove();
+}
+
+/** Records in a detached header which data is its own. The job has ended, so that a kill here loses nothing else. */
+async function recordSamples(data: NamedFile, headerPath: string, key: KeyHandle): Promise<void> {
+  await using header = await NamedFile.open(headerPath, constants.O_RDWR);
+  await renewSamples({ data, header, isBound: true, ...claimsOf(await readHeader(header.handle, headerPath), headerPath) }, key);
 }
 
 /** Everything is plaintext again, at its old length. */

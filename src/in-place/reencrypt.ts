@@ -4,9 +4,10 @@ import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { planReencryption, type ReencryptOptions } from '../jobs/reencrypt.js';
 import { type Luks2Header, nextSequence } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
-import { headerArea, writeHeader } from '../luks2/store.js';
+import { headerArea, readHeader, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
+import { renewSamples } from '../volume/data-binding.js';
 import { unlockVolume } from '../volume/unlock.js';
 import { claimsOf } from '../volume/volume-file.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
@@ -164,6 +165,10 @@ async function work(
     }
   }
   await journal.remove();
+  if (undone || place === opened.image) return;
+  // Which data belongs to the detached header. The job has ended, so that a kill here loses nothing else.
+  const contents = claimsOf(await readHeader(place.handle, place.path), place.path);
+  await renewSamples({ data: opened.image, header: place, isBound: true, ...contents }, newKey);
 }
 
 const missingHeader = (path: string): VolsealError =>

@@ -57,7 +57,10 @@ export interface NewVolumeOptions extends JobOptions {
   allocation?: Allocation | undefined;
   /** Puts the header into a file of its own instead of the volume's first MiB. */
   header?: string | undefined;
-  /** Replaces existing targets, once the new files are complete. A block device is overwritten where it is. */
+  /**
+   * Replaces existing targets, once the new files are complete. A block device is overwritten where it is. A detached
+   * header is replaced only together with its own data.
+   */
   force?: boolean | undefined;
   /**
    * Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the targets'

@@ -9,7 +9,7 @@ import { constants } from 'node:fs';
 import { link, lstat, rename, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
-import { type Directory, directoryOf } from '../place.js';
+import { type Directory, directoryOf, WRITABLE_FOR_ALL } from '../place.js';
 import { ifThere, NamedFile } from './named-file.js';
 import { chooseCheckpointName, choosePartialName, isOwn, openPartial } from './partial-file.js';
 import { lockExisting, type ResolvedTarget, targetExists } from './resolve-target.js';
@@ -170,9 +170,16 @@ export class AtomicFile implements TargetFile {
 
   /**
    * Owner, group, mode, access control list and extended attributes of the file that is replaced; before the rename, so
-   * that nobody sees others.
+   * that nobody sees others. Not where another user may have made that file to become the owner of the new one.
    */
   async #takeAttributes(replaced: NamedFile): Promise<void> {
+    const { uid } = await replaced.stat();
+    const isOthers = uid !== 0n && uid !== BigInt(process.geteuid!());
+    if (isOthers && ((await this.directory.stats()).mode & WRITABLE_FOR_ALL) !== 0n) {
+      const why = `belongs to another user (uid ${uid}), in a directory that everybody may write to`;
+      this.#warn(`${this.path}: the file that is replaced ${why}: owner, mode and attributes were not kept`);
+      return;
+    }
     const lost = replaced.giveAttributesTo(this.file);
     if (lost.length > 0) this.#warn(`${this.path}: could not keep of the file that is replaced: ${lost.join(', ')}`);
     const names = Number((await replaced.stat()).nlink);

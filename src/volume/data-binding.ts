@@ -103,7 +103,7 @@ export async function refuseOtherData(
  * @param key of the volume @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`, `ERR_HEADER_UNSUPPORTED` (its sequence
  * number is the last there is)
  */
-export async function renewSamples(file: VolumeFile, key: KeyHandle): Promise<void> {
+export async function renewSamples(file: Omit<VolumeFile, 'close'>, key: KeyHandle): Promise<void> {
   const { data, header, found, segment, token, sizeBytes } = file;
   if (header === data || !isDetachedHeader(found)) return;
   const recorded = token.dataSamples ?? {};

@@ -51,6 +51,17 @@ testUnless(skipWithoutRoot)('keeps owner and group', async () => {
   assert.deepEqual([uid, gid, modeOf(box.path('a.vol')), warnings], [OTHER_USER, OTHER_GROUP, '660', []]);
 });
 
+testUnless(skipWithoutRoot)('gives nothing to another user who has put a file where everybody may', async () => {
+  const { box, warnings } = await replaced((it) => {
+    chmodSync(it.path('.'), 0o1777);
+    chownSync(it.path('a.vol'), OTHER_USER, OTHER_GROUP);
+    chmodSync(it.path('a.vol'), 0o666);
+  });
+  const { uid } = statSync(box.path('a.vol'));
+  assert.deepEqual([uid, modeOf(box.path('a.vol'))], [0, '600']);
+  assert.match(warnings.join(), /a\.vol: .*another user \(uid 4242\).*were not kept/);
+});
+
 testUnless(skipWithoutRoot || skipWithout('setpriv'))(
   'says what may not be kept, and gives the rights of the group to no other one',
   () => {

@@ -1,7 +1,7 @@
 /**
  * Which data belongs to a detached header: digests of a few sectors of ciphertext, which the header records. They tell
  * without a key, and stock tools neither see nor disturb them. Data that was overwritten since no longer matches; one
- * sector that still does is proof enough. docs/decisions/0043-data-samples.md says why it is this.
+ * sector that still does is proof enough. docs/decisions/0050-data-samples.md says why it is this.
  */
 import { createHash } from 'node:crypto';
 import type { NamedFile } from './named-file.js';

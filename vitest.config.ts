@@ -17,6 +17,7 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
       ...['audit', 'kernels', 'kms', 'luks2', 'output', 'structure', 'vault', 'xts'].map((directory) => `${directory}/**`),
       ...['hints', 'sizes'].map((name) => `cli/${name}`),
       ...['messages', 'slots'].map((name) => `attached/${name}`),
+      'stores/names',
     ],
   ],
   // Contracts whose tests take seconds each: every sector size and kernel, HTTP, many processes.

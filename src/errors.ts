@@ -26,7 +26,7 @@ export type ErrorCode =
   | 'ERR_RESUME'
   /** The operation was aborted by the caller's signal; targets are as they were. */
   | 'ERR_ABORTED'
-  /** No reply from KMS: the only code worth a retry. */
+  /** No reply from KMS: worth a retry. */
   | 'ERR_KMS_UNREACHABLE'
   /** KMS answered and refused: permissions, credentials, signature. */
   | 'ERR_KMS_DENIED'
@@ -40,6 +40,14 @@ export type ErrorCode =
   | 'ERR_KMS_KEY_MISMATCH'
   /** KMS answered what it must not answer (another key's ARN, no plaintext, a key of another length). */
   | 'ERR_KMS_REPLY'
+  /** There is no such bucket, object, version or upload. `details.path`. */
+  | 'ERR_STORE_NOT_FOUND'
+  /** The store denies it, or takes no credentials. `details.action`: the IAM action that is missing. */
+  | 'ERR_STORE_DENIED'
+  /** The store refuses a request for another reason, named in `details.name`, or answers what it must not answer. */
+  | 'ERR_STORE_REQUEST'
+  /** The store does not answer, or asks for less, again and again: worth a retry later. */
+  | 'ERR_STORE_UNREACHABLE'
   /** The embedded KMS's own store is unreadable, damaged or of another version. */
   | 'ERR_KMS_STORE'
   /** The store of WorkSpaces is unreadable, damaged or of another version. */
@@ -141,9 +149,9 @@ export class VolsealError extends Error {
     this.details = options.details ?? {};
   }
 
-  /** True only for an unreachable KMS, which may answer next time. Everything else fails the same way again. */
+  /** True only for an unreachable KMS or store, which may answer next time. The rest fails the same way again. */
   get retryable(): boolean {
-    return this.code === 'ERR_KMS_UNREACHABLE';
+    return this.code === 'ERR_KMS_UNREACHABLE' || this.code === 'ERR_STORE_UNREACHABLE';
   }
 
   /** The error as a plain object, for a message to another thread. */

@@ -8,7 +8,8 @@ export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.j
 export type { InPlaceOptions, InPlaceOutcome } from './in-place/job.js';
 export { type ReencryptedInPlace, type ReencryptInPlaceOptions, reencryptInPlace } from './in-place/reencrypt.js';
 export type { EncryptedImage } from './jobs/build-volume.js';
-export { type DecryptedImage, type DecryptOptions, decryptImage } from './jobs/decrypt.js';
+export { decryptImage } from './jobs/decrypt.js';
+export type { DecryptedImage, DecryptOptions } from './jobs/decrypt-options.js';
 export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './jobs/densify.js';
 export {
   type CreateOptions,
@@ -36,6 +37,7 @@ export {
   tryReencrypt,
 } from './jobs/reencrypt.js';
 export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
+export { readStoredRange, type StoredRange, type StoredRead } from './jobs/stored-read.js';
 export type { JobOptions, Progress } from './jobs/transform.js';
 export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './jobs/verify.js';
 export { handOverVolumeKey, type VolumeKeyStream } from './jobs/volume-key.js';
@@ -55,9 +57,12 @@ export type {
   NbdStats,
   ServableVolume,
 } from './nbd/server.js';
+export type { StoreOptions } from './stores/store.js';
 export { type AttachOptions, attach } from './volume/attach.js';
+export { type DescribeOptions, describeVolume } from './volume/describe.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';
-export { describeVolume, type VolumeInfo } from './volume/info.js';
+export type { VolumeInfo } from './volume/info.js';
+export type { StoredOpenOptions } from './volume/stored-volume.js';
 export type { ReadStreamOptions, WriteStreamOptions } from './volume/streams.js';
 export type { KmsAccess, OpenOptions } from './volume/unlock.js';
 export type { KeyslotOptions } from './volume/unlock-keyslot.js';

@@ -5,6 +5,14 @@
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
+import {
+  isObject,
+  STORE_BUSY_HINT,
+  STORE_NOT_FOUND_HINT,
+  STORE_UNREACHABLE_HINT,
+  storeDeniedHint,
+  storeRequestHint,
+} from './store-hints.js';
 import { quoted } from './text.js';
 
 /** What a hint is chosen by. */
@@ -39,7 +47,9 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       ? 'Choose a device that is at least as large as the image.'
       : 'Choose a larger device: a volume needs 1 MiB more than its image, unless its header is detached.',
   ERR_SOURCE_CHANGED: ({ details }) =>
-    `Stop the program that writes to it (fuser -v ${shown(details.path, 'IMAGE')} names it), or read a snapshot instead. Then ${beginAnew(details.partial)}run the command again.`,
+    isObject(details.path)
+      ? 'Name one version of it (s3://BUCKET/KEY?versionId=ID), or run the command again once nobody writes to it.'
+      : `Stop the program that writes to it (fuser -v ${shown(details.path, 'IMAGE')} names it), or read a snapshot instead. Then ${beginAnew(details.partial)}run the command again.`,
   ERR_RESUME: ({ details }) =>
     details.inPlace === true
       ? 'Do not remove the journal: without it nobody knows which part of the image is in which form.'
@@ -51,6 +61,10 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     `Check that the server runs, that the network reaches it, and that --kms or VOLSEAL_KMS names it; then try again.${
       isReader(command) ? '' : ' The embedded KMS (--kms embedded) needs no server.'
     }`,
+  ERR_STORE_NOT_FOUND: STORE_NOT_FOUND_HINT,
+  ERR_STORE_DENIED: storeDeniedHint,
+  ERR_STORE_REQUEST: storeRequestHint,
+  ERR_STORE_UNREACHABLE: STORE_UNREACHABLE_HINT,
   ERR_KMS_DENIED: deniedHint,
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,
@@ -143,6 +157,7 @@ function busyHint({ details: { path, clients, workspaceId }, command }: HintRequ
   }
   if (workspaceId !== undefined)
     return `To detach it: volseal workspace detach ${shown(workspaceId, 'WORKSPACE')}. With --force terminate does that itself.`;
+  if (isObject(path)) return STORE_BUSY_HINT;
   const volume = shown(path, 'VOLUME');
   const wait = `Wait until the other process is done; fuser -v ${volume} names it.`;
   return command.startsWith('kms') ? wait : `${wait} If volseal attached lists the volume: volseal detach ${volume}`;
@@ -204,6 +219,7 @@ function targetExistsHint({ details, command }: HintRequest): string {
     const header = shown(details.path, 'HEADER');
     return `Name another file for the new one. To use this name all the same, keep the old header: mv ${header} ${header}.old. Remove it only if ${details.volumeId ?? 'that volume'} is not needed any more: rm ${header}`;
   }
+  if (isObject(details.path)) return 'Choose another key, or replace this object with --force, once the new one is complete.';
   if (details.kind === 'a block device')
     return 'If nothing on it is needed any more: --force. It is overwritten in place, so an interrupted run leaves neither old nor new data.';
   return 'Choose another target, or replace this one with --force: it stays until the new file is complete.';

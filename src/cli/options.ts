@@ -99,6 +99,22 @@ export const withHeader = (command: Command, description: string): Command => co
 export const withForce = (command: Command): Command =>
   command.option('--force', "replace an existing target, but never another volume's header; a block device is overwritten in place");
 
+/** `--endpoint-url` and `--path-style`: for what may be an object. */
+export const withStore = (command: Command): Command =>
+  command
+    .option('--endpoint-url <url>', 'the S3 server for s3://BUCKET/KEY (default: $AWS_ENDPOINT_URL_S3, else AWS)')
+    .option('--path-style', 'with AWS: name the bucket in the path of URLs (always so with an endpoint URL)');
+
+export interface StoreFlags {
+  endpointUrl?: string;
+  pathStyle?: boolean;
+}
+
+/** The library's options for stores. */
+export const storeOptions = ({ endpointUrl, pathStyle }: StoreFlags) => ({
+  store: { endpointUrl: endpointUrl ?? (process.env.AWS_ENDPOINT_URL_S3 || undefined), pathStyle },
+});
+
 /** `--no-fsync`. */
 export const withNoFsync = (command: Command): Command =>
   command.option('--no-fsync', 'do not wait for the disk: after a power cut, even minutes later, old and new target may both be lost');

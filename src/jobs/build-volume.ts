@@ -11,7 +11,7 @@ import { nextHeader } from '../luks2/header-mac.js';
 import { assertSupported } from '../luks2/metadata.js';
 import { writeHeader } from '../luks2/store.js';
 import { findToken } from '../luks2/token.js';
-import { type KeyHandle, native, type TransformOptions } from '../native.js';
+import { type KeyHandle, native, type TransformOptions, type TransformSource } from '../native.js';
 import { takeSamples } from '../output/data-samples.js';
 import { NamedFile } from '../output/named-file.js';
 import { openTarget } from '../output/open-target.js';
@@ -23,6 +23,7 @@ import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { contentsOf } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
+import { moveStored } from './move-stored.js';
 import { contextOf, type HeaderTarget, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
 import { findCheckpoint, forgetProgress, type ResumableJob, recordProgress, resumeJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
@@ -59,10 +60,13 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
       ? newVolumeKey(plan, headerTargetOf(files), context, pool, job.signal)
       : reopenedVolumeKey(plan, files, pool, job.signal));
     try {
-      const transform = transformOf(plan, files, keyed.key);
       const startedMs = performance.now();
-      const move = (): Promise<string | undefined> =>
-        moveData(plan, files, keyed, transform, resumable && { ...resumable, stored }, pool, job);
+      const { side } = source;
+      const move = async (): Promise<string | undefined> => {
+        if (side.kind === 'stored') return moveStored(plan, files, side.source, keyed.key, pool, job).then(() => undefined);
+        const transform = transformOf(plan, side, files, keyed.key);
+        return moveData(plan, files, keyed, transform, resumable && { ...resumable, stored }, pool, job);
+      };
       const sha256 = await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
       const info = await finish(plan, files, keyed, job);
       const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
@@ -122,13 +126,18 @@ function resumableJob(
   };
 }
 
-function transformOf({ source, sectorBytes, sha256 }: VolumePlan, { volume, layout }: NewVolumeFiles, key: KeyHandle): TransformOptions {
+function transformOf(
+  { sectorBytes, sha256 }: VolumePlan,
+  source: TransformSource,
+  { volume, layout }: NewVolumeFiles,
+  key: KeyHandle,
+): TransformOptions {
   const { dataOffsetBytes: offsetBytes, dataBytes: sizeBytes, allocation } = layout;
   return {
     key,
     mode: 'encrypt',
     sectorBytes,
-    source: source.side,
+    source,
     target: { kind: 'file', fd: volume.file.fd, offsetBytes, sizeBytes, sparse: allocation === 'sparse' },
     startByte: 0,
     digest: sha256,

@@ -4,75 +4,33 @@ import type { TransformOptions } from '../native.js';
 import { openTarget } from '../output/open-target.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget, type TargetOptions } from '../output/resolve-target.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
+import { isStored } from '../stores/location.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
-import type { OpenOptions } from '../volume/unlock.js';
 import type { VolumeFile } from '../volume/volume-file.js';
+import type { DecryptedImage, DecryptOptions } from './decrypt-options.js';
 import type { TargetStream } from './image-stream.js';
 import { beginOrResume, checkResumable, forgetProgress, type ResumableJob } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
 
-/** Options of `decryptImage`. */
-export interface DecryptOptions extends OpenOptions, JobOptions {
-  /** Replaces an existing image once the new one is complete. A block device is overwritten where it is. */
-  force?: boolean | undefined;
-  /**
-   * Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the image's
-   * path.
-   */
-  fsync?: boolean | undefined;
-  /**
-   * A run that is interrupted keeps what it has done in the image's directory; the same call resumes it. Not for
-   * streams and block devices as targets, not with `sha256`, not without `fsync`.
-   */
-  resume?: boolean | undefined;
-  /** Called with a warning, one sentence, about something that does not stop the job. */
-  onWarning?: ((warning: string) => void) | undefined;
-  /**
-   * Leaves blocks of zeros in the image as holes. The image file of a sparse volume gets holes in any case. On a block
-   * device they are discarded: it reads as zeros there afterwards, and where it cannot discard, zeros are written.
-   */
-  sparse?: boolean | undefined;
-  /**
-   * Only for a block device that reads as zeros from beginning to end: blocks of zeros are neither written nor
-   * discarded.
-   */
-  targetIsZero?: boolean | undefined;
-  /** Hashes the image on the way: `sha256` of the result. */
-  sha256?: boolean | undefined;
-}
-
-/** What `decryptImage` made. */
-export interface DecryptedImage {
-  /** `vol-` and 17 hexadecimal digits. */
-  volumeId: string;
-  /** Absolute path of the image, or the name of the stream. */
-  path: string;
-  /** Length of the image. */
-  imageBytes: number;
-  /**
-   * What the data took, from the first byte read to the last one published: without the program's start and without
-   * KMS.
-   */
-  dataSeconds: number;
-  /** SHA-256 of the image in hexadecimal, where it was asked for. */
-  sha256?: string;
-}
-
 /**
  * Decrypts a volume into a raw image of its exact old length.
  *
- * @param image a path, or an open stream, which gets the image in order; what it got before a failure it keeps
+ * @param volumePath of a file or device, or `s3://BUCKET/KEY`
+ * @param image a path, `s3://BUCKET/KEY`, or an open stream, which gets the image in order; what it got before a
+ * failure it keeps
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for
  * writing), `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_TARGET_SIZE`,
- * `ERR_SOURCE_CHANGED`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever fails, a
- * target file is as it was; a block device is not, and the message says so.
+ * `ERR_SOURCE_CHANGED`, `ERR_RESUME`, `ERR_STORE_*`, `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever
+ * fails, a target file is as it was; a block device is not, and the message says so.
  */
 export async function decryptImage(
   volumePath: string,
   image: string | TargetStream,
   options: DecryptOptions = {},
 ): Promise<DecryptedImage> {
+  if (isStored(volumePath) || (typeof image === 'string' && isStored(image)))
+    return (await import('./stored-decrypt.js')).decryptStored(volumePath, image, options);
   const imagePath = typeof image === 'string' ? image : image.name;
   const { sparse = false, targetIsZero = false, sha256: digest = false, resume = false, onWarning } = options;
   if (sparse && typeof image !== 'string')

@@ -9,6 +9,8 @@ import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
+import { isStored } from '../stores/location.js';
+import type { StoreOptions } from '../stores/store.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
@@ -67,6 +69,8 @@ export interface NewVolumeOptions extends JobOptions {
    * paths.
    */
   fsync?: boolean | undefined;
+  /** How a store is reached where image or volume is an object (`s3://BUCKET/KEY`). */
+  store?: StoreOptions | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
 }
@@ -96,14 +100,16 @@ export interface CreateOptions extends NewVolumeOptions {
 }
 
 /**
- * Encrypts a raw image (a regular file, a block device or a stream) into a new volume. The image is only read.
+ * Encrypts a raw image (a regular file, a block device, an object or a stream) into a new volume. The image is only
+ * read.
  *
- * @param image a path, or an open stream
- * @param volume a path, or an open stream, which gets the volume in order; what it got before a failure it keeps
+ * @param image a path, `s3://BUCKET/KEY`, or an open stream
+ * @param volume a path, `s3://BUCKET/KEY`, or an open stream, which gets the volume in order; what it got before a
+ * failure it keeps
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`
  * (of a stream also `ENODATA`: it ends early, and `EFBIG`: it is longer), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`,
- * `ERR_RESUME`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`. Whatever fails, target files are as they were; a
- * block device is not, and the message says so.
+ * `ERR_RESUME`, `ERR_STORE_*`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`. Whatever fails, target files are as
+ * they were; a block device is not, and the message says so.
  */
 export async function encryptImage(
   image: string | SourceStream,
@@ -117,6 +123,14 @@ export async function encryptImage(
     checkImageSize(sizeBytes, name, sectorBytes, pad);
     const stream: VolumeSource = { path: name, imageBytes: sizeBytes, side: { kind: 'stream', fd, sizeBytes } };
     return await makeVolume(stream, volume, sectorBytes, options);
+  }
+  if (isStored(image)) {
+    const { withStoredImage } = await import('./stored-source.js');
+    const { store, raw = false, signal } = options;
+    return await withStoredImage(image, { store, raw, signal }, (source) => {
+      checkImageSize(source.imageBytes, image, sectorBytes, pad);
+      return makeVolume(source, volume, sectorBytes, options);
+    });
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
   const imageBytes = file.sizeBytes();
@@ -155,7 +169,14 @@ async function makeVolume(
   if (options.resume === true) checkResumable(source.path, source.file === undefined, options);
   const plan = planVolume(source, typeof target === 'string' ? target : target.name, { ...options, sectorBytes });
   const job = { signal: options.signal, onProgress: options.onProgress };
-  return typeof target === 'string' ? buildVolume(plan, job) : streamVolume(plan, target, job);
+  if (typeof target !== 'string') return streamVolume(plan, target, job);
+  if (isStored(target)) return (await import('./store-volume.js')).storeVolume(plan, options.store, job);
+  if (source.side.kind === 'stored') {
+    const { checkStoredOptions } = await import('./stored-source.js');
+    const { sha256, allocation, output } = plan;
+    checkStoredOptions(source.path, { sha256, resume: output.resume === true, sparse: allocation === 'sparse' });
+  }
+  return buildVolume(plan, job);
 }
 
 /** The caller's options, checked, with their defaults. @throws {VolsealError} `ERR_ARGUMENT` */

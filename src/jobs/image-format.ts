@@ -7,7 +7,6 @@
  * formats; LUKS2 On-Disk Format, 2.1.
  */
 import { VolsealError } from '../errors.js';
-import type { NamedFile } from '../output/named-file.js';
 
 /** How a format is turned into a raw image. */
 export type Conversion = 'qemu-img' | 'decompress' | 'simg2img' | 'luks';
@@ -66,8 +65,14 @@ export interface ImageEdges {
 const HEAD_BYTES = 4096 + 8;
 const TAIL_BYTES = 512;
 
+/** A file or an object, as far as it is looked at. */
+export interface Readable {
+  /** Up to `bytesMax` bytes from `offsetBytes` on. */
+  read(offsetBytes: number, bytesMax: number): Promise<Buffer>;
+}
+
 /** Reads both. @param sizeBytes of the file @throws {VolsealError} `ERR_IO` */
-export async function readEdges(file: NamedFile, sizeBytes: number): Promise<ImageEdges> {
+export async function readEdges(file: Readable, sizeBytes: number): Promise<ImageEdges> {
   const head = await file.read(0, Math.min(HEAD_BYTES, sizeBytes));
   const tailBytes = Math.min(TAIL_BYTES, sizeBytes);
   return { head, tail: await file.read(sizeBytes - tailBytes, tailBytes) };

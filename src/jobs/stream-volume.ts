@@ -35,6 +35,9 @@ function checkOptions({ volumePath, header, allocation, output }: VolumePlan): v
 export async function streamVolume(plan: VolumePlan, stream: TargetStream, job: JobOptions): Promise<EncryptedImage> {
   checkOptions(plan);
   const { source, sectorBytes, sha256: digest } = plan;
+  const { side: from } = source;
+  if (from.kind === 'stored')
+    throw new VolsealError('ERR_ARGUMENT', `${source.path}: is an object in a store, which goes to a file or another object`);
   const context = contextOf(plan);
   await using pool = leasePool();
   const target = { headerPath: stream.name, placement: 'embedded', allocation: 'full' } as const;
@@ -46,7 +49,7 @@ export async function streamVolume(plan: VolumePlan, stream: TargetStream, job: 
     const paths = { source: source.path, target: stream.name };
     const stopped = `${stream.name} has got a part of the volume`;
     const move = () =>
-      transformImage(pool, { key, mode: 'encrypt', sectorBytes, source: source.side, target: side, startByte: 0, digest }, paths, {
+      transformImage(pool, { key, mode: 'encrypt', sectorBytes, source: from, target: side, startByte: 0, digest }, paths, {
         ...job,
         stopped,
       });

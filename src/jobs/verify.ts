@@ -2,9 +2,11 @@
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import { openDataFile } from '../output/data-file.js';
+import type { NamedFile } from '../output/named-file.js';
+import { isStored } from '../stores/location.js';
+import type { StoreOptions } from '../stores/store.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
-import type { OpenOptions } from '../volume/unlock.js';
-import type { VolumeFile } from '../volume/volume-file.js';
+import type { NamedContents, OpenOptions } from '../volume/unlock.js';
 import { type JobOptions, transformImage } from './transform.js';
 
 const UNCHANGED = 'nothing was changed';
@@ -13,6 +15,8 @@ const UNCHANGED = 'nothing was changed';
 export interface VerifyOptions extends OpenOptions, JobOptions {
   /** An image (regular file or block device) that the volume's plaintext must be, byte for byte. */
   against?: string | undefined;
+  /** How a store is reached where the volume is an object (`s3://BUCKET/KEY`). */
+  store?: StoreOptions | undefined;
 }
 
 /** The result of `verifyVolume`: all of it was proved. */
@@ -43,6 +47,7 @@ export interface VerifiedVolume {
  * `ERR_IMAGE_DIFFERS`; the rest as `decryptImage`
  */
 export async function verifyVolume(path: string, options: VerifyOptions = {}): Promise<VerifiedVolume> {
+  if (isStored(path)) return verifyStored(path, options);
   return withVolume(path, options, { lock: 'shared', ifStopped: UNCHANGED }, async (session) => {
     await session.unlock();
     checkCopies(session.file);
@@ -59,7 +64,8 @@ export async function verifyVolume(path: string, options: VerifyOptions = {}): P
   });
 }
 
-function checkCopies({ found, data: { path }, header: { path: headerPath } }: VolumeFile): void {
+/** @throws {VolsealError} `ERR_HEADER_DAMAGED` where one of the two is not good */
+export function checkCopies({ found, data: { path }, header: { path: headerPath } }: NamedContents): void {
   const { primary, secondary } = found.copies;
   if (primary === 'good' && secondary === 'good') return;
   throw new VolsealError(
@@ -69,17 +75,27 @@ function checkCopies({ found, data: { path }, header: { path: headerPath } }: Vo
   );
 }
 
+async function verifyStored(path: string, options: VerifyOptions): Promise<VerifiedVolume> {
+  const [{ withStoredVolume }, { compareStored }] = await Promise.all([import('../volume/stored-volume.js'), import('./stored-verify.js')]);
+  return withStoredVolume(path, options, async (session) => {
+    const { volume } = session;
+    checkCopies(volume);
+    const { volumeId, keyId, imageBytes } = volume.token;
+    const { against = null } = options;
+    if (against !== null) {
+      await using image = await openEqualImage(against, path, imageBytes);
+      const differsAtByte = await compareStored(session, image, { ...options, stopped: UNCHANGED });
+      if (differsAtByte !== undefined) throw imageDiffers(against, path, differsAtByte, volume.segment.sectorBytes);
+    }
+    // The header is in front of the data: both are one object.
+    return { volumeId, path, keyId, imageBytes, dataBound: true, against };
+  });
+}
+
 async function compare({ file, key, pool }: VolumeSession, against: string, job: JobOptions): Promise<void> {
-  await using image = await openDataFile(against, constants.O_RDONLY);
   const { path } = file.data;
   const { imageBytes, allocation } = file.token;
-  const sizeBytes = image.sizeBytes();
-  const isDevice = (await image.stat()).isBlockDevice();
-  if (sizeBytes < imageBytes || (sizeBytes > imageBytes && !isDevice)) {
-    throw new VolsealError('ERR_IMAGE_DIFFERS', `${against}: has ${sizeBytes} bytes, the image in ${path} has ${imageBytes}`, {
-      details: { path: against, sizeBytes, imageBytes },
-    });
-  }
+  await using image = await openEqualImage(against, path, imageBytes);
   const { sectorBytes, offsetBytes } = file.segment;
   const { differsAtByte } = await transformImage(
     pool,
@@ -95,9 +111,28 @@ async function compare({ file, key, pool }: VolumeSession, against: string, job:
     { source: path, target: against },
     { ...job, stopped: UNCHANGED },
   );
-  if (differsAtByte === undefined) return;
+  if (differsAtByte !== undefined) throw imageDiffers(against, path, differsAtByte, sectorBytes);
+}
+
+/** Opens an image that is as long as the volume's. @throws {VolsealError} `ERR_IMAGE_DIFFERS`, `ERR_IO` */
+async function openEqualImage(against: string, path: string, imageBytes: number): Promise<NamedFile> {
+  const image = await openDataFile(against, constants.O_RDONLY);
+  try {
+    const sizeBytes = image.sizeBytes();
+    const isDevice = (await image.stat()).isBlockDevice();
+    if (sizeBytes >= imageBytes && (sizeBytes === imageBytes || isDevice)) return image;
+    throw new VolsealError('ERR_IMAGE_DIFFERS', `${against}: has ${sizeBytes} bytes, the image in ${path} has ${imageBytes}`, {
+      details: { path: against, sizeBytes, imageBytes },
+    });
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
+}
+
+function imageDiffers(against: string, path: string, differsAtByte: number, sectorBytes: number): VolsealError {
   const sector = Math.floor(differsAtByte / sectorBytes);
-  throw new VolsealError(
+  return new VolsealError(
     'ERR_IMAGE_DIFFERS',
     `${against}: differs from ${path} first at byte ${differsAtByte}, in sector ${sector} of ${sectorBytes} bytes`,
     { details: { path: against, offsetBytes: differsAtByte, sector, sectorBytes } },

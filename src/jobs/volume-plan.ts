@@ -9,14 +9,21 @@ import type { Allocation } from '../luks2/token.js';
 import type { TransformSource } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
+import type { ImageSource } from '../stores/store.js';
 import type { KmsAccess } from '../volume/unlock.js';
 
-/** What is encrypted: an open image, a stream, or zeros. */
+/** An image that is an object in a store. */
+export interface StoredSide {
+  readonly kind: 'stored';
+  readonly source: ImageSource;
+}
+
+/** What is encrypted: an open image, a stream, an object, or zeros. */
 export interface VolumeSource {
   /** What messages call it. */
   readonly path: string;
   readonly imageBytes: number;
-  readonly side: TransformSource;
+  readonly side: TransformSource | StoredSide;
   /** Where it is an image with a name. */
   readonly file?: NamedFile;
   /** Bytes of that file, where they are not those of the image: it is a volume. */

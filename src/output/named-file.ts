@@ -155,14 +155,19 @@ export class NamedFile {
   /** Up to `bytesMax` bytes from `offsetBytes` on: fewer where the file ends. */
   async read(offsetBytes: number, bytesMax: number): Promise<Buffer> {
     const bytes = Buffer.alloc(bytesMax);
+    return bytes.subarray(0, await this.readInto(offsetBytes, bytes));
+  }
+
+  /** Fills `target` from `offsetBytes` on. @returns how many bytes it got: fewer than it has where the file ends */
+  async readInto(offsetBytes: number, target: Uint8Array): Promise<number> {
     let filledBytes = 0;
-    for (let bytesRead = 1; bytesRead > 0 && filledBytes < bytesMax; filledBytes += bytesRead) {
+    for (let bytesRead = 1; bytesRead > 0 && filledBytes < target.length; filledBytes += bytesRead) {
       const position = offsetBytes + filledBytes;
-      ({ bytesRead } = await this.handle.read(bytes, filledBytes, bytesMax - filledBytes, position).catch((error: unknown) => {
+      ({ bytesRead } = await this.handle.read(target, filledBytes, target.length - filledBytes, position).catch((error: unknown) => {
         throw withOffset(asVolsealError(error, this.path), position);
       }));
     }
-    return bytes.subarray(0, filledBytes);
+    return filledBytes;
   }
 
   /** Writes all of `bytes` at `offsetBytes`. Not flushed. */

@@ -59,11 +59,11 @@ export interface VolumeInfo {
 const STAT_BLOCK_BYTES = 512;
 
 /**
- * Reads the header of a volume, without a key and without KMS.
+ * Reads the header of a volume that is a file or device (describe.ts has both).
  *
  * @throws {VolsealError} `ERR_IO`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`
  */
-export async function describeVolume(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
+export async function describeVolumeFile(path: string, options: { header?: string | undefined } = {}): Promise<VolumeInfo> {
   const volume = await openVolumeFile(path, 'none', options.header);
   try {
     return await describeContents(volume);

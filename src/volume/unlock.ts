@@ -63,8 +63,14 @@ export interface OpenOptions extends KeyslotOptions {
   signal?: AbortSignal | undefined;
 }
 
+/** What a header says, and what messages call the files or the object that it belongs to. */
+export interface NamedContents extends HeaderContents {
+  readonly data: { readonly path: string };
+  readonly header: { readonly path: string };
+}
+
 /** The KMS that is asked for this volume's key, and as whom. @throws {VolsealError} `ERR_ARGUMENT` */
-export const endpointOf = (volume: OpenFiles & HeaderContents, options: OpenOptions): KmsEndpoint =>
+export const endpointOf = (volume: NamedContents, options: OpenOptions): KmsEndpoint =>
   withAccess(kmsOf(volume, options), options.kmsAccess);
 
 /** The endpoint, asked as the principal of `access`. @throws {VolsealError} `ERR_ARGUMENT`, as `asCaller` */
@@ -73,7 +79,7 @@ export function withAccess(endpoint: KmsEndpoint, access: KmsAccess | undefined)
 }
 
 /** A URL from a header is never followed: whoever wrote the header would choose who answers. */
-function kmsOf({ data, token }: OpenFiles & HeaderContents, options: OpenOptions): KmsEndpoint {
+function kmsOf({ data, token }: NamedContents, options: OpenOptions): KmsEndpoint {
   const recorded = token.kms;
   const isNamed = (options.kms ?? defaultKms()) !== undefined;
   if (isNamed || recorded === 'embedded' || recorded.startsWith('aws:')) return chooseKms(options, recorded);
@@ -85,13 +91,13 @@ function kmsOf({ data, token }: OpenFiles & HeaderContents, options: OpenOptions
  * Checks that the volume is under the KMS key and has the pairs that the caller expects. @throws {VolsealError}
  * `ERR_KMS_KEY_MISMATCH`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`
  */
-export function checkExpected(volume: OpenFiles & HeaderContents, options: OpenOptions): void {
+export function checkExpected(volume: NamedContents, options: OpenOptions): void {
   checkExpectedKey(options.expectedKey, volume);
   checkExpectedContext(options.encryptionContext, volume);
 }
 
 /** @throws {VolsealError} `ERR_KMS_KEY_MISMATCH`; `ERR_ARGUMENT` for what names no single key, an alias for example */
-function checkExpectedKey(expected: string | undefined, { data: { path }, token }: OpenFiles & HeaderContents): void {
+function checkExpectedKey(expected: string | undefined, { data: { path }, token }: NamedContents): void {
   if (expected === undefined) return;
   if (!isKeyArn(expected) && !isKeyId(expected)) {
     throw new VolsealError(
@@ -110,7 +116,7 @@ function checkExpectedKey(expected: string | undefined, { data: { path }, token 
 }
 
 /** The pairs a caller expects must all stand in the volume's context. @throws {VolsealError} `ERR_CONTEXT_MISMATCH` */
-function checkExpectedContext(expected: EncryptionContext | undefined, { data, token }: OpenFiles & HeaderContents): void {
+function checkExpectedContext(expected: EncryptionContext | undefined, { data, token }: NamedContents): void {
   const actual = token.encryptionContext;
   const wanted = { [VOLUME_ID_CONTEXT_KEY]: token.volumeId, ...expected };
   const differing = Object.entries(wanted).filter(([key, value]) => !Object.hasOwn(actual, key) || actual[key] !== value);
@@ -140,6 +146,12 @@ export async function unlockVolume(
 ): Promise<KeyHandle> {
   checkExpected(volume, options);
   if (asksKeyslot(options)) return (await unlockKeyslot(volume, options, pool)).key;
+  return await unlockByKms(volume, options, pool);
+}
+
+/** The same by KMS alone, of a volume whose files need not be open here. @throws {VolsealError} as `unlockVolume` */
+export async function unlockByKms(volume: NamedContents, options: Omit<OpenOptions, 'header'>, pool: PoolLease): Promise<KeyHandle> {
+  checkExpected(volume, options);
   const { keyId, encryptedDataKey, encryptionContext } = volume.token;
   try {
     const task: UnlockTask = {

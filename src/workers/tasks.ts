@@ -21,6 +21,7 @@ import { receiveAbort } from './abort.js';
 import { handedOver } from './hand-over.js';
 import type { KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
+import type { PieceTask } from './piece-task.js';
 import { taskResult } from './task-result.js';
 
 export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
@@ -79,7 +80,8 @@ export type Task =
   | MoveTask
   | ReadMovedTask
   | OpenTransformTask
-  | TransformTask;
+  | TransformTask
+  | PieceTask;
 
 /** What the pool sends to a thread. */
 export interface Order {
@@ -103,6 +105,7 @@ interface TaskValues {
   readMoved: Uint8Array;
   openTransform: TransformHandle;
   transform: boolean;
+  piece: number;
 }
 
 /** What a task gives. */
@@ -152,5 +155,7 @@ async function perform(task: Task, signal: AbortSignal | undefined): Promise<unk
       return native.transformOpen(task.options);
     case 'transform':
       return native.transformRun(task.transform, task.threadCount, task.milliseconds);
+    case 'piece':
+      return (await import('./piece-task.js')).runPiece(task);
   }
 }

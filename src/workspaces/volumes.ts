@@ -11,7 +11,7 @@ import { realPathOf } from '../output/resolve-target.js';
 import { removeTemporaryFiles } from '../output/temporary-files.js';
 import { directoryOf } from '../place.js';
 import { type AttachOptions, attach } from '../volume/attach.js';
-import { describeVolume } from '../volume/info.js';
+import { describeVolume } from '../volume/describe.js';
 import type { Volume } from '../volume/volume.js';
 import type { WorkspaceRecord, WorkspaceVolume } from './record.js';
 import { tokensOf, userContext } from './services.js';

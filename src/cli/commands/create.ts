@@ -1,7 +1,17 @@
 /** `volseal create`: a new volume that reads as zeros. */
 import { Command, Option } from 'commander';
 import { VolsealError } from '../../errors.js';
-import { type NewVolumeFlags, newVolumeOptions, type Session, STREAM_ARGUMENT, sizeArgument, withNewVolume } from '../options.js';
+import {
+  type NewVolumeFlags,
+  newVolumeOptions,
+  type Session,
+  STREAM_ARGUMENT,
+  type StoreFlags,
+  sizeArgument,
+  storeOptions,
+  withNewVolume,
+  withStore,
+} from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { newVolumeLines } from '../volume-lines.js';
@@ -10,9 +20,9 @@ import { newVolumeLines } from '../volume-lines.js';
 export function createCommand({ output, signal }: Session): Command {
   const command = new Command('create')
     .description('make a new, empty volume with its own data key; it reads as zeros')
-    .argument('<volume>', 'the volume to make')
+    .argument('<volume>', 'the volume to make: a file, a block device or s3://BUCKET/KEY')
     .requiredOption('--size <size>', 'bytes, or with K, M, G, T (powers of 1024)', sizeArgument);
-  withNewVolume(command)
+  withStore(withNewVolume(command))
     .addOption(
       new Option(
         '--sparse',
@@ -21,13 +31,14 @@ export function createCommand({ output, signal }: Session): Command {
     )
     .addOption(new Option('--full', 'write every sector now, so that nobody can see which ones are in use').conflicts('sparse'));
   withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
-  return command.action(async (volume: string, flags: NewVolumeFlags & { size: number }) => {
+  return command.action(async (volume: string, flags: NewVolumeFlags & StoreFlags & { size: number }) => {
     if (volume === STREAM_ARGUMENT)
       throw new VolsealError('ERR_ARGUMENT', 'create makes a file or writes a block device: name it (./- for a file that is called -)');
     const { createVolume } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output, flags.progress === true, signal);
     const options = {
       ...newVolumeOptions(flags),
+      ...storeOptions(flags),
       sizeBytes: flags.size,
       signal,
       onProgress: progress.onProgress,

@@ -5,7 +5,9 @@ import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   type Session,
+  type StoreFlags,
   sha256Lines,
+  storeOptions,
   targetStreamOr,
   withExistingVolume,
   withForce,
@@ -13,6 +15,7 @@ import {
   withProgress,
   withResume,
   withSha256,
+  withStore,
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
@@ -22,9 +25,9 @@ import { exactSize, pace } from '../sizes.js';
 export function decryptCommand({ output, signal }: Session): Command {
   const command = new Command('decrypt')
     .description('decrypt a volume into a raw image of the original length; the volume is not changed, unless --in-place says so')
-    .argument('<volume>', 'the volume')
-    .argument('[image]', 'the raw image to make, or - for standard output');
-  withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command))))))
+    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
+    .argument('[image]', 'the raw image to make: a file, a block device, s3://BUCKET/KEY, or - for standard output');
+  withStore(withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command)))))))
     .option('--sparse', 'leave blocks of zeros as holes in the image (always so for a sparse volume); on a block device discard them')
     .option('--target-is-zero', 'the block device reads as zeros from beginning to end: leave out blocks of zeros');
   withInPlace(command, 'an image');
@@ -33,7 +36,7 @@ export function decryptCommand({ output, signal }: Session): Command {
     'volseal decrypt disk.vol - | zstd > disk.raw.zst',
     'volseal decrypt --in-place disk.vol',
   ]);
-  return command.action(async (volume: string, image: string | undefined, flags: ExistingVolumeFlags & DecryptFlags) => {
+  return command.action(async (volume: string, image: string | undefined, flags: ExistingVolumeFlags & DecryptFlags & StoreFlags) => {
     const others = {
       '--sha256': flags.sha256,
       '--resume': flags.resume,
@@ -48,7 +51,8 @@ export function decryptCommand({ output, signal }: Session): Command {
     const progress = reportProgress(output, flags.progress === true, signal);
     const { force, fsync, resume, sha256, sparse, targetIsZero } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.warning };
-    const options = { ...existingVolumeOptions(flags, output), force, fsync, resume, sha256, sparse, targetIsZero, signal, ...reports };
+    const read = { ...existingVolumeOptions(flags, output), ...storeOptions(flags) };
+    const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, signal, ...reports };
     const made = await decryptImage(volume, target, options).finally(progress.end);
     const size = exactSize(made.imageBytes);
     // A run that continued another one has moved only a part.

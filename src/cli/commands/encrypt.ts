@@ -8,12 +8,15 @@ import {
   newVolumeOptions,
   type Session,
   STREAM_ARGUMENT,
+  type StoreFlags,
   sha256Lines,
   sizeArgument,
+  storeOptions,
   targetStreamOr,
   withNewVolume,
   withResume,
   withSha256,
+  withStore,
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
@@ -25,21 +28,21 @@ import { newVolumeLines } from '../volume-lines.js';
 export function encryptCommand({ output, signal }: Session): Command {
   const command = new Command('encrypt')
     .description('encrypt a raw image into a new volume with its own data key; the image is not changed, unless --in-place says so')
-    .argument('<image>', 'raw disk image: a regular file, a block device, or - for standard input')
-    .argument('[volume]', 'the volume to make, or - for standard output');
+    .argument('<image>', 'raw disk image: a regular file, a block device, s3://BUCKET/KEY, or - for standard input')
+    .argument('[volume]', 'the volume to make: a file, a block device, s3://BUCKET/KEY, or - for standard output');
   withNewVolume(command)
     .option('--pad', 'fill the last sector with zeros; decrypting gives back the exact length')
     .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
     .option('--sparse', 'leave zeros of the image as holes: small and fast, but it shows which blocks are in use')
     .option('--size <size>', 'size of an image on standard input, or on a device in place: bytes, or with K, M, G, T', sizeArgument);
-  withInPlace(withResume(withSha256(command)), 'a volume');
+  withInPlace(withStore(withResume(withSha256(command))), 'a volume');
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
     'volseal encrypt disk.raw - | cat > streamed.vol',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
     'volseal encrypt --in-place disk.raw',
   ]);
-  return command.action(async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags) => {
+  return command.action(async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags & StoreFlags) => {
     const { sha256: hash, resume: continues, force, fsync } = flags;
     const others = { '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
     if (worksInPlace(flags, volume, others)) return encryptedInPlace(image, flags, { output, signal });
@@ -49,7 +52,7 @@ export function encryptCommand({ output, signal }: Session): Command {
     const progress = reportProgress(output, flags.progress === true, signal);
     const { pad, raw, sha256, resume } = flags;
     const reports = { onProgress: progress.onProgress, onWarning: output.warning };
-    const options = { ...newVolumeOptions(flags), pad, raw, sha256, resume, signal, ...reports };
+    const options = { ...newVolumeOptions(flags), ...storeOptions(flags), pad, raw, sha256, resume, signal, ...reports };
     const info = await encryptImage(source, target, options).finally(progress.end);
     const name = typeof source === 'string' ? source : source.name;
     const done = `encrypted ${name} into ${info.path}`;

@@ -2,18 +2,22 @@
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import { STREAM_PIECE_BYTES } from '../../limits.js';
+import { isStored } from '../../stores/location.js';
 import type { Volume } from '../../volume/volume.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   refuseTerminal,
   type Session,
+  type StoreFlags,
   sizeArgument,
+  storeOptions,
   withExistingVolume,
+  withStore,
 } from '../options.js';
 import { withExamples } from '../output.js';
 
-interface ReadFlags extends ExistingVolumeFlags {
+interface ReadFlags extends ExistingVolumeFlags, StoreFlags {
   offset: number;
   length?: number;
 }
@@ -22,10 +26,10 @@ interface ReadFlags extends ExistingVolumeFlags {
 export function readCommand({ output, signal }: Session): Command {
   const command = new Command('read')
     .description('write a range of a volume, decrypted, to standard output')
-    .argument('<volume>', 'the volume')
+    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0)
     .option('--length <size>', 'how many bytes (default: up to the end)', sizeArgument);
-  withExistingVolume(command);
+  withStore(withExistingVolume(command));
   withExamples(
     command,
     ['volseal read disk.vol --offset 1M --length 4K > block.bin'],
@@ -33,6 +37,14 @@ export function readCommand({ output, signal }: Session): Command {
   );
   return command.action(async (path: string, flags: ReadFlags) => {
     refuseTerminal();
+    if (isStored(path)) {
+      const { readStoredRange } = await import('../../jobs/stored-read.js');
+      const range = { offsetBytes: flags.offset, lengthBytes: flags.length };
+      const options = { ...existingVolumeOptions(flags), ...storeOptions(flags), signal };
+      const done = await readStoredRange(path, range, options, (pieces) => output.data(pieces, signal));
+      if (output.json) process.stderr.write(`${JSON.stringify(done)}\n`);
+      return;
+    }
     const { attach } = await import('../../volume/attach.js');
     await using volume = await attach(path, { ...existingVolumeOptions(flags, output), readOnly: true, signal });
     const { offset: offsetBytes, length: lengthBytes = Math.max(volume.sizeBytes - offsetBytes, 0) } = flags;

@@ -58,7 +58,7 @@ function listCommand({ output }: Session): Command {
   withJson(withHeader(command, 'the file with the header, if it is detached'));
   withExamples(command, ['volseal recovery list disk.vol']);
   return command.action(async (volume: string, flags: { header?: string }) => {
-    const { describeVolume } = await import('../../volume/info.js');
+    const { describeVolume } = await import('../../volume/describe.js');
     const { volumeId, keyslotList: keyslots } = await describeVolume(volume, flags);
     const lines = keyslots.length === 0 ? [`${volume} (${volumeId}) has no keyslot: only KMS opens it`] : keyslots.map(keyslotLine);
     output.result({ path: volume, volumeId, keyslots }, lines);

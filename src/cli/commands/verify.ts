@@ -1,6 +1,15 @@
 /** `volseal verify`: checks a volume with its key, and its data against an image. */
 import { Command } from 'commander';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withProgress } from '../options.js';
+import {
+  type ExistingVolumeFlags,
+  existingVolumeOptions,
+  type Session,
+  type StoreFlags,
+  storeOptions,
+  withExistingVolume,
+  withProgress,
+  withStore,
+} from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 
@@ -10,14 +19,15 @@ const UNBOUND = 'nothing tells whether this data belongs to the header, which is
 export function verifyCommand({ output, signal }: Session): Command {
   const command = new Command('verify')
     .description('check a volume: both header copies, key, digest and MAC, and all data with --against; changes nothing')
-    .argument('<volume>', 'the volume')
+    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
     .option('--against <image>', 'compare the data with this raw image, byte by byte');
-  withProgress(withExistingVolume(command));
+  withStore(withProgress(withExistingVolume(command)));
   withExamples(command, ['volseal verify disk.vol --against disk.raw']);
-  return command.action(async (volume: string, flags: ExistingVolumeFlags & { against?: string; progress?: boolean }) => {
+  return command.action(async (volume: string, flags: ExistingVolumeFlags & { against?: string; progress?: boolean } & StoreFlags) => {
     const { verifyVolume } = await import('../../jobs/verify.js');
     const progress = reportProgress(output, flags.progress === true, signal);
-    const options = { ...existingVolumeOptions(flags, output), against: flags.against, signal, onProgress: progress.onProgress };
+    const read = { ...existingVolumeOptions(flags, output), ...storeOptions(flags) };
+    const options = { ...read, against: flags.against, signal, onProgress: progress.onProgress };
     const verified = await verifyVolume(volume, options).finally(progress.end);
     output.result(verified, [
       `${volume} (${verified.volumeId}): both header copies are good; key, digest and MAC match`,

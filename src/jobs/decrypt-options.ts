@@ -1,0 +1,53 @@
+/** What `decryptImage` takes and gives, for files (decrypt.ts) and for stores (stored-decrypt.ts). */
+import type { StoreOptions } from '../stores/store.js';
+import type { OpenOptions } from '../volume/unlock.js';
+import type { JobOptions } from './transform.js';
+
+/** Options of `decryptImage`. */
+export interface DecryptOptions extends OpenOptions, JobOptions {
+  /** Replaces an existing image once the new one is complete. A block device is overwritten where it is. */
+  force?: boolean | undefined;
+  /**
+   * Default true: what is reported as done is on the disk. Without it, a power cut may leave anything at the image's
+   * path.
+   */
+  fsync?: boolean | undefined;
+  /**
+   * A run that is interrupted keeps what it has done in the image's directory; the same call resumes it. Not for
+   * streams and block devices as targets, not with `sha256`, not without `fsync`.
+   */
+  resume?: boolean | undefined;
+  /** Called with a warning, one sentence, about something that does not stop the job. */
+  onWarning?: ((warning: string) => void) | undefined;
+  /**
+   * Leaves blocks of zeros in the image as holes. The image file of a sparse volume gets holes in any case. On a block
+   * device they are discarded: it reads as zeros there afterwards, and where it cannot discard, zeros are written.
+   */
+  sparse?: boolean | undefined;
+  /**
+   * Only for a block device that reads as zeros from beginning to end: blocks of zeros are neither written nor
+   * discarded.
+   */
+  targetIsZero?: boolean | undefined;
+  /** Hashes the image on the way: `sha256` of the result. */
+  sha256?: boolean | undefined;
+  /** How a store is reached where volume or image is an object (`s3://BUCKET/KEY`). */
+  store?: StoreOptions | undefined;
+}
+
+/** What `decryptImage` made. */
+export interface DecryptedImage {
+  /** `vol-` and 17 hexadecimal digits. */
+  volumeId: string;
+  /** Absolute path of the image, or the name of the stream. */
+  path: string;
+  /** Length of the image. */
+  imageBytes: number;
+  /**
+   * What the data took, from the first byte read to the last one published: without the program's start and without
+   * KMS.
+   */
+  dataSeconds: number;
+  /** SHA-256 of the image in hexadecimal, where it was asked for. */
+  sha256?: string;
+}

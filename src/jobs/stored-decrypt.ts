@@ -1,0 +1,97 @@
+/** Decrypting with a store on one side: a volume that is an object, an image that becomes one, or both. */
+
+import { VolsealError } from '../errors.js';
+import { STORE_PIECE_BYTES } from '../limits.js';
+import type { KeyHandle } from '../native.js';
+import { openTarget } from '../output/open-target.js';
+import { resolveTarget } from '../output/resolve-target.js';
+import { fileSource } from '../stores/file-source.js';
+import { isStored, s3Location } from '../stores/location.js';
+import { S3Connection } from '../stores/s3-client.js';
+import { openUpload } from '../stores/s3-upload.js';
+import type { ImageSource } from '../stores/store.js';
+import { withVolume } from '../volume/session.js';
+import { withStoredVolume } from '../volume/stored-volume.js';
+import type { NamedContents } from '../volume/unlock.js';
+import type { PoolLease } from '../workers/pool.js';
+import type { DecryptedImage, DecryptOptions } from './decrypt-options.js';
+import type { TargetStream } from './image-stream.js';
+import { movePieces, type PieceMove } from './move-pieces.js';
+import { whileUnchanged } from './source-watch.js';
+import { checkStoredOptions } from './stored-source.js';
+
+interface Open {
+  readonly volume: NamedContents;
+  readonly source: ImageSource;
+  readonly key: KeyHandle;
+  readonly pool: PoolLease;
+}
+
+/** @throws {VolsealError} as `decryptImage`, and `ERR_STORE_*` */
+export async function decryptStored(volumePath: string, image: string | TargetStream, options: DecryptOptions): Promise<DecryptedImage> {
+  if (typeof image !== 'string')
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is an object in a store; volseal read writes it to a stream, decrypted`);
+  const { sha256 = false, resume = false, sparse = false, signal } = options;
+  checkStoredOptions(isStored(volumePath) ? volumePath : image, { sha256, resume, sparse });
+  const make = (open: Open) => makeImage(open, image, options);
+  if (isStored(volumePath)) {
+    const checkTarget = async ({ token }: NamedContents): Promise<void> => {
+      if (!isStored(image)) await resolveTarget(image, { force: options.force === true, deviceBytes: token.imageBytes });
+    };
+    return withStoredVolume(
+      volumePath,
+      options,
+      ({ volume, key, pool }) => make({ volume, source: volume.source, key, pool }),
+      checkTarget,
+    );
+  }
+  return withVolume(volumePath, options, { lock: 'shared' }, async (session) => {
+    const { data } = session.file;
+    const sizeBytes = data.sizeBytes();
+    // Before KMS is asked.
+    s3Location(image);
+    const key = await session.unlock();
+    signal?.throwIfAborted();
+    return whileUnchanged(data, sizeBytes, () =>
+      make({ volume: session.file, source: fileSource(data, sizeBytes), key, pool: session.pool }),
+    );
+  });
+}
+
+async function makeImage(open: Open, image: string, options: DecryptOptions): Promise<DecryptedImage> {
+  const { volumeId, imageBytes } = open.volume.token;
+  const startedMs = performance.now();
+  await (isStored(image) ? toObject(open, image, options) : toFile(open, image, options));
+  return { volumeId, path: image, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
+}
+
+function moveOf({ volume, source, key, pool }: Open): Omit<PieceMove, 'pieceBytes' | 'checksum' | 'write'> {
+  const { segment, token, sizeBytes } = volume;
+  return {
+    ...{ pool, key, encrypt: false, sectorBytes: segment.sectorBytes, sparse: token.allocation === 'sparse', source },
+    ...{ sourceOffsetBytes: segment.offsetBytes, dataBytes: sizeBytes, targetBytes: token.imageBytes },
+  };
+}
+
+async function toObject(open: Open, image: string, options: DecryptOptions): Promise<void> {
+  const { signal } = options;
+  using connection = await S3Connection.open(options.store);
+  await using target = await openUpload(connection, s3Location(image), open.volume.token.imageBytes, options.force === true, signal);
+  const { pieceBytes } = target;
+  await movePieces({ ...moveOf(open), pieceBytes, checksum: true, write: (piece, ended) => target.write(piece, ended) }, options);
+  await target.complete(signal);
+}
+
+async function toFile(open: Open, image: string, options: DecryptOptions): Promise<void> {
+  const { force = false, fsync = true, onWarning } = options;
+  const output = { force, fsync, onWarning, deviceBytes: open.volume.token.imageBytes };
+  await using target = await openTarget(await resolveTarget(image, output), output);
+  try {
+    await target.begin();
+    const write: PieceMove['write'] = ({ offsetBytes, bytes }) => target.file.write(bytes, offsetBytes);
+    await movePieces({ ...moveOf(open), pieceBytes: STORE_PIECE_BYTES, checksum: false, write }, options);
+    await target.publish();
+  } catch (error) {
+    throw target.withContext(error);
+  }
+}

@@ -1,0 +1,79 @@
+/** An object as a source: ranges of one state of it. */
+import { VolsealError } from '../errors.js';
+import type { S3Location } from './location.js';
+import type { S3Connection } from './s3-client.js';
+import { nameOf } from './s3-errors.js';
+import type { ImageSource } from './store.js';
+
+/** The permission that GetObject and HeadObject need. */
+const readAction = ({ versionId }: S3Location): string => (versionId === undefined ? 's3:GetObject' : 's3:GetObjectVersion');
+
+/**
+ * Looks the object up and stays with the state that it has: by its version where one was named or the bucket keeps
+ * versions, and by its ETag in any case.
+ * @throws {VolsealError} `ERR_STORE_*`, `ERR_ABORTED`
+ */
+export async function openObject(connection: S3Connection, location: S3Location, signal?: AbortSignal): Promise<ImageSource> {
+  const { bucket: Bucket, key: Key, name } = location;
+  const action = readAction(location);
+  const head = await connection.call(
+    'HeadObject',
+    action,
+    location,
+    ({ client, sdk }, send) => client.send(new sdk.HeadObjectCommand({ Bucket, Key, ...versionOf(location.versionId) }), send),
+    signal,
+  );
+  const { ContentLength: sizeBytes, ETag } = head;
+  if (sizeBytes === undefined || ETag === undefined)
+    throw new VolsealError('ERR_STORE_REQUEST', `${name}: the server tells neither length nor ETag of the object`, {
+      details: { path: name },
+    });
+  const named = head.VersionId === 'null' ? undefined : head.VersionId;
+  const pinned = { Bucket, Key, IfMatch: ETag, ...versionOf(location.versionId ?? named) };
+  return {
+    name,
+    sizeBytes,
+    async readRange(offsetBytes, target, ended) {
+      const Range = `bytes=${offsetBytes}-${offsetBytes + target.length - 1}`;
+      await connection.call(
+        'GetObject',
+        action,
+        location,
+        async ({ client, sdk }, send) => {
+          const { Body, ContentRange } = await client.send(new sdk.GetObjectCommand({ ...pinned, Range }), send).catch(gone(location));
+          const expected = `bytes ${offsetBytes}-${offsetBytes + target.length - 1}/${sizeBytes}`;
+          if (ContentRange !== expected) {
+            (Body as { destroy?(): void } | undefined)?.destroy?.();
+            throw new VolsealError('ERR_STORE_REQUEST', `${name}: the server sent ${ContentRange ?? 'no range'}, asked was ${expected}`, {
+              details: { path: name },
+            });
+          }
+          await fill(target, Body as AsyncIterable<Uint8Array>);
+        },
+        ended,
+      );
+    },
+  };
+}
+
+const versionOf = (versionId: string | undefined) => (versionId === undefined ? {} : { VersionId: versionId });
+
+/** An object that was there a moment ago and is not now has changed as well. */
+function gone({ name }: S3Location): (error: unknown) => never {
+  return (error) => {
+    if (nameOf(error) !== 'NoSuchKey') throw error;
+    throw new VolsealError('ERR_SOURCE_CHANGED', `${name}: was deleted while it was read`, { cause: error, details: { path: name } });
+  };
+}
+
+/** @throws {Error} `IncompleteBody`, which is worth another try */
+async function fill(target: Uint8Array, body: AsyncIterable<Uint8Array>): Promise<void> {
+  let filledBytes = 0;
+  for await (const chunk of body) {
+    if (filledBytes + chunk.length > target.length) break;
+    target.set(chunk, filledBytes);
+    filledBytes += chunk.length;
+  }
+  if (filledBytes === target.length) return;
+  throw Object.assign(new Error(`the reply ended after ${filledBytes} of ${target.length} bytes`), { name: 'IncompleteBody' });
+}

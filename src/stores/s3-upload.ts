@@ -1,0 +1,186 @@
+/**
+ * A new object, by multipart upload. Each part carries its CRC-32, and the whole object's is named at the end: S3
+ * refuses what differs. Nothing is visible before that.
+ */
+import { VolsealError } from '../errors.js';
+import { S3_PART_BYTES_MAX, S3_PART_BYTES_MIN, S3_PARTS_MAX } from '../limits.js';
+import { combineCrc32, crc32Text } from './crc32.js';
+import type { S3Location } from './location.js';
+import type { S3Connection } from './s3-client.js';
+import type { ImageTarget, Piece } from './store.js';
+
+const PUT = 's3:PutObject';
+const MIB = 1024 * 1024;
+
+interface Part {
+  readonly etag: string;
+  readonly crc32: number;
+  readonly bytes: number;
+}
+
+/** Length of the parts of an object: whole MiB. @throws {VolsealError} `ERR_IMAGE_SIZE` beyond what parts carry */
+export function partBytesFor(sizeBytes: number, name: string): number {
+  const partBytes = Math.max(S3_PART_BYTES_MIN, Math.ceil(sizeBytes / S3_PARTS_MAX / MIB) * MIB);
+  if (partBytes <= S3_PART_BYTES_MAX) return partBytes;
+  const sizeBytesMax = S3_PARTS_MAX * S3_PART_BYTES_MAX;
+  throw new VolsealError('ERR_IMAGE_SIZE', `${name}: ${sizeBytes} bytes are more than the ${sizeBytesMax} that volseal uploads to S3`, {
+    details: { path: name, sizeBytes, sizeBytesMax },
+  });
+}
+
+/**
+ * Begins an upload.
+ * @param force replaces an object; otherwise one that is there, or comes meanwhile, is an error
+ * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_ARGUMENT` (a version as a target), `ERR_IMAGE_SIZE`, `ERR_STORE_*`
+ */
+export async function openUpload(
+  connection: S3Connection,
+  location: S3Location,
+  sizeBytes: number,
+  force: boolean,
+  signal?: AbortSignal,
+): Promise<ImageTarget> {
+  const { name } = location;
+  if (location.versionId !== undefined)
+    throw new VolsealError('ERR_ARGUMENT', `${name}: S3 names the version of a new object itself; leave out ?versionId=`);
+  const pieceBytes = partBytesFor(sizeBytes, name);
+  if (!force && (await wholeObject(connection, location, signal)) !== undefined) throw exists(name);
+  const { UploadId } = await connection.call(
+    'CreateMultipartUpload',
+    PUT,
+    location,
+    ({ client, sdk }, send) =>
+      client.send(
+        new sdk.CreateMultipartUploadCommand({
+          ...{ Bucket: location.bucket, Key: location.key },
+          ...{ ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT', ContentType: 'application/octet-stream' },
+        }),
+        send,
+      ),
+    signal,
+  );
+  if (UploadId === undefined)
+    throw new VolsealError('ERR_STORE_REQUEST', `${name}: the server began an upload and did not name it`, { details: { path: name } });
+  return new S3Upload(connection, location, UploadId, { sizeBytes, pieceBytes, force });
+}
+
+class S3Upload implements ImageTarget {
+  readonly pieceBytes: number;
+  readonly #connection: S3Connection;
+  readonly #location: S3Location;
+  readonly #uploadId: string;
+  readonly #sizeBytes: number;
+  readonly #force: boolean;
+  readonly #parts: Part[] = [];
+  #completed = false;
+
+  constructor(
+    connection: S3Connection,
+    location: S3Location,
+    uploadId: string,
+    { sizeBytes, pieceBytes, force }: { sizeBytes: number; pieceBytes: number; force: boolean },
+  ) {
+    this.pieceBytes = pieceBytes;
+    this.#connection = connection;
+    this.#location = location;
+    this.#uploadId = uploadId;
+    this.#sizeBytes = sizeBytes;
+    this.#force = force;
+  }
+
+  get name(): string {
+    return this.#location.name;
+  }
+
+  get #upload() {
+    const { bucket: Bucket, key: Key } = this.#location;
+    return { Bucket, Key, UploadId: this.#uploadId };
+  }
+
+  async write({ offsetBytes, bytes, crc32 }: Piece, signal?: AbortSignal): Promise<void> {
+    const index = offsetBytes / this.pieceBytes;
+    const part = { PartNumber: index + 1, Body: bytes, ContentLength: bytes.length, ChecksumCRC32: crc32Text(crc32) };
+    const { ETag, ChecksumCRC32 } = await this.#connection.call(
+      'UploadPart',
+      PUT,
+      this.#location,
+      ({ client, sdk }, send) => client.send(new sdk.UploadPartCommand({ ...this.#upload, ...part }), send),
+      signal,
+    );
+    if (ETag === undefined || (ChecksumCRC32 ?? part.ChecksumCRC32) !== part.ChecksumCRC32)
+      throw new VolsealError('ERR_STORE_REQUEST', `${this.name}: the server got other bytes than were sent (part ${index + 1})`, {
+        details: { path: this.name, part: index + 1 },
+      });
+    this.#parts[index] = { etag: ETag, crc32, bytes: bytes.length };
+  }
+
+  async complete(signal?: AbortSignal): Promise<void> {
+    const whole = this.#parts.reduce((sum, { crc32, bytes }) => combineCrc32(sum, crc32, bytes), 0);
+    const checksum = crc32Text(whole);
+    const Parts = this.#parts.map(({ etag, crc32 }, index) => ({ PartNumber: index + 1, ETag: etag, ChecksumCRC32: crc32Text(crc32) }));
+    const isOurs = async (): Promise<boolean> => {
+      const found = await wholeObject(this.#connection, this.#location, signal);
+      return found?.sizeBytes === this.#sizeBytes && found.checksum === checksum;
+    };
+    let attempts = 0;
+    await this.#connection
+      .call(
+        'CompleteMultipartUpload',
+        PUT,
+        this.#location,
+        ({ client, sdk }, send) => {
+          attempts += 1;
+          const condition = this.#force ? {} : { IfNoneMatch: '*' };
+          const facts = { ChecksumType: 'FULL_OBJECT' as const, ChecksumCRC32: checksum, MpuObjectSize: this.#sizeBytes };
+          return client.send(
+            new sdk.CompleteMultipartUploadCommand({ ...this.#upload, ...facts, ...condition, MultipartUpload: { Parts } }),
+            send,
+          );
+        },
+        signal,
+      )
+      .catch(async (error: unknown) => {
+        const { status, name } = error instanceof VolsealError ? error.details : {};
+        // A first attempt whose reply was lost has completed it: the second one finds it done.
+        if (attempts > 1 && (status === 412 || name === 'NoSuchUpload') && (await isOurs())) return;
+        if (status === 412) throw exists(this.name, error);
+        if (status !== 409) throw error;
+        throw new VolsealError('ERR_STATE_BUSY', `${this.name}: somebody else writes the object at the same time; nothing was replaced`, {
+          cause: error,
+          details: { path: this.name },
+        });
+      });
+    this.#completed = true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#completed) return;
+    // Also after the caller's signal: parts that nobody sees cost money.
+    await this.#connection
+      .call('AbortMultipartUpload', 's3:AbortMultipartUpload', this.#location, ({ client, sdk }, send) =>
+        client.send(new sdk.AbortMultipartUploadCommand(this.#upload), send),
+      )
+      .catch(() => {});
+  }
+}
+
+/** Length and CRC-32 of the object that is there. @throws {VolsealError} `ERR_STORE_*`, `ERR_ABORTED` */
+async function wholeObject(connection: S3Connection, location: S3Location, signal: AbortSignal | undefined) {
+  try {
+    const { bucket: Bucket, key: Key } = location;
+    const { ContentLength, ChecksumCRC32 } = await connection.call(
+      'HeadObject',
+      's3:GetObject',
+      location,
+      ({ client, sdk }, send) => client.send(new sdk.HeadObjectCommand({ Bucket, Key, ChecksumMode: 'ENABLED' }), send),
+      signal,
+    );
+    return { sizeBytes: ContentLength, checksum: ChecksumCRC32 };
+  } catch (error) {
+    if (error instanceof VolsealError && error.code === 'ERR_STORE_NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+const exists = (name: string, cause?: unknown): VolsealError =>
+  new VolsealError('ERR_TARGET_EXISTS', `${name}: there is such an object already`, { cause, details: { path: name } });

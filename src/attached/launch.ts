@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
-import { messageOf, VolsealError } from '../errors.js';
+import { isError, messageOf, VolsealError } from '../errors.js';
 import { native } from '../native.js';
 import { errorOf, plainError, receive, send } from './messages.js';
 import { keepServing, type ServeOrder, serveOrder, serveOutcome } from './order.js';
@@ -119,6 +119,6 @@ export async function runServingProcess(channel: Duplex, signal: AbortSignal): P
 }
 
 function failureOf(error: unknown): object {
-  if (!(error instanceof VolsealError)) return { bug: error instanceof Error ? (error.stack ?? error.message) : messageOf(error) };
+  if (!(error instanceof VolsealError)) return { bug: isError(error) ? (error.stack ?? error.message) : messageOf(error) };
   return { error: plainError.parse(structuredClone(error.toPlain())) };
 }

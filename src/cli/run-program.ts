@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
+import { isError } from '../errors.js';
 
 /**
  * Runs `command` with `sh -c` to its end, with this process's standard streams.
@@ -12,7 +13,7 @@ import { constants } from 'node:os';
 export async function runShellCommand(command: string, variables: Readonly<Record<string, string>>, signal: AbortSignal): Promise<number> {
   const child = spawn('sh', ['-c', command], { stdio: 'inherit', env: { ...process.env, ...variables } });
   const passOn = (): void => {
-    const fromTerminal = signal.reason instanceof Error && signal.reason.message.endsWith('SIGINT');
+    const fromTerminal = isError(signal.reason) && signal.reason.message.endsWith('SIGINT');
     if (!fromTerminal) child.kill('SIGTERM');
   };
   signal.addEventListener('abort', passOn, { once: true });

@@ -6,7 +6,7 @@
  * attached.
  */
 import * as z from 'zod';
-import { VolsealError } from '../errors.js';
+import { isError, VolsealError } from '../errors.js';
 import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
 import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
@@ -261,7 +261,7 @@ function parseJson(bytes: Buffer): unknown {
   try {
     return parseStrictJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
-    const problem = error instanceof SyntaxError ? error.message : 'is not JSON';
+    const problem = isError(error) && error.name === 'SyntaxError' ? error.message : 'is not JSON';
     throw malformed(problem === 'is not JSON' ? 'is not JSON in UTF-8' : problem);
   }
 }

@@ -3,7 +3,9 @@
  * and the addon throw errors of the main context, which are no instances of this context's `Error`. Their codes arrive
  * all the same.
  */
+import { once } from 'node:events';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import {
   attach,
@@ -81,6 +83,18 @@ describe('a failure keeps its code and its facts', () => {
     expect([nowhere.code, nowhere.details.errno]).toEqual(['ERR_IO', 'ENOENT']);
     const full = await failure(() => encryptImage(box.path('disk.raw'), '/proc/disk.vol', { kms: box.kms }));
     expect(full.code).toBe('ERR_IO');
+  });
+
+  test('of the network: a KMS where nobody listens', async () => {
+    const box = sandbox();
+    box.image('disk.raw', 4096);
+    const listener = createServer().listen(0, '127.0.0.1');
+    await once(listener, 'listening');
+    const { port } = listener.address() as AddressInfo;
+    listener.close();
+    await once(listener, 'close');
+    const refused = await failure(() => encryptImage(box.path('disk.raw'), box.path('disk.vol'), { kms: `http://127.0.0.1:${port}` }));
+    expect(refused.code).toBe('ERR_KMS_UNREACHABLE');
   });
 
   test('of the addon', async () => {

@@ -129,6 +129,17 @@ export function terminalOutsideCli(files: SourceFile[]): string[] {
     });
 }
 
+/** Where it is asked whether a value is an error. */
+const ERRORS = 'src/errors.ts';
+
+/** Under Jest, errors of Node's own modules and of the addon are of another realm: `isError` knows them too. */
+export function errorsOfOneRealm(files: SourceFile[]): string[] {
+  const pattern = /\binstanceof\s+(Error|AggregateError|DOMException|EvalError|RangeError|ReferenceError|SyntaxError|TypeError|URIError)\b/;
+  return files
+    .filter((file) => isSource(file) && file.path !== ERRORS)
+    .flatMap((file) => linesWith(file, pattern, 'use isError of src/errors.ts', codeOnly(file.text)));
+}
+
 /** Includes between the directories of native/ that go the wrong way. */
 export function wrongIncludes(files: SourceFile[]): string[] {
   return files.filter(isNative).flatMap((file) => {

@@ -3,6 +3,7 @@ import { describe, test } from 'vitest';
 import { skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import {
+  errorsOfOneRealm,
   foreignHeaders,
   importCycles,
   kmsSidesMixed,
@@ -28,6 +29,18 @@ interface Rule {
 const file = (path: string, text: string): SourceFile => ({ path, text });
 
 const rules: Rule[] = [
+  {
+    name: 'src: whether a value is an error is asked in one place',
+    check: errorsOfOneRealm,
+    violations: {
+      'the class': [file('src/jobs/a.ts', 'if (error instanceof Error) throw error;')],
+      'one of its kinds': [file('src/cli/a.ts', "const why = error instanceof TypeError ? 'type' : 'other';")],
+    },
+    allowed: [
+      file('src/errors.ts', 'export const isError = (value: unknown): boolean => value instanceof Error;'),
+      file('src/jobs/a.ts', 'if (error instanceof VolsealError) throw error; // not instanceof Error'),
+    ],
+  },
   {
     name: 'src: each layer imports only the ones below it',
     check: wrongLayers,

@@ -1,6 +1,7 @@
 /** `volseal kms serve`: the embedded KMS over HTTP, for `aws kms --endpoint-url` and any AWS SDK. */
 import { once } from 'node:events';
 import { Command, InvalidArgumentError } from 'commander';
+import { isError } from '../../errors.js';
 import { type Address, addressArgument, type Session, withJson } from '../options.js';
 import { withExamples } from '../output.js';
 
@@ -30,7 +31,7 @@ export function serveCommand({ output, signal, rootKey }: Session): Command {
     ]);
     const home = defaultHome();
     const onInternalError = (requestId: string, error: unknown): void =>
-      output.warning(`request ${requestId} failed: ${error instanceof Error ? error.message : String(error)}`);
+      output.warning(`request ${requestId} failed: ${isError(error) ? error.message : String(error)}`);
     const server = await serveKms({ home, ...listen, allowRemote, hostNames, onInternalError });
     const { url } = server;
     output.result({ url, home }, [`serving the embedded KMS in ${home} at ${url}; Ctrl-C ends it`]);

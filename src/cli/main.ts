@@ -12,6 +12,7 @@ import { RootKeyWatch } from './new-root-key.js';
 import type { KmsFlags, Session } from './options.js';
 import { alignedRows, type Output, openOutput, withExamples } from './output.js';
 import { loadCommands, startThreads } from './program-commands.js';
+import { refuseOtherEncodings } from './raw-names.js';
 import { STANDARD_OUTPUT } from './standard-streams.js';
 
 /**
@@ -29,6 +30,7 @@ export async function buildProgram(word: string | undefined, session: Session): 
     .exitOverride()
     // `Output.failure` prints refusals, with a hint, and as JSON with `--json`.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
+    .hook('preAction', () => refuseOtherEncodings(process.argv.slice(2)))
     .hook('preAction', chooseKernel)
     .hook('preAction', (_, command) => session.rootKey.begin(command.opts<KmsFlags>()))
     .hook('preAction', (_, command) => startThreads(topLevelOf(command)));

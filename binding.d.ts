@@ -119,6 +119,11 @@ export function keyByteLength(key: KeyHandle): number;
  * is the caller's to zero. A key made a volume key by `xtsPrepare` is refused. @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`
  */
 export function keyRevealBase64(key: KeyHandle, target: Uint8Array, startByte: number): void;
+/**
+ * The same into the body of a request to KMS (Encrypt). @returns SHA-256 of the body, which a signature needs: the hash
+ * of Node would have parts of the key on the heap @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`, `ERR_MEMORY_LOCK`
+ */
+export function keyIntoRequest(key: KeyHandle, body: Uint8Array, startByte: number): Buffer;
 
 /** HMAC-SHA-256 (FIPS 198-1) of `message` under the key: 32 bytes. Keys of up to 64 bytes. */
 export function keyHmac(key: KeyHandle, message: Uint8Array): Buffer;

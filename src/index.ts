@@ -7,6 +7,7 @@ export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.j
 export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.js';
 export type { InPlaceOptions, InPlaceOutcome } from './in-place/job.js';
 export { type ReencryptedInPlace, type ReencryptInPlaceOptions, reencryptInPlace } from './in-place/reencrypt.js';
+export { type AdoptedVolume, type AdoptOptions, adoptVolume } from './jobs/adopt.js';
 export type { EncryptedImage } from './jobs/build-volume.js';
 export { decryptImage } from './jobs/decrypt.js';
 export type { DecryptedImage, DecryptOptions } from './jobs/decrypt-options.js';

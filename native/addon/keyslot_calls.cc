@@ -2,6 +2,8 @@
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "addon/owners.h"
+#include "base/base64.h"
+#include "base/wipe.h"
 #include "vault/hmac.h"
 #include "vault/keyslot.h"
 #include "vault/recovery_key.h"
@@ -58,6 +60,24 @@ Napi::Value VolumeKeyHandOver(const Arguments& info) {
   return env.Undefined();
 }
 
+Napi::Value KeyIntoRequest(const Arguments& info) {
+  const Napi::Env env = info.Env();
+  const PinnedKey key = Pin(info[0], "key");
+  const MutableBytes body = BytesOf(info[1], "body");
+  if (key.is_volume_key()) ThrowArgument(env, "a volume key is never revealed");
+  if (body.size() <= 64) ThrowArgument(env, "a body has more than 64 bytes: shorter arrays lie on V8's heap");
+  const size_t start = WholeNumber(info[2], "startByte", 0, body.size());
+  if (Base64TextLength(key.bytes().size()) > body.size() - start)
+    ThrowArgument(env, "the key's text does not fit into the body");
+  Base64Encode(key.bytes(), body.data() + start);
+  uint8_t digest[vault::kMacBytes];
+  if (Status status = vault::Sha256Of(body, digest); !status.ok()) {
+    Wipe(body.data(), body.size());
+    ThrowUnlessOk(env, status);
+  }
+  return Napi::Buffer<uint8_t>::Copy(env, digest, sizeof digest);
+}
+
 Napi::Value PassphraseRead(const Arguments& info) {
   return OwnedHandle(info.Env(), ValueOrThrow(info.Env(), vault::ReadPassphrase(FileDescriptor(info[0], "fd"))));
 }
@@ -95,6 +115,7 @@ void RegisterKeyslotCalls(Napi::Env env, Napi::Object exports) {
   Export<RecoveryKeyRead>(env, exports, "recoveryKeyRead");
   Export<RecoveryKeyWrite>(env, exports, "recoveryKeyWrite");
   Export<VolumeKeyHandOver>(env, exports, "volumeKeyHandOver");
+  Export<KeyIntoRequest>(env, exports, "keyIntoRequest");
   Export<PassphraseRead>(env, exports, "passphraseRead");
   Export<PassphraseIterations>(env, exports, "passphraseIterations");
   Export<KeyslotSeal>(env, exports, "keyslotSeal");

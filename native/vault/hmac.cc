@@ -106,6 +106,17 @@ Status HmacSha256(Bytes key, Bytes message, uint8_t* mac) {
   return Ok();
 }
 
+Status Sha256Of(Bytes message, uint8_t* digest) {
+  auto scratch = Vault::OfProcess().Reserve();
+  if (!scratch.ok()) return scratch.status();
+  auto& state = scratch.value().As<Sha256::State>();
+  Sha256::Init(state);
+  Sha256::Update(state, message);
+  Sha256::Final(state, digest);
+  WipeUsedStack();
+  return Ok();
+}
+
 Status Pbkdf2Sha256(Bytes key, Bytes salt, uint32_t iterations, uint8_t* derived) {
   if (Status status = CheckMacKey(key); !status.ok()) return status;
   return Pbkdf2With<Sha256>(key, salt, iterations, {derived, kMacBytes});

@@ -23,6 +23,9 @@ Status HmacSha256(Bytes key, Bytes message, uint8_t* mac);
 // HmacSha256.
 Status Pbkdf2Sha256(Bytes key, Bytes salt, uint32_t iterations, uint8_t* derived);
 
+// Writes SHA-256 of `message`, which may hold a key, to `digest`: 32 bytes.
+Status Sha256Of(Bytes message, uint8_t* digest);
+
 // Fills `derived`, which lies in locked memory, from a passphrase of any length; iterations >= 1.
 Status Pbkdf2(Hash hash, Bytes passphrase, Bytes salt, uint32_t iterations, MutableBytes derived);
 

@@ -22,6 +22,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   densify: { usesPool: true, load: async (session) => (await import('./commands/densify.js')).densifyCommand(session) },
   rewrap: { usesPool: true, load: async (session) => (await import('./commands/rewrap.js')).rewrapCommand(session) },
   reencrypt: { usesPool: true, load: async (session) => (await import('./commands/reencrypt.js')).reencryptCommand(session) },
+  adopt: { usesPool: true, load: async (session) => (await import('./commands/adopt.js')).adoptCommand(session) },
   header: { usesPool: false, load: async (session) => (await import('./commands/header.js')).headerCommand(session) },
   recovery: { usesPool: false, load: async (session) => (await import('./commands/recovery.js')).recoveryCommand(session) },
   'volume-key': { usesPool: true, load: async (session) => (await import('./commands/volume-key.js')).volumeKeyCommand(session) },

@@ -25,7 +25,7 @@ import type { JobOptions } from './transform.js';
 import type { VolumePlan, VolumeSource } from './volume-plan.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
-const DEFAULT_KEY = 'alias/aws/ebs';
+export const DEFAULT_KEY = 'alias/aws/ebs';
 
 /** What `encryptImage` and `createVolume` have in common. */
 export interface NewVolumeOptions extends JobOptions {
@@ -204,7 +204,8 @@ export function planVolume(
   };
 }
 
-function checkVolumeId(volumeId: string): string {
+/** @throws {VolsealError} `ERR_ARGUMENT` where it is none */
+export function checkVolumeId(volumeId: string): string {
   if (isVolumeId(volumeId)) return volumeId;
   throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(volumeId)} is not a volume id: expected vol- and 17 hexadecimal digits`);
 }

@@ -23,7 +23,7 @@ export interface KeyedHeader {
 }
 
 /** The encryption context of the new volume. @throws {VolsealError} `ERR_ARGUMENT` */
-export function contextOf({ volumeId, contextPairs }: VolumePlan): EncryptionContext {
+export function contextOf({ volumeId, contextPairs }: Pick<VolumePlan, 'volumeId' | 'contextPairs'>): EncryptionContext {
   if (VOLUME_ID_CONTEXT_KEY in contextPairs) {
     throw new VolsealError(
       'ERR_ARGUMENT',
@@ -99,6 +99,6 @@ export async function reopenedVolumeKey(
 /**
  * For AWS the region is recorded: the volume is then found again whatever region the next user's configuration names.
  */
-function recordedKms(endpoint: KmsEndpoint, keyArn: string): string {
+export function recordedKms(endpoint: KmsEndpoint, keyArn: string): string {
   return endpoint.kind === 'aws' ? `aws:${parseKmsArn(keyArn)?.region}` : kmsUri(endpoint);
 }

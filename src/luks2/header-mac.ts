@@ -11,7 +11,7 @@ import canonicalize from 'canonicalize';
 import { VolsealError } from '../errors.js';
 import { type KeyHandle, native } from '../native.js';
 import { type Luks2Header, nextSequence } from './header.js';
-import { assertSupported, dataDigests } from './metadata.js';
+import { assertSupported, dataDigests, type KeyDigest } from './metadata.js';
 import { findToken, findTokenObject, MAC_MEMBER, type UnsealedToken, type VolumeToken, withToken } from './token.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal header mac v1');
@@ -84,7 +84,7 @@ export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: st
   const token = findToken(header.metadata, path);
   const keyslots = Object.keys(header.metadata.keyslots).length;
   const details = { path, volumeId: token.volumeId, keyId: token.keyId, keyslots };
-  if (!timingSafeEqual(native.keyPbkdf2(volumeKey, digest.salt, digest.iterations), digest.digest)) {
+  if (!isKeyOf(volumeKey, digest)) {
     throw new VolsealError(
       'ERR_KEY_DIGEST',
       `${path}: the key that ${token.keyId} unwrapped is not the key of this volume (${token.volumeId}): token and digest of the header do not match`,
@@ -101,6 +101,10 @@ export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: st
   }
   return token;
 }
+
+/** Whether the digest is that of the key, which stays the caller's. @throws {VolsealError} `ERR_KEY_GONE` */
+export const isKeyOf = (key: KeyHandle, { salt, iterations, digest }: KeyDigest): boolean =>
+  timingSafeEqual(native.keyPbkdf2(key, salt, iterations), digest);
 
 function withMacKey<T>(volumeKey: KeyHandle, use: (macKey: KeyHandle) => T): T {
   const macKey = native.keyDerive(volumeKey, MAC_KEY_LABEL);

@@ -10,6 +10,7 @@ import { type KeyHandle, native, type TransformHandle } from '../native.js';
  */
 export function handedOver(kind: string, owner: number, result: unknown): unknown {
   if (kind === 'unlock' || kind === 'openTransform') native.handleGive(result as KeyHandle | TransformHandle, owner);
-  if (kind === 'newKey') native.handleGive((result as { key: KeyHandle }).key, owner);
+  if (kind === 'openKeyslot' && result !== undefined) native.handleGive(result as KeyHandle, owner);
+  if ((kind === 'newKey' || kind === 'adopt') && result !== undefined) native.handleGive((result as { key: KeyHandle }).key, owner);
   return result;
 }

@@ -2,14 +2,17 @@
  * The tasks that ask KMS, apart from the others because of what they load: the AWS SDK, and perhaps the embedded KMS.
  */
 import type { MessagePort } from 'node:worker_threads';
+import { VolsealError } from '../errors.js';
 import { type Kms, kmsOver } from '../kms/client/calls.js';
 import { type Connection, openConnection } from '../kms/client/connection.js';
 import type { RewrapRequest, UnwrapRequest } from '../kms/client/data-key-calls.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
-import { verifyHeader } from '../luks2/header-mac.js';
-import type { KeyHandle } from '../native.js';
+import { isKeyOf, verifyHeader } from '../luks2/header-mac.js';
+import type { KeyDigest } from '../luks2/metadata.js';
+import type { KeyslotParameters } from '../luks2/passphrase-keyslot.js';
+import { type KeyHandle, native } from '../native.js';
 import { receiveAbort } from './abort.js';
 import { handedOver } from './hand-over.js';
 import type { SessionMessage, SessionReply } from './kms-session.js';
@@ -63,6 +66,31 @@ export interface UnlockTask {
   headerPath: string;
 }
 
+/**
+ * The key of a volume that KMS has not wrapped yet, from a keyslot or as it is, and the same wrapped by KMS. It is
+ * ready as a volume key, and the caller's to wipe. What KMS gives back for the wrapped one was compared with the
+ * digest.
+ */
+export interface AdoptTask extends Omit<NewKeyTask, 'kind'> {
+  kind: 'adopt';
+  digest: KeyDigest;
+  /** The keys of `from` stay the caller's. */
+  from: { volumeKey: KeyHandle } | { passphrase: KeyHandle; keyslots: readonly AdoptedKeyslot[] };
+}
+
+/** A keyslot that may open the volume. */
+export interface AdoptedKeyslot {
+  readonly keyslot: string;
+  readonly area: Uint8Array;
+  readonly parameters: KeyslotParameters;
+}
+
+/** What an `AdoptTask` gives; undefined where nothing opens the volume. */
+export interface AdoptedKey extends NewKey {
+  /** The keyslot that opened it. */
+  keyslot: string | undefined;
+}
+
 /** The same data key wrapped by another KMS key. Nobody sees it, this thread included. */
 export interface RewrapTask {
   kind: 'rewrap';
@@ -100,7 +128,7 @@ export interface ServeKmsTask {
   port: MessagePort;
 }
 
-export type KmsTask = NewKeyTask | TryNewKeyTask | UnlockTask | RewrapTask | TryRewrapTask | KmsCallTask;
+export type KmsTask = NewKeyTask | AdoptTask | TryNewKeyTask | UnlockTask | RewrapTask | TryRewrapTask | KmsCallTask;
 
 /**
  * Does a task that asks KMS.
@@ -124,6 +152,8 @@ function perform(task: KmsTask, kms: Kms) {
   switch (task.kind) {
     case 'newKey':
       return newKey(task, kms);
+    case 'adopt':
+      return adopt(task, kms);
     case 'tryNewKey':
       return kms
         .tryGenerateWrappedKey({ keyId: task.keyId, context: task.context, grantTokens: task.grantTokens ?? [] })
@@ -143,6 +173,35 @@ function perform(task: KmsTask, kms: Kms) {
 async function newKey({ keyId, context, grantTokens = [] }: NewKeyTask, kms: Kms): Promise<NewKey> {
   const wrapped = await kms.generateWrappedKey({ keyId, context, grantTokens });
   return { ...wrapped, key: await unwrap(kms, { ...wrapped, context, grantTokens }) };
+}
+
+async function adopt({ keyId, context, grantTokens = [], digest, from }: AdoptTask, kms: Kms): Promise<AdoptedKey | undefined> {
+  const opened = 'volumeKey' in from ? { key: from.volumeKey, keyslot: undefined } : openFirst(from.passphrase, from.keyslots, digest);
+  if (opened === undefined || !isKeyOf(opened.key, digest)) return undefined;
+  try {
+    // The dry run finds what is wrong before a key is sent, over the connection that will carry it: TLS copies what it
+    // is given before it is ready.
+    await kms.tryWrapKey({ keyId, context, grantTokens });
+    const wrapped = await kms.wrapKey({ keyId, context, grantTokens, key: opened.key });
+    const key = await unwrap(kms, { ...wrapped, context, grantTokens }, (given) => {
+      if (isKeyOf(given, digest)) return;
+      throw new VolsealError('ERR_KMS_REPLY', `${wrapped.keyArn}: KMS gave back another key than the one that it had wrapped`);
+    });
+    return { ...wrapped, key, keyslot: opened.keyslot };
+  } finally {
+    if (!('volumeKey' in from)) native.keyWipe(opened.key);
+  }
+}
+
+/** The key of the first keyslot that the passphrase opens; the caller's to wipe. */
+function openFirst(passphrase: KeyHandle, keyslots: readonly AdoptedKeyslot[], digest: KeyDigest) {
+  for (const { keyslot, area, parameters } of keyslots) {
+    const { kdfHash, salt, iterations, afHash } = parameters;
+    const key = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash);
+    if (isKeyOf(key, digest)) return { key, keyslot };
+    native.keyWipe(key);
+  }
+  return undefined;
 }
 
 async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) => void = () => {}): Promise<KeyHandle> {

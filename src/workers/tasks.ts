@@ -19,7 +19,7 @@ import {
 } from '../native.js';
 import { receiveAbort } from './abort.js';
 import { handedOver } from './hand-over.js';
-import type { KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
+import type { AdoptedKey, KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
 import type { PieceTask } from './piece-task.js';
 import { taskResult } from './task-result.js';
@@ -95,6 +95,7 @@ export interface Order {
 /** What tasks give, by their kind; the others give nothing, but for a `KmsCallTask`. */
 interface TaskValues {
   newKey: NewKey;
+  adopt: AdoptedKey | undefined;
   unlock: KeyHandle;
   rewrap: RewrappedKey;
   sealKeyslot: Uint8Array;
@@ -131,6 +132,7 @@ async function perform(task: Task, signal: AbortSignal | undefined): Promise<unk
     case 'loadKms':
       return (await import('./key-tasks.js')).loadConnection(task.of);
     case 'newKey':
+    case 'adopt':
     case 'tryNewKey':
     case 'unlock':
     case 'rewrap':

@@ -15,6 +15,7 @@ const COMMANDS = [
   'densify',
   'rewrap',
   'reencrypt',
+  'adopt',
   'header',
   'recovery',
   'volume-key',
@@ -82,7 +83,7 @@ function withFiles(lab: Lab): Lab {
   return lab;
 }
 
-describeUnless(skipWithout('zstd', 'nbdinfo'))('help', () => {
+describeUnless(skipWithout('zstd', 'nbdinfo', 'cryptsetup'))('help', () => {
   test('lists exactly the commands there are', () => {
     const { ok } = lab();
     assert.deepEqual(listed(ok(['--help']).text), [...COMMANDS, 'kms', 'completion', 'help']);
@@ -126,7 +127,7 @@ describeUnless(skipWithout('zstd', 'nbdinfo'))('help', () => {
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {
         // Some begin with what the command needs, or end with what follows it.
-        if (!['header', 'recovery', 'volume-key'].includes(command[0]!))
+        if (!['adopt', 'header', 'recovery', 'volume-key'].includes(command[0]!))
           assert.match(example, new RegExp(`^(?:zstdcat disk.raw.zst \\| )?volseal ${command.join(' ')}\\b`));
         // The image of this test is smaller than the reader's.
         const outcome = shell(

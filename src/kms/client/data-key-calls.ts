@@ -1,10 +1,14 @@
-/** The calls to KMS about data keys. (AWS KMS API Reference, GenerateDataKeyWithoutPlaintext, Decrypt, ReEncrypt.) */
+/**
+ * The calls to KMS about data keys. (AWS KMS API Reference, GenerateDataKeyWithoutPlaintext, Decrypt, ReEncrypt,
+ * Encrypt.)
+ */
 import { DATA_KEY_BYTES, DATA_KEY_LENGTHS, KMS_CIPHERTEXT_BYTES_MAX } from '../../limits.js';
 import { type KeyHandle, native } from '../../native.js';
 import { isKeyArn } from '../shared/arn.js';
 import { checkContext, type EncryptionContext } from '../shared/encryption-context.js';
 import { type CallFrame, type MakeCall, optionsOf } from './connection.js';
 import { type KmsCall, replyError, succeedsDry } from './errors.js';
+import { carryKey, placeholderKey } from './key-request.js';
 import { KeySlot, type SlotOptions } from './key-slot.js';
 
 /** A data key as KMS wrapped it, and the key that can unwrap it. */
@@ -24,6 +28,11 @@ export interface NewKeyRequest {
   readonly keyId: string;
   readonly context: EncryptionContext;
   readonly grantTokens?: readonly string[];
+}
+
+export interface WrapRequest extends NewKeyRequest {
+  /** `DATA_KEY_BYTES` bytes, no volume key yet; stays the caller's. */
+  readonly key: KeyHandle;
 }
 
 export interface RewrapRequest extends WrappedKey {
@@ -53,6 +62,9 @@ export interface DataKeyCalls {
    */
   rewrapKey(request: RewrapRequest): Promise<WrappedKey>;
   tryRewrapKey(request: RewrapRequest): Promise<void>;
+  /** A key that is in the vault already, wrapped (Encrypt). */
+  wrapKey(request: WrapRequest): Promise<WrappedKey>;
+  tryWrapKey(request: Omit<WrapRequest, 'key'>): Promise<void>;
 }
 
 /** The calls, made by `call`. */
@@ -67,7 +79,19 @@ export function dataKeyCalls(call: MakeCall): DataKeyCalls {
     const { keyArn, toKeyId, context, grantTokens } = request;
     return call({ operation: 'ReEncrypt', keyId: `${keyArn} to ${toKeyId}`, context, grantTokens }, run);
   };
+  const wrapping = <Result>(request: NewKeyRequest, run: (frame: CallFrame) => Promise<Result>): Promise<Result> =>
+    call({ operation: 'Encrypt', ...request }, run);
   return {
+    wrapKey: ({ key, ...request }) =>
+      wrapping(request, async ({ sdk, client, sendOptions, named }) => {
+        const command = new sdk.EncryptCommand(wrapInput(request));
+        carryKey(command, key);
+        return wrappedKeyOf(await client.send(command, sendOptions), request.keyId, named);
+      }),
+    tryWrapKey: (request) =>
+      wrapping(request, ({ sdk, client, sendOptions }) =>
+        succeedsDry(client.send(new sdk.EncryptCommand({ ...wrapInput(request), DryRun: true }), sendOptions)),
+      ),
     generateWrappedKey: (request) =>
       generating(request, async ({ sdk, client, sendOptions, named }) => {
         const command = new sdk.GenerateDataKeyWithoutPlaintextCommand(generateInput(request));
@@ -98,6 +122,13 @@ export function dataKeyCalls(call: MakeCall): DataKeyCalls {
 const generateInput = ({ keyId, context, grantTokens }: NewKeyRequest) => ({
   KeyId: keyId,
   NumberOfBytes: DATA_KEY_BYTES,
+  EncryptionContext: checkContext(context),
+  ...optionsOf({ grantTokens }),
+});
+
+const wrapInput = ({ keyId, context, grantTokens }: NewKeyRequest) => ({
+  KeyId: keyId,
+  Plaintext: placeholderKey(DATA_KEY_BYTES),
   EncryptionContext: checkContext(context),
   ...optionsOf({ grantTokens }),
 });

@@ -41,6 +41,8 @@ export function withReaders<SomeAgent extends Agent>(agent: SomeAgent): SomeAgen
     const reader = new ReplyReader();
     const socket = createConnection.call(agent, { ...options, onread: reader.onread });
     readers.set(socket, reader);
+    // Node copies several chunks into one for TLS, and never wipes that: a request may carry a key (key-request.ts).
+    Object.assign(socket, { _writev: null });
     reader.follow(socket);
     reader.expectFor(asking.getStore());
     return socket;

@@ -1,0 +1,212 @@
+/**
+ * An existing LUKS2 volume under KMS: KMS wraps its volume key, and a token and a MAC are added to its header. The data
+ * is not touched.
+ */
+import { constants } from 'node:fs';
+import { VolsealError, withPath } from '../errors.js';
+import type { EncryptionContext } from '../kms/shared/encryption-context.js';
+import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
+import { DATA_KEY_BYTES } from '../limits.js';
+import { encodeHeader, intactHeader, type Luks2Header } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
+import { type KnownKeyslots, keyslotSha256 } from '../luks2/known-keyslots.js';
+import { assertSupported, type DataSegment, type KeyDigest } from '../luks2/metadata.js';
+import { AREA_DATA_BYTES, keyslotParameters } from '../luks2/passphrase-keyslot.js';
+import { readHeader, writeHeader } from '../luks2/store.js';
+import { TOKEN_TYPE, type UnsealedToken } from '../luks2/token.js';
+import { native } from '../native.js';
+import { NamedFile } from '../output/named-file.js';
+import { renewSamples } from '../volume/data-binding.js';
+import { describeContents, type VolumeInfo } from '../volume/info.js';
+import { type KmsAccess, withAccess } from '../volume/unlock.js';
+import { readPassphrase } from '../volume/unlock-keyslot.js';
+import { claimsOf, contentsOf, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
+import { newVolumeId } from '../volume/volume-id.js';
+import { throwIfAborted } from '../workers/abort.js';
+import type { AdoptedKey, AdoptedKeyslot } from '../workers/key-tasks.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
+import { checkVolumeId, DEFAULT_KEY } from './encrypt.js';
+import { contextOf, recordedKms } from './new-volume-key.js';
+import { removeKeyslot } from './recovery.js';
+
+/** Options of `adoptVolume`; one of the two files is needed. */
+export interface AdoptOptions {
+  /** A file with a passphrase of one of the volume's keyslots; one line end at its end is not part of it. */
+  passphraseFile?: string | undefined;
+  /** A file with the volume key itself, 64 bytes. */
+  volumeKeyFile?: string | undefined;
+  /** Removes every keyslot once KMS opens the volume: afterwards nothing else does. Default: they stay. */
+  removeKeyslots?: boolean | undefined;
+  /** The file with the header, where that is detached. */
+  header?: string | undefined;
+  /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
+  key?: string | undefined;
+  /** As of `encryptImage`. */
+  kms?: string | undefined;
+  /** As of `encryptImage`. */
+  home?: string | undefined;
+  /** As of `encryptImage`. */
+  kmsAccess?: KmsAccess | undefined;
+  /** As of `encryptImage`. */
+  volumeId?: string | undefined;
+  /** Pairs beside `aws:ebs:id`. */
+  encryptionContext?: EncryptionContext | undefined;
+  /** Ends the call with `ERR_ABORTED`; the volume is as it was. */
+  signal?: AbortSignal | undefined;
+}
+
+/** What `adoptVolume` made. */
+export interface AdoptedVolume extends VolumeInfo {
+  /** The keyslot whose passphrase opened the volume; null where the volume key did. */
+  openedBy: string | null;
+}
+
+/**
+ * Brings a LUKS2 volume of cryptsetup (aes-xts-plain64 with 512 bits, one segment) under KMS. The volume key goes from
+ * the keyslot or the file into the vault, and from there into the request to KMS (Encrypt), which is made in the addon;
+ * what KMS gives back for it is compared before the header is written. The keyslot that opened the volume is listed
+ * under the MAC as a passphrase, so that `passphraseFile` opens the volume from then on; the others stay foreign.
+ *
+ * @throws {VolsealError} `ERR_NOT_A_VOLUME` (LUKS1 too), `ERR_HEADER_UNSUPPORTED` integrity, another cipher,
+ * several segments; `ERR_ARGUMENT` under KMS already, no room in the header; `ERR_KEYSLOT` the passphrase opens
+ * none that volseal can open (PBKDF2); `ERR_KEY_DIGEST` another volume's key; `ERR_KMS_*`, `ERR_STATE_BUSY`,
+ * `ERR_IO`, `ERR_ABORTED`
+ */
+export async function adoptVolume(path: string, options: AdoptOptions): Promise<AdoptedVolume> {
+  const { passphraseFile, volumeKeyFile } = options;
+  if ((passphraseFile === undefined) === (volumeKeyFile === undefined))
+    throw new VolsealError('ERR_ARGUMENT', 'a volume is adopted by a passphrase or by its volume key: name one file');
+  const files = await openVolumeFiles(path, 'exclusive', options.header);
+  let keyslots: string[];
+  let adopted: AdoptedVolume;
+  try {
+    adopted = await adopt(files, path, options);
+    keyslots = adopted.keyslotList.map(({ keyslot }) => keyslot);
+  } catch (error) {
+    throw withPath(error, path);
+  } finally {
+    await files.close();
+  }
+  if (options.removeKeyslots !== true || keyslots.length === 0) return adopted;
+  const { kms, home, kmsAccess, header } = options;
+  for (const keyslot of keyslots) await removeKeyslot(path, keyslot, { kms, home, kmsAccess, header });
+  return { ...adopted, keyslots: 0, keyslotList: [] };
+}
+
+async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Promise<AdoptedVolume> {
+  const { header: place, data } = files;
+  const found = await readHeader(place.handle, place.path);
+  const { header } = found;
+  refuseAdopted(header, path);
+  const { segment, digest } = assertSupported(header.metadata, place.path);
+  const imageBytes = dataBytes(files, segment);
+  const endpoint = withAccess(forNewKeys(chooseKms(options)), options.kmsAccess);
+  const volumeId = checkVolumeId(options.volumeId ?? newVolumeId());
+  const context = contextOf({ volumeId, contextPairs: options.encryptionContext ?? {} });
+  throwIfAborted(options.signal, 'the volume is as it was');
+  await using pool = leasePool();
+  const key = { kms: endpoint, keyId: options.key ?? DEFAULT_KEY, context, grantTokens: options.kmsAccess?.grantTokens };
+  const { key: volumeKey, keyArn, encryptedDataKey, keyslot } = await wrapped(files, header, digest, key, options, pool);
+  try {
+    const created = new Date().toISOString();
+    const known: KnownKeyslots =
+      keyslot === undefined
+        ? {}
+        : { [keyslot]: { kind: 'passphrase', created, sha256: keyslotSha256(header.metadata.keyslots[keyslot]!) } };
+    const token: UnsealedToken = {
+      keyId: keyArn,
+      encryptedDataKey: Buffer.from(encryptedDataKey),
+      encryptionContext: context,
+      volumeId,
+      kms: recordedKms(endpoint, keyArn),
+      imageBytes,
+      allocation: 'full',
+      created,
+      keyslots: known,
+    };
+    const next = nextHeader(volumeKey, header, token, place.path);
+    encodeHeader(next);
+    throwIfAborted(options.signal, 'the volume is as it was');
+    await writeHeader(place.handle, next, place.path, found.from);
+    const contents = contentsOf(intactHeader(next), files);
+    if (place !== data) await renewSamples({ ...files, isBound: true, ...claimsOf(intactHeader(next), place.path) }, volumeKey);
+    const info = await describeContents({ data, header: place, ...contents });
+    return { ...info, openedBy: keyslot ?? null };
+  } finally {
+    native.keyWipe(volumeKey);
+  }
+}
+
+function refuseAdopted({ metadata }: Luks2Header, path: string): void {
+  if (!Object.values(metadata.tokens).some(({ type }) => type === TOKEN_TYPE)) return;
+  const message = `${path}: is under KMS already; volseal rewrap puts it under another key, and cryptsetup token remove takes the token out`;
+  throw new VolsealError('ERR_ARGUMENT', message, { details: { path } });
+}
+
+/** Whole sectors from where the data begins to the end of the file, or as many as the header says. */
+function dataBytes({ data, header }: OpenFiles, { offsetBytes, sizeBytes, sectorBytes }: DataSegment): number {
+  if (header === data && offsetBytes === 0) {
+    const message = `${data.path}: is a detached header; name the file with the data as the volume and this one as its header`;
+    throw new VolsealError('ERR_ARGUMENT', message, { details: { path: data.path } });
+  }
+  if (sizeBytes !== 'dynamic') return sizeBytes;
+  const bytes = Math.floor((data.sizeBytes() - offsetBytes) / sectorBytes) * sectorBytes;
+  if (bytes > 0) return bytes;
+  throw new VolsealError('ERR_VOLUME_SIZE', `${data.path}: has no data behind its header`, { details: { path: data.path } });
+}
+
+type KeyRequest = { readonly kms: ReturnType<typeof withAccess>; readonly keyId: string; readonly context: EncryptionContext };
+
+async function wrapped(
+  { data, header: place }: OpenFiles,
+  header: Luks2Header,
+  digest: KeyDigest,
+  request: KeyRequest & { readonly grantTokens: readonly string[] | undefined },
+  { passphraseFile, volumeKeyFile, signal }: AdoptOptions,
+  pool: PoolLease,
+): Promise<AdoptedKey> {
+  const secret = passphraseFile === undefined ? await readVolumeKey(volumeKeyFile!) : await readPassphrase('passphrase', passphraseFile);
+  try {
+    const from =
+      passphraseFile === undefined ? { volumeKey: secret } : { passphrase: secret, keyslots: await usableKeyslots(place, header) };
+    const adopted = await pool.run({ kind: 'adopt', ...request, digest, from }, signal);
+    if (adopted !== undefined) return adopted;
+    if (passphraseFile !== undefined) throw noneOpens(header, data.path);
+    throw new VolsealError('ERR_KEY_DIGEST', `${data.path}: the key in ${volumeKeyFile} is not the key of this volume`, {
+      details: { path: data.path, keyslots: Object.keys(header.metadata.keyslots).length },
+    });
+  } finally {
+    native.keyWipe(secret);
+  }
+}
+
+async function readVolumeKey(path: string) {
+  await using file = await NamedFile.open(path, constants.O_RDONLY);
+  try {
+    return native.keyReadFile(file.fd, DATA_KEY_BYTES);
+  } catch (error) {
+    throw withPath(error, path);
+  }
+}
+
+async function usableKeyslots(place: NamedFile, { metadata }: Luks2Header): Promise<AdoptedKeyslot[]> {
+  const usable: AdoptedKeyslot[] = [];
+  for (const [keyslot, object] of Object.entries(metadata.keyslots)) {
+    const parameters = keyslotParameters(object);
+    if (parameters === undefined) continue;
+    const area = await place.read(parameters.areaOffsetBytes, AREA_DATA_BYTES);
+    if (area.length === AREA_DATA_BYTES) usable.push({ keyslot, area, parameters });
+  }
+  return usable;
+}
+
+function noneOpens({ metadata }: Luks2Header, path: string): VolsealError {
+  const entries = Object.entries(metadata.keyslots);
+  const other = entries.filter(([, object]) => keyslotParameters(object) === undefined).map(([name]) => name);
+  const why =
+    other.length === 0
+      ? ''
+      : `; volseal cannot open the keyslots ${other.join(', ')} (Argon2, or another kind): cryptsetup luksConvertKey --pbkdf pbkdf2 ${path} makes one that it can`;
+  const message = `${path}: this passphrase opens none of its ${entries.length} keyslots${why}`;
+  return new VolsealError('ERR_KEYSLOT', message, { details: { path, kind: 'passphrase', foreign: [] } });
+}

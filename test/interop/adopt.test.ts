@@ -1,0 +1,167 @@
+/** Volumes of cryptsetup that come under KMS; cryptsetup is the judge before and after. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { truncateSync, writeFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { onTestFinished, test } from 'vitest';
+import { adoptVolume, decryptImage, describeVolume, reencryptInPlace, VolsealError, verifyVolume } from '../../src/index.js';
+import { serveKms } from '../../src/kms/embedded/http/server.js';
+import { native } from '../../src/native.js';
+import { built } from '../built.js';
+import { signAs } from '../kms/harness.js';
+import { describeUnless } from '../requirements.js';
+import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
+import { describeCopies, scanMemory } from './memory-scan.js';
+import { runTool, skipWithout, tryTool } from './tools.js';
+
+const PROCESS = built('test/interop/adopt-process.ts');
+const MIB = 1024 * 1024;
+const PBKDF2 = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
+
+const failsWith = (code: string, message: RegExp) => (error: unknown) => {
+  assert.ok(error instanceof VolsealError, String(error));
+  assert.equal(error.code, code, error.message);
+  assert.match(error.message, message);
+  return true;
+};
+
+interface Foreign {
+  readonly volume: string;
+  readonly pass: string;
+  readonly image: Buffer;
+  readonly key: Buffer;
+}
+
+/** A volume that cryptsetup made of an image, with a passphrase, under a key of ours. */
+function foreign(box: Sandbox, options: readonly string[] = [], format: readonly string[] = PBKDF2): Foreign {
+  const [volume, pass, vk] = [box.path('old.img'), box.path('pass'), box.path('vk')];
+  const image = box.image('image.raw', 4 * MIB);
+  const key = randomBytes(64);
+  writeFileSync(vk, key);
+  writeFileSync(pass, 'a passphrase of ours');
+  writeFileSync(volume, '');
+  truncateSync(volume, 20 * MIB);
+  const common = ['luksFormat', '--batch-mode', '--type', 'luks2', '--volume-key-file', vk, '--key-size', '512'];
+  runTool('cryptsetup', [...common, ...format, ...options, volume, pass]);
+  return { volume, pass, image, key };
+}
+
+/** Writes the image into it as the kernel would. */
+async function fill({ volume, image, key }: Foreign, sectorBytes: number): Promise<void> {
+  const { open } = await import('node:fs/promises');
+  const { importKey } = await import('../vault/test-keys.js');
+  const handle = importKey(key);
+  native.xtsPrepare(handle);
+  const file = await open(volume, 'r+');
+  const device = native.deviceOpen({
+    fd: file.fd,
+    key: handle,
+    dataOffsetBytes: 16 * MIB,
+    sizeBytes: image.length,
+    sectorBytes,
+    writable: true,
+    sparse: false,
+  });
+  await native.deviceWrite(device, 0, image);
+  await native.deviceFlush(device);
+  native.deviceClose(device);
+  native.keyWipe(handle);
+  await file.close();
+}
+
+describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () => {
+  for (const sectorBytes of [512, 4096]) {
+    test(`by a passphrase, sectors of ${sectorBytes}: KMS opens it then, the passphrase as before, and cryptsetup too`, async () => {
+      const box = sandbox();
+      const made = foreign(box, ['--sector-size', String(sectorBytes)]);
+      const { volume, pass, image, key } = made;
+      await fill(made, sectorBytes);
+      const uuid = runTool('cryptsetup', ['luksUUID', volume]).trim();
+      const adopted = await adoptVolume(volume, { kms: box.kms, passphraseFile: pass, encryptionContext: { user: 'alice' } });
+      assert.deepEqual([adopted.uuid, adopted.imageBytes, adopted.openedBy, adopted.sectorBytes], [uuid, image.length, '0', sectorBytes]);
+      assert.deepEqual(
+        adopted.keyslotList.map(({ kind }) => kind),
+        ['passphrase'],
+      );
+      assert.ok((await dataKeyOf(volume, box.kms)).equals(key));
+      for (const options of [{ kms: box.kms }, { passphraseFile: pass }]) {
+        await decryptImage(volume, box.path('back'), { ...options, force: true });
+        assert.ok(box.contents('back').equals(image));
+      }
+      runTool('cryptsetup', ['open', '--test-passphrase', '--key-file', pass, volume]);
+      await assert.rejects(adoptVolume(volume, { kms: box.kms, passphraseFile: pass }), failsWith('ERR_ARGUMENT', /under KMS already/));
+      // The data begins at 16 MiB, where cryptsetup put it: a new key in place keeps it there.
+      await reencryptInPlace(volume, { kms: box.kms, partBytes: MIB });
+      await verifyVolume(volume, { kms: box.kms, against: box.path('image.raw') });
+      assert.ok(!(await dataKeyOf(volume, box.kms)).equals(key));
+      assert.notEqual(tryTool('cryptsetup', ['open', '--test-passphrase', '--key-file', pass, volume]).status, 0);
+      assert.equal(native.vaultInfo().liveKeys, 0);
+    });
+  }
+
+  test('by the volume key itself; keyslots are removed on request', async () => {
+    const box = sandbox();
+    const made = foreign(box, ['--sector-size', '512']);
+    await fill(made, 512);
+    const { volume, pass, image } = made;
+    writeFileSync(box.path('other'), randomBytes(64));
+    await assert.rejects(
+      adoptVolume(volume, { kms: box.kms, volumeKeyFile: box.path('other') }),
+      failsWith('ERR_KEY_DIGEST', /not the key/),
+    );
+    await assert.rejects(adoptVolume(volume, { kms: box.kms, volumeKeyFile: pass }), failsWith('ERR_ARGUMENT', /64/));
+    const adopted = await adoptVolume(volume, { kms: box.kms, volumeKeyFile: box.path('vk'), removeKeyslots: true });
+    assert.deepEqual([adopted.openedBy, adopted.keyslotList], [null, []]);
+    assert.deepEqual((await describeVolume(volume)).keyslotList, []);
+    assert.notEqual(tryTool('cryptsetup', ['open', '--test-passphrase', '--key-file', pass, volume]).status, 0);
+    await decryptImage(volume, box.path('back'), { kms: box.kms });
+    assert.ok(box.contents('back').equals(image));
+  });
+
+  test('what cannot be adopted is refused by name, and stays as it was', async () => {
+    const box = sandbox();
+    const { volume, pass } = foreign(box);
+    const refuse = async (code: string, message: RegExp, options = {}): Promise<void> => {
+      const before = box.contents('old.img');
+      await assert.rejects(adoptVolume(volume, { kms: box.kms, passphraseFile: pass, ...options }), failsWith(code, message));
+      assert.ok(box.contents('old.img').equals(before));
+    };
+    writeFileSync(box.path('wrong'), 'another passphrase');
+    await refuse('ERR_KEYSLOT', /opens none of its 1 keyslots$/, { passphraseFile: box.path('wrong') });
+    await refuse('ERR_KMS_NOT_FOUND', /alias\/none/, { key: 'alias/none' });
+    await refuse('ERR_ARGUMENT', /name one file/, { passphraseFile: undefined });
+    foreign(box, [], ['--pbkdf', 'argon2id', '--pbkdf-force-iterations', '4', '--pbkdf-memory', '1024', '--pbkdf-parallel', '1']);
+    await refuse('ERR_KEYSLOT', /Argon2.*cryptsetup luksConvertKey --pbkdf pbkdf2/);
+    foreign(box, ['--cipher', 'aes-xts-plain', '--keyslot-cipher', 'aes-xts-plain64', '--keyslot-key-size', '512']);
+    await refuse('ERR_HEADER_UNSUPPORTED', /aes-xts-plain"/);
+    runTool('cryptsetup', ['luksFormat', '--batch-mode', '--type', 'luks1', ...PBKDF2, volume, pass]);
+    await refuse('ERR_NOT_A_VOLUME', /LUKS1/);
+  });
+
+  for (const over of ['embedded', 'http'] as const) {
+    test(`over the KMS ${over}: no copy of the volume key in memory outside the vault`, async () => {
+      const box = sandbox();
+      const { volume, pass, key } = foreign(box);
+      let kms = box.kms;
+      const env: NodeJS.ProcessEnv = { ...process.env };
+      if (over === 'http') {
+        const home = box.path('home');
+        const access = await signAs(home);
+        Object.assign(env, { AWS_ACCESS_KEY_ID: access.accessKeyId, AWS_SECRET_ACCESS_KEY: access.secretAccessKey });
+        const server = await serveKms({ home, host: '127.0.0.1', port: 0 });
+        onTestFinished(() => server.close());
+        kms = server.url;
+      }
+      const child = spawn(process.execPath, [PROCESS, volume, kms, pass], { stdio: ['pipe', 'pipe', 'inherit'], env });
+      onTestFinished(() => void child.kill('SIGKILL'));
+      assert.deepEqual(await once(createInterface({ input: child.stdout }), 'line'), ['adopted']);
+      const { outside, scannedBytes } = scanMemory(child.pid!, [key]);
+      assert.equal(describeCopies(outside), '');
+      assert.ok(scannedBytes > 20_000_000, `only ${scannedBytes} bytes were scanned`);
+      child.stdin.write('\n');
+      assert.ok((await dataKeyOf(volume, box.kms)).equals(key));
+    });
+  }
+});

@@ -660,6 +660,17 @@ export interface NbdNumbers {
   errors: number;
   bytesRead: number;
   bytesWritten: number;
+  latencies: Record<NbdRequestKind, NbdLatencies>;
+}
+
+export type NbdRequestKind = 'read' | 'write' | 'flush' | 'trim' | 'cache' | 'writeZeroes' | 'blockStatus';
+
+/** How long the requests of one kind took, from the request's arrival until its reply is ready to be sent. */
+export interface NbdLatencies {
+  /** How many: element i those of up to 2^i microseconds that no earlier one has, the last (of 25) all longer ones. */
+  counts: number[];
+  /** All of them together. */
+  seconds: number;
 }
 
 /**

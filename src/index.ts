@@ -53,6 +53,8 @@ export type {
   DeviceLender,
   DeviceUser,
   NbdClient,
+  NbdLatencies,
+  NbdRequestKind,
   NbdServer,
   NbdServerEvents,
   NbdStats,

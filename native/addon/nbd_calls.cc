@@ -181,6 +181,27 @@ Napi::Value NbdServe(const Arguments& info) {
   return result;
 }
 
+Napi::Object LatenciesOf(Napi::Env env, const nbd::Server& server) {
+  static constexpr std::pair<const char*, nbd::Command> kKinds[] = {{"read", nbd::kRead},
+                                                                    {"write", nbd::kWrite},
+                                                                    {"flush", nbd::kFlush},
+                                                                    {"trim", nbd::kTrim},
+                                                                    {"cache", nbd::kCache},
+                                                                    {"writeZeroes", nbd::kWriteZeroes},
+                                                                    {"blockStatus", nbd::kBlockStatus}};
+  Napi::Object object = Napi::Object::New(env);
+  for (const auto& [name, command] : kKinds) {
+    const nbd::Latencies& latencies = server.latencies(command);
+    Napi::Array counts = Napi::Array::New(env, nbd::Latencies::kBuckets);
+    for (uint32_t i = 0; i < nbd::Latencies::kBuckets; i++) counts[i] = static_cast<double>(latencies.count(i));
+    Napi::Object kind = Napi::Object::New(env);
+    kind.Set("counts", counts);
+    kind.Set("seconds", static_cast<double>(latencies.nanoseconds()) / 1e9);
+    object.Set(name, kind);
+  }
+  return object;
+}
+
 Napi::Value NbdStats(const Arguments& info) {
   const nbd::ServerStats stats = ServerOf(info[0])->server->stats();
   Napi::Object object = Napi::Object::New(info.Env());
@@ -192,6 +213,7 @@ Napi::Value NbdStats(const Arguments& info) {
                                                       {"bytesRead", stats.bytes_read},
                                                       {"bytesWritten", stats.bytes_written}};
   for (const auto& [name, number] : numbers) object.Set(name, static_cast<double>(number));
+  object.Set("latencies", LatenciesOf(info.Env(), *ServerOf(info[0])->server));
   return object;
 }
 

@@ -1,6 +1,7 @@
 // Requests of NBD's transmission phase, and whether one may be carried out.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -17,6 +18,7 @@ struct Request {
   uint64_t cookie;   // the client's name for it
   uint64_t offset;
   uint32_t length;
+  std::chrono::steady_clock::time_point begun = {};  // when it was taken
 
   bool Has(CommandFlag flag) const { return (flags & flag) != 0; }
 };

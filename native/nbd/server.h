@@ -68,6 +68,7 @@ class Server final : private ConnectionOwner {
   // No more clients; each is answered what has begun, for as long as `drain`, and then cut off.
   void Stop(std::chrono::milliseconds drain);
   ServerStats stats();
+  const Latencies& latencies(Command command) const { return counters_.latencies[command]; }
 
  private:
   // The backend of a volume that is served.

@@ -84,7 +84,7 @@ bool Transmission::Step() {
 
 bool Transmission::StepParse() {
   if (draining_ || input_end_ - input_begin_ < kRequestBytes) return false;
-  const auto request = ParseRequest({input_->data() + input_begin_, kRequestBytes});
+  auto request = ParseRequest({input_->data() + input_begin_, kRequestBytes});
   if (!request) {
     broken_ = true;
     return false;
@@ -93,6 +93,7 @@ bool Transmission::StepParse() {
   if (request->command == kRead && IsContiguous(*request) && request->length > kContiguousBytesMax && jobs_ > 0)
     return false;
   input_begin_ += kRequestBytes;
+  request->begun = std::chrono::steady_clock::now();
   Start(*request);
   return true;
 }
@@ -198,7 +199,7 @@ void Transmission::Complete(std::unique_ptr<Job> job) {
       if (!to) return;
       std::memcpy(to, reply.data(), reply.size());
       output_.Commit(reply.size());
-      return Count(kNoError);
+      return Count(request, kNoError);
     }
     default:
       break;
@@ -226,7 +227,7 @@ void Transmission::ReplySimple(const Request& request, Error error) {
   uint8_t* const to = ReplyRoom(kSimpleReplyBytes);
   if (!to) return;
   output_.Commit(PutSimpleReply(to, error, request.cookie));
-  Count(error);
+  Count(request, error);
 }
 
 void Transmission::ReplyError(const Request& request, Error error) {
@@ -235,10 +236,12 @@ void Transmission::ReplyError(const Request& request, Error error) {
   uint8_t* const to = ReplyRoom(kErrorChunkBytes);
   if (!to) return;
   output_.Commit(PutErrorChunk(to, request.cookie, error));
-  Count(error);
+  Count(request, error);
 }
 
-void Transmission::Count(Error error) {
+void Transmission::Count(const Request& request, Error error) {
+  if (request.command < kCommandCount)
+    counters_.latencies[request.command].Add(std::chrono::steady_clock::now() - request.begun);
   counters_.requests.fetch_add(1, std::memory_order_relaxed);
   if (error != kNoError) counters_.errors.fetch_add(1, std::memory_order_relaxed);
 }

@@ -8,7 +8,6 @@
 // All calls are made in one thread (of the connection's loop) but Completed.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -21,6 +20,7 @@
 #include "base/status.h"
 #include "engine/requests.h"
 #include "nbd/buffer.h"
+#include "nbd/counters.h"
 #include "nbd/export.h"
 #include "nbd/handshake.h"
 #include "nbd/output.h"
@@ -39,14 +39,6 @@ class Backend {
   virtual void Submit(engine::Request& request) = 0;
   // The range will be read soon. Does not block.
   virtual void Prefetch(uint64_t offset, uint64_t length) = 0;
-};
-
-// Of all connections of a server.
-struct Counters {
-  std::atomic<uint64_t> requests = 0;
-  std::atomic<uint64_t> errors = 0;
-  std::atomic<uint64_t> bytes_read = 0;
-  std::atomic<uint64_t> bytes_written = 0;
 };
 
 class Transmission {
@@ -123,7 +115,7 @@ class Transmission {
   uint8_t* ReplyRoom(size_t length);
   void ReplySimple(const Request& request, Error error);
   void ReplyError(const Request& request, Error error);
-  void Count(Error error);
+  void Count(const Request& request, Error error);
   Error Failed(const Status& status);
   bool IsContiguous(const Request& request) const {
     return !agreement_.structured_replies || request.Has(kDontFragment);

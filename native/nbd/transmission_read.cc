@@ -28,7 +28,7 @@ void Transmission::StartRead(const std::shared_ptr<Operation>& operation) {
     uint8_t* const to = ReplyRoom(kChunkHeaderBytes);
     if (!to) return;
     output_.Commit(PutNoneChunk(to, request.cookie));
-    return Count(kNoError);
+    return Count(request, kNoError);
   }
   if (IsContiguous(request) && request.length > kContiguousBytesMax) {
     streaming_ = operation;
@@ -107,7 +107,7 @@ void Transmission::EmitData(const Operation& operation, std::shared_ptr<Buffer> 
 // All pieces were answered, with data or not at all.
 void Transmission::FinishRead(const Operation& operation) {
   if (operation.error != kNoError) return ReplyError(operation.request, operation.error);
-  Count(kNoError);
+  Count(operation.request, kNoError);
 }
 
 void Transmission::CompleteRead(Job& job) {
@@ -163,7 +163,7 @@ void Transmission::EmitStream() {
   streaming_.reset();
   if (operation->error != kNoError && stream_begun_) {
     // The client counts on the rest of the data: only the end of the connection tells it otherwise.
-    Count(operation->error);
+    Count(operation->request, operation->error);
     broken_ = true;
     return;
   }

@@ -83,6 +83,7 @@ enum Command : uint16_t {
   kWriteZeroes = 6,
   kBlockStatus = 7,
 };
+constexpr size_t kCommandCount = 8;
 
 enum CommandFlag : uint16_t {
   kFua = 1 << 0,

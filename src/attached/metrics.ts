@@ -1,10 +1,10 @@
 /** Counters of served volumes over HTTP, in the format of Prometheus. Loaded only where they are asked for. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type MetricObjectWithValues, type MetricType, type MetricValueWithName, Registry } from 'prom-client';
 import { asVolsealError, VolsealError } from '../errors.js';
 import { isLoopback } from '../kms/shared/endpoint.js';
-import type { NbdServer } from '../nbd/server.js';
+import type { NbdLatencies, NbdRequestKind, NbdServer } from '../nbd/server.js';
 
 /** A server, and the volumes behind it: the server counts for all of them together. */
 export interface MeasuredServer {
@@ -65,11 +65,64 @@ const COUNTERS = {
   volseal_clients_refused_total: { help: 'Clients that were turned away', of: 'connectionsRefused' },
 } as const;
 
+const REQUEST_SECONDS = 'volseal_request_seconds';
+const REQUEST_SECONDS_HELP = 'Time from the arrival of a request until its reply is ready to be sent';
+
+type HistogramLabel = 'volume' | 'kind' | 'le';
+type Sample = MetricValueWithName<HistogramLabel>;
+
+const labelsOf = ({ volumes }: MeasuredServer) => ({ volume: volumes.map(({ volumeId }) => volumeId).join(',') });
+
+/** The servers count into buckets themselves: a histogram that is read, and never observes. */
+class RequestSeconds extends Histogram<HistogramLabel> {
+  readonly #servers: readonly MeasuredServer[];
+
+  constructor(servers: readonly MeasuredServer[]) {
+    super({
+      name: REQUEST_SECONDS,
+      help: REQUEST_SECONDS_HELP,
+      labelNames: ['volume', 'kind'],
+      registers: [],
+    });
+    this.#servers = servers;
+  }
+
+  override async get(): Promise<MetricObjectWithValues<Sample>> {
+    const values = this.#servers.flatMap((measured) =>
+      Object.entries(measured.server.stats().latencies).flatMap(([kind, latencies]) =>
+        samplesOf({ ...labelsOf(measured), kind: kind as NbdRequestKind }, latencies),
+      ),
+    );
+    // The enumeration exists for the compiler only.
+    const type = 'histogram' as unknown as MetricType;
+    return { name: REQUEST_SECONDS, help: REQUEST_SECONDS_HELP, type, aggregator: 'sum', collect: () => {}, values };
+  }
+
+  /** What the text format is made of: the same, with labels that need not be put together. */
+  getForPromString(): Promise<MetricObjectWithValues<Sample>> {
+    return this.get();
+  }
+}
+
+/** The samples of one histogram: buckets that count all up to a limit in seconds, the sum and the count. */
+function samplesOf(labels: { volume: string; kind: NbdRequestKind }, { counts, seconds }: NbdLatencies): Sample[] {
+  let count = 0;
+  const buckets = counts.map((own, index): Sample => {
+    count += own;
+    const le = index === counts.length - 1 ? '+Inf' : 2 ** index / 1e6;
+    return { metricName: `${REQUEST_SECONDS}_bucket`, labels: { ...labels, le }, value: count };
+  });
+  return [
+    ...buckets,
+    { metricName: `${REQUEST_SECONDS}_sum`, labels, value: seconds },
+    { metricName: `${REQUEST_SECONDS}_count`, labels, value: count },
+  ];
+}
+
 /** The metrics of `servers`, read when somebody asks for them. */
 export function registryOf(servers: readonly MeasuredServer[]): Registry {
   const registry = new Registry();
   const registers = [registry];
-  const labelsOf = ({ volumes }: MeasuredServer) => ({ volume: volumes.map(({ volumeId }) => volumeId).join(',') });
   for (const [name, { help, of }] of Object.entries(COUNTERS)) {
     new Counter({
       name,
@@ -82,6 +135,7 @@ export function registryOf(servers: readonly MeasuredServer[]): Registry {
       },
     });
   }
+  registry.registerMetric(new RequestSeconds(servers));
   new Gauge({
     name: 'volseal_clients',
     help: 'Clients that are connected now',

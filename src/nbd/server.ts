@@ -19,6 +19,19 @@ export interface NbdStats {
   readonly bytesRead: number;
   /** Bytes of plaintext that clients have written; zeroed and trimmed ranges do not count. */
   readonly bytesWritten: number;
+  /** How long requests took, by kind. */
+  readonly latencies: Readonly<Record<NbdRequestKind, NbdLatencies>>;
+}
+
+/** What clients ask for. */
+export type NbdRequestKind = 'read' | 'write' | 'flush' | 'trim' | 'cache' | 'writeZeroes' | 'blockStatus';
+
+/** How long the requests of one kind took, from a request's arrival until its reply is ready to be sent. */
+export interface NbdLatencies {
+  /** How many: element i those of up to 2^i microseconds that no earlier one has, the last (of 25) all longer ones. */
+  readonly counts: readonly number[];
+  /** Seconds of all of them together. */
+  readonly seconds: number;
 }
 
 /** A client, in events. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
 import { serveMetrics } from '../../src/attached/metrics.js';
+import type { NbdStats } from '../../src/index.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { describeUnless } from '../requirements.js';
 import { labWithVolume } from './volumes.js';
@@ -12,6 +13,7 @@ function sampleOf(text: string, name: string): number {
   return value === undefined ? assert.fail(`no sample ${name} in\n${text}`) : Number(value);
 }
 
+const none = { counts: new Array<number>(25).fill(0), seconds: 0 };
 const stats = {
   connections: 1,
   connectionsTotal: 2,
@@ -20,6 +22,10 @@ const stats = {
   errors: 5,
   bytesRead: 6,
   bytesWritten: 7,
+  latencies: {
+    read: { counts: [3, 0, 2, ...new Array<number>(21).fill(0), 1], seconds: 9.5 },
+    ...{ write: none, flush: none, trim: none, cache: none, writeZeroes: none, blockStatus: none },
+  } satisfies NbdStats['latencies'],
 };
 
 describe('metrics', () => {
@@ -36,6 +42,12 @@ describe('metrics', () => {
     );
     assert.equal(sampleOf(first, 'volseal_attached_volumes'), 1);
     assert.match(first, /volseal_requests_total\{volume="vol-1"\} 4/);
+    assert.match(first, /^# TYPE volseal_request_seconds histogram$/m);
+    const histogram = [...first.matchAll(/^volseal_request_seconds_(\w+)\{volume="vol-1",kind="read"(?:,le="(.*)")?\} (.*)$/gm)];
+    const samples = new Map(histogram.map(([, name, le = '', value]) => [`${name} ${le}`, Number(value)]));
+    const expected = { '0.000001': 3, '0.000002': 3, '0.000004': 5, '8.388608': 5, '+Inf': 6 };
+    for (const [le, value] of Object.entries(expected)) assert.equal(samples.get(`bucket ${le}`), value, le);
+    assert.deepEqual([samples.get('sum '), samples.get('count '), samples.size], [9.5, 6, 27]);
     current = { ...stats, requests: 40 };
     assert.equal(sampleOf(await read(), 'volseal_requests_total'), 40);
     assert.equal((await fetch(metrics.url.replace('/metrics', '/'))).status, 404);
@@ -59,7 +71,17 @@ describeUnless(skipWithout('nbdcopy'))('metrics of an attached volume', () => {
     runTool('nbdcopy', [path('disk.raw'), uri]);
     const text = await (await fetch(url)).text();
     assert.equal(sampleOf(text, 'volseal_written_bytes_total'), 1024 * 1024);
-    assert.ok(sampleOf(text, 'volseal_requests_total') > 0);
+    const requests = sampleOf(text, 'volseal_requests_total');
+    assert.ok(requests > 0);
+    const counts = [...text.matchAll(/^volseal_request_seconds_count\{.*kind="(\w+)"\} (\d+)$/gm)];
+    assert.equal(counts.length, 7);
+    assert.equal(
+      counts.reduce((sum, [, , count]) => sum + Number(count), 0),
+      requests,
+    );
+    assert.ok(Number(counts.find(([, kind]) => kind === 'write')![2]) > 0);
+    const [, seconds] = /^volseal_request_seconds_sum\{.*kind="write"\} (\S+)$/m.exec(text)!;
+    assert.ok(Number(seconds) > 0);
     assert.equal(sampleOf(text, 'volseal_request_errors_total'), 0);
     ok(['detach', 'disk.vol']);
     await assert.rejects(fetch(url));

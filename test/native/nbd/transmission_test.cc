@@ -34,6 +34,28 @@ ByteVector Simple(uint32_t error, uint64_t cookie = 7) {
   return Message().U32(kSimpleReplyMagic).U32(error).U64(cookie);
 }
 
+TEST_CASE("latencies are counted by powers of two, each limit in its own bucket") {
+  Latencies latencies;
+  const auto bucket_of = [&](int64_t nanoseconds) {
+    std::array<uint64_t, Latencies::kBuckets> before;
+    for (size_t i = 0; i < before.size(); ++i) before[i] = latencies.count(i);
+    latencies.Add(std::chrono::nanoseconds(nanoseconds));
+    for (size_t i = 0; i < before.size(); ++i) {
+      if (latencies.count(i) != before[i]) return i;
+    }
+    return Latencies::kBuckets;
+  };
+  CHECK(bucket_of(-1) == 0);
+  CHECK(bucket_of(1000) == 0);
+  for (size_t i = 1; i < Latencies::kBuckets - 1; ++i) {
+    const int64_t limit = int64_t{1000} << i;
+    CHECK(bucket_of(limit - 1) == i);
+    CHECK(bucket_of(limit) == i);
+    CHECK(bucket_of(limit + 1) == i + 1);
+  }
+  CHECK(bucket_of(INT64_MAX / 2) == Latencies::kBuckets - 1);
+}
+
 TEST_CASE("reads of every length, from the cache and from a helper, in every form of reply") {
   MemoryVolume volume = Patterned();
   for (bool at_once : {true, false}) {

@@ -132,7 +132,8 @@ function keyDigestHint({ details }: HintRequest): string {
   return `${KEEP_HEADER} Then restore the header from a backup of this very volume, made after its last re-encryption, and compare the data before you use it.`;
 }
 
-function interruptedHint({ details: { backup, header, successor, volume, resumable, inPlace, path: image, kind } }: HintRequest): string {
+function interruptedHint({ details }: HintRequest): string {
+  const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, kind } = details;
   if (inPlace === true) {
     const command = kind === undefined ? 'the command that began it (encrypt, decrypt or reencrypt)' : `volseal ${kind}`;
     return `Run ${command} in place for ${shown(image, 'IMAGE')} again: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.`;
@@ -141,9 +142,16 @@ function interruptedHint({ details: { backup, header, successor, volume, resumab
   const ways = [
     ...(resumable ? ['To complete the replacement, run the same command again.'] : []),
     ...(successor && !resumable ? [`To complete the replacement: mv ${shown(successor, 'NEW')} ${shown(volume, 'VOLUME')}`] : []),
-    `To roll back to what was there before: ${backup ? `mv ${shown(backup, 'BACKUP')} ${path}` : `rm ${path}`}`,
+    rollbackHint(path, backup, replaced === true),
   ];
   return ways.join('\n');
+}
+
+/** `replaced`: there was a header before, which the backup is; it may be gone. */
+function rollbackHint(path: string, backup: unknown, replaced: boolean): string {
+  if (backup) return `To roll back to what was there before: mv ${shown(backup, 'BACKUP')} ${path}`;
+  if (!replaced) return `To roll back to what was there before: rm ${path}`;
+  return `The header of the old volume is no longer beside it. To roll back, bring it from a backup of yours and name it: --header FILE. Keep ${path}: it is the new volume's only header.`;
 }
 
 function detachedHint({ details, command }: HintRequest): string | undefined {

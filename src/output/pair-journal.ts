@@ -188,7 +188,9 @@ async function halfReplaced({ header, volume }: PairRecord, headerPath: string, 
   return new VolsealError(
     'ERR_STATE_INTERRUPTED',
     `${headerPath}: the replacement was interrupted: this is the new header, and ${path} is still the old volume`,
-    { details: { path, header: header.place, volume: volume.place, backup, successor, resumable } },
+    {
+      details: { path, header: header.place, volume: volume.place, backup, successor, resumable, replaced: header.replaces !== undefined },
+    },
   );
 }
 

@@ -3,7 +3,7 @@
  * new, or a refusal.
  */
 import assert from 'node:assert/strict';
-import { renameSync, symlinkSync } from 'node:fs';
+import { renameSync, rmSync, symlinkSync } from 'node:fs';
 import { onTestFinished, test } from 'vitest';
 import { ended, failureOf, type Lab, lab, type Outcome } from '../cli/program.js';
 import { describeUnless } from '../requirements.js';
@@ -140,6 +140,18 @@ describeUnless(skipInjection())('a pair of volume and header, replaced by a run 
     follow(at, isRefused(at), 'To roll back to what was there before');
     gives(at, 'old.raw');
     at.ok(['verify', 'real a.vol', '--header', 'real a.header', '--against', 'old.raw']);
+  });
+
+  test('and the backup of the old header is gone: nobody is told to remove the only header of the new volume', () => {
+    const at = killed(2);
+    const backups = at.names().filter((name) => name.startsWith('.a.header.') && !name.endsWith('.pair'));
+    assert.ok(backups.length > 0, `${at.names()}`);
+    for (const name of backups) rmSync(at.path(name));
+    const failure = isRefused(at);
+    assert.doesNotMatch(`${failure.hint}`, /\brm /);
+    assert.match(`${failure.hint}`, /Keep .*a\.header'?: it is the new volume's only header/);
+    follow(at, failure, 'To complete the replacement');
+    gives(at, 'a.raw');
   });
 
   test('after the header: the same command again replaces both', () => {

@@ -1,5 +1,6 @@
 /** Facts about a volume, as lines of text. */
 import type { KeyslotInfo } from '../luks2/known-keyslots.js';
+import type { ForeignInfo, HeaderInfo } from '../volume/any-info.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { alignedRows, contextLines } from './output.js';
 import { exactSize } from './sizes.js';
@@ -15,25 +16,66 @@ export function newVolumeLines(done: string, info: VolumeInfo): string[] {
 }
 
 /** Everything that the header says, with a reminder that nothing of it is proved. */
-export function infoLines(info: VolumeInfo): string[] {
-  const { primary, secondary } = info.headerCopies;
+export function infoLines(info: VolumeInfo | HeaderInfo | ForeignInfo): string[] {
+  if ('notAttached' in info) return foreignLines(info);
+  const { path, header } = info;
+  const headerOnly = 'headerOnly' in info;
   const rows: Row[] = [
-    ['volume', info.path],
-    ...(info.header === null ? [] : [['header', info.header] as const]),
+    ...(headerOnly ? [] : [['volume', path] as const]),
+    ...(header === null ? [] : [['header', header] as const]),
     ['volume id', info.volumeId],
     ['uuid', info.uuid],
     ...sizeRows(info),
-    allocationRow(info),
-    ['cipher', `${info.cipher}, ${info.sectorBytes}-byte sectors, data from byte ${info.dataOffsetBytes}`],
+    headerOnly ? ['allocation', info.allocation] : allocationRow(info),
+    ['cipher', `${cipherText(info)}, ${info.sectorBytes}-byte sectors, data from byte ${info.dataOffsetBytes}`],
     ['kms', info.kms],
     ['kms key', info.keyId],
     ...contextRows(info),
     ['encrypted key', info.encryptedDataKey],
     ['created', info.created],
-    ['header copies', primary === secondary ? `both ${primary}` : `first ${primary}, second ${secondary}`],
+    copiesRow(info),
     ...keyslotRows(info),
   ];
-  return [...alignedRows(rows), '', 'Only the header was read; nothing is proved yet. To check it with the key: volseal verify'];
+  return [...alignedRows(rows), '', ...(headerOnly ? [HEADER_ONLY] : []), NOT_PROVED];
+}
+
+const NOT_PROVED = 'Only the header was read; nothing is proved yet. To check it with the key: volseal verify';
+const HEADER_ONLY =
+  'The file has a header and no data: a detached header, or a backup of one. Other commands take it as --header FILE beside the data.';
+
+/** AES-XTS takes two keys in one: 64 bytes are two of AES-256. */
+const cipherText = ({ cipher, keyBytes }: VolumeInfo): string =>
+  keyBytes === null ? cipher : `${cipher} with AES-${keyBytes * 4} (a key of ${keyBytes} bytes)`;
+
+const copiesRow = ({ headerCopies: { primary, secondary } }: Pick<VolumeInfo, 'headerCopies'>): Row => [
+  'header copies',
+  primary === secondary ? `both ${primary}` : `first ${primary}, second ${secondary}`,
+];
+
+/** A LUKS2 volume that volseal does not attach. */
+function foreignLines(info: ForeignInfo): string[] {
+  const { path, uuid, label, requirements, segments, keyslots } = info;
+  const rows: Row[] = [
+    ['header', path],
+    ['uuid', uuid],
+    ...(label === '' ? [] : [['label', label] as const]),
+    ...segments.map(({ segment, type, cipher, sectorBytes, offsetBytes, sizeBytes, integrity }): Row => {
+      const words = [
+        cipher ?? type,
+        ...(sectorBytes === null ? [] : [`${sectorBytes}-byte sectors`]),
+        `${sizeBytes === 'dynamic' ? 'data' : `${sizeBytes} bytes`} from byte ${offsetBytes}`,
+        ...(integrity ? ['authenticated'] : []),
+      ];
+      return [`segment ${segment}`, words.join(', ')];
+    }),
+    ...keyslots.map(({ keyslot, type, keyBytes, kdf }): Row => {
+      return [`keyslot ${keyslot}`, `${type}, a key of ${keyBytes} bytes${kdf === null ? '' : `, ${kdf}`}`];
+    }),
+    ...(keyslots.length === 0 ? [['keyslots', 'none'] as const] : []),
+    ...(requirements.length === 0 ? [] : [['requirements', requirements.join(', ')] as const]),
+    copiesRow(info),
+  ];
+  return [...alignedRows(rows), '', `volseal does not attach it: ${info.notAttached}`];
 }
 
 function sizeRows({ sizeBytes, imageBytes }: VolumeInfo): Row[] {

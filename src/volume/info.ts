@@ -3,7 +3,7 @@
  * and only attaching or decrypting proves it.
  */
 import { type KeyslotInfo, listKeyslots } from '../luks2/known-keyslots.js';
-import { ENCRYPTION } from '../luks2/metadata.js';
+import { ENCRYPTION, type Luks2Metadata } from '../luks2/metadata.js';
 import type { Allocation } from '../luks2/token.js';
 import { type HeaderContents, type OpenFiles, openVolumeFile } from './volume-file.js';
 
@@ -25,6 +25,11 @@ export interface VolumeInfo {
   encryptionContext: Readonly<Record<string, string>>;
   /** The cipher by its LUKS2 name. */
   cipher: string;
+  /**
+   * Bytes of the data key, which the keyslots say: 64 for AES-256, 32 for AES-128. Null without keyslots: volseal's own
+   * keys have 64.
+   */
+  keyBytes: number | null;
   /** Bytes of a sector. */
   sectorBytes: number;
   /** Where the first sector of ciphertext lies in its file. */
@@ -95,6 +100,7 @@ export function describeHeader(
     encryptedDataKey: token.encryptedDataKey.toString('base64'),
     encryptionContext: token.encryptionContext,
     cipher: ENCRYPTION,
+    keyBytes: keyBytesOf(found.header.metadata),
     sectorBytes: segment.sectorBytes,
     dataOffsetBytes: segment.offsetBytes,
     sizeBytes,
@@ -108,4 +114,11 @@ export function describeHeader(
     keyslots: Object.keys(found.header.metadata.keyslots).length,
     keyslotList: listKeyslots(found.header.metadata, token.keyslots),
   };
+}
+
+/** Of the keyslots whose digest proves the key of segment 0. */
+function keyBytesOf({ digests, keyslots }: Luks2Metadata): number | null {
+  const ofData = Object.values(digests).find(({ segments }) => segments.includes('0'));
+  const name = ofData?.keyslots[0];
+  return name === undefined ? null : (keyslots[name]?.key_size ?? null);
 }

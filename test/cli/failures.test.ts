@@ -203,7 +203,8 @@ describe('bad volumes', () => {
     const at = labWithVolume('--header', 'a.header');
     fails(at, ['info', 'a.vol'], { status: 4, code: 'ERR_NOT_A_VOLUME', message: /a\.vol/, hint: /--header FILE/ });
     fails(at, ['info', 'a.vol', '--header', 'b.header'], { status: 4, code: 'ERR_IO', message: /b\.header/, hint: /Check the path/ });
-    fails(at, ['info', 'a.header'], { status: 1, code: 'ERR_ARGUMENT', message: /is a detached header/, hint: /--help/ });
+    fails(at, ['decrypt', 'a.header', 'b.raw'], { status: 1, code: 'ERR_ARGUMENT', message: /is a detached header/, hint: /--help/ });
+    assert.match(at.ok(['info', 'a.header']).text, /The file has a header and no data/);
   });
 
   test('both header copies damaged, and a volume cut short: status 4', () => {

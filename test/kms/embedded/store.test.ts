@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,10 +8,11 @@ import { open } from 'lmdb';
 import { describe, test } from 'vitest';
 import { VolsealError } from '../../../src/errors.js';
 import { EmbeddedKms } from '../../../src/kms/embedded/service.js';
+import { STORE_READERS_MAX } from '../../../src/limits.js';
 import { usedBytes } from '../../../src/lmdb/meta-page.js';
 import { native } from '../../../src/native.js';
-import { built } from '../../built.js';
-import { ask, openEmbedded, spent, temporaryHome, withoutLeak } from '../harness.js';
+import { built, MAIN } from '../../built.js';
+import { ask, done, openEmbedded, spent, temporaryHome, withoutLeak } from '../harness.js';
 
 const WRITER = built('test/kms/embedded/store-writer.ts');
 
@@ -40,6 +41,37 @@ describe('the store', () => {
     assert.ok(once > 0);
     openEmbedded(home);
     assert.equal(locksOf(), once);
+  });
+
+  test("more than 126 readers at once, which is LMDB's own limit: one more process reads and writes it", async () => {
+    const home = temporaryHome();
+    const kms = openEmbedded(home);
+    // This opens the store once more within the process: it is the same one, with the same table of readers.
+    const store = open({ path: join(home, 'kms', 'store.mdb'), noSubdir: true, encoding: 'json', maxReaders: STORE_READERS_MAX });
+    const readers = (): number => (store as unknown as { readerList(): string }).readerList().trim().split('\n').length - 1;
+    const held: { done(): void }[] = [];
+    try {
+      while (readers() < 200) {
+        held.push((store as unknown as { useReadTransaction(): { done(): void } }).useReadTransaction());
+        (store as unknown as { resetReadTxn(): void }).resetReadTxn();
+        // The next transaction reads another version of the store, and so has a place of its own.
+        done(kms, 'CreateKey');
+        assert.ok(held.length < 1000, `${readers()} readers`);
+      }
+      const run = (...words: string[]): void => {
+        const { status, stderr } = spawnSync(process.execPath, [MAIN, 'kms', ...words], {
+          env: { ...process.env, VOLSEAL_HOME: home },
+          encoding: 'utf8',
+        });
+        assert.equal(status, 0, stderr);
+      };
+      run('list-keys');
+      run('create-key');
+      done(kms, 'CreateKey');
+      assert.ok(readers() >= 200);
+    } finally {
+      for (const transaction of held) transaction.done();
+    }
   });
 
   test('a home that cannot be made is an error, and soon', () => {

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, onTestFinished, test } from 'vitest';
 import { attach, describeVolume, encryptImage, rewrapVolume, VolsealError } from '../../src/index.js';
 import { openKms } from '../../src/kms/client/calls.js';
 import { EmbeddedKms } from '../../src/kms/embedded/service.js';
 import { readHeader, writeHeader } from '../../src/luks2/store.js';
-import { ask } from '../kms/harness.js';
+import { ask, done } from '../kms/harness.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
 
 const SIZE = 1024 * 1024;
@@ -20,18 +20,23 @@ const failsWith = (code: string, message: RegExp) => (error: unknown) => {
   return true;
 };
 
-/** A sandbox with a volume under one KMS key, and another key. */
-async function prepared(header?: string): Promise<{ box: Sandbox; image: Buffer; keyArn: string; volume: string }> {
+/**
+ * A sandbox with a volume under one KMS key, and another key. `deletable`: the first one is no AWS-managed key, which
+ * nobody can delete.
+ */
+async function prepared(header?: string, deletable = false): Promise<{ box: Sandbox; image: Buffer; keyArn: string; volume: string }> {
   const box = sandbox();
   const image = box.image('disk.raw', SIZE);
   const volume = box.path('disk.vol');
   const encryptionContext = { user: 'alice' };
+  const kms = openKms({ kind: 'embedded', home: box.path('home'), create: true });
+  const own = deletable ? { key: (await kms.createKey()).keyArn } : {};
   await encryptImage(box.path('disk.raw'), volume, {
     kms: box.kms,
+    ...own,
     encryptionContext,
     ...(header === undefined ? {} : { header: box.path(header) }),
   });
-  const kms = openKms({ kind: 'embedded', home: box.path('home'), create: true });
   const { keyArn } = await kms.createKey();
   kms.close();
   return { box, image, keyArn, volume };
@@ -59,10 +64,11 @@ describe('rewrapping', () => {
 
   for (const header of [undefined, 'disk.header']) {
     test(`moves a volume to another key, ${header === undefined ? 'its header inside' : 'its header detached'}; its data stays byte for byte`, async () => {
-      const { box, image, keyArn, volume } = await prepared(header);
+      const { box, image, keyArn, volume } = await prepared(header, true);
       const detached = header === undefined ? {} : { header: box.path(header) };
       const before = await describeVolume(volume, detached);
       const dataKey = await dataKeyOf(volume, box.kms, detached.header);
+      copyFileSync(detached.header ?? volume, box.path('old header'));
       const hash = dataHash(box.contents('disk.vol'), header === undefined ? SIZE : 0);
       const result = await rewrapVolume(volume, { key: keyArn, kms: box.kms, ...detached });
       assert.deepEqual(result, { path: volume, volumeId: before.volumeId, fromKeyArn: before.keyId, toKeyArn: keyArn, dryRun: false });
@@ -73,10 +79,12 @@ describe('rewrapping', () => {
       assert.equal(dataHash(box.contents('disk.vol'), header === undefined ? SIZE : 0), hash);
       assert.ok((await dataKeyOf(volume, box.kms, detached.header)).equals(dataKey));
       assert.ok((await contentsOf(volume, { kms: box.kms, ...detached })).equals(image));
-      // The old key is not needed any more.
+      // The old key is not needed any more: only the copy of the header as it was cannot be opened without it.
       const kms = EmbeddedKms.open(box.path('home'));
-      ask(kms, 'ScheduleKeyDeletion', { KeyId: before.keyId });
+      done(kms, 'ScheduleKeyDeletion', { KeyId: before.keyId });
       await kms.close();
+      const old = { kms: box.kms, ...(header === undefined ? {} : { header: box.path('old header') }) };
+      await assert.rejects(contentsOf(header === undefined ? box.path('old header') : volume, old), failsWith('ERR_KMS_KEY_STATE', /./));
       assert.ok((await contentsOf(volume, { kms: box.kms, ...detached })).equals(image));
     });
   }

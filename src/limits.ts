@@ -195,11 +195,11 @@ export const NBD_DRAIN_MS_MAX = 3_600_000;
 /** S3: parts of an upload; with more bytes in one, the buffers of a job would not fit into `STORE_BUFFER_BYTES`. */
 export const S3_PARTS_MAX = 10_000;
 export const S3_PART_BYTES_MIN = 16 * 1024 * 1024;
-export const S3_PART_BYTES_MAX = 64 * 1024 * 1024;
+export const S3_PART_BYTES_MAX = 48 * 1024 * 1024;
 /** What is read of an object at once where its own parts do not decide. */
 export const STORE_PIECE_BYTES = 16 * 1024 * 1024;
 /** Buffers of a job that reads or writes objects, together; and how many there are at most. */
-export const STORE_BUFFER_BYTES = 128 * 1024 * 1024;
+export const STORE_BUFFER_BYTES = 96 * 1024 * 1024;
 export const STORE_BUFFERS_MAX = 8;
 /** Connections to a store at once. */
 export const STORE_SOCKETS = 16;

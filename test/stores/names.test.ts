@@ -57,6 +57,6 @@ test('parts are whole MiB, 10,000 at most, and an image that does not fit is ref
   assert.equal(partBytesFor(1, 's3://b/k'), 16 * MIB);
   assert.equal(partBytesFor(160_000 * MIB, 's3://b/k'), 16 * MIB);
   assert.equal(partBytesFor(160_000 * MIB + 1, 's3://b/k'), 17 * MIB);
-  assert.equal(partBytesFor(640_000 * MIB, 's3://b/k'), 64 * MIB);
-  assert.throws(() => partBytesFor(640_000 * MIB + 1, 's3://b/k'), { code: 'ERR_IMAGE_SIZE' });
+  assert.equal(partBytesFor(480_000 * MIB, 's3://b/k'), 48 * MIB);
+  assert.throws(() => partBytesFor(480_000 * MIB + 1, 's3://b/k'), { code: 'ERR_IMAGE_SIZE' });
 });

@@ -38,7 +38,6 @@ export const durableName = (depth: number): string => `FUA writes of 4 KiB, ${de
 
 /** In this order. */
 export const ACCESSES: readonly Access[] = [
-  ...[1, 4].map((connections) => copy('read', connections, true)),
   ...[1, 4].flatMap((connections) => [copy('read', connections), copy('write', connections)]),
   fio('randread', 4, 1),
   fio('randwrite', 4, 1),
@@ -48,6 +47,7 @@ export const ACCESSES: readonly Access[] = [
   fio('write', 128, 8),
   durable(1),
   durable(8),
+  ...[1, 4].map((connections) => copy('read', connections, true)),
 ];
 
 function copy(direction: 'read' | 'write', connections: number, isCold = false): Access {
@@ -57,28 +57,12 @@ function copy(direction: 'read' | 'write', connections: number, isCold = false):
     isCold,
     async run({ uri, file }, { plan, source, surroundings }) {
       syncFile(file);
-      if (isCold) evict(file);
+      if (isCold) execFileSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
       const ends = direction === 'read' ? [uri, 'null:'] : [source, uri];
       const { seconds } = await timed(['nbdcopy', `--connections=${connections}`, '--no-extents', ...ends], surroundings);
       return plan.sizeBytes / 1e9 / seconds;
     },
   };
-}
-
-/** Takes a file, which has no page that waits to be written, out of the page cache. */
-function evict(file: string): void {
-  execFileSync('dd', [`if=${file}`, 'iflag=nocache', 'count=0', 'status=none']);
-}
-
-/**
- * Writes the server's file anew, through the server, into an empty page cache. ext4's writes are many times slower in
- * the large folios that reading ahead leaves there: each file must have the same past.
- */
-export async function refill(server: RunningServer, context: AccessContext): Promise<void> {
-  syncFile(server.file);
-  evict(server.file);
-  await copy('write', 4).run(server, context);
-  syncFile(server.file);
 }
 
 interface FioSide {

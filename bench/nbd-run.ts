@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { median, shuffled, spread } from '../src/bench/sampling.js';
 import { makeImage } from './image-files.js';
-import { ACCESSES, type Access, type AccessContext, type AccessPlan, manyClients, refill, syncedWrites } from './nbd-accesses.js';
+import { ACCESSES, type Access, type AccessContext, type AccessPlan, copyName, manyClients, syncedWrites } from './nbd-accesses.js';
 import { type NbdMeasurement, type NbdReport, PLAIN_FILE, PLAIN_SYNCED } from './nbd-report.js';
 import { type RunningServer, SERVERS, type ServerKind, type ServerPlace, startServer } from './nbd-servers.js';
 import type { Surroundings } from './timed-process.js';
@@ -42,8 +42,9 @@ export async function measureNbd(directory: string, plan: NbdPlan, surroundings:
         absent.push({ server: kind.name, reason: (error as Error).message });
       }
     }
-    // No access finds a hole, or a sector that was never written.
-    for (const { running } of started) await refill(running, context);
+    // No later access finds a hole, or a sector that was never written.
+    const fill = ACCESSES.find(({ name }) => name === copyName('write', 4))!;
+    for (const { running } of started) await fill.run(running, context);
     const measurements = await takeTurns(started, context, plan.rounds);
     for (const { running } of started) await manyClients(running, context);
     const memory = started.map(({ kind, running }) => ({ server: kind.name, peakBytes: running.peakBytes() }));
@@ -71,15 +72,10 @@ async function takeTurns(started: readonly Started[], context: AccessContext, ro
   };
   fields.push([plain]);
   for (let round = 0; round < rounds; round++) {
-    let isFilled = false;
-    for (const [index, field] of fields.entries()) {
-      if (!isFilled && ACCESSES[index]?.isCold === false) {
-        for (const { running } of started) await refill(running, context);
-        isFilled = true;
-      }
-      // Those that are compared follow each other closely.
-      for (const turn of shuffled(field.length)) {
-        const { take, taken, mostRounds } = field[turn]!;
+    // Those that are compared follow each other closely.
+    for (const field of fields) {
+      for (const index of shuffled(field.length)) {
+        const { take, taken, mostRounds } = field[index]!;
         if (round < mostRounds) taken.push(await take());
       }
     }

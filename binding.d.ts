@@ -69,6 +69,12 @@ export function endWithParent(parentPid: number): void;
 export function notifyServiceManager(address: string, text: string): void;
 
 /**
+ * A pipe of two descriptors, which are the caller's to close. Programs that this process starts do not inherit them.
+ * @throws `ERR_IO`
+ */
+export function openPipe(): { readFd: number; writeFd: number };
+
+/**
  * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls
  * JavaScript from above it: call this from a callback of the event loop's own (setImmediate), where that array lies
  * below.

@@ -21,7 +21,8 @@ export {
 } from './jobs/encrypt.js';
 export { type BackupHeaderOptions, backupHeader, type HeaderBackup } from './jobs/header-backup.js';
 export { type RestoredHeader, type RestoreHeaderOptions, restoreHeader } from './jobs/header-restore.js';
-export type { SourceStream, TargetStream } from './jobs/image-stream.js';
+export type { SourceChunks, SourceStream, TargetStream } from './jobs/image-stream.js';
+export { type AliasEntry, type KeyDescription, type KeyEntry, type KmsKeys, type KmsKeysOptions, kmsKeys } from './jobs/kms-keys.js';
 export {
   addPassphrase,
   addRecoveryKey,
@@ -42,6 +43,7 @@ export { readStoredRange, type StoredRange, type StoredRead } from './jobs/store
 export type { JobOptions, Progress } from './jobs/transform.js';
 export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './jobs/verify.js';
 export { handOverVolumeKey, type VolumeKeyStream } from './jobs/volume-key.js';
+export { type WatchedJob, watchProgress } from './jobs/watch-progress.js';
 export { kernels, useKernel } from './kernels.js';
 export { type EncryptionContext, workspaceContext } from './kms/shared/encryption-context.js';
 export type { KeyslotInfo, KeyslotKind } from './luks2/known-keyslots.js';
@@ -65,6 +67,7 @@ export { type AttachOptions, attach } from './volume/attach.js';
 export { type DescribeOptions, describeVolume } from './volume/describe.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';
 export type { VolumeInfo } from './volume/info.js';
+export { type ListedVolume, listVolumes } from './volume/list.js';
 export type { StoredOpenOptions } from './volume/stored-volume.js';
 export type { ReadStreamOptions, WriteStreamOptions } from './volume/streams.js';
 export type { KmsAccess, OpenOptions } from './volume/unlock.js';

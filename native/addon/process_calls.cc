@@ -28,11 +28,21 @@ Napi::Value NotifyServiceManager(const Arguments& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value OpenPipe(const Arguments& info) {
+  volseal::Pipe pipe{};
+  ThrowUnlessOk(info.Env(), volseal::OpenPipe(pipe));
+  Napi::Object ends = Napi::Object::New(info.Env());
+  ends["readFd"] = Napi::Number::New(info.Env(), pipe.read_end);
+  ends["writeFd"] = Napi::Number::New(info.Env(), pipe.write_end);
+  return ends;
+}
+
 }  // namespace
 
 void RegisterProcessCalls(Napi::Env env, Napi::Object exports) {
   Export<CloseOthersOnExec>(env, exports, "closeOthersOnExec");
   Export<EndWithParent>(env, exports, "endWithParent");
+  Export<OpenPipe>(env, exports, "openPipe");
   Export<NotifyServiceManager>(env, exports, "notifyServiceManager");
 }
 

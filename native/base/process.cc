@@ -20,6 +20,7 @@
 namespace volseal {
 namespace {
 
+constexpr int kPipeBytes = 1 << 20;
 constexpr int kFirstOther = STDERR_FILENO + 1;
 
 #ifndef SYS_close_range
@@ -76,6 +77,15 @@ Status NotifyServiceManager(std::string_view address, std::string_view text) {
     if (sent >= 0) return Ok();  // a datagram goes whole or not at all
     if (errno != EINTR) return SystemFailure(errno, "sendto");
   }
+}
+
+Status OpenPipe(Pipe& pipe) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return SystemFailure(errno, "pipe2");
+  pipe = {.read_end = ends[0], .write_end = ends[1]};
+  // Fewer, larger reads; a user who has used up what pipes may take gets a smaller one.
+  fcntl(ends[1], F_SETPIPE_SZ, kPipeBytes);
+  return Ok();
 }
 
 }  // namespace volseal

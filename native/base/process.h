@@ -19,4 +19,12 @@ Status EndWithParent(pid_t parent);
 // One datagram to the service manager's socket (sd_notify(3)): `address` is a path, or an abstract name behind an '@'.
 Status NotifyServiceManager(std::string_view address, std::string_view text);
 
+// A pipe that programs started from here do not inherit, with room for 1 MiB where the system allows that.
+// Both ends are the caller's to close.
+struct Pipe {
+  int read_end;
+  int write_end;
+};
+Status OpenPipe(Pipe& pipe);
+
 }  // namespace volseal

@@ -18,6 +18,7 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
   decrypt: { usesPool: true, load: async (session) => (await import('./commands/decrypt.js')).decryptCommand(session) },
   create: { usesPool: true, load: async (session) => (await import('./commands/create.js')).createCommand(session) },
   info: { usesPool: false, load: async (session) => (await import('./commands/info.js')).infoCommand(session) },
+  list: { usesPool: false, load: async (session) => (await import('./commands/list.js')).listCommand(session) },
   verify: { usesPool: true, load: async (session) => (await import('./commands/verify.js')).verifyCommand(session) },
   densify: { usesPool: true, load: async (session) => (await import('./commands/densify.js')).densifyCommand(session) },
   rewrap: { usesPool: true, load: async (session) => (await import('./commands/rewrap.js')).rewrapCommand(session) },

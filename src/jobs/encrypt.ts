@@ -16,8 +16,9 @@ import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
+import { withChunks } from './chunk-pump.js';
 import { readEdges, refuseOtherFormats } from './image-format.js';
-import type { SourceStream, TargetStream } from './image-stream.js';
+import type { SourceChunks, SourceStream, TargetStream } from './image-stream.js';
 import { checkResumable } from './resume.js';
 import { sourceWarnings } from './source-warnings.js';
 import { streamVolume } from './stream-volume.js';
@@ -103,7 +104,7 @@ export interface CreateOptions extends NewVolumeOptions {
  * Encrypts a raw image (a regular file, a block device, an object or a stream) into a new volume. The image is only
  * read.
  *
- * @param image a path, `s3://BUCKET/KEY`, or an open stream
+ * @param image a path, `s3://BUCKET/KEY`, an open stream, or chunks of bytes
  * @param volume a path, `s3://BUCKET/KEY`, or an open stream, which gets the volume in order; what it got before a
  * failure it keeps
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`
@@ -112,10 +113,11 @@ export interface CreateOptions extends NewVolumeOptions {
  * they were; a block device is not, and the message says so.
  */
 export async function encryptImage(
-  image: string | SourceStream,
+  image: string | SourceStream | SourceChunks,
   volume: string | TargetStream,
   options: EncryptOptions = {},
 ): Promise<EncryptedImage> {
+  if (typeof image !== 'string' && 'chunks' in image) return await withChunks(image, (stream) => encryptImage(stream, volume, options));
   const sectorBytes = checkSectorBytes(options.sectorBytes);
   const pad = options.pad === true;
   if (typeof image !== 'string') {

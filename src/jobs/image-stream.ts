@@ -12,6 +12,16 @@ export interface SourceStream {
   readonly name: string;
 }
 
+/** An image that a program has as a stream: of Node (`Readable`), of the web, or any iterable of bytes. */
+export interface SourceChunks {
+  /** Read once, in order, and ended early where the job fails. Chunks are not kept. */
+  readonly chunks: AsyncIterable<Uint8Array>;
+  /** Bytes that all chunks have together; fewer or more are an error. */
+  readonly sizeBytes: number;
+  /** What messages call it. Default: `the stream`. */
+  readonly name?: string | undefined;
+}
+
 /** Where an image or a volume goes. Nothing can be undone: who reads must wait for the end before believing it. */
 export interface TargetStream {
   /** Stays the caller's. */

@@ -6,6 +6,7 @@ import { VolsealError } from '../errors.js';
 import { type Kms, kmsOver } from '../kms/client/calls.js';
 import { type Connection, openConnection } from '../kms/client/connection.js';
 import type { RewrapRequest, UnwrapRequest } from '../kms/client/data-key-calls.js';
+import type { KeyCalls } from '../kms/client/key-calls.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
@@ -109,7 +110,7 @@ export type RewrappedKey = Omit<NewKey, 'key'>;
 /**
  * The calls of `Kms` that other threads may ask for as they are: requests and results are plain values, without keys.
  */
-export type PlainCall = 'createGrant' | 'describeKey' | 'listGrants' | 'listRetirableGrants' | 'retireGrant';
+export type PlainCall = 'createGrant' | 'listGrants' | 'listRetirableGrants' | 'retireGrant' | keyof KeyCalls;
 
 /** One call to KMS. */
 export interface KmsCallTask<Call extends PlainCall = PlainCall> {

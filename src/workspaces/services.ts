@@ -10,6 +10,7 @@ import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
 import type { Kms } from '../kms/client/calls.js';
 import type { GrantEntry, NewGrant } from '../kms/client/grant-calls.js';
+import type { KeyCalls } from '../kms/client/key-calls.js';
 import { workspaceContext } from '../kms/shared/encryption-context.js';
 import { asCaller, chooseKms, forNewKeys, type KmsCaller, type KmsChoice, type KmsEndpoint } from '../kms/shared/endpoint.js';
 import { VIA_WORKSPACES } from '../kms/shared/service-principals.js';
@@ -32,7 +33,8 @@ export interface KmsOfWorkspace {
 export type As = (who: 'administrator' | 'workspaces') => WorkspaceKms;
 
 /** The calls to KMS that WorkSpaces make, in a worker thread. */
-type WorkspaceKms = Pick<Kms, PlainCall>;
+type WorkspaceKms = Pick<Kms, WorkspaceCall>;
+type WorkspaceCall = Exclude<PlainCall, Exclude<keyof KeyCalls, 'describeKey'>>;
 
 /**
  * Runs `work` with a KMS that a worker thread has open meanwhile: every call of `work` goes there, and so do those for
@@ -66,7 +68,7 @@ export function askerFor({ pool, endpoint }: KmsOfWorkspace, { services }: Pick<
     };
     const asked = asCaller(endpoint, caller);
     const ask =
-      <Call extends PlainCall>(call: Call) =>
+      <Call extends WorkspaceCall>(call: Call) =>
       (request: Parameters<Kms[Call]>[0]) =>
         pool.run<KmsCallTask<Call>>({ kind: 'kmsCall', kms: asked, call, request }, signal);
     return {

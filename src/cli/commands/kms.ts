@@ -14,7 +14,11 @@ export function kmsCommand(session: Session): Command {
     serveCommand,
     createKeyCommand,
     listKeysCommand,
+    enableKeyCommand,
+    disableKeyCommand,
     createAliasCommand,
+    updateAliasCommand,
+    deleteAliasCommand,
     listAliasesCommand,
     initCommand,
     backupCommand,
@@ -50,6 +54,30 @@ function listKeysCommand({ output, signal }: Session): Command {
   });
 }
 
+function enableKeyCommand({ output, signal }: Session): Command {
+  const command = new Command('enable-key').description('let a disabled KMS key work again').argument('<key>', 'id or ARN of the key');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal kms enable-key "$(volseal kms create-key)"']);
+  return command.action(async (keyId: string, flags: KmsFlags) => {
+    await withKmsOf(flags, signal, (kms) => kms.enableKey({ keyId }));
+    output.result({ keyId, state: 'Enabled' }, [`${keyId} is enabled`]);
+  });
+}
+
+function disableKeyCommand({ output, signal }: Session): Command {
+  const command = new Command('disable-key')
+    .description('let nobody use a KMS key until it is enabled again; volumes that are attached stay so')
+    .argument('<key>', 'id or ARN of the key');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal kms disable-key "$(volseal kms create-key)"']);
+  return command.action(async (keyId: string, flags: KmsFlags) => {
+    await withKmsOf(flags, signal, (kms) => kms.disableKey({ keyId }));
+    output.result({ keyId, state: 'Disabled' }, [
+      `${keyId} is disabled; volumes under it cannot be opened: volseal kms enable-key ${keyId}`,
+    ]);
+  });
+}
+
 function createAliasCommand({ output, signal }: Session): Command {
   const command = new Command('create-alias')
     .description('give a KMS key a name')
@@ -60,6 +88,34 @@ function createAliasCommand({ output, signal }: Session): Command {
   return command.action(async (aliasName: string, keyId: string, flags: KmsFlags) => {
     await withKmsOf(flags, signal, (kms) => kms.createAlias({ aliasName, keyId }));
     output.result({ aliasName, keyId }, [`${aliasName} now names ${keyId}`]);
+  });
+}
+
+function updateAliasCommand({ output, signal }: Session): Command {
+  const command = new Command('update-alias')
+    .description('have an alias name another KMS key; volumes stay under the key that they have')
+    .argument('<alias>', 'alias/NAME')
+    .argument('<key>', 'id or ARN of the key');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, [
+    'volseal kms create-alias alias/team "$(volseal kms create-key)"',
+    'volseal kms update-alias alias/team "$(volseal kms create-key)"',
+  ]);
+  return command.action(async (aliasName: string, keyId: string, flags: KmsFlags) => {
+    await withKmsOf(flags, signal, (kms) => kms.updateAlias({ aliasName, keyId }));
+    output.result({ aliasName, keyId }, [`${aliasName} now names ${keyId}`]);
+  });
+}
+
+function deleteAliasCommand({ output, signal }: Session): Command {
+  const command = new Command('delete-alias')
+    .description('remove an alias; its KMS key and the volumes under that stay')
+    .argument('<alias>', 'alias/NAME');
+  withJson(withKms(command, 'embedded'));
+  withExamples(command, ['volseal kms create-alias alias/gone "$(volseal kms create-key)"', 'volseal kms delete-alias alias/gone']);
+  return command.action(async (aliasName: string, flags: KmsFlags) => {
+    await withKmsOf(flags, signal, (kms) => kms.deleteAlias({ aliasName }));
+    output.result({ deleted: aliasName }, [`${aliasName} is gone`]);
   });
 }
 

@@ -1,6 +1,6 @@
 /**
  * The calls to KMS about KMS keys and their aliases. (AWS KMS API Reference, CreateKey, DescribeKey, ListKeys,
- * CreateAlias, ListAliases.)
+ * EnableKey, DisableKey, CreateAlias, UpdateAlias, DeleteAlias, ListAliases.)
  */
 import type { KeyMetadata } from '@aws-sdk/client-kms';
 import type { MakeCall } from './connection.js';
@@ -19,11 +19,13 @@ export interface KeyDescription {
   readonly createdAt: string | undefined;
 }
 
+/** A key as lists name it (ListKeys). */
 export interface KeyEntry {
   readonly keyId: string;
   readonly keyArn: string;
 }
 
+/** An alias and the key that it names (ListAliases). */
 export interface AliasEntry {
   /** With its prefix, `alias/`. */
   readonly aliasName: string;
@@ -36,9 +38,17 @@ export interface AliasEntry {
 export interface KeyCalls {
   createKey(request?: { description?: string }): Promise<KeyDescription>;
   describeKey(request: { keyId: string }): Promise<KeyDescription>;
+  /** A disabled key works again. */
+  enableKey(request: { keyId: string }): Promise<void>;
+  /** Nothing is wrapped or unwrapped with the key until it is enabled again. */
+  disableKey(request: { keyId: string }): Promise<void>;
   /** All keys, however many pages KMS makes of them. */
   listKeys(): Promise<KeyEntry[]>;
   createAlias(request: { aliasName: string; keyId: string }): Promise<void>;
+  /** Has an alias that exists name another key. */
+  updateAlias(request: { aliasName: string; keyId: string }): Promise<void>;
+  /** Removes the name; the key stays. */
+  deleteAlias(request: { aliasName: string }): Promise<void>;
   /** All aliases, or those of one key. */
   listAliases(request?: { keyId?: string }): Promise<AliasEntry[]>;
 }
@@ -57,6 +67,16 @@ export function keyCalls(call: MakeCall): KeyCalls {
         describe((await client.send(new sdk.DescribeKeyCommand({ KeyId: keyId }), sendOptions)).KeyMetadata, named),
       );
     },
+    enableKey({ keyId }) {
+      return call({ operation: 'EnableKey', keyId }, async ({ sdk, client, sendOptions }) => {
+        await client.send(new sdk.EnableKeyCommand({ KeyId: keyId }), sendOptions);
+      });
+    },
+    disableKey({ keyId }) {
+      return call({ operation: 'DisableKey', keyId }, async ({ sdk, client, sendOptions }) => {
+        await client.send(new sdk.DisableKeyCommand({ KeyId: keyId }), sendOptions);
+      });
+    },
     listKeys() {
       return call({ operation: 'ListKeys' }, async ({ sdk, client, sendOptions, pageCame }) => {
         const keys: KeyEntry[] = [];
@@ -70,6 +90,16 @@ export function keyCalls(call: MakeCall): KeyCalls {
     createAlias({ aliasName, keyId }) {
       return call({ operation: `CreateAlias ${aliasName}`, keyId }, async ({ sdk, client, sendOptions }) => {
         await client.send(new sdk.CreateAliasCommand({ AliasName: aliasName, TargetKeyId: keyId }), sendOptions);
+      });
+    },
+    updateAlias({ aliasName, keyId }) {
+      return call({ operation: `UpdateAlias ${aliasName}`, keyId }, async ({ sdk, client, sendOptions }) => {
+        await client.send(new sdk.UpdateAliasCommand({ AliasName: aliasName, TargetKeyId: keyId }), sendOptions);
+      });
+    },
+    deleteAlias({ aliasName }) {
+      return call({ operation: `DeleteAlias ${aliasName}` }, async ({ sdk, client, sendOptions }) => {
+        await client.send(new sdk.DeleteAliasCommand({ AliasName: aliasName }), sendOptions);
       });
     },
     listAliases({ keyId } = {}) {

@@ -8,12 +8,15 @@ import { type KmsCall, replyError } from './errors.js';
 
 /** What KMS says of a key (DescribeKey). */
 export interface KeyDescription {
+  /** The id, the last part of the ARN. */
   readonly keyId: string;
+  /** The ARN. */
   readonly keyArn: string;
   /** `Enabled`, `Disabled`, `PendingDeletion` ... */
   readonly state: string;
   /** Whether it is AWS managed (`AWS`) or the customer's own (`CUSTOMER`). */
   readonly manager: string;
+  /** What whoever made the key wrote of it; empty where nothing. */
   readonly description: string;
   /** ISO 8601; undefined where KMS does not say. */
   readonly createdAt: string | undefined;
@@ -21,7 +24,9 @@ export interface KeyDescription {
 
 /** A key as lists name it (ListKeys). */
 export interface KeyEntry {
+  /** The id, the last part of the ARN. */
   readonly keyId: string;
+  /** The ARN. */
   readonly keyArn: string;
 }
 
@@ -29,6 +34,7 @@ export interface KeyEntry {
 export interface AliasEntry {
   /** With its prefix, `alias/`. */
   readonly aliasName: string;
+  /** The ARN of the alias itself. */
   readonly aliasArn: string;
   /** Undefined for an AWS alias that has no key yet. */
   readonly keyId: string | undefined;

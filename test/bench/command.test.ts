@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
-import { setTimeout as delay } from 'node:timers/promises';
+import { readFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { ended, lab, parsed } from '../cli/program.js';
+import { until } from '../until.js';
 import { assertConsistent, countOf, reportShape } from './report-shape.js';
+
+/** Whether the program ends by itself at a signal from now on. Node catches SIGINT always, and SIGHUP (1) never. */
+const catchesSignals = (pid: number): boolean => {
+  const [, mask] = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!;
+  return (BigInt(`0x${mask}`) & 1n) === 1n;
+};
 
 describe('volseal bench', () => {
   test('--json prints the measurements and nothing else', () => {
@@ -22,7 +29,7 @@ describe('volseal bench', () => {
   test('Ctrl-C ends it in the middle', async () => {
     const child = lab().start(['bench', '--json']);
     const end = ended(child);
-    await delay(1500);
+    await until(() => catchesSignals(child.pid!));
     child.kill('SIGINT');
     const { status, stderr } = await end;
     assert.equal(status, 130, stderr);

@@ -159,20 +159,27 @@ export class AtomicFile implements TargetFile {
   }
 
   async #rename(): Promise<void> {
-    const { fsync, force } = this.#options;
-    if (this.#replaced !== undefined) await this.#takeAttributes(this.#replaced);
+    const { fsync, force, resume } = this.#options;
+    // A run that is killed here and resumed trusts only a partial file that is its user's alone: then afterwards.
+    if (resume !== true) await this.#takeAttributes();
     if (fsync) await this.file.sync();
     if (force) await namingPath(this.path, () => rename(this.#newFile, this.#place));
     else await this.#renameToNew();
     this.#state = 'published';
+    if (resume === true) {
+      await this.#takeAttributes();
+      if (fsync) await this.file.sync();
+    }
     if (fsync) await this.directory.sync();
   }
 
   /**
-   * Owner, group, mode, access control list and extended attributes of the file that is replaced; before the rename, so
-   * that nobody sees others. Not where another user may have made that file to become the owner of the new one.
+   * Owner, group, mode, access control list and extended attributes of the file that is replaced, if there is one. Not
+   * where another user may have made that file to become the owner of the new one.
    */
-  async #takeAttributes(replaced: NamedFile): Promise<void> {
+  async #takeAttributes(): Promise<void> {
+    const replaced = this.#replaced;
+    if (replaced === undefined) return;
     const { uid } = await replaced.stat();
     const isOthers = uid !== 0n && uid !== BigInt(process.geteuid!());
     if (isOthers && ((await this.directory.stats()).mode & WRITABLE_FOR_ALL) !== 0n) {

@@ -77,10 +77,8 @@ export async function openOwnFile(
     const found = await file.stat();
     // In a directory that others may write to, somebody may have made the file, to read or to change what is written to
     // it.
-    if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o022n) !== 0n || found.nlink > 1n) {
-      throw notOwn(
-        `it is not a file of this user alone (its owner has uid ${found.uid}; nobody else may write to it, and it has a single name)`,
-      );
+    if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o077n) !== 0n || found.nlink > 1n) {
+      throw notOwn(`it is not a file of this user alone (its owner has uid ${found.uid}; wanted are mode 0600 and a single name)`);
     }
     // The run that held it may have published or removed it in the meantime.
     if (!(await file.isAt(directory.at(name)))) throw inUse(path);

@@ -14,22 +14,29 @@ const OTHER_GROUP = 4343;
 const skipWithoutRoot = process.getuid?.() === 0 ? false : 'needs root: chown';
 
 /** A volume at `a.vol`, and an encryption that replaces it. @returns its warnings */
-async function replaced(prepare: (box: Sandbox) => void): Promise<{ box: Sandbox; warnings: string[] }> {
+async function replaced(prepare: (box: Sandbox) => void, resume = false): Promise<{ box: Sandbox; warnings: string[] }> {
   const box = sandbox();
   box.image('a.raw', 4096);
   await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
   prepare(box);
   const warnings: string[] = [];
   const onWarning = (warning: string) => void warnings.push(warning);
-  await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, force: true, onWarning });
+  await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms, force: true, resume, onWarning });
   return { box, warnings };
 }
 
 const modeOf = (path: string): string => (statSync(path).mode & 0o7777).toString(8);
 
-for (const mode of [0o600, 0o640, 0o664, 0o444, 0o755])
-  test(`keeps the mode ${mode.toString(8)}`, async () => {
-    const { box, warnings } = await replaced((it) => chmodSync(it.path('a.vol'), mode));
+for (const [mode, resume] of [
+  [0o600, false],
+  [0o640, false],
+  [0o664, false],
+  [0o664, true],
+  [0o444, false],
+  [0o755, false],
+] as const)
+  test(`keeps the mode ${mode.toString(8)}${resume ? ', with resume' : ''}`, async () => {
+    const { box, warnings } = await replaced((it) => chmodSync(it.path('a.vol'), mode), resume);
     assert.equal(modeOf(box.path('a.vol')), mode.toString(8));
     assert.deepEqual(warnings, []);
   });

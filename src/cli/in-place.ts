@@ -41,7 +41,7 @@ export function worksInPlace(flags: InPlaceFlags, target: string | undefined, ot
 /** @throws {VolsealError} `ERR_ARGUMENT` where a target is missing */
 export function requiredTarget(target: string | undefined, name: string): string {
   if (target !== undefined) return target;
-  throw new VolsealError('ERR_ARGUMENT', `name the ${name} to make, or use --in-place`);
+  throw new VolsealError('ERR_ARGUMENT', `missing required argument '${name}': name the one to make, or use --in-place`);
 }
 
 /** @param done "encrypted", for example */

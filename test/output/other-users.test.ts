@@ -224,7 +224,15 @@ describeUnless(unlessRoot)('files of another user beside a target', () => {
     writeFileSync(at('.a.header.pair'), JSON.stringify(forged), { mode: 0o600 });
     await assert.rejects(describeVolume(box.path('a.vol'), { header }), {
       code: 'ERR_STATE_INTERRUPTED',
-      details: { path: box.path('a.vol'), header, volume: box.path('a.vol'), backup: null, successor: null, resumable: false },
+      details: {
+        path: box.path('a.vol'),
+        header,
+        volume: box.path('a.vol'),
+        backup: null,
+        successor: null,
+        replaced: false,
+        resumable: false,
+      },
     });
   });
 

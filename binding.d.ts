@@ -341,8 +341,8 @@ export function fileCopyAttributes(from: number, to: number): string[];
 export function fileIsReadOnlyDevice(fd: number): boolean;
 
 /**
- * This thread, as `handleGive` knows it. What a thread has opened (keys, devices, transforms) is wiped and closed when
- * its environment ends, as when a worker_thread is terminated.
+ * This thread, as `handleGive` knows it. What a thread has opened (keys, devices, transforms, moves) is wiped and closed
+ * when its environment ends, as when a worker_thread is terminated.
  */
 export function environmentId(): number;
 
@@ -351,7 +351,7 @@ export function environmentId(): number;
  * handle names is released.
  * @returns whether `owner` has it
  */
-export function handleGive(handle: KeyHandle | DeviceHandle | TransformHandle, owner: number): boolean;
+export function handleGive(handle: KeyHandle | DeviceHandle | TransformHandle | MoveHandle, owner: number): boolean;
 
 /**
  * Bytes of the open regular file or block device `fd`. @throws `ERR_ARGUMENT` (a directory, a pipe, not open for

@@ -26,8 +26,9 @@ void RegisterFileCalls(Napi::Env env, Napi::Object exports);
 // The environment begins; first of all.
 void RegisterOwnerCalls(Napi::Env env, Napi::Object exports);
 
-// Closes what a handle of the engine's names; nothing where it names nothing.
+// Closes what a handle of the engine's names, or of a move in place; nothing where it names nothing.
 void CloseEngineHandle(uint64_t handle);
+void CloseMoveHandle(uint64_t handle);
 
 // The key that a handle names, kept while this lives; throws where it names none. `what` names the argument.
 vault::PinnedKey Pin(const Napi::Value& handle, const char* what);

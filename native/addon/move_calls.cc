@@ -6,6 +6,7 @@
 
 #include "addon/args.h"
 #include "addon/calls.h"
+#include "addon/owners.h"
 #include "base/handle_table.h"
 #include "engine/in_place.h"
 
@@ -77,7 +78,7 @@ Napi::Value MoveOpen(const Arguments& info) {
       .low = FormOf(from.Get("low"), "low"),
       .high = FormOf(from.Get("high"), "high"),
   };
-  return FromHandle(env, HandleIn(env, Moves(), ValueOrThrow(env, ImageMove::Open(options)), "moves"));
+  return OwnedHandle(env, HandleIn(env, Moves(), ValueOrThrow(env, ImageMove::Open(options)), "moves"));
 }
 
 Napi::Value MoveRun(const Arguments& info) {
@@ -101,13 +102,21 @@ Napi::Value MoveIsHole(const Arguments& info) {
   return Napi::Boolean::New(info.Env(), ValueOrThrow(info.Env(), move->IsHole(direction, PartOf(info[2], "part"))));
 }
 
-Napi::Value MoveClose(const Arguments& info) {
-  const auto move = Moves().Remove(HandleOf(info[0], "the handle"));
+bool CloseMove(uint64_t handle) {
+  const auto move = Moves().Remove(handle);
   if (move) move->Close();
-  return Napi::Boolean::New(info.Env(), move != nullptr);
+  return move != nullptr;
+}
+
+Napi::Value MoveClose(const Arguments& info) {
+  const uint64_t handle = HandleOf(info[0], "the handle");
+  ForgetHandle(handle);
+  return Napi::Boolean::New(info.Env(), CloseMove(handle));
 }
 
 }  // namespace
+
+void CloseMoveHandle(uint64_t handle) { CloseMove(handle); }
 
 void RegisterMoveCalls(Napi::Env env, Napi::Object exports) {
   Export<MoveOpen>(env, exports, "moveOpen");

@@ -65,6 +65,8 @@ class Owners {
 void Release(uint64_t handle) {
   if (IsHandleOf(HandleKind::kKey, handle)) {
     vault::Vault::OfProcess().WipeKey(handle);
+  } else if (IsHandleOf(HandleKind::kMove, handle)) {
+    CloseMoveHandle(handle);
   } else {
     CloseEngineHandle(handle);
   }

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { test } from 'vitest';
-import { attach, encryptImage } from '../../src/index.js';
+import { attach, encryptImage, encryptInPlace } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { ROOT } from '../built.js';
 import { until } from '../until.js';
@@ -49,6 +49,32 @@ test('its keys and locks end with it; those of the main thread stay', async () =
   assert.ok(image.equals(await mine.read(0, image.length)));
   await mine.detach();
   assert.equal(native.vaultInfo().liveKeys, 0);
+});
+
+test('a job in place ends with its thread; another one finishes it', async () => {
+  const box = sandbox();
+  const image = box.image('a.raw', 4 * 1024 * 1024);
+  const path = box.path('a.raw');
+  // Stands still after its first part, until it is terminated.
+  const code = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    const onProgress = ({ doneBytes }) => {
+      if (doneBytes === 0) return;
+      parentPort.postMessage('begun');
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    };
+    import(workerData.library).then(({ encryptInPlace }) =>
+      encryptInPlace(workerData.path, { kms: workerData.kms, partBytes: 1024 * 1024, onProgress }));`;
+  const worker = new Worker(code, { eval: true, workerData: { library: LIBRARY, path, kms: box.kms } });
+  assert.deepEqual(await once(worker, 'message'), ['begun']);
+  await assert.rejects(encryptInPlace(path, { kms: box.kms }), { code: 'ERR_STATE_BUSY' });
+  await worker.terminate();
+  await until(() => native.vaultInfo().liveKeys === 0);
+  const { wasResumed } = await encryptInPlace(path, { kms: box.kms });
+  assert.equal(wasResumed, true);
+  const volume = await attach(path, { kms: box.kms });
+  assert.ok(image.equals(await volume.read(0, image.length)));
+  await volume.detach();
 });
 
 test('a key that a thread of the pool has unlocked is that of the thread that asked, and outlives the pool’s', () => {

@@ -341,8 +341,8 @@ export function fileCopyAttributes(from: number, to: number): string[];
 export function fileIsReadOnlyDevice(fd: number): boolean;
 
 /**
- * This thread, as `handleGive` knows it. What a thread has opened (keys, devices, transforms, moves) is wiped and closed
- * when its environment ends, as when a worker_thread is terminated.
+ * This thread, as `handleGive` knows it. What a thread has opened (keys, devices, transforms, moves) is wiped and
+ * closed when its environment ends, as when a worker_thread is terminated.
  */
 export function environmentId(): number;
 

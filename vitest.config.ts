@@ -80,8 +80,8 @@ export default defineConfig({
         isolate: true,
         ...(name === 'alone' ? { maxWorkers: 1 } : {}),
         // They end what hangs, on a busy machine too: no test depends on speed.
-        testTimeout: 300_000,
-        hookTimeout: 300_000,
+        testTimeout: 600_000,
+        hookTimeout: 600_000,
       },
     })),
   },

@@ -8,19 +8,16 @@ import { kmsUri } from '../kms/shared/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
-import { assertSupported } from '../luks2/metadata.js';
 import { writeHeader } from '../luks2/store.js';
-import { findToken } from '../luks2/token.js';
 import { type KeyHandle, native, type TransformOptions, type TransformSource } from '../native.js';
-import { takeSamples } from '../output/data-samples.js';
 import { NamedFile } from '../output/named-file.js';
 import { openTarget } from '../output/open-target.js';
 import { publishPair, recoverPair } from '../output/pair-journal.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
-import { dataRuns } from '../volume/data-binding.js';
+import { samplesOf } from '../volume/data-binding.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
-import { contentsOf } from '../volume/volume-file.js';
+import { claimsOf, contentsOf } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { moveStored } from './move-stored.js';
@@ -184,16 +181,10 @@ async function finish(plan: VolumePlan, files: NewVolumeFiles, keyed: KeyedHeade
 }
 
 /** The header with samples of the data, by which the two find each other (src/output/data-samples.ts). */
-async function headerWithSamples({ volume, header: target, layout }: NewVolumeFiles, { key, header }: KeyedHeader): Promise<Luks2Header> {
-  const { segment } = assertSupported(header.metadata, target.path);
-  const options = { fd: volume.file.fd, key, ...segment, dataOffsetBytes: layout.dataOffsetBytes, sizeBytes: layout.dataBytes };
-  const device = native.deviceOpen({ ...options, writable: false, sparse: layout.allocation === 'sparse' });
-  try {
-    const dataSamples = await takeSamples(volume.file, segment, await dataRuns(device, layout.dataBytes));
-    return nextHeader(key, header, { ...findToken(header.metadata, target.path), dataSamples }, target.path);
-  } finally {
-    native.deviceClose(device);
-  }
+async function headerWithSamples({ volume, header: target }: NewVolumeFiles, { key, header }: KeyedHeader): Promise<Luks2Header> {
+  const contents = claimsOf(intactHeader(header), target.path);
+  const dataSamples = await samplesOf({ data: volume.file, ...contents }, key);
+  return nextHeader(key, header, { ...contents.token, dataSamples }, target.path);
 }
 
 /** By the names that the files will have. */

@@ -6,7 +6,7 @@ import { EXTENT_COUNT_MAX } from '../limits.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { writeHeader } from '../luks2/store.js';
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
-import { countMatches, type DataRun, spreadOver, takeSamples } from '../output/data-samples.js';
+import { countMatches, type DataRun, type DataSamples, spreadOver, takeSamples } from '../output/data-samples.js';
 import { isDetachedHeader } from '../output/detached-header.js';
 import { otherData, type VolumeFile } from './volume-file.js';
 
@@ -67,11 +67,21 @@ export function isStructured(block: Uint8Array, sparse: boolean): boolean {
   return counts.some((count) => count >= COUNT_OF_ONE_VALUE) || topBits < TOP_BITS_MIN;
 }
 
-/** A volume's device for a look at its data, the caller's to close. */
-function deviceOf({ data, segment, token, sizeBytes }: Omit<VolumeFile, 'close'>, key: KeyHandle): DeviceHandle {
+/** A volume's data, and what its header says of it. */
+type OpenData = Pick<VolumeFile, 'data' | 'segment' | 'token' | 'sizeBytes'>;
+
+/**
+ * Opens a device over a volume's data, the caller's to close.
+ * @param key proved @param sparse whether a sector whose ciphertext is zeros reads as zeros
+ * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
+ */
+export function openDevice(
+  { data, segment, token, sizeBytes }: OpenData,
+  key: KeyHandle,
+  { writable = false, sparse = token.allocation === 'sparse' } = {},
+): DeviceHandle {
   const { offsetBytes, sectorBytes } = segment;
-  const sparse = token.allocation === 'sparse';
-  return native.deviceOpen({ fd: data.fd, key, dataOffsetBytes: offsetBytes, sizeBytes, sectorBytes, writable: false, sparse });
+  return native.deviceOpen({ fd: data.fd, key, dataOffsetBytes: offsetBytes, sizeBytes, sectorBytes, writable, sparse });
 }
 
 /**
@@ -86,7 +96,7 @@ export async function refuseOtherData(
   { anyData = false }: { anyData?: boolean | undefined },
 ): Promise<boolean> {
   if (file.isBound) return true;
-  const device = deviceOf(file, key);
+  const device = openDevice(file, key);
   try {
     if (await hasStructure(device, file.sizeBytes, file.token.allocation === 'sparse')) return true;
   } finally {
@@ -98,23 +108,31 @@ export async function refuseOtherData(
 }
 
 /**
+ * Samples of a volume's data as it is on the disk or in the page cache, for its header.
+ * @returns undefined where there is no data @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
+ */
+export async function samplesOf(file: OpenData, key: KeyHandle): Promise<DataSamples | undefined> {
+  const device = openDevice(file, key);
+  try {
+    return await takeSamples(file.data, file.segment, await dataRuns(device, file.sizeBytes));
+  } finally {
+    native.deviceClose(device);
+  }
+}
+
+/**
  * Records anew which data belongs to a detached header, where most of what it recorded was overwritten since. The
  * volume is open for writing, and its data is flushed.
  * @param key of the volume @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`, `ERR_HEADER_UNSUPPORTED` (its sequence
  * number is the last there is)
  */
 export async function renewSamples(file: Omit<VolumeFile, 'close'>, key: KeyHandle): Promise<void> {
-  const { data, header, found, segment, token, sizeBytes } = file;
+  const { data, header, found, segment, token } = file;
   if (header === data || !isDetachedHeader(found)) return;
   const recorded = token.dataSamples ?? {};
   const count = Object.keys(recorded).length;
   if (count > 0 && 2 * (await countMatches(data, segment, recorded)) >= count) return;
-  const device = deviceOf(file, key);
-  try {
-    const dataSamples = await takeSamples(data, segment, await dataRuns(device, sizeBytes));
-    if (dataSamples === undefined && count === 0) return;
-    await writeHeader(header.handle, nextHeader(key, found.header, { ...token, dataSamples }, header.path), header.path);
-  } finally {
-    native.deviceClose(device);
-  }
+  const dataSamples = await samplesOf(file, key);
+  if (dataSamples === undefined && count === 0) return;
+  await writeHeader(header.handle, nextHeader(key, found.header, { ...token, dataSamples }, header.path), header.path);
 }

@@ -5,7 +5,7 @@
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { refuseOtherData } from './data-binding.js';
+import { openDevice, refuseOtherData } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
 import { openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
 
@@ -78,17 +78,8 @@ export class VolumeSession {
    * @param sparse whether a sector whose ciphertext is zeros reads as zeros @throws {VolsealError} `ERR_IO`,
    * `ERR_KEY_GONE`
    */
-  openDevice(writable: boolean, sparse = this.file.token.allocation === 'sparse'): DeviceHandle {
-    const { data, segment, sizeBytes } = this.file;
-    return native.deviceOpen({
-      fd: data.fd,
-      key: this.key,
-      dataOffsetBytes: segment.offsetBytes,
-      sizeBytes,
-      sectorBytes: segment.sectorBytes,
-      writable,
-      sparse,
-    });
+  openDevice(writable: boolean, sparse?: boolean): DeviceHandle {
+    return openDevice(this.file, this.key, { writable, sparse });
   }
 
   /** Wipes the key, closes the files, which releases their lock, and gives back the share of the pool. */

@@ -8,9 +8,10 @@ import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
+import { refuseOtherData } from '../volume/data-binding.js';
 import { readHeaderArea } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { claimsOf, type HeaderContents, readContents } from '../volume/volume-file.js';
+import { claimsOf, type HeaderContents, isDataOf, readContents } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
 import { checkMarkFits, type OpenImage } from './job.js';
 import type { InPlaceKind, InPlaceRecord } from './record.js';
@@ -44,7 +45,8 @@ export async function openHeaderPlace({ image, journal }: OpenImage, header: str
 /**
  * Unlocks a volume that no job is in the middle of, and repairs its header.
  * @returns also its header area, as a journal keeps it
- * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` the header has no room for the mark
+ * @throws {VolsealError} as `attach`; `ERR_DATA_MISMATCH` the header is another volume's; `ERR_ARGUMENT` it has no room
+ * for the mark
  */
 export async function unlockWhole(
   { image }: OpenImage,
@@ -56,6 +58,8 @@ export async function unlockWhole(
   const contents = await readContents(files);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
   try {
+    // With the key of another volume the data would become noise, for good.
+    await refuseOtherData({ ...files, ...contents, isBound: await isDataOf(files, contents.found) }, key, options);
     await repairHeader(place.handle, contents.found, place.path);
     checkMarkFits(contents.found.header, key, place.path);
     return { ...contents, key, place, area: (await readHeaderArea(place)).area };

@@ -7,9 +7,11 @@ import {
   attach,
   createVolume,
   decryptImage,
+  decryptInPlace,
   describeVolume,
   type EncryptOptions,
   encryptImage,
+  reencryptInPlace,
   rewrapVolume,
   verifyVolume,
 } from '../../src/index.js';
@@ -64,6 +66,8 @@ function openings(box: Sandbox, volume: string, header: string): Record<string, 
     decrypt: () => decryptImage(path, box.path('out.raw'), options),
     verify: () => verifyVolume(path, options),
     rewrap: () => rewrapVolume(path, { ...options, key: 'alias/aws/ebs' }),
+    'decrypt in place': () => decryptInPlace(path, options),
+    'reencrypt in place': () => reencryptInPlace(path, options),
   };
 }
 

@@ -17,9 +17,9 @@ import { ifThere, NamedFile } from '../output/named-file.js';
 import { resolveTarget } from '../output/resolve-target.js';
 import { renewSamples } from '../volume/data-binding.js';
 import { writeHeaderFile } from '../volume/header-area.js';
-import { unlockVolume } from '../volume/unlock.js';
 import { claimsOf } from '../volume/volume-file.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
+import { unlockJournaled } from './existing.js';
 import { type InPlaceOptions, type InPlaceOutcome, moveImage, OpenImage, partBytesOf, removeIfThere, unfinished } from './job.js';
 import type { InPlaceRecord } from './record.js';
 
@@ -144,25 +144,9 @@ function checkRoom(path: string, fileBytes: number, imageBytes: number, neededBy
   );
 }
 
-async function resume(opened: OpenImage, options: EncryptInPlaceOptions, pool: PoolLease): Promise<Begun> {
-  const { image } = opened;
-  const journal = opened.journal!;
-  await opened.check(await journal.newest(), 'encrypt', options.header);
-  const found = await journal.firstHeader();
-  const { kms, home, kmsAccess, signal } = options;
-  const key = await unlockVolume(
-    { data: image, header: journal.file, ...claimsOf(found, journal.path) },
-    { kms, home, kmsAccess, signal },
-    pool,
-  );
-  try {
-    const record = await journal.proved(key);
-    await opened.check(record, 'encrypt', options.header);
-    return { key, record };
-  } catch (error) {
-    native.keyWipe(key);
-    throw error;
-  }
+/** By the options that say how KMS is reached: the context is that of the volume to make. */
+function resume(opened: OpenImage, { kms, home, kmsAccess, header, signal }: EncryptInPlaceOptions, pool: PoolLease): Promise<Begun> {
+  return unlockJournaled(opened, undefined, 'encrypt', { kms, home, kmsAccess, header, signal }, pool);
 }
 
 /** Everything is ciphertext: the header is written, and the journal goes. */

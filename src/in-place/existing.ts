@@ -1,4 +1,4 @@
-/** What `decrypt` and `reencrypt` in place have in common: a volume whose header is marked during the job. */
+/** What jobs in place that begin with a volume, or go on with a journal, have in common: unlocking, and the header. */
 import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { withPath } from '../errors.js';

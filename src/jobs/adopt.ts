@@ -20,7 +20,7 @@ import { renewSamples } from '../volume/data-binding.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { readPassphrase } from '../volume/unlock-keyslot.js';
-import { claimsOf, contentsOf, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
+import { contentsOf, dataIsMissing, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { AdoptedKey, AdoptedKeyslot } from '../workers/key-tasks.js';
@@ -129,7 +129,7 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
     throwIfAborted(options.signal, 'the volume is as it was');
     await writeHeader(place.handle, next, place.path, found.from);
     const contents = contentsOf(intactHeader(next), files);
-    if (place !== data) await renewSamples({ ...files, isBound: true, ...claimsOf(intactHeader(next), place.path) }, volumeKey);
+    await renewSamples({ ...files, isBound: true, ...contents }, volumeKey);
     const info = await describeContents({ data, header: place, ...contents });
     return { ...info, openedBy: keyslot ?? null };
   } finally {
@@ -145,10 +145,7 @@ function refuseAdopted({ metadata }: Luks2Header, path: string): void {
 
 /** Whole sectors from where the data begins to the end of the file, or as many as the header says. */
 function dataBytes({ data, header }: OpenFiles, { offsetBytes, sizeBytes, sectorBytes }: DataSegment): number {
-  if (header === data && offsetBytes === 0) {
-    const message = `${data.path}: is a detached header; name the file with the data as the volume and this one as its header`;
-    throw new VolsealError('ERR_ARGUMENT', message, { details: { path: data.path } });
-  }
+  if (header === data && offsetBytes === 0) throw dataIsMissing(data.path);
   if (sizeBytes !== 'dynamic') return sizeBytes;
   const bytes = Math.floor((data.sizeBytes() - offsetBytes) / sectorBytes) * sectorBytes;
   if (bytes > 0) return bytes;

@@ -215,7 +215,8 @@ async function refuseOtherVolume({ handle, path }: NamedFile, headerPath: string
   throw new VolsealError('ERR_ARGUMENT', message, { details: { path, header: headerPath } });
 }
 
-function dataIsMissing(path: string): VolsealError {
+/** @param path of a detached header that was named as the volume */
+export function dataIsMissing(path: string): VolsealError {
   const message = `${path}: is a detached header; name the file with the data as the volume and this one as its header`;
   return new VolsealError('ERR_ARGUMENT', message, { details: { path } });
 }

@@ -8,8 +8,7 @@ import { type KeyHandle, native } from '../native.js';
 /** Transforms whole sectors in place. The result is the CRC-32 of `area` after that, as far as `checksumBytes`. */
 export interface PieceTask {
   kind: 'piece';
-  /** Undefined: there are no sectors in it, only a checksum to compute. */
-  key: KeyHandle | undefined;
+  key: KeyHandle;
   encrypt: boolean;
   sectorBytes: number;
   /** Where the first of the sectors lies in the volume, in bytes. */
@@ -29,7 +28,7 @@ const UNIT_BYTES = 512;
 /** @throws {VolsealError} `ERR_KEY_GONE`, `ERR_ARGUMENT` */
 export function runPiece({ key, encrypt, sectorBytes, startByte, area, offsetBytes, sparse, checksumBytes }: PieceTask): number {
   const sectors = area.subarray(offsetBytes);
-  if (key !== undefined && sectors.length > 0) {
+  if (sectors.length > 0) {
     const runs = sparse && !encrypt ? writtenRuns(sectors, sectorBytes) : [{ from: 0, to: sectors.length }];
     for (const { from, to } of runs)
       native.xtsTransform(key, encrypt, sectorBytes, (startByte + from) / UNIT_BYTES, sectors.subarray(from, to));

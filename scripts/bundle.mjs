@@ -35,8 +35,8 @@ const { metafile } = await build({
   banner: { js: `(function (require, __filename) { const module = { exports: {} }; const fileOf = require.resolve; ${URL_LINE}` },
   footer: { js: 'return module.exports; })' },
   plugins: [{ name: 'in their own places', setup: keepPlaces }],
-  // Only who names an object in S3 needs it, and loads it then.
-  external: ['@aws-sdk/client-s3'],
+  // Loaded by the first command that needs them: objects in S3, snapshots, the queue of a fleet.
+  external: ['@aws-sdk/client-s3', '@aws-sdk/client-ebs', 'bullmq', 'ioredis', 'pg', 'pino', '@opentelemetry/api'],
   // The packages' ES modules: of those only what is used comes along.
   mainFields: ['module', 'main'],
   conditions: ['module'],

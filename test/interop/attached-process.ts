@@ -1,10 +1,11 @@
-// node attached-process.js VOLUME KMS: attaches the volume and reads and writes it without pause. Prints its pid once
-// attached; detaches at the first line on standard input, prints "detached" and stays.
+// node attached-process.js VOLUME KMS ...: attaches volumes, one after the other, and reads and writes them without
+// pause. Prints its pid once they are attached; detaches at the first line on standard input, prints "detached" and
+// stays.
 import { randomInt } from 'node:crypto';
-import { attach } from '../../src/index.js';
+import { attach, type Volume } from '../../src/index.js';
 
-const [path, kms] = process.argv.slice(2) as [string, string];
-const volume = await attach(path, { kms });
+const volumes: Volume[] = [];
+for (let at = 2; at < process.argv.length; at += 2) volumes.push(await attach(process.argv[at]!, { kms: process.argv[at + 1]! }));
 let working = true;
 process.stdin.once('data', () => {
   working = false;
@@ -12,9 +13,12 @@ process.stdin.once('data', () => {
 console.log(process.pid);
 const bytes = Buffer.alloc(300_000, 1);
 while (working) {
-  const offset = randomInt(volume.sizeBytes - bytes.length);
-  await Promise.all([volume.write(offset, bytes), volume.read(offset, bytes.length), volume.flush()]);
+  const works = volumes.flatMap((volume) => {
+    const offset = randomInt(volume.sizeBytes - bytes.length);
+    return [volume.write(offset, bytes), volume.read(offset, bytes.length), volume.flush()];
+  });
+  await Promise.all<unknown>(works);
 }
-await volume.detach();
+for (const volume of volumes) await volume.detach();
 console.log('detached');
 setInterval(() => {}, 1000);

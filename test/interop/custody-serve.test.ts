@@ -10,6 +10,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DecryptCommand, EncryptCommand, GenerateDataKeyCommand, KMSClient, ListKeysCommand } from '@aws-sdk/client-kms';
 import { HttpRequest } from '@smithy/core/protocols';
 import { Hash } from '@smithy/core/serde';
 import { SignatureV4 } from '@smithy/signature-v4';
@@ -21,6 +22,8 @@ import { describeUnless } from '../requirements.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
 
 const SERVER = built('test/interop/serve-process.ts');
+/** The measurement of docs/RELIABILITY.md has 24,000. */
+const LOAD_REQUESTS = Number(process.env.VOLSEAL_LOAD_REQUESTS ?? 300);
 const CONTENT_TYPE = 'application/x-amz-json-1.1';
 
 interface Request {
@@ -152,7 +155,8 @@ class Client {
   }
 }
 
-async function custodyOf(node: NodeName): Promise<void> {
+/** `kms serve` on a Node, with a KMS key. */
+async function startServer(node: NodeName) {
   const home = temporaryHome();
   const credentials = await signAs(home);
   const embedded = openEmbedded(home);
@@ -160,7 +164,37 @@ async function custodyOf(node: NodeName): Promise<void> {
   const child = spawn(nodeExecutable(node), [SERVER, home], { stdio: ['ignore', 'pipe', 'inherit'] });
   onTestFinished(() => void child.kill('SIGKILL'));
   const line = ((await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next()).value as string).split(' ');
-  const [pid, url] = [Number(line[0]), line[1]!];
+  return { pid: Number(line[0]), url: line[1]!, credentials, keyId };
+}
+
+/** Ordinary requests of eight clients at once, over connections that stay open. The last 100 keys are searched for. */
+async function custodyUnderLoad(node: NodeName): Promise<void> {
+  const { pid, url, credentials, keyId } = await startServer(node);
+  const client = new KMSClient({ endpoint: url, region: 'us-east-1', credentials });
+  onTestFinished(() => client.destroy());
+  const keys: Buffer[] = [];
+  let sent = 0;
+  const work = async (): Promise<void> => {
+    while (sent < LOAD_REQUESTS) {
+      sent += 3;
+      const key = randomBytes(64);
+      const { CiphertextBlob } = await client.send(new EncryptCommand({ KeyId: keyId, Plaintext: key }));
+      const { Plaintext } = await client.send(new DecryptCommand({ CiphertextBlob }));
+      assert.deepEqual(Buffer.from(Plaintext!), key);
+      const generated = await client.send(new GenerateDataKeyCommand({ KeyId: keyId, NumberOfBytes: 64 }));
+      keys.push(key, Buffer.from(generated.Plaintext!));
+      keys.splice(0, keys.length - 100);
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, work));
+  await client.send(new ListKeysCommand({}));
+  const { outside } = scanMemory(pid, keys);
+  console.log(`${node}: kms serve, ${sent} requests, ${outside.length} copies of their plaintexts`);
+  assert.equal(describeCopies(outside), '');
+}
+
+async function custodyOf(node: NodeName): Promise<void> {
+  const { pid, url, credentials, keyId } = await startServer(node);
   const client = new Client(Number(new URL(url).port), credentials);
   const secrets: { name: string; key: Buffer }[] = [];
   for (const [name, make] of Object.entries(REQUESTS)) {
@@ -197,5 +231,7 @@ async function custodyOf(node: NodeName): Promise<void> {
 for (const node of ['node-20', 'node-22', 'node-24', 'node-26'] as const) {
   describeUnless(lacksNode(node))(`kms serve on ${node}`, () => {
     test('no request and no reply leaves a copy of its plaintext', () => custodyOf(node));
+
+    test('nor do many of them', () => custodyUnderLoad(node));
   });
 }

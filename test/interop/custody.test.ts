@@ -19,7 +19,8 @@ import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { built } from '../built.js';
 import { selfSigned } from '../kms/client/fake-server.js';
 import { signAs } from '../kms/harness.js';
-import { testUnless } from '../requirements.js';
+import { lacksNode, nodeExecutable } from '../other-nodes.js';
+import { describeUnless, testUnless } from '../requirements.js';
 import { dataKeyOf, sandbox } from '../volume/sandbox.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
 import { requireTool, skipWithout } from './tools.js';
@@ -38,9 +39,9 @@ interface AttachedProcess {
   lines: Interface;
 }
 
-/** Starts a process that works on the volume; `wrapper` goes before node. */
-async function startAttached(volume: string, kms: string, wrapper: string[] = []): Promise<AttachedProcess> {
-  const [program, ...args] = [...wrapper, process.execPath, ATTACHED, volume, kms];
+/** Starts a process that works on volumes (each a path and its KMS); `command` ends with a Node. */
+async function startAttached(volumes: string[], command = [process.execPath]): Promise<AttachedProcess> {
+  const [program, ...args] = [...command, ATTACHED, ...volumes];
   const child = spawn(program!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   onTestFinished(() => void child.kill('SIGKILL'));
   const lines = createInterface({ input: child.stdout! });
@@ -57,8 +58,8 @@ async function startAttached(volume: string, kms: string, wrapper: string[] = []
 }
 
 /** Scans while the process works, then after it detached. `lockedBackend`: the key must be found where it may be. */
-async function checkCustody({ pid, child, lines }: AttachedProcess, keys: Buffer[], lockedBackend: boolean): Promise<void> {
-  for (let round = 0; round < 4; round++) {
+async function checkCustody({ pid, child, lines }: AttachedProcess, keys: Buffer[], lockedBackend = false): Promise<void> {
+  for (let round = 0; round < 2; round++) {
     await sleep(randomInt(50, 150));
     const scan = scanMemory(pid, keys);
     assert.equal(describeCopies(scan.outside), '', `round ${round}`);
@@ -78,7 +79,7 @@ describe('a process with an attached volume', () => {
     const box = sandbox();
     await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
     const keys = [await dataKeyOf(box.path('a.vol'), box.kms), readFileSync(join(box.path('home'), 'kms', 'root.key'))];
-    await checkCustody(await startAttached(box.path('a.vol'), box.kms), keys, false);
+    await checkCustody(await startAttached([box.path('a.vol'), box.kms]), keys);
   });
 
   testUnless(skipWithout('strace'))(
@@ -87,38 +88,42 @@ describe('a process with an attached volume', () => {
       const box = sandbox();
       await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
       const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
-      const wrapper = [requireTool('strace'), ...WITHOUT_SECRET_MEMORY];
-      await checkCustody(await startAttached(box.path('a.vol'), box.kms, wrapper), keys, true);
+      const command = [requireTool('strace'), ...WITHOUT_SECRET_MEMORY, process.execPath];
+      await checkCustody(await startAttached([box.path('a.vol'), box.kms], command), keys, true);
     },
   );
-
-  testUnless(skipWithout('openssl'))('KMS over TLS: no copy of the data key from its reply', async () => {
-    const box = sandbox();
-    const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
-    onTestFinished(() => void server.close());
-    await signAs(box.path('home'));
-    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
-    const keys = [await dataKeyOf(box.path('a.vol'), box.kms)];
-    const { certPath, ...certificate } = selfSigned(box.directory);
-    const front = createTlsServer(certificate, (client) => {
-      const back = connect(Number(new URL(server.url).port), '127.0.0.1');
-      client.pipe(back).pipe(client);
-      for (const socket of [client, back]) socket.on('error', () => back.destroy());
-    });
-    await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
-    onTestFinished(() => void front.close());
-    const url = `https://127.0.0.1:${(front.address() as AddressInfo).port}`;
-    const trusting = ['env', `NODE_EXTRA_CA_CERTS=${certPath}`];
-    await checkCustody(await startAttached(box.path('a.vol'), url, trusting), keys, false);
-  });
-
-  test('KMS over HTTP: no copy of the data key from its reply', async () => {
-    const box = sandbox();
-    const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0, allowRemote: false });
-    onTestFinished(() => void server.close());
-    await signAs(box.path('home'));
-    await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: server.url, home: box.path('home') });
-    const keys = [await dataKeyOf(box.path('a.vol'), server.url)];
-    await checkCustody(await startAttached(box.path('a.vol'), server.url), keys, false);
-  });
 });
+
+// What a reply leaves behind depends on how Node reads sockets, which its versions do differently. The volume of the
+// embedded KMS is attached first: no later call overwrites what the last reply left.
+for (const name of ['node-20', 'node-22', 'node-24', 'node-26'] as const) {
+  describeUnless(lacksNode(name))(`a process with attached volumes, on ${name}`, () => {
+    for (const over of ['HTTP', 'TLS']) {
+      testUnless(skipWithout('openssl'))(`embedded KMS and ${over}: no copy of a data key outside the vault`, async () => {
+        const box = sandbox();
+        const server = await serveKms({ home: box.path('home'), host: '127.0.0.1', port: 0 });
+        onTestFinished(() => void server.close());
+        await signAs(box.path('home'));
+        const volumes = ['a.vol', 'b.vol'].map((file) => box.path(file)) as [string, string];
+        for (const volume of volumes) await createVolume(volume, { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
+        const keys = await Promise.all(volumes.map((volume) => dataKeyOf(volume, box.kms)));
+        const { certPath, ...certificate } = selfSigned(box.directory);
+        const url = over === 'TLS' ? await tlsBefore(Number(new URL(server.url).port), certificate) : server.url;
+        const command = ['env', `NODE_EXTRA_CA_CERTS=${certPath}`, nodeExecutable(name)];
+        await checkCustody(await startAttached([volumes[0], box.kms, volumes[1], url], command), keys);
+      });
+    }
+  });
+}
+
+/** A TLS server that passes everything on to a port. @returns its URL */
+async function tlsBefore(port: number, certificate: { key: Buffer; cert: Buffer }): Promise<string> {
+  const front = createTlsServer(certificate, (client) => {
+    const back = connect(port, '127.0.0.1');
+    client.pipe(back).pipe(client);
+    for (const socket of [client, back]) socket.on('error', () => back.destroy());
+  });
+  await new Promise<void>((resolve) => front.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => void front.close());
+  return `https://127.0.0.1:${(front.address() as AddressInfo).port}`;
+}

@@ -130,13 +130,21 @@ function readMemory(fd: number, target: Buffer, startByte: number): boolean {
 }
 
 /**
- * Whether any page of a range is in memory or in swap: a mapping may reserve gigabytes.
- * (Documentation/admin-guide/mm/pagemap.rst.)
+ * The runs of pages of a range that are in memory or in swap: a mapping may reserve gigabytes, and what was never
+ * touched has no copy. Words of 64 bits; the two highest bits say so (Documentation/admin-guide/mm/pagemap.rst).
  */
-function hasPages(pagemap: number, startByte: number, byteCount: number): boolean {
-  const entries = new BigUint64Array(Math.ceil(byteCount / PAGE_BYTES));
-  readSync(pagemap, new Uint8Array(entries.buffer), 0, entries.byteLength, (startByte / PAGE_BYTES) * 8);
-  return entries.some((entry) => entry >> 62n !== 0n);
+function runsOfPages(pagemap: number, startByte: number, byteCount: number): { startByte: number; endByte: number }[] {
+  const words = new Uint32Array(2 * Math.ceil(byteCount / PAGE_BYTES));
+  readSync(pagemap, new Uint8Array(words.buffer), 0, words.byteLength, (startByte / PAGE_BYTES) * 8);
+  const runs: { startByte: number; endByte: number }[] = [];
+  for (let page = 0; page < words.length / 2; page++) {
+    if (words[2 * page + 1]! >>> 30 === 0) continue;
+    const at = startByte + page * PAGE_BYTES;
+    const last = runs.at(-1);
+    if (last?.endByte === at) last.endByte += PAGE_BYTES;
+    else runs.push({ startByte: at, endByte: at + PAGE_BYTES });
+  }
+  return runs;
 }
 
 function stateOf(pid: number, thread: string): string | undefined {
@@ -196,12 +204,16 @@ export function scanMemory(pid: number, keys: Buffer[]): MemoryScan {
         const finds: Find[] = [];
         let complete = true;
         for (let start = mapping.startByte; start < mapping.endByte; start += CHUNK_BYTES) {
-          if (!hasPages(pagemap, start, Math.min(CHUNK_BYTES, mapping.endByte - start))) continue;
-          // A needle may lie across the chunks' border: each chunk sees the first bytes of the next.
-          const bytes = buffer.subarray(0, Math.min(CHUNK_BYTES + NEEDLE_BYTES - 1, mapping.endByte - start));
-          complete = readMemory(fd, bytes, start) && complete;
-          scan.scannedBytes += Math.min(CHUNK_BYTES, mapping.endByte - start);
-          search.find(bytes, CHUNK_BYTES, ({ form, keyIndex }, offset) => finds.push({ form, keyIndex, startByte: start + offset }));
+          const end = Math.min(start + CHUNK_BYTES, mapping.endByte);
+          for (const run of runsOfPages(pagemap, start, end - start)) {
+            const length = run.endByte - run.startByte;
+            // A needle may lie across the chunks' border: each chunk sees the first bytes of the next.
+            const beyond = run.endByte === end ? Math.min(NEEDLE_BYTES - 1, mapping.endByte - end) : 0;
+            const bytes = buffer.subarray(0, length + beyond);
+            complete = readMemory(fd, bytes, run.startByte) && complete;
+            scan.scannedBytes += length;
+            search.find(bytes, length, ({ form, keyIndex }, offset) => finds.push({ form, keyIndex, startByte: run.startByte + offset }));
+          }
         }
         if (!complete) scan.unreadable.push(mapping);
         (mapping.locked ? scan.locked : scan.outside).push(...joined(finds, mapping));

@@ -3,6 +3,9 @@
 import './async-dispose.js';
 
 export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
+export { type JobOutcome, type RunJobOptions, runJob } from './fleet/run-job.js';
+export { type BadLine, type JobKind, type JobLine, type JobSpec, parseJobLines } from './fleet/spec.js';
+export { type Verdict, verdictOf } from './fleet/verdict.js';
 export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.js';
 export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.js';
 export type { InPlaceOptions, InPlaceOutcome } from './in-place/job.js';

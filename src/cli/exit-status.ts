@@ -17,6 +17,8 @@ export const EXIT = {
   selfTest: 9,
   /** EX_SOFTWARE of sysexits.h: a bug. */
   internal: 70,
+  /** EX_TEMPFAIL of sysexits.h: a job of `jobs run` that failed for a reason that passes. */
+  temporary: 75,
   /** 128 + SIGINT, as a shell reports it. */
   interrupted: 130,
   /** 128 + SIGPIPE: the reader of the output stopped reading. */
@@ -36,6 +38,7 @@ export const EXIT_STATUS_HELP = [
   '8 memory could not be locked',
   '9 the cipher failed its self-test',
   '70 a bug',
+  '75 a job that may succeed later',
   '130 interrupted',
 ];
 
@@ -94,3 +97,10 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
  * not know.
  */
 export const exitStatusOf = (code: ErrorCode): number => BY_CODE[code] ?? EXIT.internal;
+
+/**
+ * The exit status of a job for its engine (docs/FLEET.md): where another attempt is worth it and the code alone does not
+ * say so (a full disk), it is one of its own.
+ */
+export const exitStatusOfJob = (code: ErrorCode, verdict: unknown): number =>
+  verdict === 'retry' && exitStatusOf(code) === EXIT.device ? EXIT.temporary : exitStatusOf(code);

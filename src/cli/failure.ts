@@ -1,7 +1,7 @@
 /** Everything that can end a command early, in one shape: message, hint, details and exit status. */
 import { CommanderError } from 'commander';
 import { asVolsealError, type ErrorCode, type ErrorDetails, VolsealError } from '../errors.js';
-import { exitStatusOf } from './exit-status.js';
+import { exitStatusOfJob } from './exit-status.js';
 import { hintFor } from './hints.js';
 
 export interface Failure {
@@ -21,7 +21,7 @@ export function describeFailure(thrown: unknown, command: string): Failure | und
   const error = thrown instanceof CommanderError ? usageError(thrown) : asVolsealError(thrown);
   if (!(error instanceof VolsealError)) return undefined;
   const { code, message, details } = error;
-  return { code, message, hint: hintFor({ code, details, command }), details, status: exitStatusOf(code) };
+  return { code, message, hint: hintFor({ code, details, command }), details, status: exitStatusOfJob(code, details.verdict) };
 }
 
 /** Commander's refusal of a command line, without its own label. */

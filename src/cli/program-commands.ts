@@ -38,6 +38,9 @@ const COMMANDS: Readonly<Record<string, Entry>> = {
     usesPool: true,
     load: async (session) => (await import('./commands/attach-process.js')).attachProcessCommand(session),
   },
+  jobs: { usesPool: true, load: async (session) => (await import('./commands/jobs.js')).jobsCommand(session) },
+  // `job run` reads better where there is one.
+  job: { isHidden: true, usesPool: true, load: async (session) => (await import('./commands/jobs.js')).jobsCommand(session, 'job') },
   kernels: { usesPool: false, load: async (session) => (await import('./commands/kernels.js')).kernelsCommand(session) },
   bench: { usesPool: false, load: async (session) => (await import('./commands/bench.js')).benchCommand(session) },
   workspace: { usesPool: false, load: async (session) => (await import('./commands/workspace.js')).workspaceCommand(session) },

@@ -103,7 +103,7 @@ async function resolveTargets(plan: VolumePlan): Promise<ResolvedTargets> {
 }
 
 function resumableJob(
-  { source, sectorBytes, endpoint, keyId, contextPairs, header }: VolumePlan,
+  { source, sectorBytes, endpoint, keyId, contextPairs, header, volumeId, hasChosenId }: VolumePlan,
   target: TargetFile,
   { allocation }: Layout,
 ): ResumableJob {
@@ -119,6 +119,7 @@ function resumableJob(
       key: keyId,
       context: canonicalize(contextPairs)!,
       header: header === undefined ? 'embedded' : 'detached',
+      ...(hasChosenId ? { volumeId } : {}),
     },
   };
 }

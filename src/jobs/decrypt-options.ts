@@ -17,6 +17,11 @@ export interface DecryptOptions extends OpenOptions, JobOptions {
    * streams and block devices as targets, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
+  /**
+   * Called when the target file or object is complete, before it can be seen at its path; what it throws ends the job,
+   * and the target is as it was. A device has no such moment.
+   */
+  beforePublish?: (() => Promise<void>) | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
   /**

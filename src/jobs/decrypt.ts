@@ -32,13 +32,14 @@ export async function decryptImage(
   if (isStored(volumePath) || (typeof image === 'string' && isStored(image)))
     return (await import('./stored-decrypt.js')).decryptStored(volumePath, image, options);
   const imagePath = typeof image === 'string' ? image : image.name;
-  const { sparse = false, targetIsZero = false, sha256: digest = false, resume = false, onWarning } = options;
+  const { sparse = false, targetIsZero = false, sha256: digest = false, resume = false, onWarning, beforePublish } = options;
   if (sparse && typeof image !== 'string')
     throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a stream, which cannot have holes; leave out the option sparse`);
   if (resume) checkResumable(imagePath, typeof image !== 'string', options);
   return withVolume(volumePath, options, { lock: 'shared' }, async (session) => {
     const { volumeId, imageBytes } = session.file.token;
-    const output = { force: options.force === true, fsync: options.fsync !== false, resume, onWarning, deviceBytes: imageBytes };
+    const { force = false, fsync = true } = options;
+    const output = { force, fsync, resume, onWarning, beforePublish, deviceBytes: imageBytes };
     const target = typeof image === 'string' ? await resolveImage(session.file, image, output) : undefined;
     if (targetIsZero && target?.isDevice !== true)
       throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is no block device; that a target reads as zeros is said of devices only`);

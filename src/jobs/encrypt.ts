@@ -70,6 +70,11 @@ export interface NewVolumeOptions extends JobOptions {
    * paths.
    */
   fsync?: boolean | undefined;
+  /**
+   * Called when the target file or object is complete, before it can be seen at its path; what it throws ends the job,
+   * and the target is as it was. A device has no such moment.
+   */
+  beforePublish?: (() => Promise<void>) | undefined;
   /** How a store is reached where image or volume is an object (`s3://BUCKET/KEY`). */
   store?: StoreOptions | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
@@ -187,7 +192,7 @@ export function planVolume(
   volumePath: string,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): VolumePlan {
-  const { header, allocation, onWarning } = options;
+  const { header, allocation, onWarning, beforePublish } = options;
   if (allocation !== undefined && allocation !== 'full' && allocation !== 'sparse')
     throw new VolsealError('ERR_ARGUMENT', `an allocation of ${JSON.stringify(allocation)} is neither full nor sparse`);
   return {
@@ -199,10 +204,17 @@ export function planVolume(
     endpoint: withAccess(forNewKeys(chooseKms(options)), options.kmsAccess),
     kmsAccess: options.kmsAccess,
     volumeId: checkVolumeId(options.volumeId ?? newVolumeId()),
+    hasChosenId: options.volumeId !== undefined,
     keyId: options.key ?? DEFAULT_KEY,
     contextPairs: options.encryptionContext ?? {},
     sha256: options.sha256 === true,
-    output: { force: options.force === true, fsync: options.fsync !== false, resume: options.resume === true, onWarning },
+    output: {
+      force: options.force === true,
+      fsync: options.fsync !== false,
+      resume: options.resume === true,
+      onWarning,
+      beforePublish,
+    },
   };
 }
 

@@ -28,6 +28,11 @@ export interface ReencryptOptions extends OpenOptions, JobOptions {
   force?: boolean | undefined;
   /** Default true: what is reported as done is on the disk. */
   fsync?: boolean | undefined;
+  /**
+   * Called when the target file or object is complete, before it can be seen at its path; what it throws ends the job,
+   * and the target is as it was. A device has no such moment.
+   */
+  beforePublish?: (() => Promise<void>) | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
 }
@@ -116,10 +121,17 @@ export function planReencryption(file: OpenFiles & HeaderContents, volumePath: s
     endpoint: newEndpoint(file, options),
     kmsAccess: options.kmsAccess,
     volumeId: token.volumeId,
+    hasChosenId: true,
     keyId: options.key ?? token.keyId,
     contextPairs,
     sha256: false,
-    output: { force: options.force === true, fsync: options.fsync !== false, resume: false, onWarning: options.onWarning },
+    output: {
+      force: options.force === true,
+      fsync: options.fsync !== false,
+      resume: false,
+      onWarning: options.onWarning,
+      beforePublish: options.beforePublish,
+    },
   };
 }
 

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { VolsealError } from '../errors.js';
 import { CHECKPOINT_INTERVAL_MS, RESUME_UNIT_BYTES } from '../limits.js';
 import type { TransformOptions } from '../native.js';
-import { isSameFile, type NamedFile } from '../output/named-file.js';
+import type { NamedFile } from '../output/named-file.js';
 import { cannotResume } from '../output/partial-file.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
 import type { PoolLease } from '../workers/pool.js';
@@ -59,7 +59,7 @@ export async function findCheckpoint(job: ResumableJob): Promise<StoredCheckpoin
 async function differsFrom(stored: StoredCheckpoint, job: ResumableJob): Promise<string | undefined> {
   const { source, target } = job;
   if (stored.kind !== job.kind) return `it is of a run of volseal ${stored.kind}`;
-  if (!isSameFile(stored.partial, await target.file.identity())) return 'it is not the file that the checkpoint was written for';
+  if (stored.partial.ino !== (await target.file.identity()).ino) return 'it is not the file that the checkpoint was written for';
   const difference = differenceOf(stored.source, await identifySource(source, job.sourceBytes));
   if (difference !== undefined) return `the source ${source.path} is not as it was: ${difference}`;
   const names = new Set([...Object.keys(stored.choices), ...Object.keys(job.choices)]);
@@ -163,7 +163,7 @@ export async function recordProgress(
 ): Promise<Checkpoint> {
   const { kind, target, sectorBytes, choices } = job;
   const source = await identifySource(job.source, job.sourceBytes);
-  const partial = await target.file.identity();
+  const { ino } = await target.file.identity();
   let lastBytes = 0;
   return {
     intervalMs: CHECKPOINT_INTERVAL_MS,
@@ -172,7 +172,7 @@ export async function recordProgress(
       const safeBytes = RESUME_UNIT_BYTES * Math.floor(Math.min(doneBytes, sizeBytes - 1) / RESUME_UNIT_BYTES);
       if (safeBytes <= lastBytes) return;
       await target.flush();
-      const record = { version: 1 as const, kind, ...volume, source, partial, sectorBytes, safeBytes, choices: { ...choices } };
+      const record = { version: 1 as const, kind, ...volume, source, partial: { ino }, sectorBytes, safeBytes, choices: { ...choices } };
       await writeCheckpoint(target, record, key);
       for (const file of [target, ...others]) file.keepForResume();
       lastBytes = safeBytes;

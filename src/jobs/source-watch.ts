@@ -1,13 +1,15 @@
 /** Detects that a source was changed while it was read: the result would be neither its old state nor its new one. */
 import { VolsealError } from '../errors.js';
-import { type FileIdentity, identityOf, isSameFile, type NamedFile } from '../output/named-file.js';
+import type { NamedFile } from '../output/named-file.js';
 
 /**
  * Which file the source is, and in which state. A block device does not tell when it was written to: its numbers are
  * "".
  */
-export interface SourceIdentity extends FileIdentity {
+export interface SourceIdentity {
   readonly kind: 'file' | 'device';
+  /** Not the device's number: a shared file system has another one on each machine. */
+  readonly ino: string;
   /** Numbers as text: nanoseconds exceed 2^53. */
   readonly sizeBytes: string;
   /**
@@ -19,14 +21,14 @@ export interface SourceIdentity extends FileIdentity {
 /** @param sizeBytes of the file or device @throws {VolsealError} `ERR_IO` */
 export async function identifySource(file: NamedFile, sizeBytes: number): Promise<SourceIdentity> {
   const found = await file.stat();
-  if (!found.isFile()) return { kind: 'device', dev: '', ino: '', sizeBytes: String(sizeBytes), mtimeNs: '' };
-  const { size, mtimeNs } = found;
-  return { kind: 'file', ...identityOf(found), sizeBytes: `${size}`, mtimeNs: `${mtimeNs}` };
+  if (!found.isFile()) return { kind: 'device', ino: '', sizeBytes: String(sizeBytes), mtimeNs: '' };
+  const { ino, size, mtimeNs } = found;
+  return { kind: 'file', ino: `${ino}`, sizeBytes: `${size}`, mtimeNs: `${mtimeNs}` };
 }
 
 /** What has changed, in words; undefined where nothing has. */
 export function differenceOf(before: SourceIdentity, now: SourceIdentity): string | undefined {
-  if (before.kind !== now.kind || !isSameFile(before, now)) return 'it is another file';
+  if (before.kind !== now.kind || before.ino !== now.ino) return 'it is another file';
   if (before.sizeBytes !== now.sizeBytes) return `it had ${before.sizeBytes} bytes and has ${now.sizeBytes}`;
   if (before.mtimeNs !== now.mtimeNs) return `it was written to (${timeOf(now.mtimeNs)})`;
   return undefined;

@@ -53,6 +53,7 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
         job,
       );
     await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
+    await output.beforePublish?.();
     await target.complete(job.signal);
     const info = describeHeader(claimsOf(intactHeader(header), volumePath), {
       ...{ path: volumePath, header: null },

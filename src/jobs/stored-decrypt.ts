@@ -79,12 +79,13 @@ async function toObject(open: Open, image: string, options: DecryptOptions): Pro
   await using target = await openUpload(connection, s3Location(image), open.volume.token.imageBytes, options.force === true, signal);
   const { pieceBytes } = target;
   await movePieces({ ...moveOf(open), pieceBytes, checksum: true, write: (piece, ended) => target.write(piece, ended) }, options);
+  await options.beforePublish?.();
   await target.complete(signal);
 }
 
 async function toFile(open: Open, image: string, options: DecryptOptions): Promise<void> {
-  const { force = false, fsync = true, onWarning } = options;
-  const output = { force, fsync, onWarning, deviceBytes: open.volume.token.imageBytes };
+  const { force = false, fsync = true, onWarning, beforePublish } = options;
+  const output = { force, fsync, onWarning, beforePublish, deviceBytes: open.volume.token.imageBytes };
   await using target = await openTarget(await resolveTarget(image, output), output);
   try {
     await target.begin();

@@ -42,6 +42,8 @@ export interface VolumePlan {
   readonly endpoint: KmsEndpoint;
   readonly kmsAccess: KmsAccess | undefined;
   readonly volumeId: string;
+  /** Whether the caller chose the id: then only a run with the same id resumes this one. */
+  readonly hasChosenId: boolean;
   readonly keyId: string;
   /** Pairs of the encryption context, without the volume's id. */
   readonly contextPairs: EncryptionContext;

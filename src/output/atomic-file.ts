@@ -163,6 +163,7 @@ export class AtomicFile implements TargetFile {
     // A run that is killed here and resumed trusts only a partial file that is its user's alone: then afterwards.
     if (resume !== true) await this.#takeAttributes();
     if (fsync) await this.file.sync();
+    await this.#options.beforePublish?.();
     if (force) await namingPath(this.path, () => rename(this.#newFile, this.#place));
     else await this.#renameToNew();
     this.#state = 'published';

@@ -8,7 +8,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { lstat } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VolsealError } from '../errors.js';
 import type { Directory } from '../place.js';
@@ -33,7 +33,11 @@ const isOneOf = (name: string, stem: string, ending: string): boolean =>
   name === stem + ending ||
   (name.startsWith(`${stem}.`) && name.endsWith(ending) && /^\.[0-9a-f]{12}$/.test(name.slice(stem.length, -ending.length)));
 
-async function chooseName(directory: Directory, stem: string, ending: string): Promise<string> {
+/**
+ * The name of this user's own file `stem` + `ending` in a directory that others may write to: the one that is there, or
+ * one that nobody has taken. @throws {VolsealError} `ERR_IO`
+ */
+export async function chooseName(directory: Directory, stem: string, ending: string): Promise<string> {
   const usual = stem + ending;
   const taken = (await directory.names()).filter((name) => isOneOf(name, stem, ending)).sort((one, other) => one.length - other.length);
   for (const name of taken) if (await isOwn(directory, name)) return name;
@@ -44,7 +48,25 @@ async function chooseName(directory: Directory, stem: string, ending: string): P
 export async function isOwn(directory: Directory, name: string): Promise<boolean> {
   const path = directory.at(name);
   const found = await ifThere(join(directory.path, name), () => lstat(path, { bigint: true }));
-  return found?.isFile() === true && found.uid === BigInt(process.geteuid!());
+  return found?.isFile() === true && (await isOwner(directory, found.uid));
+}
+
+/**
+ * Whether files of this process have the owner `uid` in the directory: a shared file system may give them another one
+ * (NFS with `all_squash`), the same on every machine.
+ */
+async function isOwner(directory: Directory, uid: bigint): Promise<boolean> {
+  if (uid === BigInt(process.geteuid!())) return true;
+  // Only a file that is made here tells; where none can be made, there is nothing to go on with either.
+  const path = directory.at(`.volseal-owner.${randomBytes(6).toString('hex')}`);
+  try {
+    await using file = await NamedFile.open(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
+    return (await file.stat()).uid === uid;
+  } catch {
+    return false;
+  } finally {
+    await rm(path, { force: true }).catch(() => {});
+  }
 }
 
 /**
@@ -77,7 +99,7 @@ export async function openOwnFile(
     const found = await file.stat();
     // In a directory that others may write to, somebody may have made the file, to read or to change what is written to
     // it.
-    if (!found.isFile() || found.uid !== BigInt(process.geteuid!()) || (found.mode & 0o077n) !== 0n || found.nlink > 1n) {
+    if (!found.isFile() || !(await isOwner(directory, found.uid)) || (found.mode & 0o077n) !== 0n || found.nlink > 1n) {
       throw notOwn(`it is not a file of this user alone (its owner has uid ${found.uid}; wanted are mode 0600 and a single name)`);
     }
     // The run that held it may have published or removed it in the meantime.
@@ -94,7 +116,7 @@ export async function openOwnFile(
 async function openPrivate(directory: Directory, name: string, create: number, notOwn: (why: string) => VolsealError): Promise<NamedFile> {
   const path = join(directory.path, name);
   const found = await ifThere(path, () => lstat(directory.at(name), { bigint: true }));
-  if (found !== undefined && found.uid !== BigInt(process.geteuid!())) throw notOwn(`it belongs to another user (uid ${found.uid})`);
+  if (found !== undefined && !(await isOwner(directory, found.uid))) throw notOwn(`it belongs to another user (uid ${found.uid})`);
   return NamedFile.openIn(directory, name, constants.O_RDWR | create);
 }
 

@@ -117,7 +117,7 @@ export async function refuseOwnDevice(source: NamedFile, path: string): Promise<
  * Whether a path is in the directory of device nodes. /dev/shm and /dev/mqueue there are file systems of their own, for
  * files.
  */
-const isAmongDevices = (realPath: string): boolean => realPath.startsWith('/dev/') && !/^\/dev\/(shm|mqueue)\//.test(realPath);
+export const isAmongDevices = (realPath: string): boolean => realPath.startsWith('/dev/') && !/^\/dev\/(shm|mqueue)\//.test(realPath);
 
 function noSuchDevice(path: string): VolsealError {
   return new VolsealError('ERR_IO', `${path}: there is no such device, and a file in /dev would be lost at the next start`, {

@@ -14,6 +14,8 @@ export interface OpenTargetOptions extends TargetOptions {
   readonly fsync: boolean;
   /** Writes to a name that a later run finds, and continues what is there. */
   readonly resume?: boolean | undefined;
+  /** Called when the new file is complete and on the disk, before it is at its path; what it throws ends the job. */
+  readonly beforePublish?: (() => Promise<void>) | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   readonly onWarning?: ((warning: string) => void) | undefined;
 }

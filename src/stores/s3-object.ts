@@ -33,6 +33,7 @@ export async function openObject(connection: S3Connection, location: S3Location,
   return {
     name,
     sizeBytes,
+    state: `${named ?? ''} ${ETag}`,
     async readRange(offsetBytes, target, ended) {
       const Range = `bytes=${offsetBytes}-${offsetBytes + target.length - 1}`;
       await connection.call(

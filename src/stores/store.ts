@@ -15,6 +15,8 @@ export interface ImageSource {
   /** What messages call it. */
   readonly name: string;
   readonly sizeBytes: number;
+  /** Names the state of the contents, in a store that has names for it: another state has another one. */
+  readonly state?: string;
   /**
    * Fills `target` with the bytes from `offsetBytes` on; all of them lie within `sizeBytes`.
    * @throws {VolsealError} `ERR_SOURCE_CHANGED`, `ERR_STORE_*`, `ERR_IO`, `ERR_ABORTED`

@@ -18,7 +18,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['nbd'],
   ['volume'],
   ['jobs'],
-  ['in-place'],
+  ['in-place', 'fleet'],
   ['workspaces'],
   ['attached'],
   ['index'],

@@ -1,0 +1,42 @@
+/**
+ * Which job it is: the same job on the same source is one job, whoever runs it and how often. The id of an encrypted
+ * volume comes from it, so that a header tells which job has made it.
+ */
+import { createHash } from 'node:crypto';
+import { constants } from 'node:fs';
+import canonicalize from 'canonicalize';
+import { identifySource } from '../jobs/source-watch.js';
+import { openDataFile } from '../output/data-file.js';
+import { isStored } from '../stores/location.js';
+import type { StoreOptions } from '../stores/store.js';
+import type { JobSpec } from './spec.js';
+
+/** The state of a source, as text. Two states of one file or object differ in it; a block device does not tell. */
+export async function sourceState(path: string, store?: StoreOptions, signal?: AbortSignal): Promise<string> {
+  if (isStored(path)) {
+    const [{ S3Connection }, { openObject }, { s3Location }] = await Promise.all([
+      import('../stores/s3-client.js'),
+      import('../stores/s3-object.js'),
+      import('../stores/location.js'),
+    ]);
+    using connection = await S3Connection.open(store);
+    const { sizeBytes, state = '' } = await openObject(connection, s3Location(path), signal);
+    return `object ${sizeBytes} ${state}`;
+  }
+  await using file = await openDataFile(path, constants.O_RDONLY);
+  const { kind, ino, sizeBytes, mtimeNs } = await identifySource(file, file.sizeBytes());
+  return `${kind} ${ino} ${sizeBytes} ${mtimeNs}`;
+}
+
+/**
+ * 64 hexadecimal digits: SHA-256 of the job's canonical form (RFC 8785), the run's name and the source's state.
+ * @param run another name makes another job of the same spec
+ */
+export function jobIdOf(spec: JobSpec, run: string, state: string): string {
+  return createHash('sha256')
+    .update(canonicalize(['volseal job 1', run, state, spec])!)
+    .digest('hex');
+}
+
+/** The id of the volume that an encrypting job makes. */
+export const volumeIdOfJob = (jobId: string): string => `vol-${jobId.slice(0, 17)}`;

@@ -1,0 +1,153 @@
+/** What a job is: one line of JSON that any engine can carry. It holds names of things only, never a secret. */
+import * as z from 'zod';
+import { VolsealError } from '../errors.js';
+import { SECTOR_SIZES } from '../limits.js';
+import { parseStrictJson } from '../strict-json.js';
+
+const path = z
+  .string()
+  .min(1, 'is empty')
+  .refine((text) => text !== '-', 'is a stream, which can be read or written only once')
+  .refine((text) => !text.includes('\0'), 'has a NUL');
+const name = z.string().min(1, 'is empty');
+const context = z.record(z.string(), z.string());
+const sectorBytes = z.number().refine((bytes) => SECTOR_SIZES.some((size) => size === bytes), `is not one of ${SECTOR_SIZES.join(', ')}`);
+const allocation = z.enum(['full', 'sparse']);
+
+/** What each kind of job may have; the library's options of the same names say what they mean. */
+const encrypt = z.strictObject({
+  kind: z.literal('encrypt'),
+  source: path,
+  target: path,
+  key: name.optional(),
+  kms: name.optional(),
+  context: context.optional(),
+  choices: z
+    .strictObject({
+      header: path,
+      sectorBytes,
+      allocation,
+      pad: z.boolean(),
+      raw: z.boolean(),
+      force: z.boolean(),
+    })
+    .partial()
+    .optional(),
+});
+const decrypt = z.strictObject({
+  kind: z.literal('decrypt'),
+  source: path,
+  target: path,
+  kms: name.optional(),
+  context: context.optional(),
+  choices: z.strictObject({ header: path, expectedKey: name, sparse: z.boolean(), force: z.boolean() }).partial().optional(),
+});
+const verify = z.strictObject({
+  kind: z.literal('verify'),
+  source: path,
+  kms: name.optional(),
+  context: context.optional(),
+  choices: z.strictObject({ header: path, expectedKey: name, against: path }).partial().optional(),
+});
+const rewrap = z.strictObject({
+  kind: z.literal('rewrap'),
+  source: path,
+  key: name,
+  kms: name.optional(),
+  context: context.optional(),
+  choices: z.strictObject({ header: path, expectedKey: name }).partial().optional(),
+});
+const reencrypt = z.strictObject({
+  kind: z.literal('reencrypt'),
+  source: path,
+  target: path,
+  key: name.optional(),
+  kms: name.optional(),
+  context: context.optional(),
+  choices: z
+    .strictObject({ header: path, expectedKey: name, newHeader: path, sectorBytes, allocation, force: z.boolean() })
+    .partial()
+    .optional(),
+});
+
+const jobSchema = z.discriminatedUnion('kind', [encrypt, decrypt, verify, rewrap, reencrypt]);
+
+/**
+ * A job: its kind, source and target, the KMS key, the encryption context (of a new volume, or pairs that an existing
+ * one must have), and choices by the names of the library's options.
+ */
+export type JobSpec = z.infer<typeof jobSchema>;
+
+/** What can be done by a job. */
+export type JobKind = JobSpec['kind'];
+
+/** A job of a file, and where it stands there. */
+export interface JobLine {
+  /** From 1, as editors count. */
+  readonly line: number;
+  /** The job. */
+  readonly spec: JobSpec;
+}
+
+/** A line that is no job, and why. */
+export interface BadLine {
+  /** From 1, as editors count. */
+  readonly line: number;
+  /** In words. */
+  readonly problem: string;
+}
+
+/** Longer than any job with paths and a full encryption context. */
+const LINE_CHARACTERS_MAX = 64 * 1024;
+
+/** Checks a job that came from elsewhere. @throws {VolsealError} `ERR_ARGUMENT` says which member is wrong */
+export function checkJob(value: unknown): JobSpec {
+  const checked = jobSchema.safeParse(value);
+  if (checked.success) return checked.data;
+  throw new VolsealError('ERR_ARGUMENT', `the job is not valid: ${describeIssues(checked.error)}`);
+}
+
+/**
+ * The jobs of a text in which every line is one (JSON Lines); empty lines count for nothing. Two jobs with one target
+ * are a mistake of the second.
+ */
+export function parseJobLines(text: string): { jobs: JobLine[]; bad: BadLine[] } {
+  const jobs: JobLine[] = [];
+  const bad: BadLine[] = [];
+  const targets = new Map<string, number>();
+  for (const [index, content] of text.split('\n').entries()) {
+    if (content.trim() === '') continue;
+    const line = index + 1;
+    const parsed = parseLine(content);
+    if (typeof parsed === 'string') {
+      bad.push({ line, problem: parsed });
+      continue;
+    }
+    const target = targetOf(parsed);
+    const earlier = target === undefined ? undefined : targets.get(target);
+    if (earlier !== undefined) bad.push({ line, problem: `its target ${target} is that of line ${earlier}` });
+    else jobs.push({ line, spec: parsed });
+    if (target !== undefined && earlier === undefined) targets.set(target, line);
+  }
+  return { jobs, bad };
+}
+
+/** What a job writes to, if that is not its source. */
+export const targetOf = (spec: JobSpec): string | undefined => ('target' in spec ? spec.target : undefined);
+
+function parseLine(content: string): JobSpec | string {
+  if (content.length > LINE_CHARACTERS_MAX) return `has more than ${LINE_CHARACTERS_MAX} characters`;
+  let value: unknown;
+  try {
+    value = parseStrictJson(content);
+  } catch (error) {
+    return (error as SyntaxError).message;
+  }
+  const checked = jobSchema.safeParse(value);
+  return checked.success ? checked.data : describeIssues(checked.error);
+}
+
+/** Every problem, by the path of its member. */
+function describeIssues({ issues }: z.ZodError): string {
+  return issues.map(({ path: at, message }) => (at.length === 0 ? message : `${at.join('.')}: ${message}`)).join('; ');
+}

@@ -18,6 +18,7 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
       ...['hints', 'sizes'].map((name) => `cli/${name}`),
       ...['messages', 'slots'].map((name) => `attached/${name}`),
       'stores/names',
+      'fleet/spec',
     ],
   ],
   // Contracts whose tests take seconds each: every sector size and kernel, HTTP, many processes.

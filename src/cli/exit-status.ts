@@ -99,8 +99,8 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
 export const exitStatusOf = (code: ErrorCode): number => BY_CODE[code] ?? EXIT.internal;
 
 /**
- * The exit status of a job for its engine (docs/FLEET.md): where another attempt is worth it and the code alone does not
- * say so (a full disk), it is one of its own.
+ * The exit status of a job for its engine (docs/FLEET.md): where another attempt is worth it and the code alone does
+ * not say so (a full disk), it is one of its own.
  */
 export const exitStatusOfJob = (code: ErrorCode, verdict: unknown): number =>
   verdict === 'retry' && exitStatusOf(code) === EXIT.device ? EXIT.temporary : exitStatusOf(code);

@@ -1,21 +1,21 @@
 /**
- * Who works on a target: `.NAME.claim` in its directory. The last one who claims it may publish; an earlier one, that
- * was stopped and wakes up, finds another holder there and ends.
+ * Who works on a target: `.NAME.claim` in its directory, locked while the worker lives. The last one who claims it may
+ * publish; an earlier one, that was stopped, lost its lock (the lease of a file server ends) and wakes up, finds
+ * another holder there and ends.
  *
- * The claim does not keep two workers from the same bytes: the lock of the partial file does that, and where a lock was
- * lost, both write the same ciphertext, because the key was claimed before the first byte (src/jobs/resume.ts).
+ * Until it ends, both may write to the partial file. That does no harm: they write the same bytes, because the key was
+ * in its header before the first of them (src/jobs/resume.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
-import { namingPath, VolsealError } from '../errors.js';
+import { VolsealError } from '../errors.js';
 import { NamedFile } from '../output/named-file.js';
-import { chooseName, isOwn } from '../output/partial-file.js';
+import { chooseName, isOwn, openOwnFile } from '../output/partial-file.js';
 import { realPathOf } from '../output/resolve-target.js';
-import { removeStaleFiles, temporaryName } from '../output/temporary-files.js';
 import { type Directory, directoryOf } from '../place.js';
 import { parseStrictJson } from '../strict-json.js';
 
@@ -47,43 +47,53 @@ export interface Claim {
 export const workerName = (): string => `${hostname()}:${process.pid}`;
 
 /**
- * Claims the file at `target` for a job, from whoever held it.
- * @throws {VolsealError} `ERR_IO`
+ * Claims the file at `target` for a job, from a worker that has died or lost its lock.
+ * @throws {VolsealError} `ERR_STATE_BUSY` a living worker holds it; `ERR_RESUME` the record is not this user's alone;
+ * `ERR_IO`
  */
 export async function claimTarget(target: string, jobId: string, worker: string): Promise<Claim> {
   const realPath = await realPathOf(target);
   const directory = await directoryOf(realPath);
   try {
     const name = await chooseName(directory, `.${basename(realPath)}`, '.claim');
-    await removeStaleFiles(directory, name);
-    const epoch = ((await readClaim(directory, name))?.epoch ?? 0) + 1;
-    const record: ClaimRecord = {
-      version: 1,
-      jobId,
-      epoch,
-      holder: randomBytes(16).toString('hex'),
-      worker,
-      since: new Date().toISOString(),
-    };
-    await writeClaim(directory, name, record);
-    return new HeldClaim(target, directory, name, record);
+    // Without locks the last one who writes the record has the claim.
+    const file = await openOwnFile(directory, name, constants.O_CREAT, true, (why) => notOwn(join(directory.path, name), why));
+    try {
+      const epoch = ((await parseClaim(file))?.epoch ?? 0) + 1;
+      const holder = randomBytes(16).toString('hex');
+      const record: ClaimRecord = { version: 1, jobId, epoch, holder, worker, since: new Date().toISOString() };
+      await file.truncate(0);
+      await file.writeText(`${JSON.stringify(record)}\n`);
+      await file.sync();
+      await directory.sync();
+      return new HeldClaim(target, directory, file, name, record);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
   } catch (error) {
     await directory.close();
     throw error;
   }
 }
 
+const notOwn = (path: string, why: string): VolsealError =>
+  new VolsealError('ERR_RESUME', `${path}: the claim of a job cannot be taken: ${why}; remove it`, { details: { path } });
+
 class HeldClaim implements Claim {
   readonly epoch: number;
   readonly #target: string;
   readonly #directory: Directory;
+  /** Open: it holds the lock. */
+  readonly #file: NamedFile;
   readonly #name: string;
   readonly #holder: string;
 
-  constructor(target: string, directory: Directory, name: string, { epoch, holder }: ClaimRecord) {
+  constructor(target: string, directory: Directory, file: NamedFile, name: string, { epoch, holder }: ClaimRecord) {
     this.epoch = epoch;
     this.#target = target;
     this.#directory = directory;
+    this.#file = file;
     this.#name = name;
     this.#holder = holder;
   }
@@ -103,6 +113,7 @@ class HeldClaim implements Claim {
       () => false,
     );
     if (isMine) await rm(this.#directory.at(this.#name), { force: true }).catch(() => {});
+    await this.#file.close();
     await this.#directory.close();
   }
 }
@@ -112,25 +123,19 @@ async function readClaim(directory: Directory, name: string): Promise<ClaimRecor
   if (!(await isOwn(directory, name))) return undefined;
   try {
     await using file = await NamedFile.openIn(directory, name, constants.O_RDONLY);
-    const checked = claimSchema.safeParse(parseStrictJson(await file.readText(CLAIM_BYTES_MAX)));
-    return checked.data;
+    return await parseClaim(file);
   } catch (error) {
-    // Removed in the meantime, or not a claim.
-    if (error instanceof SyntaxError || (error instanceof VolsealError && error.details.errno === 'ENOENT')) return undefined;
+    if (error instanceof VolsealError && error.details.errno === 'ENOENT') return undefined;
     throw error;
   }
 }
 
-async function writeClaim(directory: Directory, name: string, record: ClaimRecord): Promise<void> {
-  const temporary = temporaryName(name);
+/** Undefined for an empty record, or one that a power cut has spoiled. */
+async function parseClaim(file: NamedFile): Promise<ClaimRecord | undefined> {
+  const text = await file.readText(CLAIM_BYTES_MAX);
   try {
-    await using file = await NamedFile.openIn(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
-    await file.writeText(`${JSON.stringify(record)}\n`);
-    await file.sync();
-    await namingPath(join(directory.path, name), () => rename(directory.at(temporary), directory.at(name)));
-  } catch (error) {
-    await rm(directory.at(temporary), { force: true }).catch(() => {});
-    throw error;
+    return claimSchema.safeParse(parseStrictJson(text)).data;
+  } catch {
+    return undefined;
   }
-  await directory.sync();
 }

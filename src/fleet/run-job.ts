@@ -66,8 +66,8 @@ interface Run {
 const CLAIM_CHECK_MS = 5_000;
 
 /**
- * Does what `spec` says, or finds it done. Running a job twice, also at the same time on two machines, does no harm: its
- * volume has one data key, and the target appears once.
+ * Does what `spec` says, or finds it done. Running a job twice, also at the same time on two machines, does no harm:
+ * its volume has one data key, and the target appears once.
  *
  * - A target that is a file is claimed (`.NAME.claim`), and an interrupted attempt is resumed, also one of another
  * machine on a shared file system. - An object appears by one conditional request; an interrupted upload begins again.
@@ -182,9 +182,9 @@ const describe = (path: string, header: string | undefined, { store }: RunJobOpt
   describeVolume(path, { header, store });
 
 /**
- * What an earlier attempt has done; undefined where there is something to do. A volume tells by its header, without KMS.
- * An image has no header: it is compared with its volume. A target that something else has made is not touched: the job
- * fails with `ERR_TARGET_EXISTS`, unless it is to replace it.
+ * What an earlier attempt has done; undefined where there is something to do. A volume tells by its header, without
+ * KMS. An image has no header: it is compared with its volume. A target that something else has made is not touched:
+ * the job fails with `ERR_TARGET_EXISTS`, unless it is to replace it.
  */
 async function findDone(job: JobSpec, jobId: string, options: RunJobOptions): Promise<Done | undefined> {
   const target = targetOf(job);

@@ -2,7 +2,8 @@
  * The file that records how far an interrupted job has come: JSON, with an HMAC under a key that is derived from the
  * data key. Without the data key nobody can make a later run leave parts out, or continue with another file.
  *
- * It names files by inode, size and time, not by device: a shared file system has another device number on each machine.
+ * It names files by inode, size and time, not by device: a shared file system has another device number on each
+ * machine.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';

@@ -48,6 +48,10 @@ export type ErrorCode =
   | 'ERR_STORE_REQUEST'
   /** The store does not answer, or asks for less, again and again: worth a retry later. */
   | 'ERR_STORE_UNREACHABLE'
+  /** The server of a fleet's queue does not answer: worth a retry. */
+  | 'ERR_QUEUE_UNREACHABLE'
+  /** The server of a fleet's queue denies it, or cannot keep a queue (a Redis that may evict keys). */
+  | 'ERR_QUEUE_REFUSED'
   /** The embedded KMS's own store is unreadable, damaged or of another version. */
   | 'ERR_KMS_STORE'
   /** The store of WorkSpaces is unreadable, damaged or of another version. */

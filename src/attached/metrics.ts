@@ -1,9 +1,6 @@
 /** Counters of served volumes over HTTP, in the format of Prometheus. Loaded only where they are asked for. */
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { Counter, Gauge, Histogram, type MetricObjectWithValues, type MetricType, type MetricValueWithName, Registry } from 'prom-client';
-import { asVolsealError, VolsealError } from '../errors.js';
-import { isLoopback } from '../kms/shared/endpoint.js';
+import { type MetricsServer, serveRegistry } from '../metrics-server.js';
 import type { NbdLatencies, NbdRequestKind, NbdServer } from '../nbd/server.js';
 
 /** A server, and the volumes behind it: the server counts for all of them together. */
@@ -12,48 +9,14 @@ export interface MeasuredServer {
   readonly volumes: readonly { readonly volumeId: string; readonly path: string }[];
 }
 
-/** A running HTTP server with metrics. */
-export interface MetricsServer {
-  readonly url: string;
-  close(): Promise<void>;
-}
-
 /**
- * Serves `/metrics`.
- * @param address a loopback address: the counters say who uses what, and there is neither TLS nor a password
- * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`
+ * Serves the counters at `/metrics`. @param address a loopback address
+ * @throws {VolsealError} as `serveRegistry`
  */
-export async function serveMetrics(
-  { host, port }: { readonly host: string; readonly port: number },
+export const serveMetrics = (
+  address: { readonly host: string; readonly port: number },
   servers: readonly MeasuredServer[],
-): Promise<MetricsServer> {
-  if (!isLoopback(host)) {
-    throw new VolsealError('ERR_ARGUMENT', `--metrics ${host}: metrics are for this machine only: 127.0.0.1:PORT`);
-  }
-  const registry = registryOf(servers);
-  const http = createServer((request, response) => {
-    if (request.method !== 'GET' || request.url !== '/metrics') {
-      response.writeHead(404, { 'content-type': 'text/plain' }).end('the metrics are at /metrics\n');
-      return;
-    }
-    registry.metrics().then(
-      (text) => response.writeHead(200, { 'content-type': registry.contentType }).end(text),
-      () => response.writeHead(500).end(),
-    );
-  });
-  await new Promise<void>((resolve, reject) => {
-    http.once('error', (error) => reject(asVolsealError(error, `${host}:${port}`)));
-    http.listen(port, host, resolve);
-  });
-  const { address, family, port: bound } = http.address() as AddressInfo;
-  return {
-    url: `http://${family === 'IPv6' ? `[${address}]` : address}:${bound}/metrics`,
-    async close() {
-      http.close();
-      http.closeAllConnections();
-    },
-  };
-}
+): Promise<MetricsServer> => serveRegistry(address, registryOf(servers));
 
 /** The names, and which statistic of a server each one shows. */
 const COUNTERS = {

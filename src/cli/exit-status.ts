@@ -81,6 +81,8 @@ const BY_CODE: Readonly<Record<ErrorCode, number>> = {
   ERR_STORE_DENIED: EXIT.kmsRefused,
   ERR_STORE_REQUEST: EXIT.kmsRefused,
   ERR_STORE_UNREACHABLE: EXIT.kmsUnreachable,
+  ERR_QUEUE_UNREACHABLE: EXIT.kmsUnreachable,
+  ERR_QUEUE_REFUSED: EXIT.kmsRefused,
   ERR_AUDIT: EXIT.device,
   ERR_WORKSPACE_STORE: EXIT.device,
   ERR_WORKSPACE_NOT_FOUND: EXIT.device,

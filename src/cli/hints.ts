@@ -119,6 +119,11 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_IO: ioHint,
   // Its message says what is missing, and how to get it.
   ERR_REQUIREMENT: undefined,
+  ERR_QUEUE_UNREACHABLE: 'Check that the server runs, and --queue or $VOLSEAL_QUEUE; then run the command again. No job is lost.',
+  ERR_QUEUE_REFUSED: ({ details }) =>
+    details.policy === undefined
+      ? 'Check user, password and database in --queue or $VOLSEAL_QUEUE. PostgreSQL needs version 13, Redis 6.2.'
+      : 'Set it on the server: redis-cli CONFIG SET maxmemory-policy noeviction (and in redis.conf).',
   ERR_MEMORY_LOCK: memoryLockHint,
   // Its message says what to do: programs that embed volseal meet it too.
   ERR_ADDON: () => undefined,

@@ -14,7 +14,7 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['bench', 'kernels', 'kms'],
   ['luks2'],
   ['workers'],
-  ['output', 'stores'],
+  ['metrics-server', 'output', 'stores'],
   ['nbd'],
   ['volume'],
   ['jobs'],

@@ -1,13 +1,14 @@
 /** `volseal jobs`: jobs from a file of them, one by one or by a fleet of workers. */
-import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
-import { namingPath, VolsealError } from '../../errors.js';
+import { VolsealError } from '../../errors.js';
 import type { JobOutcome } from '../../fleet/run-job.js';
-import { type JobLine, parseJobLines } from '../../fleet/spec.js';
+import type { BadLine, JobLine } from '../../fleet/spec.js';
+import { readJobs } from '../jobs-file.js';
 import { type KmsFlags, type Session, type StoreFlags, storeOptions, withJson, withKms, withProgress, withStore } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { exactSize } from '../sizes.js';
+import { queueCommands } from './jobs-queue.js';
 
 /** The environment variables in which engines give a task its number, and who does. */
 const INDEX_VARIABLES = {
@@ -20,6 +21,7 @@ const INDEX_VARIABLES = {
 export function jobsCommand(session: Session, name = 'jobs'): Command {
   const command = new Command(name).description('many images: jobs from a file, one by one under an engine that exists');
   command.addCommand(runCommand(session));
+  for (const subcommand of queueCommands(session)) command.addCommand(subcommand);
   return withExamples(command, ['volseal jobs run jobs.jsonl --index 0']);
 }
 
@@ -82,12 +84,8 @@ function indexOf(given: string | undefined): number {
   return Number(text);
 }
 
-/** A file or a pipe. @throws {VolsealError} `ERR_IO` */
-const readJobs = (path: string): Promise<string> => namingPath(path, () => readFile(path, 'utf8'));
-
 /** @throws {VolsealError} `ERR_ARGUMENT` where that line is no job, or there are not so many */
-function pick(text: string, index: number, path: string): JobLine {
-  const { jobs, bad } = parseJobLines(text);
+function pick({ jobs, bad }: { jobs: JobLine[]; bad: BadLine[] }, index: number, path: string): JobLine {
   const lines = [...jobs, ...bad].sort((one, other) => one.line - other.line);
   const found = lines[index];
   if (found === undefined) throw new VolsealError('ERR_ARGUMENT', `${path}: has ${lines.length} jobs, from 0; there is no job ${index}`);

@@ -1,0 +1,204 @@
+/** A worker of a fleet: takes jobs from the queue and runs them, until it is told to stop. */
+import type { Job } from 'bullmq';
+import { messageOf, VolsealError } from '../../errors.js';
+import { workerName } from '../claim.js';
+import { type JobOutcome, type RunJobOptions, runJob } from '../run-job.js';
+import { checkJob, type JobKind } from '../spec.js';
+import { type Verdict, verdictOf } from '../verdict.js';
+import { openBackend, refusedBy } from './connection.js';
+import { FleetQueue, type QueuedJob, type QueueOptions, queueName } from './queue.js';
+
+/** What a worker tells of its work. */
+export interface WorkerReports {
+  /** A job begins. `attempt` counts from 1. */
+  onStart?(job: { queueId: string; kind: JobKind; source: string; attempt: number }): void;
+  /** A job was done. */
+  onDone?(job: { queueId: string; kind: JobKind; source: string }, outcome: JobOutcome): void;
+  /** An attempt failed. */
+  onFailed?(job: { queueId: string; kind: JobKind; source: string }, failure: { code: string; message: string; verdict: Verdict }): void;
+  /** The connection to the queue has a problem; it is tried again. */
+  onTrouble?(message: string): void;
+}
+
+/** Options of `workJobs`. */
+export interface WorkOptions extends QueueOptions, Pick<RunJobOptions, 'home' | 'kms' | 'store' | 'onWarning'> {
+  /** Jobs at once. Default: 1, which uses the whole machine where images are large. */
+  concurrency?: number | undefined;
+  /** A worker that gives no sign for so long has lost its jobs to others. Default: 30. */
+  lockSeconds?: number | undefined;
+  /** Ends when the queue is empty, instead of waiting for more. */
+  untilEmpty?: boolean | undefined;
+  /** Ends the worker: what it is at goes back into the queue, and what was done of it is kept. */
+  signal?: AbortSignal | undefined;
+  /** What it tells of its work. */
+  reports?: WorkerReports | undefined;
+}
+
+/** So often a worker reports progress, and looks whether its job was cancelled. */
+const REPORT_MS = 2_000;
+const EMPTY_CHECK_MS = 500;
+/** A job whose worker has died so often is what kills them. */
+const DEATHS_MAX = 10;
+
+/**
+ * Works on the jobs of a queue. A job whose lock is lost is stopped; one of a worker that died goes to another, which
+ * resumes it. What fails for good is not tried again.
+ *
+ * @returns how many were done and how many failed for good
+ * @throws {VolsealError} `ERR_QUEUE_*`, `ERR_REQUIREMENT`, `ERR_ARGUMENT`
+ */
+export async function workJobs(options: WorkOptions): Promise<{ done: number; failed: number }> {
+  const { concurrency = 1, lockSeconds = 30, signal, reports = {} } = options;
+  const counts = { done: 0, failed: 0 };
+  await using queue = await FleetQueue.open(options);
+  const backend = await openBackend(options.url);
+  const stopping = new AbortController();
+  const running = new Running(queue, options, stopping.signal, backend.bullmq);
+  const worker = backend.makeWorker<QueuedJob, JobOutcome>(queueName(options.name), running.process, {
+    concurrency,
+    name: workerName(),
+    lockDuration: lockSeconds * 1000,
+    stalledInterval: lockSeconds * 1000,
+    maxStalledCount: DEATHS_MAX,
+    autorun: false,
+  });
+  worker.on('error', (error) => reports.onTrouble?.(messageOf(refusedBy(error, backend.name))));
+  // BullMQ goes on with such a job; two workers would be at it.
+  worker.on('lockRenewalFailed', (queueIds) => {
+    for (const queueId of queueIds) running.loseLock(queueId);
+  });
+  worker.on('completed', () => {
+    counts.done += 1;
+  });
+  worker.on('failed', (job, error) => {
+    if (error.name === 'UnrecoverableError' || (job !== undefined && job.finishedOn !== undefined)) counts.failed += 1;
+  });
+  const ended = waitForEnd(queue, options.untilEmpty === true, signal);
+  const run = worker.run().catch((error: unknown) => reports.onTrouble?.(messageOf(error)));
+  try {
+    await ended;
+  } finally {
+    stopping.abort();
+    await worker.close();
+    await run;
+    await backend.close().catch(() => {});
+  }
+  return counts;
+}
+
+async function waitForEnd(queue: FleetQueue, untilEmpty: boolean, signal: AbortSignal | undefined): Promise<void> {
+  const { setTimeout: sleep } = await import('node:timers/promises');
+  while (signal?.aborted !== true) {
+    // A server that is away for a moment is not the end.
+    if (untilEmpty && (await queue.isEmpty().catch(() => false))) return;
+    await sleep(EMPTY_CHECK_MS, undefined, signal === undefined ? {} : { signal }).catch(() => {});
+  }
+}
+
+/** Why a job is stopped before its end. */
+type Stop = 'worker stops' | 'lock lost' | 'cancelled';
+
+/** The jobs that this worker is at. */
+class Running {
+  readonly #queue: FleetQueue;
+  readonly #options: WorkOptions;
+  readonly #stopping: AbortSignal;
+  readonly #bullmq: typeof import('bullmq');
+  readonly #stops = new Map<string, (why: Stop) => void>();
+
+  constructor(queue: FleetQueue, options: WorkOptions, stopping: AbortSignal, bullmq: typeof import('bullmq')) {
+    this.#queue = queue;
+    this.#options = options;
+    this.#stopping = stopping;
+    this.#bullmq = bullmq;
+  }
+
+  loseLock(queueId: string): void {
+    this.#stops.get(queueId)?.('lock lost');
+  }
+
+  /** BullMQ's processor: what it throws decides what becomes of the job. */
+  readonly process = async (job: Job<QueuedJob, JobOutcome>, token?: string): Promise<JobOutcome> => {
+    const { reports = {} } = this.#options;
+    const queueId = job.id!;
+    const controller = new AbortController();
+    let why: Stop | undefined;
+    const stop = (reason: Stop): void => {
+      why ??= reason;
+      controller.abort();
+    };
+    this.#stops.set(queueId, stop);
+    const stopAll = (): void => stop('worker stops');
+    this.#stopping.addEventListener('abort', stopAll);
+    if (this.#stopping.aborted) stopAll();
+    let progress: { doneBytes: number; totalBytes: number } | undefined;
+    const tick = setInterval(() => {
+      const beat = async (): Promise<void> => {
+        if (progress !== undefined) await job.updateProgress({ ...progress });
+        if (await this.#queue.isCancelled(queueId)) stop('cancelled');
+      };
+      // The next one may reach the server.
+      beat().catch(() => {});
+    }, REPORT_MS);
+    const named = { queueId, kind: job.data.spec?.kind, source: job.data.spec?.source };
+    try {
+      reports.onStart?.({ ...named, attempt: job.attemptsMade + 1 });
+      const { spec, run } = checkQueued(job.data);
+      const { home, kms, store, onWarning } = this.#options;
+      const outcome = await runJob(spec, {
+        ...{ run, home, kms, store, onWarning, signal: controller.signal },
+        onProgress: (now) => {
+          progress = now;
+        },
+      });
+      reports.onDone?.(named, outcome);
+      return outcome;
+    } catch (error) {
+      const failure = failureOf(error, why);
+      reports.onFailed?.(named, failure);
+      throw await this.#verdict(job, token, failure, why);
+    } finally {
+      clearInterval(tick);
+      this.#stopping.removeEventListener('abort', stopAll);
+      this.#stops.delete(queueId);
+    }
+  };
+
+  async #verdict(job: Job<QueuedJob, JobOutcome>, token: string | undefined, failure: Failure, why: Stop | undefined): Promise<Error> {
+    const { UnrecoverableError, WaitingError } = this.#bullmq;
+    const text = `${failure.code}: ${failure.message}`;
+    if (why === 'cancelled') return new UnrecoverableError('ERR_ABORTED: cancelled');
+    // Another worker has the job: whatever is said of it here counts for nothing.
+    if (why === 'lock lost') return new Error(text);
+    if (failure.verdict === 'interrupted') {
+      await job.moveToWait(token);
+      return new WaitingError();
+    }
+    return failure.verdict === 'retry' ? new Error(text) : new UnrecoverableError(text);
+  }
+}
+
+interface Failure {
+  readonly code: string;
+  readonly message: string;
+  readonly verdict: Verdict;
+}
+
+function failureOf(error: unknown, why: Stop | undefined): Failure {
+  if (!(error instanceof VolsealError)) return { code: 'INTERNAL', message: messageOf(error), verdict: 'fail' };
+  const { code, message } = error;
+  if (why === 'lock lost') return { code, message: 'the lock of the job was lost: another worker may have it', verdict: 'retry' };
+  return { code, message, verdict: verdictOf(error) };
+}
+
+/** @throws {VolsealError} `ERR_ARGUMENT` */
+function checkQueued(data: QueuedJob): QueuedJob {
+  const { version, run, spec } = data;
+  if (version !== 1)
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `the job was submitted by another version of volseal (format ${JSON.stringify(version)}, this one knows 1): run workers and submitters of one version, then jobs retry`,
+    );
+  if (typeof run !== 'string') throw new VolsealError('ERR_ARGUMENT', 'the job names no run');
+  return { version, run, spec: checkJob(spec) };
+}

@@ -94,14 +94,17 @@ async function openPostgres(url: string, name: string): Promise<Backend> {
     connectionTimeoutMillis: CONNECT_MS,
     keepAlive: true,
     max: 10,
-    // BullMQ's tables have a schema of their own.
-    options: `-c search_path=${bullmq.DEFAULT_SCHEMA}`,
+    // BullMQ's tables have a schema of their own. A worker that is cut off in a transaction must not block the others.
+    options: `-c search_path=${bullmq.DEFAULT_SCHEMA} -c idle_in_transaction_session_timeout=${CONNECT_MS} -c lock_timeout=${CONNECT_MS}`,
   });
   pool.on('error', () => {});
   try {
     const client = await pool.connect();
     try {
-      await bullmq.runMigrations(client as never);
+      await bullmq.assertSchemaCompatibility(client as never).catch(async (error: unknown) => {
+        if (!(error instanceof bullmq.SchemaMigrationRequiredError)) throw error;
+        await bullmq.runMigrations(client as never);
+      });
     } finally {
       client.release();
     }

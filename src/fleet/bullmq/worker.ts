@@ -37,6 +37,7 @@ export interface WorkOptions extends QueueOptions, Pick<RunJobOptions, 'home' | 
 /** So often a worker reports progress, and looks whether its job was cancelled. */
 const REPORT_MS = 2_000;
 const EMPTY_CHECK_MS = 500;
+const TROUBLE_MS = 10_000;
 /** A job whose worker has died so often is what kills them. */
 const DEATHS_MAX = 10;
 
@@ -62,7 +63,8 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
     maxStalledCount: DEATHS_MAX,
     autorun: false,
   });
-  worker.on('error', (error) => reports.onTrouble?.(messageOf(refusedBy(error, backend.name))));
+  const tell = seldom((message) => reports.onTrouble?.(message));
+  worker.on('error', (error) => tell(messageOf(refusedBy(error, backend.name))));
   // BullMQ goes on with such a job; two workers would be at it.
   worker.on('lockRenewalFailed', (queueIds) => {
     for (const queueId of queueIds) running.loseLock(queueId);
@@ -84,6 +86,18 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
     await backend.close().catch(() => {});
   }
   return counts;
+}
+
+/** A server that is away fails hundreds of calls a second: the same message counts once in a while. */
+function seldom(tell: (message: string) => void): (message: string) => void {
+  const toldMs = new Map<string, number>();
+  return (message) => {
+    const now = Date.now();
+    if (now - (toldMs.get(message) ?? 0) < TROUBLE_MS) return;
+    if (toldMs.size > 100) toldMs.clear();
+    toldMs.set(message, now);
+    tell(message);
+  };
 }
 
 async function waitForEnd(queue: FleetQueue, untilEmpty: boolean, signal: AbortSignal | undefined): Promise<void> {

@@ -1,0 +1,28 @@
+/** A short campaign of faults on a fleet, with each server; docs/FLEET.md has the figures of a long one. */
+import { expect, test } from 'vitest';
+import { runCampaign } from '../fleet/campaign.js';
+import { skipPostgres, startPostgres, startRedis } from '../fleet/servers.js';
+import { skipWithout } from '../interop/tools.js';
+import { describeUnless } from '../requirements.js';
+import { SEED } from '../seed.js';
+import { skipInjection } from './injected.js';
+
+/** More for a long campaign: VOLSEAL_FLEET_FAULTS=200. */
+const FAULTS = Number(process.env.VOLSEAL_FLEET_FAULTS ?? 8);
+const campaign = { seed: SEED, jobs: Math.max(10, FAULTS), workers: 3, faults: FAULTS };
+
+describeUnless(skipInjection() || skipWithout('redis-server', 'redis-cli', 'cryptsetup'))('a fleet on Redis', () => {
+  test('workers killed, stopped and cut off, the server killed: every job is done once, and right', async () => {
+    const counts = await runCampaign(await startRedis(), campaign);
+    console.log(`faults on Redis: ${JSON.stringify(counts)}`);
+    expect(Object.values(counts).some((count) => count > 0)).toBe(true);
+  });
+});
+
+describeUnless(skipInjection() || skipPostgres() || skipWithout('cryptsetup'))('a fleet on PostgreSQL', () => {
+  test('workers killed, stopped and cut off, the server killed: every job is done once, and right', async () => {
+    const counts = await runCampaign(await startPostgres(), campaign);
+    console.log(`faults on PostgreSQL: ${JSON.stringify(counts)}`);
+    expect(Object.values(counts).some((count) => count > 0)).toBe(true);
+  });
+});

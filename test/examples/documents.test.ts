@@ -19,7 +19,7 @@ const documents = ['.', 'docs', 'docs/decisions'].flatMap((directory) =>
 );
 
 /** Programs that the blocks use, besides volseal's own needs. */
-const TOOLS = ['bash', 'mkfs.ext4', 'zstd', 'xxd', 'aws', 'jq', 'cryptsetup', 'nbdinfo', 'nbdcopy', 'qemu-img', 'fio'];
+const TOOLS = ['bash', 'mkfs.ext4', 'zstd', 'xxd', 'aws', 'jq', 'cryptsetup', 'nbdinfo', 'nbdcopy', 'qemu-img', 'fio', 'redis-server'];
 
 /** The port that all documents name; the test uses a free one instead. */
 const PORT = '4599';

@@ -13,7 +13,7 @@ import { type Spent, timed } from './timed-process.js';
 const MIB = 1024 * 1024;
 const STREAM_CIPHER = fileURLToPath(new URL('./stream-cipher.js', import.meta.url));
 /** More say nothing new about contenders that take most of a run. */
-const SLOW_ROUNDS = 3;
+export const SLOW_ROUNDS = 3;
 
 export interface ImageContender {
   subject: ImageSubject;
@@ -30,7 +30,8 @@ export interface ImageContender {
   mostRounds?: number;
 }
 
-type Rest = Omit<ImageContender, 'subject' | 'command' | 'prepare'> & {
+/** What a contender has besides its name and command. */
+export type Rest = Omit<ImageContender, 'subject' | 'command' | 'prepare'> & {
   sectorBytes?: number;
   /** Whose state in the cache the scene says; the image where nothing is said. */
   source?: string;
@@ -39,7 +40,7 @@ type Rest = Omit<ImageContender, 'subject' | 'command' | 'prepare'> & {
 };
 
 /** Makes contenders that work on these files in one scene. */
-function inScene(files: ImageFiles, scene: Scene) {
+export function inScene(files: ImageFiles, scene: Scene) {
   return (name: string, command: readonly string[], rest: Rest = {}): ImageContender => {
     const { sectorBytes = null, source = files.image, prepare = async () => {}, ...others } = rest;
     return {
@@ -48,15 +49,17 @@ function inScene(files: ImageFiles, scene: Scene) {
       command,
       async prepare() {
         await prepare();
-        settle(files, source, scene === 'cold' ? 'cold' : 'warm');
+        settle(files, source, scene === 'cold' || scene === 'inPlace' ? 'cold' : 'warm');
       },
     };
   };
 }
 
-const volsealSeconds = ({ stdout }: Spent): number => (JSON.parse(stdout) as { dataSeconds: number }).dataSeconds;
+/** How long volseal has moved data, as its result says. */
+export const volsealSeconds = ({ stdout }: Spent): number => (JSON.parse(stdout) as { dataSeconds: number }).dataSeconds;
 
-const volseal = (...words: string[]): string[] => [process.execPath, VOLSEAL, ...words, '--json'];
+/** A command line of the program. */
+export const volseal = (...words: string[]): string[] => [process.execPath, VOLSEAL, ...words, '--json'];
 
 /** A script with "$1", "$2" and so on. */
 const script = (text: string, ...words: string[]): string[] => ['bash', '-ec', text, 'bash', ...words];
@@ -181,8 +184,8 @@ function coldSource(files: ImageFiles, sectorSizes: readonly number[]): ImageCon
 
 const DIRECT = ['iflag=direct', 'oflag=direct', 'conv=fsync', 'status=none'];
 
-/** Eight processes, each with an eighth. */
-function parallelDd(image: string, target: string, imageBytes: number): string[] {
+/** Eight processes, each with an eighth. @param target may be the image itself: then it is read and written in place */
+export function parallelDd(image: string, target: string, imageBytes: number): string[] {
   const eighthBytes = imageBytes / 8;
   const blockBytes = Math.min(4 * MIB, eighthBytes);
   const blocks = eighthBytes / blockBytes;

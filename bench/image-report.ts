@@ -9,8 +9,10 @@ import type { Machine } from '../src/bench/measurement.js';
  * - `sparse`: an image of holes with a little data, its source in the page cache, the target new and on the disk at the
  *   end
  * - `start`: what a command costs that has next to nothing to do
+ * - `newKey`: as `warm`, and the volumes that are made differ in their source: an image, or a volume under another key
+ * - `inPlace`: the source is on the disk only, and is overwritten with what is made of it
  */
-export type Scene = 'warm' | 'cold' | 'cached' | 'sparse' | 'start';
+export type Scene = 'warm' | 'cold' | 'cached' | 'sparse' | 'start' | 'newKey' | 'inPlace';
 
 export interface ImageSubject {
   scene: Scene;
@@ -34,11 +36,14 @@ export interface ImageMeasurement extends ImageSubject {
    * none.
    */
   dataGbps: number | null;
-  /** Who this is held against, of the same scene (fio's writing: of `warm`) and size; null where nobody is. */
+  /**
+   * Who this is held against, of the same scene (fio's writing: of `warm`), size and, where it knows one, sector size;
+   * null where nobody is.
+   */
   limit: string | null;
   /** `gbps` as a share of the limit's. */
   ratio: number | null;
-  /** `dataGbps` as a share of the limit's `gbps`. */
+  /** `dataGbps` as a share of the limit's `gbps`; where volseal is held against itself, of its `dataGbps`. */
   dataRatio: number | null;
   /** Of user and kernel, all processes of the contender together; the median. */
   cpuSeconds: number;
@@ -54,7 +59,7 @@ export interface ImageAbsence extends ImageSubject {
 }
 
 export interface ImageReport {
-  benchmark: 'image';
+  benchmark: 'image' | 'reencrypt';
   /** When the run began, ISO 8601. */
   date: string;
   machine: Machine;
@@ -80,8 +85,20 @@ export const CACHED_DD = 'dd, cached';
 export const COPY = 'cp, sync';
 export const QEMU = 'qemu-img convert, sync';
 
+export const ENCRYPT = 'volseal encrypt';
+export const REENCRYPT_OUT = 'volseal reencrypt --out';
+export const REENCRYPT_IN_PLACE = 'volseal reencrypt';
+export const CRYPTSETUP_REENCRYPT = 'cryptsetup reencrypt';
+export const IN_PLACE_DD = 'dd, direct, eight at once, in place';
+
 /** Who sets the limit of a scene. */
-export const LIMITS: Partial<Record<Scene, string>> = { warm: FIO_WRITE, cold: PARALLEL_DD, cached: CACHED_DD };
+export const LIMITS: Partial<Record<Scene, string>> = {
+  warm: FIO_WRITE,
+  cold: PARALLEL_DD,
+  cached: CACHED_DD,
+  newKey: ENCRYPT,
+  inPlace: IN_PLACE_DD,
+};
 
 /** The measurements that agree with each member of `wanted`. */
 export function imagesLike(measurements: readonly ImageMeasurement[], wanted: Partial<ImageSubject>): ImageMeasurement[] {

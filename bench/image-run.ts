@@ -30,17 +30,26 @@ export interface ImageRun {
 }
 
 /** Contenders with files of their own, which are there only while they have their turns. */
-interface Field {
+export interface Field {
   files: ImageFiles;
   contenders: ImageContender[];
   rounds: number;
 }
 
+/** Files of a field in a directory of its own. */
+export function filesIn(
+  parent: string,
+  name: string,
+  sizes: Pick<ImageFiles, 'imageBytes' | 'dataBytes'>,
+  surroundings: Surroundings,
+): ImageFiles {
+  const directory = join(parent, name);
+  return { directory, image: join(directory, 'image'), ...sizes, surroundings };
+}
+
 function fieldsOf(plan: ImagePlan, directory: string, surroundings: Surroundings): Field[] {
-  const filesAt = (name: string, imageBytes: number, dataBytes: number): ImageFiles => {
-    const own = join(directory, name);
-    return { directory: own, image: join(own, 'image'), imageBytes, dataBytes, surroundings };
-  };
+  const filesAt = (name: string, imageBytes: number, dataBytes: number): ImageFiles =>
+    filesIn(directory, name, { imageBytes, dataBytes }, surroundings);
   const field = (files: ImageFiles, contendersAt: (files: ImageFiles) => ImageContender[], rounds: number): Field => ({
     files,
     contenders: contendersAt(files),
@@ -91,11 +100,24 @@ export interface ImageResults {
  *
  * @throws {Error} where the disk has too little space, or a contender failed
  */
-export async function measureImages(directory: string, plan: ImagePlan, { surroundings, onTurn }: ImageRun): Promise<ImageResults> {
-  checkRoom(directory, Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)));
+export async function measureImages(directory: string, plan: ImagePlan, run: ImageRun): Promise<ImageResults> {
+  checkRoom(directory, COPIES_AT_ONCE * Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)));
+  return measureFields(fieldsOf(plan, directory, surroundingsIn(directory, run)), plan, run);
+}
+
+/** With the file for times in `directory`. */
+export const surroundingsIn = (directory: string, { surroundings }: ImageRun): Surroundings => ({
+  ...surroundings,
+  timesFile: join(directory, 'times'),
+});
+
+/** The turns of `fields`, one field after the other. @throws {Error} as `measureImages` */
+export async function measureFields(
+  fields: readonly Field[],
+  plan: Pick<ImagePlan, 'warmsUp' | 'budgetMs'>,
+  { onTurn }: Pick<ImageRun, 'onTurn'>,
+): Promise<ImageResults> {
   const deadlineMs = performance.now() + plan.budgetMs;
-  const within = { ...surroundings, timesFile: join(directory, 'times') };
-  const fields = fieldsOf(plan, directory, within);
   const totalSeconds = fields.reduce((sum, field) => sum + secondsOf(field, plan.warmsUp), 0);
   const results: Turns[] = [];
   let doneSeconds = 0;
@@ -112,9 +134,10 @@ export async function measureImages(directory: string, plan: ImagePlan, { surrou
   return summary(results);
 }
 
-function checkRoom(directory: string, imageBytes: number): void {
+/** @throws {Error} where so many bytes have no room */
+export function checkRoom(directory: string, neededBytes: number): void {
   const { bavail, bsize } = statfsSync(directory);
-  const [neededMib, freeMib] = [COPIES_AT_ONCE * imageBytes, bavail * bsize].map((bytes) => Math.floor(bytes / MIB)) as [number, number];
+  const [neededMib, freeMib] = [neededBytes, bavail * bsize].map((bytes) => Math.floor(bytes / MIB)) as [number, number];
   if (freeMib < neededMib) throw new Error(`${directory}: needs ${neededMib} MiB and has ${freeMib}: give another one with --directory`);
 }
 
@@ -187,11 +210,15 @@ function measurementOf({ contender: { subject }, spent, allocatedBytes }: Turns)
   };
 }
 
+/** By the clock of its data alone where volseal is held against itself. */
+const limitOf = ({ scene, gbps, dataGbps }: ImageMeasurement): number => (scene === 'newKey' ? (dataGbps ?? gbps!) : gbps!);
+
 function withLimit(measurement: ImageMeasurement, all: readonly ImageMeasurement[]): ImageMeasurement {
-  const { scene, imageBytes, gbps, dataGbps } = measurement;
+  const { scene, imageBytes, gbps, dataGbps, sectorBytes } = measurement;
   const wanted: Partial<ImageSubject> = { scene, imageBytes, name: LIMITS[scene] ?? '' };
-  const [limit] = imagesLike(all, wanted);
+  const limits = imagesLike(all, wanted);
+  const limit = limits.find((each) => each.sectorBytes === sectorBytes) ?? limits.find((each) => each.sectorBytes === null);
   if (limit?.gbps == null || gbps === null) return measurement;
-  const dataRatio = dataGbps === null ? null : dataGbps / limit.gbps;
+  const dataRatio = dataGbps === null ? null : dataGbps / limitOf(limit);
   return { ...measurement, limit: limit.name, ratio: gbps / limit.gbps, dataRatio };
 }

@@ -25,6 +25,10 @@ function titleOf({ scene, imageBytes }: ImageMeasurement): string {
       return `${size(imageBytes)}, source in the page cache, target exists, no wait for the disk; the limit is ${LIMITS.cached}`;
     case 'sparse':
       return `${size(imageBytes)}, all but a little of it holes, onto the disk`;
+    case 'newKey':
+      return `${size(imageBytes)}, source in the page cache, a new volume, onto the disk; the limit is ${LIMITS.newKey}`;
+    case 'inPlace':
+      return `${size(imageBytes)}, read from the disk and overwritten there; the limit is ${LIMITS.inPlace}`;
     case 'start':
       return `Start-up, ${size(imageBytes)}`;
   }

@@ -15,7 +15,7 @@ import { commit, versionsOf } from './clone.js';
 import { fileSystemOf } from './image-files.js';
 import { imagePicture } from './image-picture.js';
 import type { ImageReport } from './image-report.js';
-import { estimatedSeconds, type ImagePlan, measureImages } from './image-run.js';
+import { estimatedSeconds, type ImagePlan, type ImageResults, type ImageRun, measureImages } from './image-run.js';
 import { imageLines } from './image-tables.js';
 import { imageTargetLines } from './image-targets.js';
 
@@ -42,7 +42,14 @@ export function imageCommand(): Command {
       const plan = flags.small ? SMALL : FULL;
       const { signal, status } = watchSignals(() => {});
       if (process.stderr.isTTY) process.stderr.write(`about ${Math.ceil(estimatedSeconds(plan) / 60)} minutes\n`);
-      const report = await measured(flags.directory, plan, signal).catch((error) => {
+      const benchmark: ImageBenchmark = {
+        benchmark: 'image',
+        parent: flags.directory,
+        imageBytes: Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)),
+        programs: PROGRAMS,
+        measure: (directory, run) => measureImages(directory, plan, run),
+      };
+      const report = await measured(benchmark, signal).catch((error) => {
         if (signal.aborted) process.exit(status());
         throw error;
       });
@@ -80,26 +87,41 @@ const PROGRAMS = {
   cryptsetup: ['cryptsetup', '--version'],
 } as const;
 
-/** @throws {Error} where a contender that ran before failed, and when `signal` is aborted */
-async function measured(parent: string, plan: ImagePlan, signal: AbortSignal): Promise<ImageReport> {
+/** What a benchmark of whole images needs to begin. */
+export interface ImageBenchmark {
+  benchmark: ImageReport['benchmark'];
+  /** Has room; gets a directory that is removed at the end. */
+  parent: string;
+  /** The larger image. */
+  imageBytes: number;
+  /** The peers, as command lines that print their versions. */
+  programs: Parameters<typeof versionsOf>[0];
+  measure: (directory: string, run: ImageRun) => Promise<ImageResults>;
+}
+
+/** A report, with a progress bar on the way. @throws {Error} where a contender that ran before failed, and when `signal` is aborted */
+export async function measured(
+  { benchmark, parent, imageBytes, programs, measure }: ImageBenchmark,
+  signal: AbortSignal,
+): Promise<ImageReport> {
   const directory = mkdtempSync(join(parent, 'volseal-bench-'));
   const bar = process.stderr.isTTY
     ? openBar({ format: '{percentage}% {bar} {eta_formatted} left: {name}', etaBuffer: 50 }, signal)
     : undefined;
   try {
     const begun = {
-      benchmark: 'image' as const,
+      benchmark,
       date: new Date().toISOString(),
       machine: describeMachine(),
       node: process.version,
       commit: commit(),
-      programs: versionsOf(PROGRAMS),
+      programs: versionsOf(programs),
       fileSystem: fileSystemOf(directory),
-      imageBytes: Math.max(...plan.whole.map(({ imageBytes }) => imageBytes)),
+      imageBytes,
     };
     const env = { ...process.env, VOLSEAL_HOME: join(directory, 'home') };
     const onTurn = (done: number, total: number, name: string): void => bar?.show(done, total, { name });
-    return { ...begun, ...(await measureImages(directory, plan, { surroundings: { env, signal }, onTurn })) };
+    return { ...begun, ...(await measure(directory, { surroundings: { env, signal }, onTurn })) };
   } finally {
     bar?.end();
     rmSync(directory, { recursive: true, force: true });

@@ -1,14 +1,16 @@
-/** The benchmarks of a clone: `npm run bench -- kernels`, `image`, `kms`, `attach`. Each prints what it measured. */
+/** The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`. Each prints what it measured. */
 import { Command } from 'commander';
 import { attachCommand } from './attach.js';
 import { imageCommand } from './image.js';
 import { kernelsCommand } from './kernels.js';
 import { kmsCommand } from './kms.js';
+import { reencryptCommand } from './reencrypt.js';
 
 await new Command('bench')
   .description('benchmarks; docs/BENCHMARKS.md says how they measure')
   .addCommand(kernelsCommand())
   .addCommand(imageCommand())
+  .addCommand(reencryptCommand())
   .addCommand(kmsCommand())
   .addCommand(attachCommand())
   .parseAsync();

@@ -359,15 +359,24 @@ export function handleGive(handle: KeyHandle | DeviceHandle | TransformHandle | 
  */
 export function fileSize(fd: number): number;
 
-export interface DeviceOptions {
+/** A range of a device's sectors, in one file. */
+export interface DeviceRegion {
   /** An open regular file or block device; duplicated, so the caller may close it. */
   fd: number;
-  /** A key that `xtsPrepare` has seen; wiping it ends every later read and write with `ERR_KEY_GONE`. */
-  key: KeyHandle;
-  /** Where the data begins in the file, a multiple of 512. */
-  dataOffsetBytes: number;
-  /** Bytes of the volume, a multiple of `sectorBytes`; the file must hold them. */
+  /**
+   * A key that `xtsPrepare` has seen; wiping it ends every later read and write with `ERR_KEY_GONE`. Undefined: the
+   * sectors are plaintext.
+   */
+  key: KeyHandle | undefined;
+  /** Where it begins in the file, a multiple of 512. */
+  offsetBytes: number;
+  /** A multiple of `sectorBytes`; the file must hold them. */
   sizeBytes: number;
+}
+
+export interface DeviceOptions {
+  /** One behind the other, 1 to 16; more than one in the middle of a job in place. */
+  regions: DeviceRegion[];
   sectorBytes: number;
   writable: boolean;
   /** The volume is sparse: a sector whose ciphertext is all zeros, a hole for instance, reads as zeros. */

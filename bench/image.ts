@@ -99,7 +99,10 @@ export interface ImageBenchmark {
   measure: (directory: string, run: ImageRun) => Promise<ImageResults>;
 }
 
-/** A report, with a progress bar on the way. @throws {Error} where a contender that ran before failed, and when `signal` is aborted */
+/**
+ * A report, with a progress bar on the way.
+ * @throws {Error} where a contender that ran before failed, and when `signal` is aborted
+ */
 export async function measured(
   { benchmark, parent, imageBytes, programs, measure }: ImageBenchmark,
   signal: AbortSignal,

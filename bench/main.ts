@@ -1,4 +1,7 @@
-/** The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`. Each prints what it measured. */
+/**
+ * The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`. Each prints what it
+ * measured.
+ */
 import { Command } from 'commander';
 import { attachCommand } from './attach.js';
 import { imageCommand } from './image.js';

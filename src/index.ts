@@ -6,6 +6,7 @@ export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
 export { type JobOutcome, type RunJobOptions, runJob } from './fleet/run-job.js';
 export { type BadLine, type JobKind, type JobLine, type JobSpec, parseJobLines } from './fleet/spec.js';
 export { type Verdict, verdictOf } from './fleet/verdict.js';
+export { type AttachAnyOptions, attach } from './in-place/attach.js';
 export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.js';
 export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.js';
 export type { InPlaceOptions, InPlaceOutcome } from './in-place/job.js';
@@ -66,7 +67,7 @@ export type {
   ServableVolume,
 } from './nbd/server.js';
 export type { StoreOptions } from './stores/store.js';
-export { type AttachOptions, attach } from './volume/attach.js';
+export type { AttachOptions } from './volume/attach.js';
 export { type DescribeOptions, describeVolume } from './volume/describe.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';
 export type { VolumeInfo } from './volume/info.js';

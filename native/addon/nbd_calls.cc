@@ -103,7 +103,7 @@ nbd::ServedVolume VolumeOf(const Napi::Object& from) {
   const engine::DeviceOptions& device = volume.device->device().options();
   volume.info = {.name = TextOf(from.Get("name"), "name"),
                  .description = TextOf(from.Get("description"), "description"),
-                 .size_bytes = device.size_bytes,
+                 .size_bytes = volume.device->device().size_bytes(),
                  .sector_bytes = device.sector_bytes,
                  .read_only = BooleanOf(from.Get("readOnly"), "readOnly") || !device.writable,
                  .sparse = device.sparse};

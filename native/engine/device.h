@@ -1,12 +1,15 @@
-// An attached data segment: plaintext reads and writes at any offset and length over encrypted sectors of a file.
+// An attached data segment: plaintext reads and writes at any offset and length over encrypted sectors of a file. In
+// the middle of a job in place it is several regions, each under a key of its own.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
+#include <utility>
 #include <vector>
 
 #include "base/bytes.h"
@@ -22,11 +25,16 @@ namespace volseal::engine {
 constexpr uint32_t kSectorBytesMax = 4096;
 constexpr size_t kTryWriteBytesMax = 128 << 10;
 
+// A range of the device's sectors, in one file.
+struct DeviceRegion {
+  int fd;                               // duplicated
+  std::optional<vault::KeyHandle> key;  // nothing: plaintext
+  uint64_t offset_bytes;                // in the file, where it begins
+  uint64_t size_bytes;                  // whole sectors
+};
+
 struct DeviceOptions {
-  int fd;  // duplicated
-  vault::KeyHandle key;
-  uint64_t data_offset_bytes;
-  uint64_t size_bytes;
+  std::vector<DeviceRegion> regions;  // one behind the other, not empty
   uint32_t sector_bytes;
   bool writable;
   bool sparse;  // a sector whose ciphertext is all zeros, a hole for instance, reads as zeros
@@ -43,7 +51,7 @@ struct BlockStatus {
 // it.
 class Device {
  public:
-  static Result<std::shared_ptr<Device>> Open(const DeviceOptions& options);
+  static Result<std::shared_ptr<Device>> Open(DeviceOptions options);
 
   Status Read(uint64_t offset, MutableBytes target);
   Status Write(uint64_t offset, Bytes source);
@@ -64,6 +72,7 @@ class Device {
   void Prefetch(uint64_t offset, uint64_t length);
 
   const DeviceOptions& options() const { return options_; }
+  uint64_t size_bytes() const { return size_bytes_; }
 
   // fdatasync; after a failure the device takes no write and no flush any more: the kernel has marked the lost pages
   // clean, so a later fsync that succeeds would prove nothing.
@@ -89,39 +98,90 @@ class Device {
   void Close();
 
  private:
-  Device(const DeviceOptions& options, UniqueFd fd) : options_(options), fd_(std::move(fd)) {}
+  struct Region {
+    UniqueFd fd;
+    std::optional<vault::KeyHandle> key;
+    uint64_t begin;  // in the device
+    uint64_t end;
+    uint64_t file_begin;
 
+    uint64_t FileOffset(uint64_t offset) const { return file_begin + (offset - begin); }
+    // Where a place of the file, not before the region's, is in the device.
+    uint64_t DeviceOffset(uint64_t file_offset) const { return begin + (file_offset - file_begin); }
+  };
+  // A region for the length of one call.
+  struct Sectors {
+    const Region& region;
+    const xts::KeySchedule* key;  // null: plaintext
+  };
+
+  Device(DeviceOptions options, std::vector<Region> regions, uint64_t size_bytes)
+      : options_(std::move(options)), regions_(std::move(regions)), size_bytes_(size_bytes) {}
+
+  static Result<Region> OpenRegion(const DeviceRegion& from, const DeviceOptions& options, uint64_t begin);
   static Status Detached();
   Status CheckWritable() const;
   uint64_t SectorFloor(uint64_t offset) const { return offset / options_.sector_bytes * options_.sector_bytes; }
   uint64_t SectorCeiling(uint64_t offset) const { return SectorFloor(offset + options_.sector_bytes - 1); }
-  uint64_t FileOffset(uint64_t offset) const { return options_.data_offset_bytes + offset; }
-  xts::SectorRun RunAt(uint64_t offset, size_t length) const;
+  // Calls `use` for each region that has a part of the range: with the region, its key pinned, and the part's place.
+  // Ends with the first status that is not ok.
+  template <typename Use>
+  Status ForEachRegion(uint64_t offset, uint64_t length, Use use) const;
+  // The region that has all of the range; null where there are several.
+  const Region* RegionOf(uint64_t offset, uint64_t length) const;
+  void Crypt(const Sectors& sectors, bool encrypts, uint64_t offset, const uint8_t* source, uint8_t* target,
+             size_t length) const;
   // Reads and decrypts whole sectors into `target`.
-  Status ReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const;
+  Status ReadSectors(const Sectors& sectors, uint64_t offset, MutableBytes target) const;
   // The same where the page cache holds them.
-  bool TryReadSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const;
-  void DecryptSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes target) const;
+  bool TryReadSectors(const Sectors& sectors, uint64_t offset, MutableBytes target) const;
+  bool TryReadRange(const Sectors& sectors, uint64_t offset, MutableBytes target) const;
+  void DecryptSectors(const Sectors& sectors, uint64_t offset, MutableBytes target) const;
+  Status ReadRange(const Sectors& sectors, uint64_t offset, MutableBytes target) const;
   // Encrypts whole sectors of `source` into a buffer of this thread's, and writes them.
-  Status WriteSectors(const xts::KeySchedule& key, uint64_t offset, Bytes source) const;
-  Status WriteSectors(const xts::KeySchedule& key, uint64_t offset, MutableBytes source) const;
+  Status WriteSectors(const Sectors& sectors, uint64_t offset, Bytes source) const;
+  Status WriteSectors(const Sectors& sectors, uint64_t offset, MutableBytes source) const;
   template <typename Source>
   Status WriteAnyRange(uint64_t offset, Source source);
+  template <typename Source>
+  Status WriteRange(const Sectors& sectors, uint64_t offset, Source source) const;
   // Changes `source.size()` bytes inside one sector.
-  Status ChangeSector(const xts::KeySchedule& key, uint64_t offset, Bytes source) const;
+  Status ChangeSector(const Sectors& sectors, uint64_t offset, Bytes source) const;
+  Status ZeroRange(const Sectors& sectors, uint64_t offset, uint64_t length) const;
   // Whole sectors.
-  Status ZeroSectors(const xts::KeySchedule& key, uint64_t offset, uint64_t length) const;
+  Status ZeroSectors(const Sectors& sectors, uint64_t offset, uint64_t length) const;
   // `length` bytes inside one sector.
-  Status ZeroInSector(const xts::KeySchedule& key, uint64_t offset, size_t length) const;
-  Status FillPiece(const xts::KeySchedule& key, const ImageFile& file, uint64_t offset, MutableBytes buffer) const;
+  Status ZeroInSector(const Sectors& sectors, uint64_t offset, size_t length) const;
+  Status FillRange(const Sectors& sectors, uint64_t offset, uint64_t length) const;
+  Status FillPiece(const Sectors& sectors, const ImageFile& file, uint64_t offset, MutableBytes buffer) const;
+  Status AddExtents(const Region& region, uint64_t offset, uint64_t length, size_t count_max,
+                    std::vector<BlockStatus>& list) const;
 
   const DeviceOptions options_;
-  UniqueFd fd_;
+  std::vector<Region> regions_;
+  const uint64_t size_bytes_;
   RangeLock ranges_;
   std::shared_mutex lifetime_;  // shared by every call, exclusive for Close
   bool closed_ = false;
   std::mutex flush_mutex_;
   std::atomic<bool> poisoned_ = false;
 };
+
+template <typename Use>
+Status Device::ForEachRegion(uint64_t offset, uint64_t length, Use use) const {
+  for (const Region& region : regions_) {
+    const uint64_t begin = std::max(offset, region.begin), end = std::min(offset + length, region.end);
+    if (begin >= end) continue;
+    std::optional<vault::PinnedKey> pinned;
+    if (region.key) {
+      auto key = vault::Vault::OfProcess().PinVolumeKey(*region.key);
+      if (!key.ok()) return key.status();
+      pinned.emplace(std::move(key.value()));
+    }
+    const Sectors sectors = {region, pinned ? &pinned->schedule() : nullptr};
+    if (Status status = use(sectors, begin, end - begin); !status.ok()) return status;
+  }
+  return Ok();
+}
 
 }  // namespace volseal::engine

@@ -11,8 +11,8 @@ constexpr size_t kSmallBytesMax = 64 << 10;
 
 }  // namespace
 
-Result<std::shared_ptr<DeviceRequests>> DeviceRequests::Open(const DeviceOptions& options) {
-  auto device = Device::Open(options);
+Result<std::shared_ptr<DeviceRequests>> DeviceRequests::Open(DeviceOptions options) {
+  auto device = Device::Open(std::move(options));
   if (!device.ok()) return device.status();
   auto use = EngineUse::Begin();
   if (!use.ok()) return use.status();

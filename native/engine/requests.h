@@ -44,7 +44,7 @@ struct Request {
 
 class DeviceRequests {
  public:
-  static Result<std::shared_ptr<DeviceRequests>> Open(const DeviceOptions& options);
+  static Result<std::shared_ptr<DeviceRequests>> Open(DeviceOptions options);
   ~DeviceRequests();
 
   // For a thread that must not block, its TryRead and TryWriteInPlace; those calls are not requests, Close of the

@@ -27,6 +27,7 @@ export const serveOrder = z.strictObject({
         anyKeyslot: z.boolean().optional(),
         allowNoLock: z.boolean().optional(),
         anyData: z.boolean().optional(),
+        journal: text.optional(),
       }),
     }),
     z.strictObject({ kind: z.literal('workspace'), workspaceId: text, which: z.enum(['root', 'user']) }),

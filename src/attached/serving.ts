@@ -5,10 +5,10 @@
 import { realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { VolsealError, withPath } from '../errors.js';
+import { attach } from '../in-place/attach.js';
 import { DETACH_DRAIN_MS } from '../limits.js';
 import { serveVolumes } from '../nbd/serve.js';
 import type { NbdServer } from '../nbd/server.js';
-import { attach } from '../volume/attach.js';
 import type { Volume } from '../volume/volume.js';
 import { attachWorkspaceVolume } from '../workspaces/lifecycle.js';
 import { liveAttachments } from './attachments.js';

@@ -16,6 +16,10 @@ export const withJournal = (command: Command): Command =>
     .option('--undo', 'in place: take an unfinished job back, so that the file is as it was')
     .option('--journal <file>', 'in place: the file for the journal (default: .NAME.in-place beside the image; a device has no default)');
 
+/** `--journal`, of what attaches a volume. */
+export const withUnfinished = (command: Command): Command =>
+  command.option('--journal <file>', 'the journal of an unfinished job in place, where it is not beside the volume');
+
 /** `--in-place`, `--undo` and `--journal`. @param target the argument that is left out then */
 export const withInPlace = (command: Command, target: string): Command =>
   withJournal(

@@ -1,20 +1,17 @@
 /** A volume into the raw image that it holds, in the same file or device. */
-import { withPath } from '../errors.js';
-import { native } from '../native.js';
 import { writeHeaderFile } from '../volume/header-area.js';
 import type { OpenOptions } from '../volume/unlock.js';
-import { leasePool, type PoolLease } from '../workers/pool.js';
-import { type KeyedVolume, openHeaderPlace, restoreHeader, unlockJournaled, unlockWhole } from './existing.js';
+import type { PoolLease } from '../workers/pool.js';
+import { type KeyedVolume, recordSamples, restoreHeader, type WholeVolume, withJob } from './existing.js';
 import {
   type InPlaceOptions,
   type InPlaceOutcome,
   isAtStart,
   markHeader,
   moveImage,
-  OpenImage,
+  type OpenImage,
   partBytesOf,
   removeIfThere,
-  unfinished,
 } from './job.js';
 import type { InPlaceRecord } from './record.js';
 
@@ -30,30 +27,18 @@ export interface DecryptInPlaceOptions extends OpenOptions, InPlaceOptions {}
  * `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`. With `details.inPlace` the volume is in the middle of the job.
  */
 export async function decryptInPlace(path: string, options: DecryptInPlaceOptions = {}): Promise<InPlaceOutcome> {
-  await using opened = await OpenImage.open(path, options);
-  await using place = await openHeaderPlace(opened, options.header);
-  await using pool = leasePool();
-  const wasResumed = opened.journal !== undefined;
-  const inContext = (error: unknown): never => {
-    throw unfinished(withPath(error, path), path, opened.journal?.path);
-  };
-  const volume = await (wasResumed
-    ? unlockJournaled(opened, place, 'decrypt', options, pool)
-    : unlockWhole(opened, place!, options, pool)
-  ).catch(inContext);
-  try {
-    const record = 'record' in volume ? volume.record : await begin(opened, volume, options).catch(inContext);
+  return withJob(path, 'decrypt', options, async ({ opened, pool, volume }) => {
+    const wasResumed = 'record' in volume;
+    const record = wasResumed ? volume.record : await begin(opened, volume, options);
     const startedMs = performance.now();
     const undone = options.undo === true;
-    await work(opened, volume, record, undone, options, pool).catch(inContext);
+    await work(opened, volume, record, undone, options, pool);
     const { volumeId, imageBytes } = record;
     return { path, volumeId, imageBytes, wasResumed, undone, dataSeconds: (performance.now() - startedMs) / 1000 };
-  } finally {
-    native.keyWipe(volume.key);
-  }
+  });
 }
 
-async function begin(opened: OpenImage, volume: KeyedVolume & { area: Buffer }, options: DecryptInPlaceOptions): Promise<InPlaceRecord> {
+async function begin(opened: OpenImage, volume: WholeVolume, options: DecryptInPlaceOptions): Promise<InPlaceRecord> {
   const { segment, token, sizeBytes, found, key, area } = volume;
   const record: InPlaceRecord = {
     version: 1,
@@ -103,4 +88,6 @@ async function work(
     await writeHeaderFile(options.header!, await journal.firstArea(), false);
   }
   await journal.remove();
+  // In the middle of the job its data may have been changed.
+  if (undone && options.header !== undefined) await recordSamples(image, options.header, key);
 }

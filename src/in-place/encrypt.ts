@@ -11,15 +11,13 @@ import { readEdges, refuseOtherFormats } from '../jobs/image-format.js';
 import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { sourceWarnings } from '../jobs/source-warnings.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
-import { headerArea, readHeader } from '../luks2/store.js';
+import { headerArea } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
 import { resolveTarget } from '../output/resolve-target.js';
-import { renewSamples } from '../volume/data-binding.js';
 import { writeHeaderFile } from '../volume/header-area.js';
-import { claimsOf } from '../volume/volume-file.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { unlockJournaled } from './existing.js';
+import { recordSamples, unlockJournaled } from './existing.js';
 import { type InPlaceOptions, type InPlaceOutcome, moveImage, OpenImage, partBytesOf, removeIfThere, unfinished } from './job.js';
 import type { InPlaceRecord } from './record.js';
 
@@ -159,12 +157,6 @@ async function finish({ image, journal }: OpenImage, { header }: EncryptInPlaceO
     await writeHeaderFile(header, area, false);
   }
   await journal!.remove();
-}
-
-/** Records in a detached header which data is its own. The job has ended, so that a kill here loses nothing else. */
-async function recordSamples(data: NamedFile, headerPath: string, key: KeyHandle): Promise<void> {
-  await using header = await NamedFile.open(headerPath, constants.O_RDWR);
-  await renewSamples({ data, header, isBound: true, ...claimsOf(await readHeader(header.handle, headerPath), headerPath) }, key);
 }
 
 /** Everything is plaintext again, at its old length. */

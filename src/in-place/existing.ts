@@ -3,17 +3,17 @@ import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { withPath } from '../errors.js';
 import type { Luks2Header } from '../luks2/header.js';
-import { repairHeader, writeHeader } from '../luks2/store.js';
+import { readHeader, repairHeader, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
-import { ifThere, type NamedFile } from '../output/named-file.js';
+import { ifThere, NamedFile } from '../output/named-file.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
-import { refuseOtherData } from '../volume/data-binding.js';
+import { refuseOtherData, renewSamples } from '../volume/data-binding.js';
 import { readHeaderArea } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
 import { claimsOf, type HeaderContents, isDataOf, readContents } from '../volume/volume-file.js';
-import type { PoolLease } from '../workers/pool.js';
-import { checkMarkFits, type OpenImage } from './job.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
+import { checkMarkFits, type InPlaceOptions, OpenImage, unfinished } from './job.js';
 import type { InPlaceKind, InPlaceRecord } from './record.js';
 
 /** The header of a volume with its key, and where it is written. */
@@ -24,12 +24,60 @@ export interface KeyedVolume extends HeaderContents {
   readonly place: NamedFile | undefined;
 }
 
+/** A volume that a job in place has opened, with its key, and with the record where the job goes on. */
+export interface OpenJob {
+  readonly opened: OpenImage;
+  readonly pool: PoolLease;
+  readonly volume: JournaledVolume | WholeVolume;
+}
+
+/** A volume that no job is in the middle of. */
+export interface WholeVolume extends KeyedVolume {
+  readonly place: NamedFile;
+  /** Its header area, as a journal keeps it. */
+  readonly area: Buffer;
+}
+
+/** A volume that a job is in the middle of. */
+export interface JournaledVolume extends KeyedVolume {
+  readonly record: InPlaceRecord;
+}
+
+/**
+ * Opens a volume for `use`, which begins a job or goes on with it, and closes it after that, whatever happens.
+ * @throws {VolsealError} as `OpenImage.open`, `openHeaderPlace`, `unlockWhole` and `unlockJournaled`, and whatever
+ * `use` throws; the error says where a job can go on
+ */
+export async function withJob<T>(
+  path: string,
+  kind: InPlaceKind,
+  options: OpenOptions & InPlaceOptions,
+  use: (job: OpenJob) => Promise<T>,
+): Promise<T> {
+  await using opened = await OpenImage.open(path, options);
+  await using place = await openHeaderPlace(opened, options.header);
+  await using pool = leasePool();
+  try {
+    const volume =
+      opened.journal === undefined
+        ? await unlockWhole(opened, place!, options, pool)
+        : await unlockJournaled(opened, place, kind, options, pool);
+    try {
+      return await use({ opened, pool, volume });
+    } finally {
+      native.keyWipe(volume.key);
+    }
+  } catch (error) {
+    throw unfinished(withPath(error, path), path, opened.journal?.path);
+  }
+}
+
 /**
  * Opens the file with the header.
  * @returns undefined where it is gone: the job is at its end @throws {VolsealError} `ERR_IO`, `ERR_STATE_INTERRUPTED`,
  * `ERR_ARGUMENT`
  */
-export async function openHeaderPlace({ image, journal }: OpenImage, header: string | undefined): Promise<NamedFile | undefined> {
+async function openHeaderPlace({ image, journal }: OpenImage, header: string | undefined): Promise<NamedFile | undefined> {
   if (header === undefined) return image;
   if (journal !== undefined && (await ifThere(header, () => stat(header))) === undefined) return undefined;
   const place = await openDataFile(header, constants.O_RDWR);
@@ -48,12 +96,7 @@ export async function openHeaderPlace({ image, journal }: OpenImage, header: str
  * @throws {VolsealError} as `attach`; `ERR_DATA_MISMATCH` the header is another volume's; `ERR_ARGUMENT` it has no room
  * for the mark
  */
-export async function unlockWhole(
-  { image }: OpenImage,
-  place: NamedFile,
-  options: OpenOptions,
-  pool: PoolLease,
-): Promise<KeyedVolume & { readonly place: NamedFile; readonly area: Buffer }> {
+async function unlockWhole({ image }: OpenImage, place: NamedFile, options: OpenOptions, pool: PoolLease): Promise<WholeVolume> {
   const files = { data: image, header: place };
   const contents = await readContents(files);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
@@ -71,15 +114,16 @@ export async function unlockWhole(
 
 /**
  * Unlocks by the header in the journal, and proves the journal's record.
+ * @param kind of the job that may go on; undefined: of any
  * @throws {VolsealError} `ERR_STATE_INTERRUPTED` it is another job; `ERR_RESUME`, and as `attach`
  */
 export async function unlockJournaled(
   opened: OpenImage,
   place: NamedFile | undefined,
-  kind: InPlaceKind,
+  kind: InPlaceKind | undefined,
   options: OpenOptions,
   pool: PoolLease,
-): Promise<KeyedVolume & { readonly record: InPlaceRecord }> {
+): Promise<JournaledVolume> {
   const journal = opened.journal!;
   await opened.check(await journal.newest(), kind, options.header);
   const contents = claimsOf(await journal.firstHeader(), journal.path);
@@ -94,6 +138,28 @@ export async function unlockJournaled(
     native.keyWipe(key);
     throw error;
   }
+}
+
+/**
+ * The key of the volume that `reencrypt` makes, by the header in its journal; the caller's to wipe. Its header has no
+ * keyslots yet. @throws {VolsealError} as `attach`
+ */
+export async function unlockSecond(
+  { image, journal }: OpenImage,
+  { kms, home, kmsAccess, signal }: OpenOptions,
+  pool: PoolLease,
+): Promise<KeyHandle> {
+  const contents = claimsOf(await journal!.secondHeader(), journal!.path);
+  return await unlockVolume({ data: image, header: journal!.file, ...contents }, { kms, home, kmsAccess, signal }, pool);
+}
+
+/**
+ * Records in a detached header which data is its own. The job has ended, so that a kill here loses nothing else.
+ * @param key of the volume @throws {VolsealError} as `renewSamples`
+ */
+export async function recordSamples(data: NamedFile, headerPath: string, key: KeyHandle): Promise<void> {
+  await using header = await NamedFile.open(headerPath, constants.O_RDWR);
+  await renewSamples({ data, header, isBound: true, ...claimsOf(await readHeader(header.handle, headerPath), headerPath) }, key);
 }
 
 /**

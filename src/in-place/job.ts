@@ -13,10 +13,10 @@ import { openDataFile } from '../output/data-file.js';
 import { inTheMiddle } from '../output/in-place-mark.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
 import { refuseOtherWriters } from '../output/other-writers.js';
-import { lockVolume } from '../volume/volume-file.js';
+import { type LockPolicy, lockVolume } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
 import { InPlaceJournal, type JournalHeaders } from './journal.js';
-import { moveAll } from './parts.js';
+import { type Moving, moveAll, settleForWriters } from './parts.js';
 import type { InPlaceKind, InPlaceRecord } from './record.js';
 
 /** Options of every job in place. */
@@ -61,6 +61,22 @@ export class OpenImage {
     this.#journalPath = journalPath;
   }
 
+  /**
+   * For readers, with a lock that lets no job run.
+   * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_RESUME`, `ERR_IO`
+   */
+  static async openToRead(path: string, journalPath: string | undefined, policy: LockPolicy): Promise<OpenImage> {
+    const image = await openDataFile(path, constants.O_RDONLY, { inPlace: true });
+    try {
+      await lockVolume(image, 'shared', policy);
+      const journal = await InPlaceJournal.find(path, journalPath, 'none');
+      return new OpenImage(image, (await image.stat()).isBlockDevice(), journal, journalPath);
+    } catch (error) {
+      await image.close();
+      throw error;
+    }
+  }
+
   /** @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO` */
   static async open(path: string, { journal: journalPath, undo }: InPlaceOptions): Promise<OpenImage> {
     const image = await openDataFile(path, constants.O_RDWR, { inPlace: true });
@@ -72,7 +88,7 @@ export class OpenImage {
       }
       await refuseOtherWriters(image);
       await lockVolume(image, 'exclusive');
-      const journal = await InPlaceJournal.find(path, journalPath);
+      const journal = await InPlaceJournal.find(path, journalPath, 'always');
       if (journal === undefined && undo === true) {
         throw new VolsealError('ERR_ARGUMENT', `${path}: there is no unfinished job in place that could be taken back`, {
           details: { path },
@@ -99,11 +115,12 @@ export class OpenImage {
 
   /**
    * Refuses a journal that is of another job or another image.
+   * @param kind undefined: any job
    * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO`
    */
-  async check(record: InPlaceRecord, kind: InPlaceKind, header: string | undefined): Promise<void> {
+  async check(record: InPlaceRecord, kind: InPlaceKind | undefined, header: string | undefined): Promise<void> {
     const { path } = this.image;
-    if (record.kind !== kind) {
+    if (kind !== undefined && record.kind !== kind) {
       const error = inTheMiddle(path, this.journal?.path);
       throw new VolsealError(error.code, error.message, { details: { ...error.details, kind: record.kind } });
     }
@@ -167,13 +184,31 @@ export async function moveImage(
   direction: InPlaceRecord['direction'],
   job: JobOptions,
 ): Promise<void> {
+  await withMove(opened, pool, record, keys, (moving) => moveAll(moving, record, direction, job));
+}
+
+/**
+ * Puts what an earlier run has taken into the journal, so that all of the image is in its file, and the journal's parts
+ * do not count any more. @returns the last record @throws {VolsealError} as `moveImage`
+ */
+export async function settleImage(opened: OpenImage, pool: PoolLease, record: InPlaceRecord, keys: FormKeys): Promise<InPlaceRecord> {
+  return withMove(opened, pool, record, keys, (moving) => settleForWriters(moving, record));
+}
+
+async function withMove<T>(
+  opened: OpenImage,
+  pool: PoolLease,
+  record: InPlaceRecord,
+  keys: FormKeys,
+  use: (moving: Moving) => Promise<T>,
+): Promise<T> {
   const { image } = opened;
   const journal = opened.journal!;
   const neededBytes = record.highOffsetBytes + record.dataBytes;
   try {
     const move = await openMove();
     try {
-      await moveAll({ pool, move, journal, key: keys.proof }, record, direction, job);
+      return await use({ pool, move, journal, key: keys.proof });
     } finally {
       native.moveClose(move);
     }

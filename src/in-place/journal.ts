@@ -52,11 +52,12 @@ export class InPlaceJournal {
   }
 
   /**
-   * The journal of an image, locked, where a job is in the middle of it.
+   * The journal of an image, where a job is in the middle of it.
    * @param path where the caller says that it is; undefined: beside the image
+   * @param lock `none` for readers, who hold the lock of the image
    * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_RESUME` (not this user's alone, no header), `ERR_IO`
    */
-  static async find(imagePath: string, path: string | undefined): Promise<InPlaceJournal | undefined> {
+  static async find(imagePath: string, path: string | undefined, lock: 'always' | 'none'): Promise<InPlaceJournal | undefined> {
     const { directory, name } = await placeOf(imagePath, path);
     try {
       const shown = join(directory.path, name);
@@ -64,7 +65,7 @@ export class InPlaceJournal {
         await directory.close();
         return undefined;
       }
-      const file = await openOwnFile(directory, name, 0, false, (why) => damaged(shown, why));
+      const file = await openOwnFile(directory, name, 0, lock, (why) => damaged(shown, why));
       try {
         const first = headerIn(await file.read(0, HEADER_BYTES_MAX), shown);
         return new InPlaceJournal(directory, name, file, headerAreaBytes(first.header.metadata));

@@ -56,6 +56,15 @@ async function settle(moving: Moving, begun: InPlaceRecord, direction: Direction
   return record.direction === direction ? record : next(moving, { ...record, direction });
 }
 
+/**
+ * Puts what an earlier run has taken, whichever way it went. Neither record in the journal names a part afterwards:
+ * if the newer one were lost, the older one must not bring back what was there before a write.
+ * @returns the last record @throws {VolsealError} as `moveAll`
+ */
+export async function settleForWriters(moving: Moving, begun: InPlaceRecord): Promise<InPlaceRecord> {
+  return next(moving, await next(moving, await settle(moving, begun, begun.direction)));
+}
+
 async function next({ journal, key }: Moving, record: InPlaceRecord): Promise<InPlaceRecord> {
   const written = { ...record, sequence: record.sequence + 1 };
   await journal.write(written, key);

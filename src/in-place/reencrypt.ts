@@ -1,18 +1,14 @@
 /** A volume under a new data key, in the same file or device. The data stays in its place. */
-import { VolsealError, withPath } from '../errors.js';
+import { VolsealError } from '../errors.js';
 import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { planReencryption, type ReencryptOptions } from '../jobs/reencrypt.js';
 import { type Luks2Header, nextSequence } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
-import { headerArea, readHeader, writeHeader } from '../luks2/store.js';
+import { headerArea, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
-import type { NamedFile } from '../output/named-file.js';
-import { renewSamples } from '../volume/data-binding.js';
-import { unlockVolume } from '../volume/unlock.js';
-import { claimsOf } from '../volume/volume-file.js';
-import { leasePool, type PoolLease } from '../workers/pool.js';
-import { type KeyedVolume, openHeaderPlace, restoreHeader, unlockJournaled, unlockWhole } from './existing.js';
-import { type InPlaceOptions, type InPlaceOutcome, isAtStart, markHeader, moveImage, OpenImage, partBytesOf, unfinished } from './job.js';
+import type { PoolLease } from '../workers/pool.js';
+import { type KeyedVolume, recordSamples, restoreHeader, unlockSecond, type WholeVolume, withJob } from './existing.js';
+import { type InPlaceOptions, type InPlaceOutcome, isAtStart, markHeader, moveImage, type OpenImage, partBytesOf } from './job.js';
 import type { InPlaceRecord } from './record.js';
 
 /** Options of `reencryptInPlace`. */
@@ -29,7 +25,7 @@ export interface ReencryptedInPlace extends InPlaceOutcome {
 /**
  * Gives a volume a new data key in place, through a journal; both keys are in the vault, and the journal holds
  * ciphertext only. UUID, id, context, sector size and allocation stay. Whenever the run ends early, the same call goes
- * on, and with `undo` the volume gets its old key back. In the middle nothing else opens the volume.
+ * on, and with `undo` the volume gets its old key back. In the middle `attach` opens the volume, and nothing else does.
  *
  * At the end the old header is overwritten, keyslots included; backups of it, and copies of the volume, keep the old
  * key.
@@ -38,33 +34,22 @@ export interface ReencryptedInPlace extends InPlaceOutcome {
  * `ERR_RESUME`. With `details.inPlace` the volume is in the middle of the job.
  */
 export async function reencryptInPlace(path: string, options: ReencryptInPlaceOptions = {}): Promise<ReencryptedInPlace> {
-  await using opened = await OpenImage.open(path, options);
-  await using place = await openHeaderPlace(opened, options.header);
-  await using pool = leasePool();
-  const wasResumed = opened.journal !== undefined;
-  const inContext = (error: unknown): never => {
-    throw unfinished(withPath(error, path), path, opened.journal?.path);
-  };
-  const volume = await (wasResumed
-    ? unlockJournaled(opened, place, 'reencrypt', options, pool)
-    : unlockWhole(opened, place!, options, pool)
-  ).catch(inContext);
-  let newKey: KeyHandle | undefined;
-  try {
-    const begun = await ('record' in volume ? reopen(opened, volume.record, options, pool) : begin(opened, volume, options, pool)).catch(
-      inContext,
-    );
-    newKey = begun.newKey;
-    const startedMs = performance.now();
-    const undone = options.undo === true;
-    await work(opened, volume, begun, undone, options, pool).catch(inContext);
-    const { volumeId, imageBytes } = begun.record;
-    const oldKeyslots = Object.keys(volume.found.header.metadata.keyslots).length;
-    return { path, volumeId, imageBytes, wasResumed, undone, oldKeyslots, dataSeconds: (performance.now() - startedMs) / 1000 };
-  } finally {
-    if (newKey !== undefined) native.keyWipe(newKey);
-    native.keyWipe(volume.key);
-  }
+  return withJob(path, 'reencrypt', options, async ({ opened, pool, volume }) => {
+    const wasResumed = 'record' in volume;
+    const begun: Begun = wasResumed
+      ? { newKey: await unlockSecond(opened, options, pool), record: volume.record }
+      : await begin(opened, volume, options, pool);
+    try {
+      const startedMs = performance.now();
+      const undone = options.undo === true;
+      await work(opened, volume, begun, undone, options, pool);
+      const { volumeId, imageBytes } = begun.record;
+      const oldKeyslots = Object.keys(volume.found.header.metadata.keyslots).length;
+      return { path, volumeId, imageBytes, wasResumed, undone, oldKeyslots, dataSeconds: (performance.now() - startedMs) / 1000 };
+    } finally {
+      native.keyWipe(begun.newKey);
+    }
+  });
 }
 
 interface Begun {
@@ -73,12 +58,7 @@ interface Begun {
   readonly record: InPlaceRecord;
 }
 
-async function begin(
-  opened: OpenImage,
-  volume: KeyedVolume & { place: NamedFile; area: Buffer },
-  options: ReencryptInPlaceOptions,
-  pool: PoolLease,
-): Promise<Begun> {
+async function begin(opened: OpenImage, volume: WholeVolume, options: ReencryptInPlaceOptions, pool: PoolLease): Promise<Begun> {
   const { segment, token, sizeBytes, found, key, area, place } = volume;
   const { image } = opened;
   const partBytes = partBytesOf(sizeBytes, 0, options.partBytes);
@@ -127,15 +107,6 @@ function inItsPlace(header: Luks2Header, old: Luks2Header, dataOffsetBytes: numb
   return sealHeader(key, { ...header, uuid, label, subsystem, sequence, metadata }, path);
 }
 
-async function reopen(opened: OpenImage, record: InPlaceRecord, options: ReencryptInPlaceOptions, pool: PoolLease): Promise<Begun> {
-  const journal = opened.journal!;
-  const contents = claimsOf(await journal.secondHeader(), journal.path);
-  const { kms, home, kmsAccess, signal } = options;
-  const access = { kms, home, kmsAccess, signal };
-  const newKey = await unlockVolume({ data: opened.image, header: journal.file, ...contents }, access, pool);
-  return { newKey, record };
-}
-
 async function work(
   opened: OpenImage,
   volume: KeyedVolume,
@@ -165,10 +136,7 @@ async function work(
     }
   }
   await journal.remove();
-  if (undone || place === opened.image) return;
-  // Which data belongs to the detached header. The job has ended, so that a kill here loses nothing else.
-  const contents = claimsOf(await readHeader(place.handle, place.path), place.path);
-  await renewSamples({ data: opened.image, header: place, isBound: true, ...contents }, newKey);
+  if (place !== opened.image) await recordSamples(opened.image, place.path, undone ? key : newKey);
 }
 
 const missingHeader = (path: string): VolsealError =>

@@ -114,7 +114,7 @@ class PairMark {
 
 /** To write a mark is safe without locks too; to undo another run's, it must be known to have ended. */
 const openMark = (directory: Directory, name: string, create: number): Promise<NamedFile> =>
-  openOwnFile(directory, name, create, create !== 0, (why) => {
+  openOwnFile(directory, name, create, create === 0 ? 'always' : 'ifPossible', (why) => {
     const path = join(directory.path, name);
     const message = `${path}: cannot record in it that a pair is replaced: ${why}; have it removed, or use a directory of your own`;
     return new VolsealError('ERR_IO', message, { details: { path, errno: 'EPERM', syscall: 'open' } });

@@ -74,28 +74,28 @@ async function isOwner(directory: Directory, uid: bigint): Promise<boolean> {
  * @throws {VolsealError} `ERR_STATE_BUSY` another run works on it; `ERR_RESUME` other users may write to it; `ERR_IO`
  */
 export function openPartial(directory: Directory, name: string): Promise<NamedFile> {
-  return openOwnFile(directory, name, constants.O_CREAT, false, (why) => cannotResume(join(directory.path, name), why));
+  return openOwnFile(directory, name, constants.O_CREAT, 'always', (why) => cannotResume(join(directory.path, name), why));
 }
 
 /**
- * Opens and locks, for reading and writing, a file that only this user can change.
+ * Opens for reading and writing, and locks, a file that only this user can change.
  * @param create `constants.O_CREAT` to make a missing file; 0: a missing file is an `ERR_IO`
  * @param notOwn makes the error for a file that others can write to
- * @param lockless goes on where the file system has no locks
+ * @param lock `ifPossible` goes on where the file system has no locks; `none` where another lock keeps others away
  * @throws {VolsealError} `ERR_STATE_BUSY` another run holds it; what `notOwn` makes; `ERR_IO`
  */
 export async function openOwnFile(
   directory: Directory,
   name: string,
   create: number,
-  lockless: boolean,
+  lock: 'always' | 'ifPossible' | 'none',
   notOwn: (why: string) => VolsealError,
 ): Promise<NamedFile> {
   const path = join(directory.path, name);
   const file = await openPrivate(directory, name, create, notOwn);
   try {
-    if (!lockless) file.lock('exclusive');
-    else file.lockIfPossible('exclusive');
+    if (lock === 'always') file.lock('exclusive');
+    else if (lock === 'ifPossible') file.lockIfPossible('exclusive');
     const found = await file.stat();
     // In a directory that others may write to, somebody may have made the file, to read or to change what is written to
     // it.

@@ -81,7 +81,7 @@ export function openDevice(
   { writable = false, sparse = token.allocation === 'sparse' } = {},
 ): DeviceHandle {
   const { offsetBytes, sectorBytes } = segment;
-  return native.deviceOpen({ fd: data.fd, key, dataOffsetBytes: offsetBytes, sizeBytes, sectorBytes, writable, sparse });
+  return native.deviceOpen({ regions: [{ fd: data.fd, key, offsetBytes, sizeBytes }], sectorBytes, writable, sparse });
 }
 
 /**

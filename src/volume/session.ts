@@ -5,7 +5,7 @@
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { openDevice, refuseOtherData } from './data-binding.js';
+import { openDevice, refuseOtherData, renewSamples } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
 import { openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
 
@@ -80,6 +80,11 @@ export class VolumeSession {
    */
   openDevice(writable: boolean, sparse?: boolean): DeviceHandle {
     return openDevice(this.file, this.key, { writable, sparse });
+  }
+
+  /** Records anew which data is that of a detached header. @throws {VolsealError} as `renewSamples` */
+  afterFlush(): Promise<void> {
+    return renewSamples(this.file, this.key);
   }
 
   /** Wipes the key, closes the files, which releases their lock, and gives back the share of the pool. */

@@ -11,14 +11,21 @@ import { type DeviceExtent, type DeviceHandle, native } from '../native.js';
 import type { NbdServeOptions } from '../nbd/options.js';
 import { serveVolumes } from '../nbd/serve.js';
 import { type DeviceLender, type DeviceUser, type NbdServer, servedDevice } from '../nbd/server.js';
-import { renewSamples } from './data-binding.js';
-import type { VolumeSession } from './session.js';
 import { type ReadStreamOptions, readableWebStream, readStream, type WriteStreamOptions, writeStream } from './streams.js';
+import type { VolumeFile } from './volume-file.js';
+
+/** The files and keys of an unlocked volume. */
+export interface OpenVolume {
+  readonly file: Pick<VolumeFile, 'data' | 'segment' | 'token' | 'sizeBytes'>;
+  /** What is left to do once a writer's last flush has come back. @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE` */
+  afterFlush(): Promise<void>;
+  /** Wipes the keys and closes the files. Never throws. */
+  close(): Promise<void>;
+}
 
 /** What a volume owns while it is attached; `detach` gives all of it back. */
 export interface Attachment {
-  /** Unlocked. */
-  readonly session: VolumeSession;
+  readonly session: OpenVolume;
   readonly device: DeviceHandle;
   readonly writable: boolean;
 }
@@ -264,7 +271,7 @@ export class Volume {
     try {
       if (writable) {
         await native.deviceFlush(device);
-        await renewSamples(session.file, session.key);
+        await session.afterFlush();
       }
     } catch (error) {
       throw withPath(error, this.#path);

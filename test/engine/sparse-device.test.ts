@@ -35,7 +35,12 @@ function bench(options: BenchOptions): Bench {
   const { parent = DIRECTORIES[0]!, sizeBytes, sectorBytes, dataOffsetBytes = 0, sparse = true, writable = true, contents } = options;
   const work = workbench(parent);
   const fd = work.file('data', contents ?? dataOffsetBytes + sizeBytes);
-  const device = native.deviceOpen({ fd, key: work.key, dataOffsetBytes, sizeBytes, sectorBytes, writable, sparse });
+  const device = native.deviceOpen({
+    regions: [{ fd, key: work.key, offsetBytes: dataOffsetBytes, sizeBytes }],
+    sectorBytes,
+    writable,
+    sparse,
+  });
   onTestFinished(() => void native.deviceClose(device));
   const ciphertext = (): Buffer => work.contents('data').subarray(dataOffsetBytes);
   return {

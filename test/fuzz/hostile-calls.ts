@@ -84,6 +84,7 @@ function options(draw: Draw): unknown {
     sparse: draw.oneOf<unknown>([true, false, 0]),
     source: side(draw),
     target: side(draw),
+    regions: draw.oneOf<unknown>([undefined, [], [region(draw)], [region(draw), region(draw)], number(draw)]),
     startByte: draw.oneOf<unknown>([0, 1024 * 1024, number(draw)]),
     digest: draw.oneOf<unknown>([true, false, undefined]),
   };
@@ -92,6 +93,13 @@ function options(draw: Draw): unknown {
   };
   return draw.below(50) === 0 ? Object.defineProperty(made, 'key', { get: throwing }) : made;
 }
+
+const region = (draw: Draw): unknown => ({
+  fd: draw.oneOf<unknown>([fd, readOnly, -1, number(draw)]),
+  key: draw.oneOf<unknown>([...keys, undefined, number(draw)]),
+  offsetBytes: draw.oneOf<unknown>([0, 4096, number(draw)]),
+  sizeBytes: draw.oneOf<unknown>([4096, 65536, number(draw)]),
+});
 
 const side = (draw: Draw): unknown =>
   draw.oneOf<unknown>([

@@ -97,7 +97,7 @@ describe('in place', () => {
     assert.ok(box.contents('back').equals(image));
   });
 
-  test('in the middle nothing else opens it: by the journal beside it, and by the requirement in its header', async () => {
+  test('in the middle no other job opens it: by the journal beside it, and by the requirement in its header', async () => {
     const box = sandbox();
     box.image('disk.raw', 3 * MIB);
     const volume = box.path('disk.vol');
@@ -105,7 +105,7 @@ describe('in place', () => {
     const oldKey = await dataKeyOf(volume, box.kms);
     await assert.rejects(reencryptInPlace(volume, { kms: box.kms, ...PART, ...stopping() }), failsWith('ERR_ABORTED', /middle/));
     const journal = failsWith('ERR_STATE_INTERRUPTED', /middle .*journal: .*\.disk\.vol\.in-place/);
-    await assert.rejects(attach(volume, { kms: box.kms }), journal);
+    await assert.rejects(verifyVolume(volume, { kms: box.kms }), journal);
     await assert.rejects(encryptImage(volume, box.path('other'), { kms: box.kms, raw: true }), journal);
     await assert.rejects(decryptInPlace(volume, { kms: box.kms }), journal);
     cpSync(volume, box.path('copy'));

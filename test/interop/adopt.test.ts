@@ -56,10 +56,7 @@ async function fill({ volume, image, key }: Foreign, sectorBytes: number): Promi
   native.xtsPrepare(handle);
   const file = await open(volume, 'r+');
   const device = native.deviceOpen({
-    fd: file.fd,
-    key: handle,
-    dataOffsetBytes: 16 * MIB,
-    sizeBytes: image.length,
+    regions: [{ fd: file.fd, key: handle, offsetBytes: 16 * MIB, sizeBytes: image.length }],
     sectorBytes,
     writable: true,
     sparse: false,

@@ -75,10 +75,7 @@ describeUnless(skipWithout('cryptsetup'))('cryptsetup', () => {
       native.xtsPrepare(key);
       const sizeBytes = native.fileSize(file.fd) - segment.offsetBytes;
       const device = native.deviceOpen({
-        fd: file.fd,
-        key,
-        dataOffsetBytes: segment.offsetBytes,
-        sizeBytes,
+        regions: [{ fd: file.fd, key, offsetBytes: segment.offsetBytes, sizeBytes }],
         sectorBytes,
         writable: false,
         sparse: false,

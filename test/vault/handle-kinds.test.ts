@@ -18,7 +18,9 @@ test('no number is a handle of two kinds', () => {
       const key = native.keyGenerate(64);
       native.xtsPrepare(key);
       keys.push(key);
-      devices.push(native.deviceOpen({ fd, key, dataOffsetBytes: 0, sizeBytes: 4096, sectorBytes: 512, writable: true, sparse: false }));
+      devices.push(
+        native.deviceOpen({ regions: [{ fd, key, offsetBytes: 0, sizeBytes: 4096 }], sectorBytes: 512, writable: true, sparse: false }),
+      );
       transforms.push(
         native.transformOpen({
           key,

@@ -65,7 +65,8 @@ describe('hostile arguments', () => {
         writeFileSync(join(directory, 'file'), Buffer.alloc(8192));
         await using file = await open(join(directory, 'file'), constants.O_RDWR | flag);
         withVolumeKey(randomBytes(64), (key) => {
-          const device = { fd: file.fd, key, dataOffsetBytes: 0, sizeBytes: 8192, sectorBytes: 512, writable: true, sparse: false };
+          const regions = [{ fd: file.fd, key, offsetBytes: 0, sizeBytes: 8192 }];
+          const device = { regions, sectorBytes: 512, writable: true, sparse: false };
           assert.throws(() => native.deviceOpen(device), { code: 'ERR_ARGUMENT', message: /O_APPEND or O_DIRECT/ });
         });
       } finally {

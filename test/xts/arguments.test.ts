@@ -114,7 +114,12 @@ describe('handles of other kinds', () => {
     try {
       ftruncateSync(fd, 4096);
       await withVolumeKey(randomBytes(64), async (key) => {
-        const device = native.deviceOpen({ fd, key, dataOffsetBytes: 0, sizeBytes: 4096, sectorBytes: 512, writable: true, sparse: false });
+        const device = native.deviceOpen({
+          regions: [{ fd, key, offsetBytes: 0, sizeBytes: 4096 }],
+          sectorBytes: 512,
+          writable: true,
+          sparse: false,
+        });
         const refusal = (error: Error & { code?: string }): boolean =>
           ['ERR_ARGUMENT', 'ERR_KEY_GONE', 'ERR_STATE_DETACHED'].includes(error.code ?? '');
         assert.throws(() => native.xtsTransform(wrong(device), true, 512, 0, Buffer.alloc(512), Buffer.alloc(512)), refusal);

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import type { ServeOrder } from '../../attached/order.js';
 import type { AttachmentRecord } from '../../attached/record.js';
+import { withUnfinished } from '../in-place.js';
 import {
   type Address,
   type ExistingVolumeFlags,
@@ -22,6 +23,7 @@ interface AttachFlags extends ExistingVolumeFlags {
   device?: string | true;
   mount?: string;
   metrics?: Address;
+  journal?: string;
 }
 
 /** The command; `session` is what it runs with. */
@@ -34,7 +36,7 @@ export function attachCommand({ output, signal, endWith }: Session): Command {
     .option('--run <command>', 'run a shell command with $uri and $unixsocket, then detach, with its exit status')
     .option('--device [path]', 'also as a block device of the kernel, /dev/nbdN (needs root, nbd-client and the kernel module nbd)')
     .option('--mount <directory>', 'also as a file in an empty directory (needs nbdfuse)');
-  withAllowNoLock(withExistingVolume(withMetrics(command)));
+  withUnfinished(withAllowNoLock(withExistingVolume(withMetrics(command))));
   withExamples(command, ["volseal attach disk.vol --run 'nbdinfo $uri'", 'volseal attach disk.vol']);
   return command.action(async (path: string, flags: AttachFlags) => {
     const { launchServing } = await import('../../attached/launch.js');
@@ -57,10 +59,10 @@ export function attachCommand({ output, signal, endWith }: Session): Command {
 export const programFile = (): string => process.argv[1]!;
 
 function orderOf(path: string, flags: AttachFlags): ServeOrder {
-  const { readOnly = false, socket, device, mount, metrics } = flags;
+  const { readOnly = false, socket, device, mount, metrics, journal } = flags;
   return {
     directory: ownRuntimeDirectory(),
-    volume: { kind: 'file', path, options: existingVolumeOptions(flags) },
+    volume: { kind: 'file', path, options: { ...existingVolumeOptions(flags), journal } },
     readOnly,
     socket,
     device: device === true ? 'any' : device,

@@ -4,6 +4,7 @@ import { VolsealError } from '../../errors.js';
 import { STREAM_PIECE_BYTES } from '../../limits.js';
 import { isStored } from '../../stores/location.js';
 import type { Volume } from '../../volume/volume.js';
+import { withUnfinished } from '../in-place.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -20,6 +21,7 @@ import { withExamples } from '../output.js';
 interface ReadFlags extends ExistingVolumeFlags, StoreFlags {
   offset: number;
   length?: number;
+  journal?: string;
 }
 
 /** The command; `session` is what it runs with. */
@@ -29,7 +31,7 @@ export function readCommand({ output, signal }: Session): Command {
     .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0)
     .option('--length <size>', 'how many bytes (default: up to the end)', sizeArgument);
-  withStore(withExistingVolume(command));
+  withUnfinished(withStore(withExistingVolume(command)));
   withExamples(
     command,
     ['volseal read disk.vol --offset 1M --length 4K > block.bin'],
@@ -45,8 +47,8 @@ export function readCommand({ output, signal }: Session): Command {
       if (output.json) process.stderr.write(`${JSON.stringify(done)}\n`);
       return;
     }
-    const { attach } = await import('../../volume/attach.js');
-    await using volume = await attach(path, { ...existingVolumeOptions(flags, output), readOnly: true, signal });
+    const { attach } = await import('../../in-place/attach.js');
+    await using volume = await attach(path, { ...existingVolumeOptions(flags, output), journal: flags.journal, readOnly: true, signal });
     const { offset: offsetBytes, length: lengthBytes = Math.max(volume.sizeBytes - offsetBytes, 0) } = flags;
     // Before the first byte: a reader must not take a part for the whole.
     checkRange(volume, path, offsetBytes, lengthBytes);

@@ -9,6 +9,7 @@ import { native } from '../../native.js';
 import type { NbdEndpoint, NbdServeOptions, NbdTls } from '../../nbd/options.js';
 import type { NbdServer } from '../../nbd/server.js';
 import type { Volume } from '../../volume/volume.js';
+import { withUnfinished } from '../in-place.js';
 import {
   type Address,
   addressArgument,
@@ -38,6 +39,7 @@ interface ServeFlags extends ExistingVolumeFlags {
   pidFile?: string;
   exitWithParent?: boolean;
   metrics?: Address;
+  journal?: string;
 }
 
 /** The command; `session` is what it runs with. It ends with status 0 at Ctrl-C or SIGTERM. */
@@ -59,7 +61,7 @@ export function serveCommand(session: Session): Command {
     .option('--allow-plaintext-beyond-loopback', 'TCP without TLS: whoever reaches the port reads and changes the volumes')
     .option('--pid-file <file>', 'write the process id here when the volumes are served')
     .option('--exit-with-parent', 'end when the process ends that started this one');
-  withAllowNoLock(withExistingVolume(withMetrics(command)));
+  withUnfinished(withAllowNoLock(withExistingVolume(withMetrics(command))));
   withExamples(
     command,
     ['volseal serve disk.vol --socket disk.sock', 'volseal serve disk.vol --listen 127.0.0.1:10809'],
@@ -80,15 +82,20 @@ async function serve(paths: string[], flags: ServeFlags, { output, signal }: Ses
     tls: tlsOf(flags),
     allowPlaintextBeyondLoopback: flags.allowPlaintextBeyondLoopback,
   };
-  if (flags.header !== undefined && paths.length > 1) {
-    throw new VolsealError('ERR_ARGUMENT', '--header names the header of one volume: serve the volumes by a process each');
+  if ((flags.header ?? flags.journal) !== undefined && paths.length > 1) {
+    throw new VolsealError('ERR_ARGUMENT', '--header and --journal name a file of one volume: serve the volumes by a process each');
   }
-  const [{ attach }, { serveVolumes }] = await Promise.all([import('../../volume/attach.js'), import('../../nbd/serve.js')]);
+  const [{ attach }, { serveVolumes }] = await Promise.all([import('../../in-place/attach.js'), import('../../nbd/serve.js')]);
   const volumes: Volume[] = [];
   const undo: Undo[] = [];
   try {
     for (const path of paths) {
-      const volume = await attach(path, { ...existingVolumeOptions(flags, output), readOnly: flags.readOnly, signal });
+      const volume = await attach(path, {
+        ...existingVolumeOptions(flags, output),
+        journal: flags.journal,
+        readOnly: flags.readOnly,
+        signal,
+      });
       undo.push(() => volume.detach());
       volumes.push(volume);
     }

@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { asVolsealError, VolsealError } from '../../errors.js';
 import { STREAM_PIECE_BYTES } from '../../limits.js';
 import type { Volume } from '../../volume/volume.js';
+import { withUnfinished } from '../in-place.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -22,12 +23,12 @@ export function writeCommand({ output, signal }: Session): Command {
     .description('write standard input into a volume, encrypted; the data before and after it stays')
     .argument('<volume>', 'the volume')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0);
-  withAllowNoLock(withExistingVolume(command));
+  withUnfinished(withAllowNoLock(withExistingVolume(command)));
   withExamples(command, ['volseal write disk.vol --offset 1M < block.bin']);
-  return command.action(async (path: string, flags: ExistingVolumeFlags & { offset: number }) => {
+  return command.action(async (path: string, flags: ExistingVolumeFlags & { offset: number; journal?: string }) => {
     const input = standardInput();
-    const { attach } = await import('../../volume/attach.js');
-    const volume = await attach(path, { ...existingVolumeOptions(flags, output), signal });
+    const { attach } = await import('../../in-place/attach.js');
+    const volume = await attach(path, { ...existingVolumeOptions(flags, output), journal: flags.journal, signal });
     const { volumeId } = volume;
     const offsetBytes = flags.offset;
     let writtenBytes = 0;

@@ -57,7 +57,7 @@ export async function claimTarget(target: string, jobId: string, worker: string)
   try {
     const name = await chooseName(directory, `.${basename(realPath)}`, '.claim');
     // Without locks the last one who writes the record has the claim.
-    const file = await openOwnFile(directory, name, constants.O_CREAT, true, (why) => notOwn(join(directory.path, name), why));
+    const file = await openOwnFile(directory, name, constants.O_CREAT, 'ifPossible', (why) => notOwn(join(directory.path, name), why));
     try {
       const epoch = ((await parseClaim(file))?.epoch ?? 0) + 1;
       const holder = randomBytes(16).toString('hex');

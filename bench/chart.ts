@@ -1,10 +1,10 @@
-/** Bar charts as SVG documents, and the colours that they share. */
-import { BarChart } from 'echarts/charts';
+/** Charts as SVG documents, and the colours that they share. */
+import { BarChart, LineChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, MarkLineComponent, TitleComponent } from 'echarts/components';
 import { type EChartsCoreOption, init, use } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
 
-use([BarChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent, SVGRenderer]);
+use([BarChart, LineChart, GridComponent, LegendComponent, MarkLineComponent, TitleComponent, SVGRenderer]);
 
 /** One blue and one orange that stay apart for every kind of colour vision, on white. */
 export const BAR_COLORS = ['#1f5fa8', '#e08214'];

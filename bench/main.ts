@@ -1,9 +1,10 @@
 /**
- * The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`. Each prints what it
- * measured.
+ * The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`, `fleet`. Each prints
+ * what it measured.
  */
 import { Command } from 'commander';
 import { attachCommand } from './attach.js';
+import { fleetCommand } from './fleet.js';
 import { imageCommand } from './image.js';
 import { kernelsCommand } from './kernels.js';
 import { kmsCommand } from './kms.js';
@@ -16,4 +17,5 @@ await new Command('bench')
   .addCommand(reencryptCommand())
   .addCommand(kmsCommand())
   .addCommand(attachCommand())
+  .addCommand(fleetCommand())
   .parseAsync();

@@ -89,6 +89,47 @@ describeUnless(rootRefused())('what belongs to another user is refused', () => {
   });
 });
 
+/** A directory with a used home in it. */
+async function homeBelow(): Promise<{ parent: string; home: string }> {
+  const parent = temporaryHome();
+  const home = join(parent, 'home');
+  await used(home);
+  return { parent, home };
+}
+
+describeUnless(rootRefused())('a home that another user could exchange is refused', () => {
+  test('below a directory of another user', async () => {
+    const { parent, home } = await homeBelow();
+    chownSync(parent, STRANGER, 0);
+    await assert.rejects(used(home), refuses(parent));
+    assert.throws(() => openWorkspaces(home, 'create'), refuses(parent));
+  });
+
+  test('behind a link of another user, wherever on the way it is', async () => {
+    const { parent } = await homeBelow();
+    const way = join(temporaryHome(), 'way');
+    symlinkSync(parent, way);
+    await used(join(way, 'home'));
+    lchownSync(way, STRANGER, STRANGER);
+    await assert.rejects(used(join(way, 'home')), refuses(way));
+  });
+
+  test('a home that is not there yet, too', async () => {
+    const { parent } = await homeBelow();
+    chownSync(parent, STRANGER, 0);
+    await assert.rejects(used(join(parent, 'a', 'b')), refuses(parent));
+    assert.equal(existsSync(join(parent, 'a')), false);
+  });
+});
+
+test('a home below a directory in which everybody may exchange names is refused, one in a sticky directory is not', async () => {
+  const { parent, home } = await homeBelow();
+  chmodSync(parent, 0o777);
+  await assert.rejects(used(home), refuses(parent));
+  chmodSync(parent, 0o1777);
+  await used(home);
+});
+
 describe('what others may write to is refused', () => {
   for (const name of ['.', 'kms/store.mdb', 'audit/embedded/audit.jsonl']) {
     test(name === '.' ? 'the home' : name, async () => {

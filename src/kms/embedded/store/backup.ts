@@ -1,9 +1,10 @@
 /** A copy of the embedded KMS's store, to be restored later. */
-import { copyFile, mkdtemp, open, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { syncDirectorySync } from '../../../directories.js';
+import { constants } from 'node:fs';
+import { copyFile, mkdtemp, open, rename, rm, rmdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import { openRecords } from '../../../lmdb/records.js';
+import { Directory, findPlace, type Place } from '../../../place.js';
 import { describeRootKey } from './root-key-source.js';
 import { AUDIT_KEY, type KmsStore, STORE_FILE } from './store.js';
 
@@ -16,28 +17,62 @@ export interface KmsBackup {
 
 /**
  * Copies the store in `directory` to a new directory `target` (0700), as it is at one moment, while others go on using
- * it. The copy appears complete and flushed, or not at all. Existing files are never touched.
+ * it. The copy appears complete and flushed, or not at all. Existing files are never touched. Target and copy are
+ * reached through open directories: who exchanges names on the way there changes nothing.
  * @param withRootKey also copies the key file: whoever has the copy has every key in it then
  * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_KMS_STORE`, `ERR_IO`
  */
 export async function backUp(store: KmsStore, directory: string, target: string, withRootKey: boolean): Promise<KmsBackup> {
-  let draft: string | undefined;
+  await using place = await findPlace(target, 'write');
+  refuseExisting(place, target);
+  const draftName = basename(await mkdtemp(place.directory.at(`.${place.name}.partial-`)));
+  await using draft = await openMade(place.directory, draftName, target);
   try {
-    await refuseExisting(target);
-    draft = await mkdtemp(join(dirname(target), `.${basename(target)}.partial-`));
-    await copyStore(store, join(draft, 'store.mdb'));
-    const names = ['store.mdb', ...(await copied(directory, draft, ['root-key.json', ...(withRootKey ? ['root.key'] : [])]))];
-    for (const name of names) await flush(join(draft, name));
-    syncDirectorySync(draft);
-    await refuseExisting(target);
-    await rename(draft, target);
-    syncDirectorySync(dirname(target));
-    return { directory: target, rootKey: names.includes('root.key') ? undefined : describeRootKey(directory) };
+    await copyStore(store, draft.at('store.mdb'));
+    const copies = await copied(directory, draft, ['root-key.json', ...(withRootKey ? ['root.key'] : [])]);
+    for (const name of ['store.mdb', ...copies]) await flush(draft, name);
+    await draft.sync();
+    await publish(draft, draftName, place, target);
+    return { directory: target, rootKey: copies.includes('root.key') ? undefined : describeRootKey(directory) };
   } catch (error) {
-    if (draft !== undefined) await rm(draft, { recursive: true, force: true });
+    await removeDraft(draft, draftName, place.directory);
     throw asVolsealError(error, target);
   }
 }
+
+/** The directory that this process has just made there: 0700, its own. */
+async function openMade(parent: Directory, name: string, target: string): Promise<Directory> {
+  const found = await parent.look(name);
+  const { stats, handle } = found ?? {};
+  if (handle !== undefined && stats?.isDirectory() && Number(stats.uid) === process.geteuid?.() && (stats.mode & 0o077n) === 0n)
+    return Directory.of(handle);
+  await handle?.close();
+  throw exchanged(target);
+}
+
+/** Gives the copy its name, and makes sure that it is the copy which has it now. */
+async function publish(draft: Directory, draftName: string, { directory, name }: Place, target: string): Promise<void> {
+  const now = await findPlace(join(directory.path, name), 'none');
+  await now.close();
+  refuseExisting(now, target);
+  await rename(directory.at(draftName), directory.at(name));
+  await directory.sync();
+  const made = await directory.look(name);
+  await made?.handle.close();
+  const [copy, found] = [await draft.stats(), made?.stats];
+  if (found?.ino !== copy.ino || found.dev !== copy.dev) throw exchanged(target);
+}
+
+/** Its files by their directory, and the name only while it is empty: somebody else's directory is left alone. */
+async function removeDraft(draft: Directory, name: string, parent: Directory): Promise<void> {
+  for (const file of await draft.names().catch(() => [])) await rm(draft.at(file), { force: true }).catch(() => {});
+  await rmdir(parent.at(name)).catch(() => {});
+}
+
+const exchanged = (target: string): VolsealError =>
+  new VolsealError('ERR_IO', `${target}: another user has exchanged the copy while it was made; choose a directory of your own`, {
+    details: { errno: 'EPERM', syscall: 'rename', path: target },
+  });
 
 /** The audit log is not in the copy, so what the store knows of it is not either: a restored store must not miss it. */
 async function copyStore(store: KmsStore, path: string): Promise<void> {
@@ -51,18 +86,16 @@ async function copyStore(store: KmsStore, path: string): Promise<void> {
   }
 }
 
-async function refuseExisting(target: string): Promise<void> {
-  const found = await stat(target).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-  });
+function refuseExisting({ found }: Place, target: string): void {
   if (found !== undefined) throw new VolsealError('ERR_TARGET_EXISTS', `${target} exists`, { details: { path: target } });
 }
 
-async function copied(from: string, to: string, names: readonly string[]): Promise<string[]> {
+/** Copies those of the files that are there, inside the kernel: the root key does not pass through here. */
+async function copied(from: string, to: Directory, names: readonly string[]): Promise<string[]> {
   const done: string[] = [];
   for (const name of names) {
     try {
-      await copyFile(join(from, name), join(to, name));
+      await copyFile(join(from, name), to.at(name), constants.COPYFILE_EXCL);
       done.push(name);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
@@ -71,12 +104,8 @@ async function copied(from: string, to: string, names: readonly string[]): Promi
   return done;
 }
 
-async function flush(path: string): Promise<void> {
-  const file = await open(path, 'r+');
-  try {
-    await file.chmod(0o600);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+async function flush(directory: Directory, name: string): Promise<void> {
+  await using file = await open(directory.at(name), constants.O_RDWR | constants.O_NOFOLLOW);
+  await file.chmod(0o600);
+  await file.sync();
 }

@@ -10,7 +10,7 @@ import * as z from 'zod';
 import { makeDirectory, syncDirectorySync } from '../../../directories.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import { type KeyHandle, native } from '../../../native.js';
-import { readOwnFile } from '../../../own-files.js';
+import { checkOwnDirectory, readOwnFile } from '../../../own-files.js';
 import { parseStrictJson } from '../../../strict-json.js';
 import { createRootKey, readRootKey } from './root-key.js';
 
@@ -64,6 +64,7 @@ export function chooseRootKey(directory: string, choice: RootKeyChoice): void {
       );
     }
   }
+  checkOwnDirectory(directory);
   const record = 'command' in choice ? { source: 'command', command: [...choice.command] } : sealedByPassphrase(choice.passphraseFile);
   const path = join(directory, 'root-key.json');
   try {

@@ -8,6 +8,7 @@ import { ifThere } from '../output/named-file.js';
 import { isAmongDevices } from '../output/resolve-target.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
+import { traced } from '../tracing.js';
 import { describeVolume } from '../volume/describe.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { type Claim, claimTarget, workerName } from './claim.js';
@@ -76,8 +77,12 @@ const CLAIM_CHECK_MS = 5_000;
  * over; and what the library's function for its kind throws. `verdictOf` tells what is worth another attempt.
  */
 export async function runJob(spec: JobSpec, options: RunJobOptions = {}): Promise<JobOutcome> {
-  const { run = 'default', worker = workerName(), signal: ended, store } = options;
   const job = checkJob(spec);
+  return traced('volseal.job', { kind: job.kind, run: options.run ?? 'default' }, () => runChecked(job, options));
+}
+
+async function runChecked(job: JobSpec, options: RunJobOptions): Promise<JobOutcome> {
+  const { run = 'default', worker = workerName(), signal: ended, store } = options;
   const startedMs = performance.now();
   const jobId = jobIdOf(job, run, await sourceState(job.source, store, ended));
   const done = (await findDone(job, jobId, options)) ?? (await claimed(job, jobId, worker, options));

@@ -6,6 +6,7 @@
 import { STORE_BUFFER_BYTES, STORE_BUFFERS_MAX } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import type { ImageSource, Piece } from '../stores/store.js';
+import { traced } from '../tracing.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { JobOptions } from './transform.js';
@@ -87,5 +88,6 @@ async function movePiece(move: PieceMove, at: number, bytes: number, buffer: Uin
     offsetBytes: preambleBytes,
     checksumBytes: move.checksum ? bytes : undefined,
   });
-  await move.write({ offsetBytes: at, bytes: area.subarray(0, bytes), crc32 }, signal);
+  const piece = { offsetBytes: at, bytes: area.subarray(0, bytes), crc32 };
+  await traced('volseal.part', { offsetBytes: at, bytes }, () => move.write(piece, signal));
 }

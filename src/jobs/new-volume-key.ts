@@ -9,6 +9,7 @@ import { newHeader } from '../luks2/new-header.js';
 import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
+import { traced } from '../tracing.js';
 import { unlockVolume } from '../volume/unlock.js';
 import { readContents } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
@@ -57,7 +58,7 @@ export async function newVolumeKey(
 ): Promise<KeyedHeader> {
   const { endpoint, keyId, source, sectorBytes, volumeId } = plan;
   const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId, context, grantTokens: plan.kmsAccess?.grantTokens };
-  const { key, keyArn, encryptedDataKey } = await pool.run(task, signal);
+  const { key, keyArn, encryptedDataKey } = await traced('volseal.kms', { operation: 'GenerateDataKey' }, () => pool.run(task, signal));
   try {
     const token = {
       keyId: keyArn,

@@ -7,6 +7,7 @@ import { intactHeader } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
 import { native } from '../native.js';
+import { traced } from '../tracing.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
 import { checkExpected, endpointOf, type OpenOptions, unlockVolume } from '../volume/unlock.js';
 import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
@@ -72,7 +73,9 @@ async function rewrap(session: VolumeSession, options: RewrapOptions): Promise<s
   // First, so that nobody makes KMS rewrap what a forged header holds.
   const key = await session.unlock();
   await repairHeader(handle, file.found, path);
-  const { keyArn, encryptedDataKey } = await pool.run(rewrapTask(file, options), options.signal);
+  const { keyArn, encryptedDataKey } = await traced('volseal.kms', { operation: 'ReEncrypt' }, () =>
+    pool.run(rewrapTask(file, options), options.signal),
+  );
   const token = { ...file.token, keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) };
   const header = nextHeader(key, file.found.header, token, path);
   // Unlocks the volume as the next attach will, by the header that is to be written.

@@ -5,6 +5,7 @@
 import { VolsealError, withPath } from '../errors.js';
 import { IMAGE_SLICE_MS, IMAGE_THREADS } from '../limits.js';
 import { native, type TransformHandle, type TransformOptions } from '../native.js';
+import { traced } from '../tracing.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { PoolLease } from '../workers/pool.js';
 
@@ -55,7 +56,17 @@ export interface TransformOutcome {
  * a comparison
  * @throws {VolsealError} `ERR_IO`, `ERR_ABORTED`, and whatever a checkpoint throws
  */
-export async function transformImage(
+export function transformImage(
+  pool: PoolLease,
+  options: TransformOptions,
+  paths: { source: string; target: string },
+  job: TransformJob,
+): Promise<TransformOutcome> {
+  const { mode, target, startByte } = options;
+  return traced('volseal.transform', { mode, bytes: target.sizeBytes - startByte }, () => runTransform(pool, options, paths, job));
+}
+
+async function runTransform(
   pool: PoolLease,
   options: TransformOptions,
   paths: { source: string; target: string },

@@ -6,6 +6,7 @@ import { describeContext, type EncryptionContext } from '../kms/shared/encryptio
 import { asCaller, chooseKms, type KmsEndpoint } from '../kms/shared/endpoint.js';
 import { defaultKms } from '../kms/shared/environment.js';
 import type { KeyHandle } from '../native.js';
+import { traced } from '../tracing.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
 import { asksKeyslot, type KeyslotOptions, unlockKeyslot } from './unlock-keyslot.js';
@@ -161,7 +162,7 @@ export async function unlockByKms(volume: NamedContents, options: Omit<OpenOptio
       header: volume.found.header,
       headerPath: volume.header.path,
     };
-    return await pool.run(task, options.signal);
+    return await traced('volseal.kms', { operation: 'Decrypt' }, () => pool.run(task, options.signal));
   } catch (error) {
     throw withPath(error, volume.data.path);
   }

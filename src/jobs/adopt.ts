@@ -17,14 +17,16 @@ import { TOKEN_TYPE, type UnsealedToken } from '../luks2/token.js';
 import { native } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
 import { renewSamples } from '../volume/data-binding.js';
+import { readHeaderArea } from '../volume/header-area.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { readPassphrase } from '../volume/unlock-keyslot.js';
 import { contentsOf, dataIsMissing, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { throwIfAborted } from '../workers/abort.js';
-import type { AdoptedKey, AdoptedKeyslot } from '../workers/key-tasks.js';
+import type { AdoptedKey, AdoptedKeyslot, AdoptTask } from '../workers/key-tasks.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
+import { withConvertedCopy } from './argon2-keyslots.js';
 import { checkVolumeId, DEFAULT_KEY } from './encrypt.js';
 import { contextOf, recordedKms } from './new-volume-key.js';
 import { removeKeyslot } from './recovery.js';
@@ -65,12 +67,13 @@ export interface AdoptedVolume extends VolumeInfo {
  * Brings a LUKS2 volume of cryptsetup (aes-xts-plain64 with 512 bits, one segment) under KMS. The volume key goes from
  * the keyslot or the file into the vault, and from there into the request to KMS (Encrypt), which is made in the addon;
  * what KMS gives back for it is compared before the header is written. The keyslot that opened the volume is listed
- * under the MAC as a passphrase, so that `passphraseFile` opens the volume from then on; the others stay foreign.
+ * under the MAC as a passphrase, so that `passphraseFile` opens the volume from then on; the others stay foreign. One
+ * with Argon2 stays foreign too: cryptsetup, where it is installed, converts a copy of it.
  *
  * @throws {VolsealError} `ERR_NOT_A_VOLUME` (LUKS1 too), `ERR_HEADER_UNSUPPORTED` integrity, another cipher,
- * several segments; `ERR_ARGUMENT` under KMS already, no room in the header; `ERR_KEYSLOT` the passphrase opens
- * none that volseal can open (PBKDF2); `ERR_KEY_DIGEST` another volume's key; `ERR_KMS_*`, `ERR_STATE_BUSY`,
- * `ERR_IO`, `ERR_ABORTED`
+ * several segments; `ERR_ARGUMENT` under KMS already, no room in the header; `ERR_KEYSLOT` the passphrase opens no
+ * keyslot that volseal or an installed cryptsetup can open; `ERR_KEY_DIGEST` another volume's key; `ERR_KMS_*`,
+ * `ERR_STATE_BUSY`, `ERR_IO`, `ERR_ABORTED`
  */
 export async function adoptVolume(path: string, options: AdoptOptions): Promise<AdoptedVolume> {
   const { passphraseFile, volumeKeyFile } = options;
@@ -109,8 +112,9 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
   const { key: volumeKey, keyArn, encryptedDataKey, keyslot } = await wrapped(files, header, digest, key, options, pool);
   try {
     const created = new Date().toISOString();
+    // One that volseal does not open itself stays foreign.
     const known: KnownKeyslots =
-      keyslot === undefined
+      keyslot === undefined || keyslotParameters(header.metadata.keyslots[keyslot]!) === undefined
         ? {}
         : { [keyslot]: { kind: 'passphrase', created, sha256: keyslotSha256(header.metadata.keyslots[keyslot]!) } };
     const token: UnsealedToken = {
@@ -166,9 +170,20 @@ async function wrapped(
   try {
     const from =
       passphraseFile === undefined ? { volumeKey: secret } : { passphrase: secret, keyslots: await usableKeyslots(place, header) };
-    const adopted = await pool.run({ kind: 'adopt', ...request, digest, from }, signal);
+    const ask = (from: AdoptTask['from']) => pool.run({ kind: 'adopt', ...request, digest, from }, signal);
+    const adopted = await ask(from);
     if (adopted !== undefined) return adopted;
-    if (passphraseFile !== undefined) throw noneOpens(header, data.path);
+    if (passphraseFile !== undefined) {
+      const { area } = await readHeaderArea(place);
+      const byCopy = hasArgon2(header)
+        ? await withConvertedCopy(area, passphraseFile, signal, async (copy) => {
+            const { header: converted } = await readHeader(copy.handle, copy.path);
+            return ask({ passphrase: secret, keyslots: await usableKeyslots(copy, converted) });
+          })
+        : undefined;
+      if (byCopy !== undefined) return byCopy;
+      throw noneOpens(header, data.path);
+    }
     throw new VolsealError('ERR_KEY_DIGEST', `${data.path}: the key in ${volumeKeyFile} is not the key of this volume`, {
       details: { path: data.path, keyslots: Object.keys(header.metadata.keyslots).length },
     });
@@ -197,13 +212,16 @@ async function usableKeyslots(place: NamedFile, { metadata }: Luks2Header): Prom
   return usable;
 }
 
+const hasArgon2 = ({ metadata }: Luks2Header): boolean =>
+  Object.values(metadata.keyslots).some(({ kdf }) => /^argon2/.test(String((kdf as { type?: unknown } | undefined)?.type)));
+
 function noneOpens({ metadata }: Luks2Header, path: string): VolsealError {
   const entries = Object.entries(metadata.keyslots);
   const other = entries.filter(([, object]) => keyslotParameters(object) === undefined).map(([name]) => name);
   const why =
     other.length === 0
       ? ''
-      : `; volseal cannot open the keyslots ${other.join(', ')} (Argon2, or another kind): cryptsetup luksConvertKey --pbkdf pbkdf2 ${path} makes one that it can`;
+      : `; volseal cannot open the keyslots ${other.join(', ')} itself (Argon2, or another kind), and cryptsetup is not installed or does not open them by the first line of that file: cryptsetup luksConvertKey --pbkdf pbkdf2 ${path} makes one that volseal can open`;
   const message = `${path}: this passphrase opens none of its ${entries.length} keyslots${why}`;
   return new VolsealError('ERR_KEYSLOT', message, { details: { path, kind: 'passphrase', foreign: [] } });
 }

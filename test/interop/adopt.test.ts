@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
-import { onTestFinished, test } from 'vitest';
+import { onTestFinished, test, vi } from 'vitest';
 import { adoptVolume, decryptImage, describeVolume, reencryptInPlace, VolsealError, verifyVolume } from '../../src/index.js';
 import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { native } from '../../src/native.js';
@@ -19,6 +19,8 @@ import { runTool, skipWithout, tryTool } from './tools.js';
 const PROCESS = built('test/interop/adopt-process.ts');
 const MIB = 1024 * 1024;
 const PBKDF2 = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
+
+const ARGON2 = ['--pbkdf', 'argon2id', '--pbkdf-force-iterations', '4', '--pbkdf-memory', '1024', '--pbkdf-parallel', '1'];
 
 const failsWith = (code: string, message: RegExp) => (error: unknown) => {
   assert.ok(error instanceof VolsealError, String(error));
@@ -98,6 +100,32 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     });
   }
 
+  for (const [format, sectorBytes] of [
+    [ARGON2, 512],
+    [ARGON2, 4096],
+    // As cryptsetup makes it where nothing is said.
+    [[], 512],
+  ] as const) {
+    test(`by a passphrase with Argon2, ${format.length === 0 ? 'as by default' : 'cheap'}, sectors of ${sectorBytes}`, async () => {
+      const box = sandbox();
+      const made = foreign(box, ['--sector-size', String(sectorBytes)], format);
+      const { volume, pass, image, key } = made;
+      await fill(made, sectorBytes);
+      // cryptsetup reads the first line; so does volseal, whose file may end with one.
+      writeFileSync(pass, 'a passphrase of ours\n');
+      const copies = () => readdirSync('/dev/shm').filter((name) => name.startsWith('volseal-'));
+      const keyslots = (): unknown => JSON.parse(runTool('cryptsetup', ['luksDump', '--dump-json-metadata', volume])).keyslots;
+      const before = [keyslots(), copies()];
+      const adopted = await adoptVolume(volume, { kms: box.kms, passphraseFile: pass });
+      assert.deepEqual([keyslots(), copies()], before);
+      assert.deepEqual([adopted.openedBy, adopted.keyslotList.map(({ kind }) => kind)], ['0', ['foreign']]);
+      assert.ok((await dataKeyOf(volume, box.kms)).equals(key));
+      await decryptImage(volume, box.path('back'), { kms: box.kms });
+      assert.ok(box.contents('back').equals(image));
+      assert.equal(native.vaultInfo().liveKeys, 0);
+    });
+  }
+
   test('by the volume key itself; keyslots are removed on request', async () => {
     const box = sandbox();
     const made = foreign(box, ['--sector-size', '512']);
@@ -129,8 +157,12 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     await refuse('ERR_KEYSLOT', /opens none of its 1 keyslots$/, { passphraseFile: box.path('wrong') });
     await refuse('ERR_KMS_NOT_FOUND', /alias\/none/, { key: 'alias/none' });
     await refuse('ERR_ARGUMENT', /name one file/, { passphraseFile: undefined });
-    foreign(box, [], ['--pbkdf', 'argon2id', '--pbkdf-force-iterations', '4', '--pbkdf-memory', '1024', '--pbkdf-parallel', '1']);
-    await refuse('ERR_KEYSLOT', /Argon2.*cryptsetup luksConvertKey --pbkdf pbkdf2/);
+    foreign(box, [], ARGON2);
+    await refuse('ERR_KEYSLOT', /Argon2.*cryptsetup luksConvertKey --pbkdf pbkdf2/, { passphraseFile: box.path('wrong') });
+    vi.stubEnv('PATH', box.path('empty'));
+    onTestFinished(() => void vi.unstubAllEnvs());
+    await refuse('ERR_KEYSLOT', /cryptsetup is not installed/);
+    vi.unstubAllEnvs();
     foreign(box, ['--cipher', 'aes-xts-plain', '--keyslot-cipher', 'aes-xts-plain64', '--keyslot-key-size', '512']);
     await refuse('ERR_HEADER_UNSUPPORTED', /aes-xts-plain"/);
     runTool('cryptsetup', ['luksFormat', '--batch-mode', '--type', 'luks1', ...PBKDF2, volume, pass]);

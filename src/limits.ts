@@ -203,6 +203,25 @@ export const STORE_BUFFER_BYTES = 96 * 1024 * 1024;
 export const STORE_BUFFERS_MAX = 8;
 /** Connections to a store at once. */
 export const STORE_SOCKETS = 16;
+/** EBS direct APIs: bytes of a block; GiB of a volume; what a snapshot may be given. */
+export const EBS_BLOCK_BYTES = 524_288;
+export const EBS_VOLUME_GIB_MAX = 65_536;
+export const EBS_DESCRIPTION_CHARS_MAX = 255;
+export const EBS_TAGS_MAX = 50;
+export const EBS_TAG_KEY_CHARS_MAX = 128;
+export const EBS_TAG_VALUE_CHARS_MAX = 256;
+/** EBS allows 1,000 requests for blocks of a snapshot a second, and nobody gets more: this leaves room for others. */
+export const EBS_REQUESTS_PER_SECOND = 900;
+/** Requests for blocks at once; each has a block in memory: 24 MiB together. */
+export const EBS_REQUESTS_AT_ONCE = 48;
+/** Blocks of one page of a listing: the most that EBS gives. */
+export const EBS_LIST_BLOCKS = 10_000;
+/** What is written to a snapshot at once: eight blocks, and a multiple of a header's area. */
+export const EBS_PIECE_BYTES = 4 * 1024 * 1024;
+/** EBS cancels a snapshot to which nothing was written for so long. */
+export const EBS_TIMEOUT_MINUTES = 60;
+/** EBS may not know a snapshot yet that it has just begun. */
+export const EBS_NEW_SNAPSHOT_MS = 120_000;
 /** A request to a store is made this often; before each repetition a random wait, up to twice as long each time. */
 export const STORE_ATTEMPTS = 6;
 export const STORE_BACKOFF_MS = 50;

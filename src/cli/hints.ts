@@ -5,14 +5,7 @@
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
-import {
-  isObject,
-  STORE_BUSY_HINT,
-  STORE_NOT_FOUND_HINT,
-  STORE_UNREACHABLE_HINT,
-  storeDeniedHint,
-  storeRequestHint,
-} from './store-hints.js';
+import { isObject, STORE_BUSY_HINT, storeDeniedHint, storeNotFoundHint, storeRequestHint, storeUnreachableHint } from './store-hints.js';
 import { quoted } from './text.js';
 
 /** What a hint is chosen by. */
@@ -61,10 +54,10 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     `Check that the server runs, that the network reaches it, and that --kms or VOLSEAL_KMS names it; then try again.${
       isReader(command) ? '' : ' The embedded KMS (--kms embedded) needs no server.'
     }`,
-  ERR_STORE_NOT_FOUND: STORE_NOT_FOUND_HINT,
+  ERR_STORE_NOT_FOUND: storeNotFoundHint,
   ERR_STORE_DENIED: storeDeniedHint,
   ERR_STORE_REQUEST: storeRequestHint,
-  ERR_STORE_UNREACHABLE: STORE_UNREACHABLE_HINT,
+  ERR_STORE_UNREACHABLE: storeUnreachableHint,
   ERR_KMS_DENIED: deniedHint,
   ERR_KMS_NOT_FOUND: notFoundHint,
   ERR_KMS_KEY_STATE: keyStateHint,

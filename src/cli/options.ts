@@ -99,10 +99,10 @@ export const withHeader = (command: Command, description: string): Command => co
 export const withForce = (command: Command): Command =>
   command.option('--force', "replace an existing target, but never another volume's header; a block device is overwritten in place");
 
-/** `--endpoint-url` and `--path-style`: for what may be an object. */
+/** `--endpoint-url` and `--path-style`: for what may be in a store. */
 export const withStore = (command: Command): Command =>
   command
-    .option('--endpoint-url <url>', 'the S3 server for s3://BUCKET/KEY (default: $AWS_ENDPOINT_URL_S3, else AWS)')
+    .option('--endpoint-url <url>', 'the server for s3: and ebs: (default: $AWS_ENDPOINT_URL_S3, $AWS_ENDPOINT_URL_EBS, else AWS)')
     .option('--path-style', 'with AWS: name the bucket in the path of URLs (always so with an endpoint URL)');
 
 export interface StoreFlags {
@@ -112,7 +112,11 @@ export interface StoreFlags {
 
 /** The library's options for stores. */
 export const storeOptions = ({ endpointUrl, pathStyle }: StoreFlags) => ({
-  store: { endpointUrl: endpointUrl ?? (process.env.AWS_ENDPOINT_URL_S3 || undefined), pathStyle },
+  store: {
+    endpointUrl: endpointUrl ?? (process.env.AWS_ENDPOINT_URL_S3 || undefined),
+    ebsEndpointUrl: endpointUrl ?? (process.env.AWS_ENDPOINT_URL_EBS || undefined),
+    pathStyle,
+  },
 });
 
 /** `--no-fsync`. */
@@ -217,7 +221,7 @@ export function sizeArgument(text: string): number {
 }
 
 /** Adds the pair in `text`. @throws {InvalidArgumentError} if there is none, or if the key was given already */
-function addPair(text: string, pairs: EncryptionContext = {}): EncryptionContext {
+export function addPair(text: string, pairs: EncryptionContext = {}): EncryptionContext {
   const equals = text.indexOf('=');
   if (equals < 1) throw new InvalidArgumentError('Expected KEY=VALUE.');
   const key = text.slice(0, equals);

@@ -14,13 +14,9 @@ import type { JobSpec } from './spec.js';
 /** The state of a source, as text. Two states of one file or object differ in it; a block device does not tell. */
 export async function sourceState(path: string, store?: StoreOptions, signal?: AbortSignal): Promise<string> {
   if (isStored(path)) {
-    const [{ S3Connection }, { openObject }, { s3Location }] = await Promise.all([
-      import('../stores/s3-client.js'),
-      import('../stores/s3-object.js'),
-      import('../stores/location.js'),
-    ]);
-    using connection = await S3Connection.open(store);
-    const { sizeBytes, state = '' } = await openObject(connection, s3Location(path), signal);
+    const { openStored } = await import('../stores/open.js');
+    using source = await openStored(path, store, signal);
+    const { sizeBytes, state = '' } = source;
     return `object ${sizeBytes} ${state}`;
   }
   await using file = await openDataFile(path, constants.O_RDONLY);

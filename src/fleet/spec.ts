@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { SECTOR_SIZES } from '../limits.js';
+import { isSnapshot } from '../stores/ebs-location.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const path = z
@@ -9,6 +10,7 @@ const path = z
   .min(1, 'is empty')
   .refine((text) => text !== '-', 'is a stream, which can be read or written only once')
   .refine((text) => !text.includes('\0'), 'has a NUL');
+const target = path.refine((text) => !isSnapshot(text), 'is a new snapshot: whoever runs the job again would make another one');
 const name = z.string().min(1, 'is empty');
 const context = z.record(z.string(), z.string());
 const sectorBytes = z.number().refine((bytes) => SECTOR_SIZES.some((size) => size === bytes), `is not one of ${SECTOR_SIZES.join(', ')}`);
@@ -18,7 +20,7 @@ const allocation = z.enum(['full', 'sparse']);
 const encrypt = z.strictObject({
   kind: z.literal('encrypt'),
   source: path,
-  target: path,
+  target,
   key: name.optional(),
   kms: name.optional(),
   context: context.optional(),
@@ -37,7 +39,7 @@ const encrypt = z.strictObject({
 const decrypt = z.strictObject({
   kind: z.literal('decrypt'),
   source: path,
-  target: path,
+  target,
   kms: name.optional(),
   context: context.optional(),
   choices: z.strictObject({ header: path, expectedKey: name, sparse: z.boolean(), force: z.boolean() }).partial().optional(),
@@ -60,7 +62,7 @@ const rewrap = z.strictObject({
 const reencrypt = z.strictObject({
   kind: z.literal('reencrypt'),
   source: path,
-  target: path,
+  target,
   key: name.optional(),
   kms: name.optional(),
   context: context.optional(),

@@ -36,6 +36,8 @@ export interface EncryptedImage extends VolumeInfo {
   dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;
+  /** Where the volume is a new snapshot: its id, as other tools of AWS want it. */
+  snapshotId?: string;
 }
 
 /** Makes the volume of `plan`. @throws {VolsealError} as `encryptImage` (encrypt.ts) */

@@ -1,5 +1,6 @@
 /** What `decryptImage` takes and gives, for files (decrypt.ts) and for stores (stored-decrypt.ts). */
-import type { StoreOptions } from '../stores/store.js';
+import { idOf } from '../stores/ebs-location.js';
+import type { SnapshotOptions, StoreOptions } from '../stores/store.js';
 import type { OpenOptions } from '../volume/unlock.js';
 import type { JobOptions } from './transform.js';
 
@@ -26,7 +27,8 @@ export interface DecryptOptions extends OpenOptions, JobOptions {
   onWarning?: ((warning: string) => void) | undefined;
   /**
    * Leaves blocks of zeros in the image as holes. The image file of a sparse volume gets holes in any case. On a block
-   * device they are discarded: it reads as zeros there afterwards, and where it cannot discard, zeros are written.
+   * device they are discarded: it reads as zeros there afterwards, and where it cannot discard, zeros are written. In a
+   * snapshot they are left out: if that is encrypted, they read as random bytes afterwards.
    */
   sparse?: boolean | undefined;
   /**
@@ -36,7 +38,13 @@ export interface DecryptOptions extends OpenOptions, JobOptions {
   targetIsZero?: boolean | undefined;
   /** Hashes the image on the way: `sha256` of the result. */
   sha256?: boolean | undefined;
-  /** How a store is reached where volume or image is an object (`s3://BUCKET/KEY`). */
+  /**
+   * Only into a store: the volume as it is, header and ciphertext. Needs no key; the result is a volume, not its image.
+   */
+  asIs?: boolean | undefined;
+  /** What a new snapshot (`ebs:new`) is given. */
+  snapshot?: SnapshotOptions | undefined;
+  /** How a store is reached where volume or image is in one (`s3://BUCKET/KEY`, `ebs:snap-...`, `ebs:new`). */
   store?: StoreOptions | undefined;
 }
 
@@ -44,8 +52,10 @@ export interface DecryptOptions extends OpenOptions, JobOptions {
 export interface DecryptedImage {
   /** `vol-` and 17 hexadecimal digits. */
   volumeId: string;
-  /** Absolute path of the image, or the name of the stream. */
+  /** Absolute path of the image, or the name of the stream, the object or the snapshot (`ebs:snap-...`). */
   path: string;
+  /** Of a new snapshot: its id, as other tools of AWS want it. */
+  snapshotId?: string;
   /** Length of the image. */
   imageBytes: number;
   /**
@@ -55,4 +65,10 @@ export interface DecryptedImage {
   dataSeconds: number;
   /** SHA-256 of the image in hexadecimal, where it was asked for. */
   sha256?: string;
+}
+
+/** How a result names what was made in a store. */
+export function madeIn(name: string): { path: string; snapshotId?: string } {
+  const snapshotId = idOf(name);
+  return snapshotId === undefined ? { path: name } : { path: name, snapshotId };
 }

@@ -4,6 +4,7 @@ import type { TransformOptions } from '../native.js';
 import { openTarget } from '../output/open-target.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget, type TargetOptions } from '../output/resolve-target.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
+import { refuseSnapshotOptions } from '../stores/ebs-location.js';
 import { isStored } from '../stores/location.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
 import type { VolumeFile } from '../volume/volume-file.js';
@@ -16,9 +17,9 @@ import { type JobOptions, transformImage } from './transform.js';
 /**
  * Decrypts a volume into a raw image of its exact old length.
  *
- * @param volumePath of a file or device, or `s3://BUCKET/KEY`
- * @param image a path, `s3://BUCKET/KEY`, or an open stream, which gets the image in order; what it got before a
- * failure it keeps
+ * @param volumePath of a file or device, or `s3://BUCKET/KEY`, `ebs:snap-...`
+ * @param image a path, `s3://BUCKET/KEY`, `ebs:new`, or an open stream, which gets the image in order; what it got
+ * before a failure it keeps
  * @throws {VolsealError} `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY` (attached for
  * writing), `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_TARGET_EXISTS`, `ERR_TARGET_SIZE`,
  * `ERR_SOURCE_CHANGED`, `ERR_RESUME`, `ERR_STORE_*`, `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`, `ERR_SELF_TEST`. Whatever
@@ -29,6 +30,8 @@ export async function decryptImage(
   image: string | TargetStream,
   options: DecryptOptions = {},
 ): Promise<DecryptedImage> {
+  refuseSnapshotOptions(typeof image === 'string' ? image : image.name, options.snapshot);
+  if (options.asIs === true) return await asIs(volumePath, image, options);
   if (isStored(volumePath) || (typeof image === 'string' && isStored(image)))
     return (await import('./stored-decrypt.js')).decryptStored(volumePath, image, options);
   const imagePath = typeof image === 'string' ? image : image.name;
@@ -52,6 +55,12 @@ export async function decryptImage(
     const made = { volumeId, path: imagePath, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
     return sha256 === undefined ? made : { ...made, sha256 };
   });
+}
+
+async function asIs(volumePath: string, image: string | TargetStream, options: DecryptOptions): Promise<DecryptedImage> {
+  const name = typeof image === 'string' ? image : image.name;
+  if (typeof image === 'string' && isStored(image)) return (await import('./store-as-is.js')).storeAsIs(volumePath, image, options);
+  throw new VolsealError('ERR_ARGUMENT', `${name}: is not in a store; a volume as it is is copied with cp`, { details: { path: name } });
 }
 
 async function resolveImage({ data, header }: VolumeFile, imagePath: string, output: TargetOptions): Promise<ResolvedTarget> {

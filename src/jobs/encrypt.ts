@@ -9,8 +9,9 @@ import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
 import type { Allocation } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
+import { refuseSnapshotOptions } from '../stores/ebs-location.js';
 import { isStored } from '../stores/location.js';
-import type { StoreOptions } from '../stores/store.js';
+import type { SnapshotOptions, StoreOptions } from '../stores/store.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
@@ -75,7 +76,9 @@ export interface NewVolumeOptions extends JobOptions {
    * and the target is as it was. A device has no such moment.
    */
   beforePublish?: (() => Promise<void>) | undefined;
-  /** How a store is reached where image or volume is an object (`s3://BUCKET/KEY`). */
+  /** What a new snapshot (`ebs:new`) is given. */
+  snapshot?: SnapshotOptions | undefined;
+  /** How a store is reached where image or volume is in one (`s3://BUCKET/KEY`, `ebs:snap-...`, `ebs:new`). */
   store?: StoreOptions | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
@@ -109,9 +112,9 @@ export interface CreateOptions extends NewVolumeOptions {
  * Encrypts a raw image (a regular file, a block device, an object or a stream) into a new volume. The image is only
  * read.
  *
- * @param image a path, `s3://BUCKET/KEY`, an open stream, or chunks of bytes
- * @param volume a path, `s3://BUCKET/KEY`, or an open stream, which gets the volume in order; what it got before a
- * failure it keeps
+ * @param image a path, `s3://BUCKET/KEY`, `ebs:snap-...`, an open stream, or chunks of bytes
+ * @param volume a path, `s3://BUCKET/KEY`, `ebs:new`, or an open stream, which gets the volume in order; what it got
+ * before a failure it keeps
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`
  * (of a stream also `ENODATA`: it ends early, and `EFBIG`: it is longer), `ERR_SOURCE_CHANGED`, `ERR_TARGET_SIZE`,
  * `ERR_RESUME`, `ERR_STORE_*`, `ERR_ABORTED`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`. Whatever fails, target files are as
@@ -156,7 +159,7 @@ export async function encryptImage(
  *
  * @throws {VolsealError} as `encryptImage`
  */
-export async function createVolume(volumePath: string, options: CreateOptions): Promise<VolumeInfo> {
+export async function createVolume(volumePath: string, options: CreateOptions): Promise<VolumeInfo & Pick<EncryptedImage, 'snapshotId'>> {
   const sectorBytes = checkSectorBytes(options.sectorBytes);
   const { sizeBytes } = options;
   const problem = sizeProblem(sizeBytes, sectorBytes);
@@ -173,6 +176,7 @@ async function makeVolume(
   sectorBytes: SectorBytes,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): Promise<EncryptedImage> {
+  refuseSnapshotOptions(typeof target === 'string' ? target : target.name, options.snapshot);
   if (options.resume === true) checkResumable(source.path, source.file === undefined, options);
   const plan = planVolume(source, typeof target === 'string' ? target : target.name, { ...options, sectorBytes });
   const job = { signal: options.signal, onProgress: options.onProgress };
@@ -207,6 +211,7 @@ export function planVolume(
     hasChosenId: options.volumeId !== undefined,
     keyId: options.key ?? DEFAULT_KEY,
     contextPairs: options.encryptionContext ?? {},
+    snapshot: options.snapshot,
     sha256: options.sha256 === true,
     output: {
       force: options.force === true,

@@ -3,18 +3,21 @@
  * goes round; each is read, transformed in the pool and written before it is used again, and pieces overtake each
  * other.
  */
+import { setMaxListeners } from 'node:events';
 import { STORE_BUFFER_BYTES, STORE_BUFFERS_MAX } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import type { ImageSource, Piece } from '../stores/store.js';
 import { traced } from '../tracing.js';
 import { throwIfAborted } from '../workers/abort.js';
+import type { PieceChecksum } from '../workers/piece-task.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { JobOptions } from './transform.js';
 
 /** What moves, and how. */
 export interface PieceMove {
   readonly pool: PoolLease;
-  readonly key: KeyHandle;
+  /** Undefined: the bytes move as they are. */
+  readonly key: KeyHandle | undefined;
   readonly encrypt: boolean;
   readonly sectorBytes: number;
   readonly sparse: boolean;
@@ -29,8 +32,8 @@ export interface PieceMove {
   readonly pieceBytes: number;
   /** Length of the target: what lies beyond is not written. */
   readonly targetBytes: number;
-  /** Whether `write` gets a checksum. */
-  readonly checksum: boolean;
+  /** Which checksums `write` gets. */
+  readonly checksum: PieceChecksum | undefined;
   /** Takes a piece of the target. Its memory is used again once the promise settles. */
   write(piece: Piece, signal: AbortSignal): Promise<void>;
   readonly stopped?: string;
@@ -43,6 +46,8 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
   const bufferCount = Math.min(pieceCount, STORE_BUFFERS_MAX, Math.max(2, Math.floor(STORE_BUFFER_BYTES / pieceBytes)));
   const failed = new AbortController();
   const ended = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+  // Each request under way listens to it.
+  setMaxListeners(0, ended);
   let next = 0;
   let movedBytes = 0;
   const worker = async (): Promise<void> => {
@@ -81,13 +86,14 @@ async function movePiece(move: PieceMove, at: number, bytes: number, buffer: Uin
   const readBytes = Math.max(0, Math.min(sectors.length, move.dataBytes - dataAt));
   if (readBytes > 0) await source.readRange(move.sourceOffsetBytes + dataAt, sectors.subarray(0, readBytes), signal);
   sectors.fill(0, readBytes);
-  const crc32 = await pool.run({
+  const sums = await pool.run({
     kind: 'piece',
     ...{ key, encrypt, sectorBytes, sparse, area },
     startByte: dataAt,
     offsetBytes: preambleBytes,
-    checksumBytes: move.checksum ? bytes : undefined,
+    checksum: move.checksum,
+    checksumBytes: bytes,
   });
-  const piece = { offsetBytes: at, bytes: area.subarray(0, bytes), crc32 };
+  const piece = { offsetBytes: at, bytes: area.subarray(0, bytes), ...sums };
   await traced('volseal.part', { offsetBytes: at, bytes }, () => move.write(piece, signal));
 }

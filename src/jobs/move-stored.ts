@@ -21,7 +21,7 @@ export async function moveStored(
     {
       ...{ pool, key, encrypt: true, sectorBytes, sparse: false, source, sourceOffsetBytes: 0 },
       ...{ dataBytes: source.sizeBytes, pieceBytes: STORE_PIECE_BYTES, targetBytes: layout.dataBytes },
-      checksum: false,
+      checksum: undefined,
       write: ({ offsetBytes, bytes }) => volume.file.write(bytes, layout.dataOffsetBytes + offsetBytes),
     },
     job,

@@ -1,18 +1,18 @@
-/** A volume that is a new object in a store. */
+/** A volume that is a new object or snapshot in a store. */
 import { VolsealError } from '../errors.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { intactHeader } from '../luks2/header.js';
 import { headerArea } from '../luks2/store.js';
 import { native } from '../native.js';
 import { fileSource, zeroSource } from '../stores/file-source.js';
-import { s3Location } from '../stores/location.js';
-import { S3Connection } from '../stores/s3-client.js';
-import { openUpload } from '../stores/s3-upload.js';
+import { checkStoredName } from '../stores/location.js';
+import { beginStored } from '../stores/open.js';
 import type { ImageSource, StoreOptions } from '../stores/store.js';
 import { describeHeader } from '../volume/info.js';
 import { claimsOf } from '../volume/volume-file.js';
 import { leasePool } from '../workers/pool.js';
 import type { EncryptedImage } from './build-volume.js';
+import { madeIn } from './decrypt-options.js';
 import { movePieces } from './move-pieces.js';
 import { contextOf, newVolumeKey } from './new-volume-key.js';
 import { whileUnchanged } from './source-watch.js';
@@ -21,23 +21,23 @@ import type { JobOptions } from './transform.js';
 import type { VolumePlan, VolumeSource } from './volume-plan.js';
 
 /**
- * Encrypts an image into a new object that is a volume: header, then data. It appears when it is complete.
+ * Encrypts an image into a new object or snapshot that is a volume: header, then data. It appears when it is complete.
  * @throws {VolsealError} as `encryptImage`, and `ERR_STORE_*`. Whatever fails, an object that was there stays
  */
 export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefined, job: JobOptions): Promise<EncryptedImage> {
   const { source, volumePath, sectorBytes, allocation, output } = plan;
   checkStoredOptions(volumePath, { sha256: plan.sha256, resume: output.resume === true, sparse: allocation === 'sparse' });
   if (plan.header !== undefined)
-    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is one object, which has its header in front; leave out the header option`);
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is one piece, which has its header in front; leave out the header option`);
   const from = sourceOf(source);
-  const location = s3Location(volumePath);
+  checkStoredName(volumePath, 'target');
   const context = contextOf(plan);
-  using connection = await S3Connection.open(store);
   await using pool = leasePool();
   const sizeBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
   const draft = { headerPath: volumePath, placement: 'embedded', allocation: 'full' } as const;
   // Before KMS is asked: a mistake should cost nothing. The area's length is always the same.
-  await using target = await openUpload(connection, location, EMBEDDED_DATA_OFFSET_BYTES + sizeBytes, output.force, job.signal);
+  const wanted = { sizeBytes: EMBEDDED_DATA_OFFSET_BYTES + sizeBytes, force: output.force, snapshot: plan.snapshot };
+  await using target = await beginStored(volumePath, wanted, store, job.signal);
   const { key, header } = await newVolumeKey(plan, draft, context, pool, job.signal);
   try {
     const startedMs = performance.now();
@@ -47,7 +47,7 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
         {
           ...{ pool, key, encrypt: true, sectorBytes, sparse: false, source: from, sourceOffsetBytes: 0, preamble },
           ...{ dataBytes: source.imageBytes, pieceBytes: target.pieceBytes, targetBytes: preamble.length + sizeBytes },
-          checksum: true,
+          checksum: target.checksum,
           write: (piece, signal) => target.write(piece, signal),
         },
         job,
@@ -56,10 +56,10 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
     await output.beforePublish?.();
     await target.complete(job.signal);
     const info = describeHeader(claimsOf(intactHeader(header), volumePath), {
-      ...{ path: volumePath, header: null },
+      ...{ path: target.name, header: null },
       ...{ allocatedBytes: null, hasHoles: null },
     });
-    return { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
+    return { ...info, ...madeIn(target.name), dataSeconds: (performance.now() - startedMs) / 1000 };
   } finally {
     native.keyWipe(key);
   }

@@ -1,20 +1,20 @@
-/** Decrypting with a store on one side: a volume that is an object, an image that becomes one, or both. */
+/** Decrypting with a store on one side: a volume that is in one, an image that goes there, or both. */
 
 import { VolsealError } from '../errors.js';
 import { STORE_PIECE_BYTES } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import { openTarget } from '../output/open-target.js';
 import { resolveTarget } from '../output/resolve-target.js';
+import { isSnapshot } from '../stores/ebs-location.js';
 import { fileSource } from '../stores/file-source.js';
-import { isStored, s3Location } from '../stores/location.js';
-import { S3Connection } from '../stores/s3-client.js';
-import { openUpload } from '../stores/s3-upload.js';
+import { checkStoredName, isStored } from '../stores/location.js';
+import { beginStored } from '../stores/open.js';
 import type { ImageSource } from '../stores/store.js';
 import { withVolume } from '../volume/session.js';
 import { withStoredVolume } from '../volume/stored-volume.js';
 import type { NamedContents } from '../volume/unlock.js';
 import type { PoolLease } from '../workers/pool.js';
-import type { DecryptedImage, DecryptOptions } from './decrypt-options.js';
+import { type DecryptedImage, type DecryptOptions, madeIn } from './decrypt-options.js';
 import type { TargetStream } from './image-stream.js';
 import { movePieces, type PieceMove } from './move-pieces.js';
 import { whileUnchanged } from './source-watch.js';
@@ -30,9 +30,10 @@ interface Open {
 /** @throws {VolsealError} as `decryptImage`, and `ERR_STORE_*` */
 export async function decryptStored(volumePath: string, image: string | TargetStream, options: DecryptOptions): Promise<DecryptedImage> {
   if (typeof image !== 'string')
-    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is an object in a store; volseal read writes it to a stream, decrypted`);
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is in a store; volseal read writes it to a stream, decrypted`);
   const { sha256 = false, resume = false, sparse = false, signal } = options;
-  checkStoredOptions(isStored(volumePath) ? volumePath : image, { sha256, resume, sparse });
+  checkStoredOptions(isStored(image) ? image : volumePath, { sha256, resume, sparse: sparse && !isSnapshot(image) });
+  if (isStored(image)) checkStoredName(image, 'target');
   const make = (open: Open) => makeImage(open, image, options);
   if (isStored(volumePath)) {
     const checkTarget = async ({ token }: NamedContents): Promise<void> => {
@@ -48,8 +49,6 @@ export async function decryptStored(volumePath: string, image: string | TargetSt
   return withVolume(volumePath, options, { lock: 'shared' }, async (session) => {
     const { data } = session.file;
     const sizeBytes = data.sizeBytes();
-    // Before KMS is asked.
-    s3Location(image);
     const key = await session.unlock();
     signal?.throwIfAborted();
     return whileUnchanged(data, sizeBytes, () =>
@@ -61,8 +60,8 @@ export async function decryptStored(volumePath: string, image: string | TargetSt
 async function makeImage(open: Open, image: string, options: DecryptOptions): Promise<DecryptedImage> {
   const { volumeId, imageBytes } = open.volume.token;
   const startedMs = performance.now();
-  await (isStored(image) ? toObject(open, image, options) : toFile(open, image, options));
-  return { volumeId, path: image, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
+  const name = await (isStored(image) ? toStore(open, image, options) : toFile(open, image, options));
+  return { volumeId, ...madeIn(name), imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
 }
 
 function moveOf({ volume, source, key, pool }: Open): Omit<PieceMove, 'pieceBytes' | 'checksum' | 'write'> {
@@ -73,25 +72,28 @@ function moveOf({ volume, source, key, pool }: Open): Omit<PieceMove, 'pieceByte
   };
 }
 
-async function toObject(open: Open, image: string, options: DecryptOptions): Promise<void> {
-  const { signal } = options;
-  using connection = await S3Connection.open(options.store);
-  await using target = await openUpload(connection, s3Location(image), open.volume.token.imageBytes, options.force === true, signal);
-  const { pieceBytes } = target;
-  await movePieces({ ...moveOf(open), pieceBytes, checksum: true, write: (piece, ended) => target.write(piece, ended) }, options);
+/** @returns the name of what was made */
+async function toStore(open: Open, image: string, options: DecryptOptions): Promise<string> {
+  const { force = false, sparse = false, snapshot, store, signal } = options;
+  const wanted = { sizeBytes: open.volume.token.imageBytes, force, sparse, snapshot };
+  await using target = await beginStored(image, wanted, store, signal);
+  const { pieceBytes, checksum } = target;
+  await movePieces({ ...moveOf(open), pieceBytes, checksum, write: (piece, ended) => target.write(piece, ended) }, options);
   await options.beforePublish?.();
   await target.complete(signal);
+  return target.name;
 }
 
-async function toFile(open: Open, image: string, options: DecryptOptions): Promise<void> {
+async function toFile(open: Open, image: string, options: DecryptOptions): Promise<string> {
   const { force = false, fsync = true, onWarning, beforePublish } = options;
   const output = { force, fsync, onWarning, beforePublish, deviceBytes: open.volume.token.imageBytes };
   await using target = await openTarget(await resolveTarget(image, output), output);
   try {
     await target.begin();
     const write: PieceMove['write'] = ({ offsetBytes, bytes }) => target.file.write(bytes, offsetBytes);
-    await movePieces({ ...moveOf(open), pieceBytes: STORE_PIECE_BYTES, checksum: false, write }, options);
+    await movePieces({ ...moveOf(open), pieceBytes: STORE_PIECE_BYTES, checksum: undefined, write }, options);
     await target.publish();
+    return image;
   } catch (error) {
     throw target.withContext(error);
   }

@@ -74,7 +74,8 @@ async function readPiece({ volume, key, pool }: StoredSession, startByte: number
     kind: 'piece',
     ...{ key, encrypt: false, sectorBytes, startByte: from, area, offsetBytes: 0 },
     sparse: token.allocation === 'sparse',
-    checksumBytes: undefined,
+    checksum: undefined,
+    checksumBytes: 0,
   });
   return area.subarray(startByte - from, endByte - from);
 }

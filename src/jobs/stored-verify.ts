@@ -28,7 +28,7 @@ export async function compareStored(
     {
       ...{ pool, key, encrypt: false, sectorBytes: segment.sectorBytes, sparse: token.allocation === 'sparse', source: needed },
       ...{ sourceOffsetBytes: segment.offsetBytes, dataBytes: sizeBytes, targetBytes: token.imageBytes },
-      ...{ pieceBytes: STORE_PIECE_BYTES, checksum: false, stopped: job.stopped },
+      ...{ pieceBytes: STORE_PIECE_BYTES, checksum: undefined, stopped: job.stopped },
       async write({ offsetBytes, bytes }) {
         if (offsetBytes >= differsAt) return;
         const expected = await image.read(offsetBytes, bytes.length);

@@ -9,10 +9,10 @@ import type { Allocation } from '../luks2/token.js';
 import type { TransformSource } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
-import type { ImageSource } from '../stores/store.js';
+import type { ImageSource, SnapshotOptions } from '../stores/store.js';
 import type { KmsAccess } from '../volume/unlock.js';
 
-/** An image that is an object in a store. */
+/** An image that is an object or a snapshot in a store. */
 export interface StoredSide {
   readonly kind: 'stored';
   readonly source: ImageSource;
@@ -45,6 +45,8 @@ export interface VolumePlan {
   /** Whether the caller chose the id: then only a run with the same id resumes this one. */
   readonly hasChosenId: boolean;
   readonly keyId: string;
+  /** What the volume is given where it is a new snapshot. */
+  readonly snapshot?: SnapshotOptions | undefined;
   /** Pairs of the encryption context, without the volume's id. */
   readonly contextPairs: EncryptionContext;
   readonly sha256: boolean;

@@ -1,5 +1,6 @@
 /** Names of objects: `s3://BUCKET/KEY`, with `?versionId=ID` for one version of it. */
 import { VolsealError } from '../errors.js';
+import { checkNewSnapshot, isSnapshot, snapshotId } from './ebs-location.js';
 
 /** One object, or one version of it. */
 export interface S3Location {
@@ -17,8 +18,15 @@ const BUCKET = /^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$/;
 const KEY_BYTES_MAX = 1024;
 const VERSION = /^(?<key>.*)\?versionId=(?<versionId>[^&?]+)$/s;
 
-/** Whether a path names an object instead of a file. */
-export const isStored = (path: string): boolean => path.startsWith(SCHEME);
+/** Whether a path names something in a store instead of a file. */
+export const isStored = (path: string): boolean => path.startsWith(SCHEME) || isSnapshot(path);
+
+/** @throws {VolsealError} `ERR_ARGUMENT` a name in a store that is none, of a source or of a target */
+export function checkStoredName(name: string, use: 'source' | 'target'): void {
+  if (!isSnapshot(name)) s3Location(name);
+  else if (use === 'source') snapshotId(name);
+  else checkNewSnapshot(name);
+}
 
 /** @throws {VolsealError} `ERR_ARGUMENT` where bucket or key cannot be one */
 export function s3Location(name: string): S3Location {

@@ -1,6 +1,7 @@
 /** What S3's answers and failed connections mean, as errors of volseal. */
 import { messageOf, VolsealError } from '../errors.js';
 import type { S3Location } from './location.js';
+import { isAboutCredentials, isNetwork, nameOf, statusOf } from './sdk-errors.js';
 
 /** A request, for messages. */
 export interface S3Call {
@@ -10,33 +11,8 @@ export interface S3Call {
   readonly location: S3Location;
 }
 
-interface SdkError {
-  readonly name?: string;
-  readonly code?: string;
-  readonly Code?: string;
-  readonly $metadata?: { readonly httpStatusCode?: number };
-}
-
-const statusOf = (error: unknown): number => (error as SdkError).$metadata?.httpStatusCode ?? 0;
-
-/** S3's name for the failure, or Node's. */
-export const nameOf = (error: unknown): string => {
-  const { Code, name, code } = error as SdkError;
-  return Code ?? (name === undefined || name === 'Error' ? (code ?? 'Error') : name);
-};
-
-/** Failures of connections: the request may not have arrived. */
-const NETWORK = new Set([
-  ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EAI_AGAIN', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH'],
-  ...['TimeoutError', 'NetworkingError', 'ERR_STREAM_PREMATURE_CLOSE', 'IncompleteBody'],
-]);
 /** Answers of status 4xx that ask for another try. `BadDigest`: the bytes changed on their way. */
 const TRY_AGAIN = new Set(['SlowDown', 'Throttling', 'ThrottlingException', 'RequestTimeout', 'RequestTimeTooSkewed', 'BadDigest']);
-const CREDENTIALS = new Set([
-  ...['CredentialsProviderError', 'InvalidAccessKeyId', 'SignatureDoesNotMatch', 'ExpiredToken', 'InvalidToken', 'TokenRefreshRequired'],
-]);
-
-const isNetwork = (error: unknown): boolean => NETWORK.has(nameOf(error)) || NETWORK.has((error as SdkError).code ?? '');
 
 /** Whether the same request may succeed a moment later. Access denied is not: it fails at once. */
 export function isWorthRetry(error: unknown): boolean {
@@ -59,7 +35,7 @@ export function storeError(error: unknown, call: S3Call): unknown {
   if (name === 'NoSuchUpload') return fail('ERR_STORE_NOT_FOUND', 'its upload is gone: something has aborted it');
   if (name === 'NoSuchVersion') return fail('ERR_STORE_NOT_FOUND', 'there is no such version of the object');
   if (name === 'CredentialsProviderError') return fail('ERR_STORE_DENIED', 'no AWS credentials were found');
-  if (CREDENTIALS.has(name)) return fail('ERR_STORE_DENIED', `S3 does not accept the credentials (${name})`);
+  if (isAboutCredentials(error)) return fail('ERR_STORE_DENIED', `S3 does not accept the credentials (${name})`);
   if (name === 'PermanentRedirect' || name === 'AuthorizationHeaderMalformed' || status === 301)
     return fail('ERR_STORE_REQUEST', `the bucket ${bucket} is in another region (${name})`, { wrongRegion: true });
   if (status === 404) return fail('ERR_STORE_NOT_FOUND', `there is no such object in the bucket ${bucket}, or no such bucket`);

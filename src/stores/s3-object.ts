@@ -2,7 +2,7 @@
 import { VolsealError } from '../errors.js';
 import type { S3Location } from './location.js';
 import type { S3Connection } from './s3-client.js';
-import { nameOf } from './s3-errors.js';
+import { fillFrom, nameOf } from './sdk-errors.js';
 import type { ImageSource } from './store.js';
 
 /** The permission that GetObject and HeadObject need. */
@@ -49,7 +49,7 @@ export async function openObject(connection: S3Connection, location: S3Location,
               details: { path: name },
             });
           }
-          await fill(target, Body as AsyncIterable<Uint8Array>);
+          await fillFrom(Body as AsyncIterable<Uint8Array>, target);
         },
         ended,
       );
@@ -65,16 +65,4 @@ function gone({ name }: S3Location): (error: unknown) => never {
     if (nameOf(error) !== 'NoSuchKey') throw error;
     throw new VolsealError('ERR_SOURCE_CHANGED', `${name}: was deleted while it was read`, { cause: error, details: { path: name } });
   };
-}
-
-/** @throws {Error} `IncompleteBody`, which is worth another try */
-async function fill(target: Uint8Array, body: AsyncIterable<Uint8Array>): Promise<void> {
-  let filledBytes = 0;
-  for await (const chunk of body) {
-    if (filledBytes + chunk.length > target.length) break;
-    target.set(chunk, filledBytes);
-    filledBytes += chunk.length;
-  }
-  if (filledBytes === target.length) return;
-  throw Object.assign(new Error(`the reply ended after ${filledBytes} of ${target.length} bytes`), { name: 'IncompleteBody' });
 }

@@ -29,7 +29,7 @@ export function partBytesFor(sizeBytes: number, name: string): number {
 }
 
 /**
- * Begins an upload.
+ * Begins an upload. The connection is the upload's from then on, which closes it.
  * @param force replaces an object; otherwise one that is there, or comes meanwhile, is an error
  * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_ARGUMENT` (a version as a target), `ERR_IMAGE_SIZE`, `ERR_STORE_*`
  */
@@ -66,6 +66,7 @@ export async function openUpload(
 
 class S3Upload implements ImageTarget {
   readonly pieceBytes: number;
+  readonly checksum = 'crc32';
   readonly #connection: S3Connection;
   readonly #location: S3Location;
   readonly #uploadId: string;
@@ -154,7 +155,11 @@ class S3Upload implements ImageTarget {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#completed) return;
+    if (!this.#completed) await this.#abort();
+    this.#connection.close();
+  }
+
+  async #abort(): Promise<void> {
     // Also after the caller's signal: parts that nobody sees cost money.
     await this.#connection
       .call('AbortMultipartUpload', 's3:AbortMultipartUpload', this.#location, ({ client, sdk }, send) =>

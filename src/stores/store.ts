@@ -1,12 +1,14 @@
 /** What an image or a volume is read from and written to, wherever it is. */
 
-/** How S3 is reached. What is left out is what the AWS SDK finds in the environment and the user's configuration. */
+/** How stores are reached. Left out is what the AWS SDK finds in the environment and the user's configuration. */
 export interface StoreOptions {
   /** Another S3 server: `https://HOST[:PORT]`. Default: `$AWS_ENDPOINT_URL_S3`, else AWS. */
   endpointUrl?: string | undefined;
+  /** Another server with the EBS direct APIs. Default: `$AWS_ENDPOINT_URL_EBS`, else AWS. */
+  ebsEndpointUrl?: string | undefined;
   /** The bucket in the path of the URL, not in the name of the host. Default: where `endpointUrl` is given. */
   pathStyle?: boolean | undefined;
-  /** Default: what the AWS SDK finds; with `endpointUrl` else `us-east-1`. */
+  /** Default: what the AWS SDK finds; with an endpoint else `us-east-1`. */
   region?: string | undefined;
 }
 
@@ -28,13 +30,31 @@ export interface ImageSource {
 export interface Piece {
   readonly offsetBytes: number;
   readonly bytes: Uint8Array;
-  /** CRC-32 (ISO 3309) of `bytes`. */
+  /** CRC-32 (ISO 3309) of `bytes`, where the target wants that. */
   readonly crc32: number;
+  /** SHA-256 of each block, where the target wants that: 32 bytes each; the last block counts as filled with zeros. */
+  readonly blockDigests: Uint8Array;
 }
 
-/** A new object: nobody sees it before `complete`. */
+/** A source in a store, with the connection that it is read through. */
+export interface OpenSource extends ImageSource, Disposable {}
+
+/** What a new snapshot is given. */
+export interface SnapshotOptions {
+  /** At most 255 characters. */
+  description?: string | undefined;
+  /** At most 50; keys of up to 128 characters, values of up to 256. */
+  tags?: Readonly<Record<string, string>> | undefined;
+  /** EBS encrypts the snapshot: under the key with this ARN, or with `true` under the account's default key. */
+  encrypted?: boolean | string | undefined;
+}
+
+/** A new object or snapshot: nobody sees it before `complete`. */
 export interface ImageTarget {
+  /** What messages call it; of a snapshot that was begun, with its id. */
   readonly name: string;
+  /** Which checksums pieces must have. */
+  readonly checksum: 'crc32' | 'blocks';
   /** Every piece has this length, but for the last one; they come in any order. */
   readonly pieceBytes: number;
   /** @throws {VolsealError} `ERR_STORE_*`, `ERR_ABORTED` */

@@ -1,10 +1,8 @@
-/** A volume that is an object in a store: opened by its header, unlocked by KMS, read in pieces. */
+/** A volume that is an object or a snapshot in a store: opened by its header, unlocked by KMS, read in pieces. */
 import { VolsealError } from '../errors.js';
 import { decodeHeader, decodeIntactHeader, HEADER_BYTES_MAX } from '../luks2/header.js';
 import { type KeyHandle, native } from '../native.js';
-import { s3Location } from '../stores/location.js';
-import { S3Connection } from '../stores/s3-client.js';
-import { openObject } from '../stores/s3-object.js';
+import { openStored } from '../stores/open.js';
 import type { ImageSource, StoreOptions } from '../stores/store.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { describeHeader, type VolumeInfo } from './info.js';
@@ -18,7 +16,7 @@ export interface StoredOpenOptions extends OpenOptions {
   store?: StoreOptions | undefined;
 }
 
-/** An open object that is a volume. */
+/** An open object or snapshot that is a volume. */
 export interface StoredVolume extends NamedContents {
   readonly source: ImageSource;
 }
@@ -27,12 +25,12 @@ export interface StoredVolume extends NamedContents {
 const FIRST_READ_BYTES = 32 * 1024;
 
 /**
- * Reads the header of the object.
+ * Reads the header of an open object or snapshot.
  * @throws {VolsealError} `ERR_STORE_*`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_ARGUMENT` (it is a
  * detached header), `ERR_ABORTED`
  */
-export async function readStoredVolume(connection: S3Connection, path: string, signal?: AbortSignal): Promise<StoredVolume> {
-  const source = await openObject(connection, s3Location(path), signal);
+async function readStoredVolume(source: ImageSource, signal?: AbortSignal): Promise<StoredVolume> {
+  const { name: path } = source;
   const read = async (bytesMax: number): Promise<Buffer> => {
     const area = Buffer.alloc(Math.min(bytesMax, source.sizeBytes));
     if (area.length > 0) await source.readRange(0, area, signal);
@@ -42,7 +40,9 @@ export async function readStoredVolume(connection: S3Connection, path: string, s
   const contents = claimsOf(found, path);
   const { segment, sizeBytes } = contents;
   if (segment.offsetBytes === 0)
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is a detached header; its data must be in the same object`, { details: { path } });
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is a detached header; its data must be in the same object or snapshot`, {
+      details: { path },
+    });
   const available = source.sizeBytes - segment.offsetBytes;
   if (available < sizeBytes || (segment.sizeBytes !== 'dynamic' && segment.sizeBytes !== sizeBytes))
     throw new VolsealError('ERR_VOLUME_SIZE', `${path}: holds ${Math.max(available, 0)} bytes of data, the volume has ${sizeBytes}`, {
@@ -53,9 +53,19 @@ export async function readStoredVolume(connection: S3Connection, path: string, s
 
 /** What such a volume's header says. @throws {VolsealError} as `readStoredVolume` */
 export async function describeStoredVolume(path: string, store: StoreOptions | undefined): Promise<VolumeInfo> {
-  using connection = await S3Connection.open(store);
-  const volume = await readStoredVolume(connection, path);
+  using source = await openStored(path, store);
+  const volume = await readStoredVolume(source);
   return describeHeader(volume, { path, header: null, allocatedBytes: null, hasHoles: null });
+}
+
+/** Opens the volume for `use`, without a key. @throws {VolsealError} as `describeStoredVolume`; what `use` throws */
+export async function withStoredSource<T>(
+  path: string,
+  { store, signal }: StoredOpenOptions,
+  use: (volume: StoredVolume) => Promise<T>,
+): Promise<T> {
+  using source = await openStored(path, store, signal);
+  return await use(await readStoredVolume(source, signal));
 }
 
 /** An open volume, its key, and a share of the pool. */
@@ -78,12 +88,12 @@ export async function withStoredVolume<T>(
   before: (volume: StoredVolume) => Promise<void> = async () => {},
 ): Promise<T> {
   const refuse = (why: string): never => {
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is an object: ${why}`, { details: { path } });
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is in a store: ${why}`, { details: { path } });
   };
   if (options.header !== undefined) refuse('its header must be in front of its data; leave out the header option');
   if (asksKeyslot(options)) refuse('it is opened by KMS only; to open it by a keyslot, download it first');
-  using connection = await S3Connection.open(options.store);
-  const volume = await readStoredVolume(connection, path, options.signal);
+  using source = await openStored(path, options.store, options.signal);
+  const volume = await readStoredVolume(source, options.signal);
   await before(volume);
   await using pool = leasePool();
   const key = await unlockByKms(volume, options, pool);

@@ -21,7 +21,7 @@ import { receiveAbort } from './abort.js';
 import { handedOver } from './hand-over.js';
 import type { AdoptedKey, KmsCallTask, KmsTask, NewKey, RewrappedKey, ServeKmsTask } from './key-tasks.js';
 import type { IterationsTask, OpenKeyslotTask, SealKeyslotTask } from './keyslot-tasks.js';
-import type { PieceTask } from './piece-task.js';
+import type { PieceSums, PieceTask } from './piece-task.js';
 import { taskResult } from './task-result.js';
 
 export type { NewKeyTask, RewrapTask, TryRewrapTask, UnlockTask } from './key-tasks.js';
@@ -106,7 +106,7 @@ interface TaskValues {
   readMoved: Uint8Array;
   openTransform: TransformHandle;
   transform: boolean;
-  piece: number;
+  piece: PieceSums;
 }
 
 /** What a task gives. */

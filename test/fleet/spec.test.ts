@@ -44,6 +44,7 @@ describe('jobs, one a line', () => {
     ['{"kind":"encrypt","source":"-","target":"a"}', 'source: is a stream, which can be read or written only once'],
     ['{"kind":"encrypt","source":"a","target":""}', 'target: is empty'],
     ['{"kind":"encrypt","source":"a","target":"b\\u0000"}', 'target: has a NUL'],
+    ['{"kind":"decrypt","source":"a","target":"ebs:new"}', /^target: is a new snapshot/],
     ['{"kind":"encrypt","source":"a","target":"b","colour":1}', /colour/],
     ['{"kind":"encrypt","source":"a","target":"b","choices":{"fsync":false}}', /fsync/],
     [

@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { describe, test } from 'vitest';
 import { combineCrc32, crc32Text } from '../../src/stores/crc32.js';
+import { checkNewSnapshot, snapshotId } from '../../src/stores/ebs-location.js';
 import { isStored, s3Location } from '../../src/stores/location.js';
+import { type Clock, Pace } from '../../src/stores/pace.js';
 import { partBytesFor } from '../../src/stores/s3-upload.js';
 
 const MIB = 1024 * 1024;
@@ -59,4 +61,50 @@ test('parts are whole MiB, 10,000 at most, and an image that does not fit is ref
   assert.equal(partBytesFor(160_000 * MIB + 1, 's3://b/k'), 17 * MIB);
   assert.equal(partBytesFor(480_000 * MIB, 's3://b/k'), 48 * MIB);
   assert.throws(() => partBytesFor(480_000 * MIB + 1, 's3://b/k'), { code: 'ERR_IMAGE_SIZE' });
+});
+
+describe('names of snapshots', () => {
+  test('one that is there, and one to make', () => {
+    assert.equal(snapshotId('ebs:snap-0123456789abcdef0'), 'snap-0123456789abcdef0');
+    assert.equal(snapshotId('ebs:snap-01234567'), 'snap-01234567');
+    checkNewSnapshot('ebs:new');
+    for (const path of ['ebs:new', 'ebs:snap-01234567', 'ebs:anything']) assert.equal(isStored(path), true);
+    for (const path of ['./ebs:new', 'ebs', '/ebs:new']) assert.equal(isStored(path), false);
+  });
+
+  for (const name of ['ebs:', 'ebs:new', 'ebs:snap-', 'ebs:snap-0123456789ABCDEF0', 'ebs:snap-012345678', 'ebs:vol-0123456789abcdef0'])
+    test(`${name} is no snapshot that is there`, () =>
+      assert.throws(() => snapshotId(name), { code: 'ERR_ARGUMENT', details: { path: name } }));
+
+  for (const name of ['ebs:', 'ebs:New', 'ebs:snap-0123456789abcdef0'])
+    test(`${name} is no new snapshot`, () =>
+      assert.throws(() => checkNewSnapshot(name), { code: 'ERR_ARGUMENT', details: { path: name } }));
+});
+
+test('requests have their turns, evenly, and late ones do not come in a burst', async () => {
+  let nowMs = 0;
+  const sentMs: number[] = [];
+  const clock: Clock = {
+    nowMs: () => nowMs,
+    async sleep(ms) {
+      nowMs += ms;
+    },
+  };
+  const pace = new Pace(900, clock);
+  const never = new AbortController().signal;
+  for (let request = 0; request < 1800; request += 1) {
+    await pace.turn(never);
+    sentMs.push(nowMs);
+  }
+  nowMs += 60_000;
+  for (let request = 0; request < 900; request += 1) {
+    await pace.turn(never);
+    sentMs.push(nowMs);
+  }
+  for (const [at, firstMs] of sentMs.entries()) {
+    // Any second: the requests of it are as many as may be, and those that one wait is for.
+    const inSecond = sentMs.slice(at).findIndex((ms) => ms >= firstMs + 1000);
+    assert.ok((inSecond === -1 ? sentMs.length - at : inSecond) <= 905, `at ${at}`);
+  }
+  assert.ok(sentMs[1799]! <= 2000, 'no slower than it has to be');
 });

@@ -14,15 +14,16 @@ import {
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
+import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
 import { newVolumeLines } from '../volume-lines.js';
 
 /** The command; `session` is what it runs with. */
 export function createCommand({ output, signal }: Session): Command {
   const command = new Command('create')
     .description('make a new, empty volume with its own data key; it reads as zeros')
-    .argument('<volume>', 'the volume to make: a file, a block device or s3://BUCKET/KEY')
+    .argument('<volume>', 'the volume to make: a file, a block device, s3://BUCKET/KEY or ebs:new')
     .requiredOption('--size <size>', 'bytes, or with K, M, G, T (powers of 1024)', sizeArgument);
-  withStore(withNewVolume(command))
+  withSnapshot(withStore(withNewVolume(command)))
     .addOption(
       new Option(
         '--sparse',
@@ -31,7 +32,7 @@ export function createCommand({ output, signal }: Session): Command {
     )
     .addOption(new Option('--full', 'write every sector now, so that nobody can see which ones are in use').conflicts('sparse'));
   withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
-  return command.action(async (volume: string, flags: NewVolumeFlags & StoreFlags & { size: number }) => {
+  return command.action(async (volume: string, flags: NewVolumeFlags & StoreFlags & SnapshotFlags & { size: number }) => {
     if (volume === STREAM_ARGUMENT)
       throw new VolsealError('ERR_ARGUMENT', 'create makes a file or writes a block device: name it (./- for a file that is called -)');
     const { createVolume } = await import('../../jobs/encrypt.js');
@@ -39,12 +40,13 @@ export function createCommand({ output, signal }: Session): Command {
     const options = {
       ...newVolumeOptions(flags),
       ...storeOptions(flags),
+      ...snapshotOptions(flags),
       sizeBytes: flags.size,
       signal,
       onProgress: progress.onProgress,
       onWarning: output.warning,
     };
     const info = await createVolume(volume, options).finally(progress.end);
-    output.result(info, newVolumeLines(`created ${volume}`, info));
+    output.result(info, [...newVolumeLines(`created ${info.path}`, info), ...snapshotLines(info)]);
   });
 }

@@ -20,48 +20,60 @@ import {
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { exactSize, pace } from '../sizes.js';
+import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
 
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
   const command = new Command('decrypt')
     .description('decrypt a volume into a raw image of the original length; the volume is not changed, unless --in-place says so')
-    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
-    .argument('[image]', 'the raw image to make: a file, a block device, s3://BUCKET/KEY, or - for standard output');
+    .argument('<volume>', 'the volume: a file, a block device, s3://BUCKET/KEY or ebs:snap-...')
+    .argument('[image]', 'the raw image to make: a file, a block device, s3://BUCKET/KEY, ebs:new, or - for standard output');
   withStore(withResume(withSha256(withProgress(withNoFsync(withForce(withExistingVolume(command)))))))
-    .option('--sparse', 'leave blocks of zeros as holes in the image (always so for a sparse volume); on a block device discard them')
+    .option(
+      '--sparse',
+      'leave blocks of zeros as holes in the image (always so for a sparse volume); discard them on a block device; leave them out of a snapshot',
+    )
+    .option('--as-is', 'into a store: the volume as it is, encrypted; needs no key')
     .option('--target-is-zero', 'the block device reads as zeros from beginning to end: leave out blocks of zeros');
-  withInPlace(command, 'an image');
+  withSnapshot(withInPlace(command, 'an image'));
   withExamples(command, [
     'volseal decrypt disk.vol copy.raw',
     'volseal decrypt disk.vol - | zstd > disk.raw.zst',
     'volseal decrypt --in-place disk.vol',
   ]);
-  return command.action(async (volume: string, image: string | undefined, flags: ExistingVolumeFlags & DecryptFlags & StoreFlags) => {
-    const others = {
-      '--sha256': flags.sha256,
-      '--resume': flags.resume,
-      '--force': flags.force,
-      '--sparse': flags.sparse,
-      '--target-is-zero': flags.targetIsZero,
-      '--no-fsync': flags.fsync === false,
-    };
-    if (worksInPlace(flags, image, others)) return decryptedInPlace(volume, flags, { output, signal });
-    const target = targetStreamOr(requiredTarget(image, 'image'));
-    const { decryptImage } = await import('../../jobs/decrypt.js');
-    const progress = reportProgress(output, flags.progress === true, signal);
-    const { force, fsync, resume, sha256, sparse, targetIsZero } = flags;
-    const reports = { onProgress: progress.onProgress, onWarning: output.warning };
-    const read = { ...existingVolumeOptions(flags, output), ...storeOptions(flags) };
-    const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, signal, ...reports };
-    const made = await decryptImage(volume, target, options).finally(progress.end);
-    const size = exactSize(made.imageBytes);
-    // A run that continued another one has moved only a part.
-    const moved = resume ? size : `${size} ${pace(made.imageBytes, made.dataSeconds)}`;
-    const lines = [`decrypted ${volume} (${made.volumeId}) into ${made.path}: ${moved}`, ...sha256Lines(made)];
-    // Standard output carries the image.
-    if (typeof target === 'string') output.result(made, lines);
-    else output.aside(made, lines);
-  });
+  return command.action(
+    async (volume: string, image: string | undefined, flags: ExistingVolumeFlags & DecryptFlags & StoreFlags & SnapshotFlags) => {
+      const others = {
+        '--sha256': flags.sha256,
+        '--resume': flags.resume,
+        '--force': flags.force,
+        '--sparse': flags.sparse,
+        '--as-is': flags.asIs,
+        '--target-is-zero': flags.targetIsZero,
+        '--no-fsync': flags.fsync === false,
+      };
+      if (worksInPlace(flags, image, others)) return decryptedInPlace(volume, flags, { output, signal });
+      const target = targetStreamOr(requiredTarget(image, 'image'));
+      const { decryptImage } = await import('../../jobs/decrypt.js');
+      const progress = reportProgress(output, flags.progress === true, signal);
+      const { force, fsync, resume, sha256, sparse, targetIsZero, asIs } = flags;
+      const reports = { onProgress: progress.onProgress, onWarning: output.warning };
+      const read = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), ...snapshotOptions(flags) };
+      const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, asIs, signal, ...reports };
+      const made = await decryptImage(volume, target, options).finally(progress.end);
+      const size = exactSize(made.imageBytes);
+      // A run that continued another one has moved only a part.
+      const moved = resume ? size : `${size} ${pace(made.imageBytes, made.dataSeconds)}`;
+      const lines = [
+        `${asIs ? 'copied' : 'decrypted'} ${volume} (${made.volumeId}) into ${made.path}: ${moved}`,
+        ...sha256Lines(made),
+        ...snapshotLines(made),
+      ];
+      // Standard output carries the image.
+      if (typeof target === 'string') output.result(made, lines);
+      else output.aside(made, lines);
+    },
+  );
 }
 
 async function decryptedInPlace(
@@ -86,4 +98,5 @@ interface DecryptFlags extends InPlaceFlags {
   sha256?: boolean;
   sparse?: boolean;
   targetIsZero?: boolean;
+  asIs?: boolean;
 }

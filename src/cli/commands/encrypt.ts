@@ -21,6 +21,7 @@ import {
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { pace } from '../sizes.js';
+import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
 import { STANDARD_INPUT } from '../standard-streams.js';
 import { newVolumeLines } from '../volume-lines.js';
 
@@ -28,41 +29,53 @@ import { newVolumeLines } from '../volume-lines.js';
 export function encryptCommand({ output, signal }: Session): Command {
   const command = new Command('encrypt')
     .description('encrypt a raw image into a new volume with its own data key; the image is not changed, unless --in-place says so')
-    .argument('<image>', 'raw disk image: a regular file, a block device, s3://BUCKET/KEY, or - for standard input')
-    .argument('[volume]', 'the volume to make: a file, a block device, s3://BUCKET/KEY, or - for standard output');
+    .argument('<image>', 'raw disk image: a regular file, a block device, s3://BUCKET/KEY, ebs:snap-..., or - for standard input')
+    .argument('[volume]', 'the volume to make: a file, a block device, s3://BUCKET/KEY, ebs:new, or - for standard output');
   withNewVolume(command)
     .option('--pad', 'fill the last sector with zeros; decrypting gives back the exact length')
     .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
     .option('--sparse', 'leave zeros of the image as holes: small and fast, but it shows which blocks are in use')
     .option('--size <size>', 'size of an image on standard input, or on a device in place: bytes, or with K, M, G, T', sizeArgument);
-  withInPlace(withStore(withResume(withSha256(command))), 'a volume');
+  withSnapshot(withInPlace(withStore(withResume(withSha256(command))), 'a volume'));
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
     'volseal encrypt disk.raw - | cat > streamed.vol',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
     'volseal encrypt --in-place disk.raw',
   ]);
-  return command.action(async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags & StoreFlags) => {
-    const { sha256: hash, resume: continues, force, fsync } = flags;
-    const others = { '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
-    if (worksInPlace(flags, volume, others)) return encryptedInPlace(image, flags, { output, signal });
-    const source = sourceOf(image, flags.size);
-    const target = targetStreamOr(requiredTarget(volume, 'volume'));
-    const { encryptImage } = await import('../../jobs/encrypt.js');
-    const progress = reportProgress(output, flags.progress === true, signal);
-    const { pad, raw, sha256, resume } = flags;
-    const reports = { onProgress: progress.onProgress, onWarning: output.warning };
-    const options = { ...newVolumeOptions(flags), ...storeOptions(flags), pad, raw, sha256, resume, signal, ...reports };
-    const info = await encryptImage(source, target, options).finally(progress.end);
-    const name = typeof source === 'string' ? source : source.name;
-    const done = `encrypted ${name} into ${info.path}`;
-    // A run that continued another one has moved only a part.
-    const moved = resume ? done : `${done} ${pace(info.imageBytes, info.dataSeconds)}`;
-    const lines = [...newVolumeLines(moved, info), ...sha256Lines(info)];
-    // Standard output carries the volume.
-    if (typeof target === 'string') output.result(info, lines);
-    else output.aside(info, lines);
-  });
+  return command.action(
+    async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags & StoreFlags & SnapshotFlags) => {
+      const { sha256: hash, resume: continues, force, fsync } = flags;
+      const others = { '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
+      if (worksInPlace(flags, volume, others)) return encryptedInPlace(image, flags, { output, signal });
+      const source = sourceOf(image, flags.size);
+      const target = targetStreamOr(requiredTarget(volume, 'volume'));
+      const { encryptImage } = await import('../../jobs/encrypt.js');
+      const progress = reportProgress(output, flags.progress === true, signal);
+      const { pad, raw, sha256, resume } = flags;
+      const reports = { onProgress: progress.onProgress, onWarning: output.warning };
+      const options = {
+        ...newVolumeOptions(flags),
+        ...storeOptions(flags),
+        ...snapshotOptions(flags),
+        pad,
+        raw,
+        sha256,
+        resume,
+        signal,
+        ...reports,
+      };
+      const info = await encryptImage(source, target, options).finally(progress.end);
+      const name = typeof source === 'string' ? source : source.name;
+      const done = `encrypted ${name} into ${info.path}`;
+      // A run that continued another one has moved only a part.
+      const moved = resume ? done : `${done} ${pace(info.imageBytes, info.dataSeconds)}`;
+      const lines = [...newVolumeLines(moved, info), ...sha256Lines(info), ...snapshotLines(info)];
+      // Standard output carries the volume.
+      if (typeof target === 'string') output.result(info, lines);
+      else output.aside(info, lines);
+    },
+  );
 }
 
 async function encryptedInPlace(

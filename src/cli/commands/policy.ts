@@ -19,13 +19,24 @@ export function policyCommand(session: Session): Command {
 
 function administratorCommand({ output }: Session): Command {
   const command = new Command('administrator')
-    .description('print the permissions that an administrator of WorkSpaces needs: statements for the key policy, and an identity policy')
-    .requiredOption('--key <arn>', 'ARN of the KMS key')
+    .description('print the permissions that an administrator of WorkSpaces needs, or with --stores what S3 and EBS need')
+    .option('--key <arn>', 'ARN of the KMS key; with --stores only where EBS encrypts snapshots under it')
     .option('--as <arn>', "the administrator (default: a role WorkSpacesAdministrator of the key's account)")
-    .option('--console', 'also what the console needs to show a list of keys');
+    .option('--console', 'also what the console needs to show a list of keys')
+    .option('--stores', 'the identity policy that images and volumes in S3 and EBS snapshots need')
+    .option('--bucket <name>', 'with --stores: of this bucket only');
   withJson(command);
-  withExamples(command, ['volseal policy administrator --key "$(volseal kms create-key)"']);
-  return command.action(async ({ key, as, console: withConsole = false }: { key: string; as?: string; console?: boolean }) => {
+  withExamples(command, [
+    'volseal policy administrator --key "$(volseal kms create-key)"',
+    'volseal policy administrator --stores --bucket images',
+  ]);
+  return command.action(async ({ key, as, console: withConsole = false, stores = false, bucket }: AdministratorFlags) => {
+    if (stores) {
+      const policy = await storesPolicy(bucket, key);
+      return output.result(policy, JSON.stringify(policy, undefined, 2).split('\n'));
+    }
+    if (key === undefined || bucket !== undefined)
+      throw new VolsealError('ERR_ARGUMENT', key === undefined ? '--key is missing: the ARN of the KMS key' : '--bucket is for --stores');
     const { administratorPolicies } = await import('../../kms/client/policy-documents.js');
     const policies = administratorPolicies(key, as, withConsole);
     const text = (value: unknown) => JSON.stringify(value, undefined, 2).split('\n');
@@ -37,6 +48,26 @@ function administratorCommand({ output }: Session): Command {
       ...text(policies.identityPolicy),
     ]);
   });
+}
+
+interface AdministratorFlags {
+  key?: string;
+  as?: string;
+  console?: boolean;
+  stores?: boolean;
+  bucket?: string;
+}
+
+/** @throws {VolsealError} `ERR_ARGUMENT` */
+async function storesPolicy(bucket: string | undefined, key: string | undefined) {
+  if (key !== undefined && parseKeyArn(key) === undefined)
+    throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(key)} is not the ARN of a key; policies name keys by ARN`);
+  const [{ storePolicy }, { s3Location }] = await Promise.all([
+    import('../../stores/policy-statements.js'),
+    import('../../stores/location.js'),
+  ]);
+  if (bucket !== undefined) s3Location(`s3://${bucket}/key`);
+  return storePolicy(bucket, key);
 }
 
 interface CheckFlags extends KmsFlags {

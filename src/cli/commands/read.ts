@@ -28,7 +28,7 @@ interface ReadFlags extends ExistingVolumeFlags, StoreFlags {
 export function readCommand({ output, signal }: Session): Command {
   const command = new Command('read')
     .description('write a range of a volume, decrypted, to standard output')
-    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
+    .argument('<volume>', 'the volume: a file, a block device, s3://BUCKET/KEY or ebs:snap-...')
     .option('--offset <size>', 'where to begin: bytes, or with K, M, G, T', sizeArgument, 0)
     .option('--length <size>', 'how many bytes (default: up to the end)', sizeArgument);
   withUnfinished(withStore(withExistingVolume(command)));

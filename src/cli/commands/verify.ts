@@ -19,7 +19,7 @@ const UNBOUND = 'nothing tells whether this data belongs to the header, which is
 export function verifyCommand({ output, signal }: Session): Command {
   const command = new Command('verify')
     .description('check a volume: both header copies, key, digest and MAC, and all data with --against; changes nothing')
-    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
+    .argument('<volume>', 'the volume: a file, a block device, s3://BUCKET/KEY or ebs:snap-...')
     .option('--against <image>', 'compare the data with this raw image, byte by byte');
   withStore(withProgress(withExistingVolume(command)));
   withExamples(command, ['volseal verify disk.vol --against disk.raw']);

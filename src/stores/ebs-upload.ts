@@ -1,0 +1,181 @@
+/**
+ * A new snapshot. Each block carries its SHA-256, and the whole snapshot's is named at the end: EBS refuses what
+ * differs. Nobody can read the snapshot before that.
+ */
+import { createHash, type Hash, randomUUID } from 'node:crypto';
+import { VolsealError } from '../errors.js';
+import { EBS_BLOCK_BYTES, EBS_PIECE_BYTES, EBS_TIMEOUT_MINUTES, EBS_VOLUME_GIB_MAX } from '../limits.js';
+import { SnapshotBlocks } from './ebs-blocks.js';
+import { EbsConnection } from './ebs-client.js';
+import { checkNewSnapshot, snapshotName } from './ebs-location.js';
+import { startOptions } from './ebs-options.js';
+import type { ImageTarget, Piece, SnapshotOptions, StoreOptions } from './store.js';
+
+const GIB = 2 ** 30;
+const DIGEST_BYTES = 32;
+const ZERO_BLOCK = new Uint8Array(EBS_BLOCK_BYTES);
+const ZERO_DIGEST = createHash('sha256').update(ZERO_BLOCK).digest();
+
+/** How a snapshot is made. */
+export interface UploadOptions extends SnapshotOptions {
+  /** Blocks of zeros are left out. */
+  readonly sparse?: boolean | undefined;
+}
+
+/**
+ * Begins a snapshot of a volume of whole GiB.
+ * @param name `ebs:new`
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE` (beyond 64 TiB), `ERR_STORE_*`, `ERR_ABORTED`
+ */
+export async function startUpload(
+  name: string,
+  sizeBytes: number,
+  options: UploadOptions,
+  store: StoreOptions | undefined,
+  signal?: AbortSignal,
+): Promise<ImageTarget> {
+  checkNewSnapshot(name);
+  const VolumeSize = Math.ceil(sizeBytes / GIB);
+  if (VolumeSize > EBS_VOLUME_GIB_MAX)
+    throw new VolsealError('ERR_IMAGE_SIZE', `${name}: ${sizeBytes} bytes are more than the ${EBS_VOLUME_GIB_MAX} GiB of an EBS volume`, {
+      details: { path: name, sizeBytes, sizeBytesMax: EBS_VOLUME_GIB_MAX * GIB },
+    });
+  // The same in every attempt: a reply that was lost must not leave a second snapshot.
+  const request = { ...startOptions(name, options), VolumeSize, ClientToken: randomUUID(), Timeout: EBS_TIMEOUT_MINUTES };
+  const connection = await EbsConnection.open(store);
+  try {
+    const reply = await connection.call('StartSnapshot', { name, signal }, ({ client, sdk }, send) =>
+      client.send(new sdk.StartSnapshotCommand(request), send),
+    );
+    const { SnapshotId: id, BlockSize, VolumeSize: startedGib } = reply;
+    if (id === undefined || BlockSize !== EBS_BLOCK_BYTES || startedGib !== VolumeSize)
+      throw new VolsealError(
+        'ERR_STORE_REQUEST',
+        `${name}: the server began ${id ?? 'a snapshot without an id'} of ${startedGib} GiB in blocks of ${BlockSize} bytes; asked was ${VolumeSize} GiB in blocks of ${EBS_BLOCK_BYTES}`,
+        { details: { path: name } },
+      );
+    return new EbsUpload(connection, id, VolumeSize * (GIB / EBS_BLOCK_BYTES), options.sparse === true);
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+}
+
+class EbsUpload implements ImageTarget {
+  readonly name: string;
+  readonly pieceBytes = EBS_PIECE_BYTES;
+  readonly checksum = 'blocks';
+  readonly #connection: EbsConnection;
+  readonly #id: string;
+  readonly #blockCount: number;
+  readonly #sparse: boolean;
+  readonly #sum = new OrderedSum();
+  #endIndex = 0;
+
+  constructor(connection: EbsConnection, id: string, blockCount: number, sparse: boolean) {
+    this.name = snapshotName(id);
+    this.#connection = connection;
+    this.#id = id;
+    this.#blockCount = blockCount;
+    this.#sparse = sparse;
+  }
+
+  async write({ offsetBytes, bytes, blockDigests }: Piece, signal?: AbortSignal): Promise<void> {
+    const firstIndex = offsetBytes / EBS_BLOCK_BYTES;
+    const count = Math.ceil(bytes.length / EBS_BLOCK_BYTES);
+    this.#endIndex = Math.max(this.#endIndex, firstIndex + count);
+    await Promise.all(
+      Array.from({ length: count }, (_, ordinal) => {
+        const block = bytes.subarray(ordinal * EBS_BLOCK_BYTES, (ordinal + 1) * EBS_BLOCK_BYTES);
+        const digest = Buffer.from(blockDigests.subarray(ordinal * DIGEST_BYTES, (ordinal + 1) * DIGEST_BYTES));
+        return this.#put(firstIndex + ordinal, padded(block), digest, signal);
+      }),
+    );
+  }
+
+  async complete(signal?: AbortSignal): Promise<void> {
+    // A volume of whole GiB is longer than its image: that part is to read as zeros as well.
+    const rest = Array.from({ length: this.#blockCount - this.#endIndex }, (_, ordinal) => this.#endIndex + ordinal);
+    await Promise.all(rest.map((index) => this.#put(index, ZERO_BLOCK, ZERO_DIGEST, signal)));
+    const { count, digest } = this.#sum.finish(this.#blockCount);
+    let attempts = 0;
+    const about = { name: this.name, signal, isNew: true };
+    await this.#connection
+      .call('CompleteSnapshot', about, ({ client, sdk }, send) => {
+        attempts += 1;
+        return client.send(
+          new sdk.CompleteSnapshotCommand({
+            ...{ SnapshotId: this.#id, ChangedBlocksCount: count },
+            ...{ Checksum: digest, ChecksumAlgorithm: 'SHA256', ChecksumAggregationMethod: 'LINEAR' },
+          }),
+          send,
+        );
+      })
+      .catch(async (error: unknown) => {
+        // A first attempt whose reply was lost has completed it: the second one finds it done, and it can be read.
+        if (attempts === 1 || !(error instanceof VolsealError) || error.code !== 'ERR_STORE_REQUEST') throw error;
+        await SnapshotBlocks.open(this.#connection, this.#id, signal).catch(() => {
+          throw error;
+        });
+      });
+  }
+
+  async #put(index: number, block: Uint8Array, digest: Buffer, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#sparse && digest.equals(ZERO_DIGEST)) return this.#sum.add(index, undefined);
+    const Checksum = digest.toString('base64');
+    const reply = await this.#connection.call(
+      'PutSnapshotBlock',
+      { name: this.name, signal, isNew: true, ofBlock: true },
+      ({ client, sdk }, send) =>
+        client.send(
+          new sdk.PutSnapshotBlockCommand({
+            ...{ SnapshotId: this.#id, BlockIndex: index, BlockData: block, DataLength: EBS_BLOCK_BYTES },
+            ...{ Checksum, ChecksumAlgorithm: 'SHA256' },
+          }),
+          send,
+        ),
+    );
+    if ((reply.Checksum ?? Checksum) !== Checksum)
+      throw new VolsealError('ERR_STORE_REQUEST', `${this.name}: the server got other bytes than were sent (block ${index})`, {
+        details: { path: this.name, block: index },
+      });
+    this.#sum.add(index, digest);
+  }
+
+  /** A snapshot that is not completed stays pending, unreadable, until EBS cancels it: these APIs cannot delete it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#connection.close();
+  }
+}
+
+function padded(block: Uint8Array): Uint8Array {
+  if (block.length === EBS_BLOCK_BYTES) return block;
+  const whole = new Uint8Array(EBS_BLOCK_BYTES);
+  whole.set(block);
+  return whole;
+}
+
+/** SHA-256 over the digests of the blocks in the order of their index, whatever the order in which they come. */
+class OrderedSum {
+  readonly #hash: Hash = createHash('sha256');
+  readonly #waiting = new Map<number, Buffer | undefined>();
+  #nextIndex = 0;
+  #count = 0;
+
+  /** @param digest undefined for a block that is left out */
+  add(index: number, digest: Buffer | undefined): void {
+    this.#waiting.set(index, digest);
+    for (; this.#waiting.has(this.#nextIndex); this.#nextIndex += 1) {
+      const next = this.#waiting.get(this.#nextIndex);
+      this.#waiting.delete(this.#nextIndex);
+      if (next === undefined) continue;
+      this.#hash.update(next);
+      this.#count += 1;
+    }
+  }
+
+  finish(blockCount: number): { count: number; digest: string } {
+    if (this.#nextIndex !== blockCount) throw new Error(`${this.#nextIndex} of ${blockCount} blocks were written`);
+    return { count: this.#count, digest: this.#hash.digest('base64') };
+  }
+}

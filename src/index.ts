@@ -66,7 +66,7 @@ export type {
   NbdStats,
   ServableVolume,
 } from './nbd/server.js';
-export type { StoreOptions } from './stores/store.js';
+export type { SnapshotOptions, StoreOptions } from './stores/store.js';
 export type { AttachOptions } from './volume/attach.js';
 export { type DescribeOptions, describeVolume } from './volume/describe.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';

@@ -11,6 +11,7 @@ import { openVolumeFile } from '../volume/volume-file.js';
 import { leasePool } from '../workers/pool.js';
 import { type DecryptedImage, type DecryptOptions, madeIn } from './decrypt-options.js';
 import { movePieces } from './move-pieces.js';
+import { openParent } from './snapshot-parent.js';
 import { whileUnchanged } from './source-watch.js';
 import { checkStoredOptions } from './stored-source.js';
 
@@ -48,7 +49,9 @@ async function copy(
 ): Promise<DecryptedImage> {
   const { force = false, sparse = false, snapshot, store, signal } = options;
   const startedMs = performance.now();
-  await using target = await beginStored(targetName, { sizeBytes, force, sparse, snapshot }, store, signal);
+  await using parent = await openParent(snapshot ?? {}, store, signal);
+  const wanted = { sizeBytes, force, sparse, snapshot, base: parent?.source };
+  await using target = await beginStored(targetName, wanted, store, signal);
   await using pool = leasePool();
   await movePieces(
     {

@@ -29,6 +29,10 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
   checkStoredOptions(volumePath, { sha256: plan.sha256, resume: output.resume === true, sparse: allocation === 'sparse' });
   if (plan.header !== undefined)
     throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is one piece, which has its header in front; leave out the header option`);
+  if (plan.snapshot?.parent !== undefined || plan.snapshot?.changedAgainst !== undefined)
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a new volume has a new key, so that every block differs; leave out the parent`, {
+      details: { path: volumePath },
+    });
   const from = sourceOf(source);
   checkStoredName(volumePath, 'target');
   const context = contextOf(plan);

@@ -17,6 +17,7 @@ import type { PoolLease } from '../workers/pool.js';
 import { type DecryptedImage, type DecryptOptions, madeIn } from './decrypt-options.js';
 import type { TargetStream } from './image-stream.js';
 import { movePieces, type PieceMove } from './move-pieces.js';
+import { openParent } from './snapshot-parent.js';
 import { whileUnchanged } from './source-watch.js';
 import { checkStoredOptions } from './stored-source.js';
 
@@ -75,7 +76,8 @@ function moveOf({ volume, source, key, pool }: Open): Omit<PieceMove, 'pieceByte
 /** @returns the name of what was made */
 async function toStore(open: Open, image: string, options: DecryptOptions): Promise<string> {
   const { force = false, sparse = false, snapshot, store, signal } = options;
-  const wanted = { sizeBytes: open.volume.token.imageBytes, force, sparse, snapshot };
+  await using parent = await openParent(snapshot ?? {}, store, signal);
+  const wanted = { sizeBytes: open.volume.token.imageBytes, force, sparse, snapshot, base: parent?.source };
   await using target = await beginStored(image, wanted, store, signal);
   const { pieceBytes, checksum } = target;
   await movePieces({ ...moveOf(open), pieceBytes, checksum, write: (piece, ended) => target.write(piece, ended) }, options);

@@ -9,7 +9,7 @@ const KEY_ARN = /^arn:[a-z0-9-]+:kms:[a-z0-9-]+:\d{12}:(key|alias)\/[A-Za-z0-9/_
 const RESERVED = /^aws:/i;
 
 /** The members of StartSnapshot that the caller decides. @throws {VolsealError} `ERR_ARGUMENT` */
-export function startOptions(name: string, { description, tags = {}, encrypted = false }: SnapshotOptions) {
+export function startOptions(name: string, { description, tags = {}, encrypted = false, parent }: SnapshotOptions) {
   const refuse = (what: string): never => {
     throw new VolsealError('ERR_ARGUMENT', `${name}: ${what}`, { details: { path: name } });
   };
@@ -24,7 +24,9 @@ export function startOptions(name: string, { description, tags = {}, encrypted =
   }
   if (typeof encrypted === 'string' && !KEY_ARN.test(encrypted))
     refuse(`${JSON.stringify(encrypted)} is not the ARN of a KMS key, which EBS wants for an encrypted snapshot`);
+  if (parent !== undefined && encrypted !== false) refuse('a snapshot with a parent is encrypted as its parent is; leave out the key');
   return {
+    ...(parent === undefined ? {} : { ParentSnapshotId: parent }),
     ...(description === undefined ? {} : { Description: description }),
     ...(Tags.length === 0 ? {} : { Tags }),
     ...(encrypted === false ? {} : { Encrypted: true }),

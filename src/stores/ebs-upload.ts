@@ -3,13 +3,14 @@
  * differs. Nobody can read the snapshot before that.
  */
 import { createHash, type Hash, randomUUID } from 'node:crypto';
+import pLimit from 'p-limit';
 import { VolsealError } from '../errors.js';
-import { EBS_BLOCK_BYTES, EBS_PIECE_BYTES, EBS_TIMEOUT_MINUTES, EBS_VOLUME_GIB_MAX } from '../limits.js';
+import { EBS_BLOCK_BYTES, EBS_PIECE_BYTES, EBS_REQUESTS_AT_ONCE, EBS_TIMEOUT_MINUTES, EBS_VOLUME_GIB_MAX } from '../limits.js';
 import { SnapshotBlocks } from './ebs-blocks.js';
 import { EbsConnection } from './ebs-client.js';
 import { checkNewSnapshot, snapshotName } from './ebs-location.js';
 import { startOptions } from './ebs-options.js';
-import type { ImageTarget, Piece, SnapshotOptions, StoreOptions } from './store.js';
+import type { ImageSource, ImageTarget, Piece, SnapshotOptions, StoreOptions } from './store.js';
 
 const GIB = 2 ** 30;
 const DIGEST_BYTES = 32;
@@ -18,8 +19,10 @@ const ZERO_DIGEST = createHash('sha256').update(ZERO_BLOCK).digest();
 
 /** How a snapshot is made. */
 export interface UploadOptions extends SnapshotOptions {
-  /** Blocks of zeros are left out. */
+  /** Blocks of zeros are left out. Not with a parent, whose block would show instead. */
   readonly sparse?: boolean | undefined;
+  /** The contents of the parent: blocks that are equal to it are left out. Beyond its end it is zeros. */
+  readonly base?: ImageSource | undefined;
 }
 
 /**
@@ -35,6 +38,14 @@ export async function startUpload(
   signal?: AbortSignal,
 ): Promise<ImageTarget> {
   checkNewSnapshot(name);
+  if (options.base !== undefined && options.sparse === true)
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${name}: has a parent, so that blocks that became zeros must be written; leave out the sparse option`,
+      {
+        details: { path: name },
+      },
+    );
   const VolumeSize = Math.ceil(sizeBytes / GIB);
   if (VolumeSize > EBS_VOLUME_GIB_MAX)
     throw new VolsealError('ERR_IMAGE_SIZE', `${name}: ${sizeBytes} bytes are more than the ${EBS_VOLUME_GIB_MAX} GiB of an EBS volume`, {
@@ -54,7 +65,7 @@ export async function startUpload(
         `${name}: the server began ${id ?? 'a snapshot without an id'} of ${startedGib} GiB in blocks of ${BlockSize} bytes; asked was ${VolumeSize} GiB in blocks of ${EBS_BLOCK_BYTES}`,
         { details: { path: name } },
       );
-    return new EbsUpload(connection, id, VolumeSize * (GIB / EBS_BLOCK_BYTES), options.sparse === true);
+    return new EbsUpload(connection, id, VolumeSize * (GIB / EBS_BLOCK_BYTES), options);
   } catch (error) {
     connection.close();
     throw error;
@@ -69,15 +80,17 @@ class EbsUpload implements ImageTarget {
   readonly #id: string;
   readonly #blockCount: number;
   readonly #sparse: boolean;
+  readonly #base: ImageSource | undefined;
   readonly #sum = new OrderedSum();
   #endIndex = 0;
 
-  constructor(connection: EbsConnection, id: string, blockCount: number, sparse: boolean) {
+  constructor(connection: EbsConnection, id: string, blockCount: number, { sparse = false, base }: UploadOptions) {
     this.name = snapshotName(id);
     this.#connection = connection;
     this.#id = id;
     this.#blockCount = blockCount;
     this.#sparse = sparse;
+    this.#base = base;
   }
 
   async write({ offsetBytes, bytes, blockDigests }: Piece, signal?: AbortSignal): Promise<void> {
@@ -96,7 +109,9 @@ class EbsUpload implements ImageTarget {
   async complete(signal?: AbortSignal): Promise<void> {
     // A volume of whole GiB is longer than its image: that part is to read as zeros as well.
     const rest = Array.from({ length: this.#blockCount - this.#endIndex }, (_, ordinal) => this.#endIndex + ordinal);
-    await Promise.all(rest.map((index) => this.#put(index, ZERO_BLOCK, ZERO_DIGEST, signal)));
+    // Each has the parent's block in memory, where there is a parent.
+    const atOnce = pLimit(EBS_REQUESTS_AT_ONCE);
+    await Promise.all(rest.map((index) => atOnce(() => this.#put(index, ZERO_BLOCK, ZERO_DIGEST, signal))));
     const { count, digest } = this.#sum.finish(this.#blockCount);
     let attempts = 0;
     const about = { name: this.name, signal, isNew: true };
@@ -121,7 +136,8 @@ class EbsUpload implements ImageTarget {
   }
 
   async #put(index: number, block: Uint8Array, digest: Buffer, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#sparse && digest.equals(ZERO_DIGEST)) return this.#sum.add(index, undefined);
+    const isLeftOut = this.#base === undefined ? this.#sparse && digest.equals(ZERO_DIGEST) : await isIn(this.#base, index, block, signal);
+    if (isLeftOut) return this.#sum.add(index, undefined);
     const Checksum = digest.toString('base64');
     const reply = await this.#connection.call(
       'PutSnapshotBlock',
@@ -146,6 +162,14 @@ class EbsUpload implements ImageTarget {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#connection.close();
   }
+}
+
+async function isIn(base: ImageSource, index: number, block: Uint8Array, signal: AbortSignal | undefined): Promise<boolean> {
+  const before = new Uint8Array(EBS_BLOCK_BYTES);
+  const atByte = index * EBS_BLOCK_BYTES;
+  const area = before.subarray(0, Math.max(0, Math.min(EBS_BLOCK_BYTES, base.sizeBytes - atByte)));
+  if (area.length > 0) await base.readRange(atByte, area, signal);
+  return Buffer.from(before.buffer).equals(block);
 }
 
 function padded(block: Uint8Array): Uint8Array {

@@ -1,7 +1,7 @@
 /** What a name in a store opens: an object or a snapshot, as a source or as a target. */
 import { isSnapshot } from './ebs-location.js';
 import { s3Location } from './location.js';
-import type { ImageTarget, OpenSource, SnapshotOptions, StoreOptions } from './store.js';
+import type { ImageSource, ImageTarget, OpenSource, SnapshotOptions, StoreOptions } from './store.js';
 
 /**
  * Opens what a name in a store names; the caller disposes of it.
@@ -29,6 +29,8 @@ export interface StoredTargetOptions {
   /** Of a snapshot: blocks of zeros are left out. */
   readonly sparse?: boolean;
   readonly snapshot?: SnapshotOptions | undefined;
+  /** Of a snapshot with a parent: the parent's contents. */
+  readonly base?: ImageSource | undefined;
 }
 
 /**
@@ -37,11 +39,12 @@ export interface StoredTargetOptions {
  */
 export async function beginStored(
   name: string,
-  { sizeBytes, force, sparse, snapshot }: StoredTargetOptions,
+  { sizeBytes, force, sparse, snapshot, base }: StoredTargetOptions,
   store: StoreOptions | undefined,
   signal?: AbortSignal,
 ): Promise<ImageTarget> {
-  if (isSnapshot(name)) return await (await import('./ebs-upload.js')).startUpload(name, sizeBytes, { ...snapshot, sparse }, store, signal);
+  if (isSnapshot(name))
+    return await (await import('./ebs-upload.js')).startUpload(name, sizeBytes, { ...snapshot, sparse, base }, store, signal);
   const [{ S3Connection }, { openUpload }] = await Promise.all([import('./s3-client.js'), import('./s3-upload.js')]);
   const location = s3Location(name);
   const connection = await S3Connection.open(store);

@@ -47,6 +47,16 @@ export interface SnapshotOptions {
   tags?: Readonly<Record<string, string>> | undefined;
   /** EBS encrypts the snapshot: under the key with this ARN, or with `true` under the account's default key. */
   encrypted?: boolean | string | undefined;
+  /**
+   * The id of a snapshot (`snap-...`): only blocks that differ from it are written, and the new snapshot has the others
+   * from it. It is encrypted as its parent is.
+   */
+  parent?: string | undefined;
+  /**
+   * With `parent`: a file with the parent's image, so that the parent need not be read. Some blocks of it are compared
+   * with the parent, and the rest is believed. Default: the parent itself.
+   */
+  changedAgainst?: string | undefined;
 }
 
 /** A new object or snapshot: nobody sees it before `complete`. */

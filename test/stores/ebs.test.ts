@@ -7,6 +7,7 @@ import { decryptImage, describeVolume, encryptImage, readStoredRange, verifyVolu
 import { native } from '../../src/native.js';
 import { openSnapshot } from '../../src/stores/ebs-snapshot.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
+import { ended, failureOf, lab } from '../cli/program.js';
 import { sandbox } from '../volume/sandbox.js';
 import { type Fault, type StrictEbs, strictEbs } from './strict-ebs.js';
 
@@ -289,5 +290,104 @@ describe('an upload', () => {
     await rejects({ snapshot: { description: 'x' } }, 's3://images/a.raw');
     await assert.rejects(encryptImage(box.path('a.raw'), 'ebs:new', { kms, store, allocation: 'sparse' }), { code: 'ERR_ARGUMENT' });
     assert.deepEqual(ebs.requests, []);
+  });
+});
+
+describe('an increment', () => {
+  const office2 = async () => {
+    const { box, ebs, kms, store } = await office();
+    const image = sparseImage(30 * MIB + 512, [0, 3, 17, 40]);
+    writeFileSync(box.path('old.raw'), image);
+    const parent = ebs.put(image);
+    randomBytes(BLOCK).copy(image, 3 * BLOCK);
+    image.fill(0, 17 * BLOCK, 18 * BLOCK);
+    randomBytes(7).copy(image, 25 * BLOCK + 5);
+    randomBytes(512).copy(image, 60 * BLOCK);
+    writeFileSync(box.path('new.raw'), image);
+    await encryptImage(box.path('new.raw'), box.path('new.vol'), { kms, pad: true });
+    return { box, ebs, kms, store, image, parent };
+  };
+
+  for (const against of [undefined, 'old.raw', 'the parent'])
+    test(`only changed blocks are written, also those that became zeros; compared with ${against ?? 'nothing named'}`, async () => {
+      const { box, ebs, kms, store, image, parent } = await office2();
+      const changedAgainst = against === 'old.raw' ? box.path(against) : against === undefined ? undefined : parent;
+      const made = await decryptImage(box.path('new.vol'), 'ebs:new', { kms, store, snapshot: { parent, changedAgainst } });
+      const { blocks, parent: recorded } = ebs.snapshots.get(made.snapshotId!)!;
+      assert.equal(recorded, parent);
+      assert.deepEqual(
+        [...blocks.keys()].sort((a, b) => a - b),
+        [3, 17, 25, 60],
+      );
+      assert.ok(ebs.contents(made.snapshotId!).subarray(0, image.length).equals(image));
+    });
+
+  test('a file that is not the image of the parent is refused, and so is what excludes a parent', async () => {
+    const { box, ebs, kms, store, parent } = await office2();
+    const rejects = (snapshot: object, code: string, more: object = {}) =>
+      assert.rejects(decryptImage(box.path('new.vol'), 'ebs:new', { kms, store, snapshot, ...more }), { code });
+    box.image('other.raw', 4 * MIB);
+    await rejects({ parent, changedAgainst: box.path('other.raw') }, 'ERR_IMAGE_DIFFERS');
+    await rejects({ changedAgainst: box.path('old.raw') }, 'ERR_ARGUMENT');
+    await rejects({ parent, encrypted: true }, 'ERR_ARGUMENT');
+    await rejects({ parent }, 'ERR_ARGUMENT', { sparse: true });
+    await rejects({ parent: 'snap-1' }, 'ERR_ARGUMENT');
+    await rejects({ parent: 'snap-00000000000000000' }, 'ERR_STORE_NOT_FOUND');
+    await assert.rejects(encryptImage(box.path('new.raw'), 'ebs:new', { kms, store, pad: true, snapshot: { parent } }), {
+      code: 'ERR_ARGUMENT',
+    });
+    assert.ok(!ebs.requests.includes('StartSnapshot'));
+    nothingHeld();
+  });
+});
+
+describe('the program', () => {
+  test('decrypt to ebs:new, encrypt from it; ids, exit statuses and hints', async () => {
+    const box = lab();
+    const ebs = await strictEbs();
+    const image = box.image('a.raw', 3 * MIB);
+    const run = async (...args: string[]) => {
+      const child = box.start(args, { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: 'example', AWS_ENDPOINT_URL_EBS: ebs.url });
+      let text = '';
+      child.stdout!.on('data', (chunk) => {
+        text += chunk;
+      });
+      return { ...(await ended(child)), stdout: Buffer.from(text), text };
+    };
+    assert.equal((await run('encrypt', 'a.raw', 'a.vol')).status, 0);
+    const flags = ['--description', 'golden', '--tag', 'team=images', '--tag', 'Name=a', '--snapshot-key', 'default'];
+    const made = await run('decrypt', 'a.vol', 'ebs:new', '--sparse', ...flags, '--json');
+    assert.equal(made.status, 0, made.stderr);
+    const { path, snapshotId } = JSON.parse(made.text) as { path: string; snapshotId: string };
+    assert.equal(path, `ebs:${snapshotId}`);
+    const { request } = ebs.snapshots.get(snapshotId)!;
+    assert.deepEqual([request.Description, request.Encrypted], ['golden', true]);
+    assert.deepEqual(request.Tags, [
+      { Key: 'team', Value: 'images' },
+      { Key: 'Name', Value: 'a' },
+    ]);
+    assert.ok(inBlocks(ebs, snapshotId, image.length).equals(image));
+    const copied = await run('decrypt', 'a.vol', 'ebs:new', '--as-is', '--sparse');
+    assert.match(
+      copied.text,
+      /^copied a\.vol \(vol-[0-9a-f]{17}\) into ebs:snap-[0-9a-f]{17}[\s\S]*wait snapshot-completed --snapshot-ids snap-/,
+    );
+    assert.match((await run('info', `ebs:${[...ebs.snapshots.keys()].at(-1)}`)).text, /vol-[0-9a-f]{17}/);
+
+    const failed = async (status: number, hint: RegExp, ...args: string[]) => {
+      const outcome = await run(...args, '--json');
+      assert.equal(outcome.status, status, outcome.stderr);
+      assert.match(failureOf(outcome).hint!, hint);
+    };
+    await failed(4, /describe-snapshots/, 'encrypt', 'ebs:snap-00000000000000000', 'b.vol');
+    ebs.fail('PutSnapshotBlock', 'deny');
+    await failed(6, /ebs:PutSnapshotBlock.*policy administrator --stores/, 'decrypt', 'a.vol', 'ebs:new', '--sparse');
+    ebs.fail('StartSnapshot', 'quota');
+    await failed(6, /quota/, 'decrypt', 'a.vol', 'ebs:new', '--sparse');
+    await failed(1, /--help/, 'decrypt', 'a.vol', 'b.raw', '--tag', 'a=b');
+
+    const policy = JSON.parse((await run('policy', 'administrator', '--stores', '--bucket', 'images', '--json')).text);
+    const actions = (policy.Statement as { Action: string[] }[]).flatMap(({ Action }) => Action);
+    for (const operation of new Set(ebs.requests)) assert.ok(actions.includes(`ebs:${operation}`), operation);
   });
 });

@@ -20,7 +20,7 @@ import {
 import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { exactSize, pace } from '../sizes.js';
-import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
+import { type SnapshotFlags, snapshotLines, snapshotOptions, withParent, withSnapshot } from '../snapshot-options.js';
 
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
@@ -35,7 +35,7 @@ export function decryptCommand({ output, signal }: Session): Command {
     )
     .option('--as-is', 'into a store: the volume as it is, encrypted; needs no key')
     .option('--target-is-zero', 'the block device reads as zeros from beginning to end: leave out blocks of zeros');
-  withSnapshot(withInPlace(command, 'an image'));
+  withParent(withSnapshot(withInPlace(command, 'an image')));
   withExamples(command, [
     'volseal decrypt disk.vol copy.raw',
     'volseal decrypt disk.vol - | zstd > disk.raw.zst',

@@ -18,7 +18,8 @@ test_needs=(
   qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git man:man-db
   openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   nbdkit:nbdkit nbdinfo:libnbd-bin nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:libnbd-bin fusermount3:fuse3
-  nbd-client:nbd-client bindfs:bindfs redis-server:redis-server redis-cli:redis-tools /usr/lib/postgresql/15/bin/postgres:postgresql
+  qrencode:qrencode nbd-client:nbd-client bindfs:bindfs
+  redis-server:redis-server redis-cli:redis-tools /usr/lib/postgresql/15/bin/postgres:postgresql
   xz:xz-utils bzip2:bzip2 sfdisk:fdisk losetup:mount zsh:zsh fish:fish
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user

@@ -28,6 +28,7 @@ export { type RestoredHeader, type RestoreHeaderOptions, restoreHeader } from '.
 export type { SourceChunks, SourceStream, TargetStream } from './jobs/image-stream.js';
 export { type AliasEntry, type KeyDescription, type KeyEntry, type KmsKeys, type KmsKeysOptions, kmsKeys } from './jobs/kms-keys.js';
 export {
+  type AddRecoveryKeyOptions,
   addPassphrase,
   addRecoveryKey,
   type RecoveryKeyStream,

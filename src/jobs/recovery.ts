@@ -34,6 +34,12 @@ export interface RecoveryKeyStream {
   readonly name: string;
 }
 
+/** Options of `addRecoveryKey`. */
+export interface AddRecoveryKeyOptions extends OpenOptions {
+  /** Another stream that gets the text as well, before the target. */
+  alsoTo?: RecoveryKeyStream | undefined;
+}
+
 /** A volume and one of its keyslots. */
 export interface VolumeKeyslot extends KeyslotInfo {
   /** Path of the volume. */
@@ -53,7 +59,11 @@ const access = { lock: 'exclusive', ifStopped: 'the volume is as it was' } as co
  *
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` no room for a keyslot; `ERR_TARGET_EXISTS`, `ERR_IO`
  */
-export async function addRecoveryKey(path: string, target: string | RecoveryKeyStream, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+export async function addRecoveryKey(
+  path: string,
+  target: string | RecoveryKeyStream,
+  options: AddRecoveryKeyOptions = {},
+): Promise<VolumeKeyslot> {
   const output = { force: false, fsync: true };
   const place = typeof target === 'string' ? await resolveTarget(target, output) : undefined;
   const passphrase = native.recoveryKeyGenerate();
@@ -62,6 +72,7 @@ export async function addRecoveryKey(path: string, target: string | RecoveryKeyS
       await using file = place && (await openTarget(place, output));
       const added = await addKeyslot(session, passphrase, 'recovery', RECOVERY_KEY_ITERATIONS);
       try {
+        if (options.alsoTo !== undefined) native.recoveryKeyWrite(passphrase, options.alsoTo.fd);
         native.recoveryKeyWrite(passphrase, file?.file.fd ?? (target as RecoveryKeyStream).fd);
         await file?.publish();
       } catch (error) {

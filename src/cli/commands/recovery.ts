@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withHeader, withJson } from '../options.js';
 import { withExamples } from '../output.js';
+import { openQrCode } from '../qr-code.js';
 import { STANDARD_OUTPUT } from '../standard-streams.js';
 import { keyslotLine } from '../volume-lines.js';
 
@@ -16,6 +17,7 @@ export function recoveryCommand(session: Session): Command {
 
 interface AddFlags extends ExistingVolumeFlags {
   out?: string;
+  qr?: boolean;
 }
 
 function addCommand({ output, signal }: Session): Command {
@@ -23,6 +25,7 @@ function addCommand({ output, signal }: Session): Command {
     .description('add a keyslot for a new recovery key and print the key once; stock cryptsetup takes its text as the passphrase')
     .argument('<volume>', 'the volume')
     .option('--out <file>', 'write the recovery key to this new file, with mode 0600, instead of printing it')
+    .option('--qr', 'also draw the key as a QR code in the terminal (needs qrencode)')
     .option('--passphrase-file <file>', 'add a keyslot for the passphrase in this file instead (at least 2 s of PBKDF2)');
   withExistingVolume(command, { passphrase: false });
   withExamples(
@@ -30,20 +33,32 @@ function addCommand({ output, signal }: Session): Command {
     ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery test disk.vol --recovery-key-file recovery.key'],
     ['Whoever has the recovery key and the volume has the data. Keep the key where the volume is not, and not on the same machine.'],
   );
-  return command.action(async (volume: string, { out, passphraseFile, ...flags }: AddFlags) => {
+  return command.action(async (volume: string, { out, qr, passphraseFile, ...flags }: AddFlags) => {
     const { addPassphrase, addRecoveryKey } = await import('../../jobs/recovery.js');
     const options = { ...existingVolumeOptions(flags, output), signal };
     if (passphraseFile !== undefined) {
-      if (out !== undefined) throw new VolsealError('ERR_ARGUMENT', '--out is for a recovery key: a passphrase is in its file already');
+      if (out !== undefined || qr)
+        throw new VolsealError('ERR_ARGUMENT', '--out and --qr are for a recovery key: a passphrase is in its file already');
       const added = await addPassphrase(volume, passphraseFile, options);
       output.result(added, [`${volume} (${added.volumeId}) has the keyslot ${keyslotLine(added)}`]);
       return;
     }
     if (out === undefined && output.json)
       throw new VolsealError('ERR_ARGUMENT', '--json prints no recovery key: name a file for it with --out');
-    const added = await addRecoveryKey(volume, out ?? { fd: 1, name: STANDARD_OUTPUT }, options);
+    if (qr && output.json) throw new VolsealError('ERR_ARGUMENT', '--qr draws for people: leave out --json');
+    const code = qr ? openQrCode() : undefined;
+    const added = await addRecoveryKey(volume, out ?? { fd: 1, name: STANDARD_OUTPUT }, { ...options, alsoTo: code }).catch(
+      (error: unknown) => {
+        code?.close();
+        throw error;
+      },
+    );
     const lines = [`${volume} (${added.volumeId}) has the keyslot ${keyslotLine(added)}`];
     if (out === undefined) output.text('\n');
+    if (code !== undefined) {
+      if (!code.draw()) output.warning('the QR code could not be drawn');
+      code.close();
+    }
     if (out === undefined) lines.push('This is the only time that the key is shown: write it down, with its hyphens.');
     if (out === undefined) output.aside(added, lines);
     else output.result({ ...added, out }, lines);

@@ -75,8 +75,9 @@ testUnless(skipWithoutRoot || skipWithout('setpriv'))(
     const at = lab();
     at.image('a.raw', 4096);
     mkdirSync(at.path('theirs'));
-    for (const name of ['', 'theirs']) chownSync(at.path(name), OTHER_USER, OTHER_USER);
+    // With a home of root's own: one in another user's directory is refused.
     at.ok(['encrypt', 'a.raw', 'theirs/a.vol']);
+    for (const name of ['', 'theirs']) chownSync(at.path(name), OTHER_USER, OTHER_USER);
     chownSync(at.path('theirs/a.vol'), OTHER_USER + 1, OTHER_GROUP);
     chmodSync(at.path('theirs/a.vol'), 0o664);
     const through = ['setpriv', `--reuid=${OTHER_USER}`, `--regid=${OTHER_USER}`, '--clear-groups'];

@@ -26,6 +26,7 @@ const COMMANDS = [
   'attached',
   'detach',
   'serve',
+  'jobs',
   'kernels',
   'bench',
   'workspace',
@@ -121,13 +122,14 @@ describeUnless(skipWithout('zstd', 'nbdinfo', 'cryptsetup'))('help', () => {
     ['audit', 'verify'],
   ]) {
     test(`the example of ${command.join(' ')} works`, () => {
-      const { ok, shell } = withFiles(lab());
+      const { ok, shell, path } = withFiles(lab());
       if (!['encrypt', 'kernels', 'bench', 'kms'].includes(command[0]!)) ok(['encrypt', 'disk.raw', 'disk.vol']);
       ok(['kms', 'create-principal', 'user/anna']);
       const { accessKeyId } = JSON.parse(ok(['kms', 'create-access-key', 'user/anna', '--json']).text);
       const made = command[0] === 'workspace' && command[1] !== 'create' ? ok([...WORKSPACE, '--json']).text : '{}';
       const { workspaceId = '' } = JSON.parse(made);
       if (command[0] === 'detach') ok(['attach', 'disk.vol']);
+      if (command[0] === 'jobs') writeFileSync(path('jobs.jsonl'), '{"kind": "verify", "source": "disk.vol"}\n');
       if (command[0] === 'workspace' && ['detach', 'reboot'].includes(command[1]!)) ok(['workspace', 'attach', workspaceId]);
       const examples = examplesIn(ok([...command, '--help']).text);
       for (const example of examples) {

@@ -136,10 +136,13 @@ export function keyHmac(key: KeyHandle, message: Uint8Array): Buffer;
 /** A new vault key: HMAC-SHA-256(key, label), 32 bytes. */
 export function keyDerive(key: KeyHandle, label: Uint8Array): KeyHandle;
 /**
- * PBKDF2-HMAC-SHA-256 (RFC 8018) with the key as password: 32 bytes. 1 to 10,000,000 iterations. Blocks for about 0.3
- * us each.
+ * PBKDF2 (RFC 8018) with the key as password and HMAC of `hash`: 1 to 64 bytes. 1 to 10,000,000 iterations. Blocks for
+ * about 0.3 us each.
  */
-export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number): Buffer;
+export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number, hash: DigestHash, byteCount: number): Buffer;
+
+/** A hash that may prove a volume key. */
+export type DigestHash = 'sha1' | 'sha256' | 'sha384' | 'sha512';
 
 /**
  * AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV,

@@ -10,6 +10,7 @@ export type {
   DeviceExtent,
   DeviceHandle,
   DeviceOptions,
+  DigestHash,
   KernelInfo,
   KernelName,
   KeyHandle,

@@ -1,4 +1,4 @@
-// SHA-256 and SHA-512 (FIPS 180-4) with states that may hold keys.
+// The SHA family (FIPS 180-4) with states that may hold keys.
 //
 // OpenSSL's older calls: their states are plain structures that can lie in locked memory. The EVP calls that OpenSSL 3
 // prefers allocate theirs on the heap.
@@ -12,6 +12,18 @@
 namespace volseal::vault {
 
 enum class Hash { kSha256, kSha512 };
+
+// What the digest of a volume key may use: cryptsetup takes any of them.
+enum class DigestHash { kSha1, kSha256, kSha384, kSha512 };
+
+struct Sha1 {
+  using State = SHA_CTX;
+  static constexpr size_t kDigestBytes = 20;
+  static constexpr size_t kBlockBytes = 64;
+  static void Init(State& state) { SHA1_Init(&state); }
+  static void Update(State& state, Bytes bytes) { SHA1_Update(&state, bytes.data(), bytes.size()); }
+  static void Final(State& state, uint8_t* digest) { SHA1_Final(digest, &state); }
+};
 
 struct Sha256 {
   using State = SHA256_CTX;
@@ -29,6 +41,15 @@ struct Sha512 {
   static void Init(State& state) { SHA512_Init(&state); }
   static void Update(State& state, Bytes bytes) { SHA512_Update(&state, bytes.data(), bytes.size()); }
   static void Final(State& state, uint8_t* digest) { SHA512_Final(digest, &state); }
+};
+
+struct Sha384 {
+  using State = SHA512_CTX;
+  static constexpr size_t kDigestBytes = 48;
+  static constexpr size_t kBlockBytes = 128;
+  static void Init(State& state) { SHA384_Init(&state); }
+  static void Update(State& state, Bytes bytes) { SHA384_Update(&state, bytes.data(), bytes.size()); }
+  static void Final(State& state, uint8_t* digest) { SHA384_Final(digest, &state); }
 };
 
 }  // namespace volseal::vault

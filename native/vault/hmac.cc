@@ -117,9 +117,19 @@ Status Sha256Of(Bytes message, uint8_t* digest) {
   return Ok();
 }
 
-Status Pbkdf2Sha256(Bytes key, Bytes salt, uint32_t iterations, uint8_t* derived) {
+Status Pbkdf2OfKey(DigestHash hash, Bytes key, Bytes salt, uint32_t iterations, MutableBytes derived) {
   if (Status status = CheckMacKey(key); !status.ok()) return status;
-  return Pbkdf2With<Sha256>(key, salt, iterations, {derived, kMacBytes});
+  switch (hash) {
+    case DigestHash::kSha1:
+      return Pbkdf2With<Sha1>(key, salt, iterations, derived);
+    case DigestHash::kSha256:
+      return Pbkdf2With<Sha256>(key, salt, iterations, derived);
+    case DigestHash::kSha384:
+      return Pbkdf2With<Sha384>(key, salt, iterations, derived);
+    case DigestHash::kSha512:
+      return Pbkdf2With<Sha512>(key, salt, iterations, derived);
+  }
+  return Failure(Code::kArgument, "no such hash");
 }
 
 Status Pbkdf2(Hash hash, Bytes passphrase, Bytes salt, uint32_t iterations, MutableBytes derived) {

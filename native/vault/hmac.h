@@ -19,9 +19,8 @@ constexpr size_t kHmacKeyBytesMax =
 // Writes 32 bytes to `mac`. kArgument where the key is longer than kHmacKeyBytesMax.
 Status HmacSha256(Bytes key, Bytes message, uint8_t* mac);
 
-// Writes the first 32 bytes of PBKDF2-HMAC-SHA-256(key, salt, iterations) to `derived`; iterations >= 1. kArgument as
-// HmacSha256.
-Status Pbkdf2Sha256(Bytes key, Bytes salt, uint32_t iterations, uint8_t* derived);
+// Fills `derived` with the first bytes of PBKDF2(key, salt, iterations); iterations >= 1. kArgument as HmacSha256.
+Status Pbkdf2OfKey(DigestHash hash, Bytes key, Bytes salt, uint32_t iterations, MutableBytes derived);
 
 // Writes SHA-256 of `message`, which may hold a key, to `digest`: 32 bytes.
 Status Sha256Of(Bytes message, uint8_t* digest);

@@ -103,8 +103,8 @@ export function verifyHeader(volumeKey: KeyHandle, header: Luks2Header, path: st
 }
 
 /** Whether the digest is that of the key, which stays the caller's. @throws {VolsealError} `ERR_KEY_GONE` */
-export const isKeyOf = (key: KeyHandle, { salt, iterations, digest }: KeyDigest): boolean =>
-  timingSafeEqual(native.keyPbkdf2(key, salt, iterations), digest);
+export const isKeyOf = (key: KeyHandle, { hash, salt, iterations, digest }: KeyDigest): boolean =>
+  timingSafeEqual(native.keyPbkdf2(key, salt, iterations, hash, digest.length), digest);
 
 function withMacKey<T>(volumeKey: KeyHandle, use: (macKey: KeyHandle) => T): T {
   const macKey = native.keyDerive(volumeKey, MAC_KEY_LABEL);

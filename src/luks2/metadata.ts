@@ -8,6 +8,7 @@
 import * as z from 'zod';
 import { isError, VolsealError } from '../errors.js';
 import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
+import type { DigestHash } from '../native.js';
 import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
 import { areaFault, keyslotSchema } from './keyslots.js';
@@ -74,8 +75,9 @@ export interface DataSegment {
   sectorBytes: SectorBytes;
 }
 
-/** What proves a volume key: PBKDF2-HMAC-SHA-256 over it. */
+/** What proves a volume key: PBKDF2 over it. New volumes use SHA-256; cryptsetup may have used another hash. */
 export interface KeyDigest {
+  hash: DigestHash;
   salt: Buffer;
   digest: Buffer;
   iterations: number;
@@ -219,14 +221,17 @@ function supportedSegment(metadata: Luks2Metadata, refuse: Refuse): DataSegment 
   return { offsetBytes, sizeBytes, sectorBytes };
 }
 
+const DIGEST_HASHES = ['sha1', 'sha256', 'sha384', 'sha512'] as const satisfies readonly DigestHash[];
 const digestSchema = z.looseObject({
   type: z.literal('pbkdf2'),
-  hash: z.literal('sha256'),
+  hash: z.enum(DIGEST_HASHES),
   iterations: z.int().min(1).max(DIGEST_ITERATIONS_MAX),
   salt: z.string(),
   digest: z.string(),
 });
-const DIGEST_BYTES = 32;
+/** LUKS1 has 20 bytes, whatever the hash, and `cryptsetup convert` keeps them. */
+const DIGEST_BYTES_MIN = 20;
+const DIGEST_BYTES_MAX = 64;
 const SALT_BYTES_MIN = 16;
 const SALT_BYTES_MAX = 64;
 
@@ -236,8 +241,8 @@ function supportedDigest(metadata: Luks2Metadata, refuse: Refuse): KeyDigest {
   if (found === undefined || covering.length !== 1) return refuse(`segment 0 has ${covering.length} digests instead of one`);
   const [name, member] = found;
   const checked = digestSchema.safeParse(member);
-  if (member.type === 'pbkdf2' && member.hash !== 'sha256') {
-    return refuse(`digest ${name} proves the volume key by ${quoted(member.hash)}, and volseal by "sha256" only`);
+  if (member.type === 'pbkdf2' && !DIGEST_HASHES.some((hash) => hash === member.hash)) {
+    return refuse(`digest ${name} proves the volume key by ${quoted(member.hash)}, and volseal by ${DIGEST_HASHES.join(', ')} only`);
   }
   if (!checked.success) return refuse(`digest ${name}: ${firstIssue(checked.error)}`);
   const salt = decodeBase64(checked.data.salt);
@@ -245,8 +250,10 @@ function supportedDigest(metadata: Luks2Metadata, refuse: Refuse): KeyDigest {
   if (salt === undefined || salt.length < SALT_BYTES_MIN || salt.length > SALT_BYTES_MAX) {
     return refuse(`digest ${name}: its salt is not base64 of ${SALT_BYTES_MIN} to ${SALT_BYTES_MAX} bytes`);
   }
-  if (digest?.length !== DIGEST_BYTES) return refuse(`digest ${name}: its value is not base64 of ${DIGEST_BYTES} bytes`);
-  return { salt, digest, iterations: checked.data.iterations };
+  if (digest === undefined || digest.length < DIGEST_BYTES_MIN || digest.length > DIGEST_BYTES_MAX) {
+    return refuse(`digest ${name}: its value is not base64 of ${DIGEST_BYTES_MIN} to ${DIGEST_BYTES_MAX} bytes`);
+  }
+  return { hash: checked.data.hash, salt, digest, iterations: checked.data.iterations };
 }
 
 /**

@@ -31,7 +31,7 @@ export interface NewHeaderOptions {
 export function newHeader(options: NewHeaderOptions, path: string): Luks2Header {
   const { volumeKey, token, sectorBytes, placement } = options;
   const salt = randomBytes(DIGEST_SALT_BYTES);
-  const digest = native.keyPbkdf2(volumeKey, salt, DIGEST_ITERATIONS);
+  const digest = native.keyPbkdf2(volumeKey, salt, DIGEST_ITERATIONS, 'sha256', 32);
   const metadata = {
     keyslots: {},
     tokens: {},

@@ -71,7 +71,7 @@ describeUnless(skipWithout('cryptsetup'))('cryptsetup', () => {
       assert.equal(segment.sectorBytes, sectorBytes);
       await using keyFile = await open(box.path('vk'), 'r');
       const key = native.keyReadFile(keyFile.fd, 64);
-      assert.ok(native.keyPbkdf2(key, digest.salt, digest.iterations).equals(digest.digest));
+      assert.ok(native.keyPbkdf2(key, digest.salt, digest.iterations, 'sha256', 32).equals(digest.digest));
       native.xtsPrepare(key);
       const sizeBytes = native.fileSize(file.fd) - segment.offsetBytes;
       const device = native.deviceOpen({

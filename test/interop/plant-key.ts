@@ -32,7 +32,7 @@ function vault(): unknown {
     native.xtsTransform(key, true, 512, 0, sectors, sectors, kernel);
     native.xtsTransform(key, false, 512, 0, sectors, sectors, kernel);
   }
-  native.keyPbkdf2(key, Buffer.alloc(32), 1000);
+  native.keyPbkdf2(key, Buffer.alloc(32), 1000, 'sha512', 64);
   return key;
 }
 

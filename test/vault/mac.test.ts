@@ -75,12 +75,17 @@ describe('keyPbkdf2', () => {
       [64, 32, 1000],
       [32, 0, 7],
       [1, 200, 999],
-      [64, 64, 100_000],
+      [64, 64, 3000],
     ] as const) {
       const [bytes, salt] = [randomBytes(length), randomBytes(saltBytes)];
       withKey(bytes, (key) => {
-        const derived = native.keyPbkdf2(key, salt, iterations);
-        assert.ok(derived.equals(pbkdf2Sync(bytes, salt, iterations, 32, 'sha256')), `${length}, ${saltBytes}, ${iterations}`);
+        for (const hash of ['sha1', 'sha256', 'sha384', 'sha512'] as const) {
+          for (const byteCount of [1, 20, 32, 64]) {
+            const derived = native.keyPbkdf2(key, salt, iterations, hash, byteCount);
+            const expected = pbkdf2Sync(bytes, salt, iterations, byteCount, hash);
+            assert.ok(derived.equals(expected), `${length}, ${saltBytes}, ${iterations}, ${hash}, ${byteCount}`);
+          }
+        }
       });
     }
   });
@@ -88,7 +93,7 @@ describe('keyPbkdf2', () => {
   for (const iterations of [0, -1, 0.5, 10_000_001, 2 ** 32 + 1, Number.NaN, Number.POSITIVE_INFINITY, '1000']) {
     test(`refuses ${JSON.stringify(iterations)} (${iterations}) iterations`, () => {
       withKey(randomBytes(64), (key) => {
-        assert.throws(() => native.keyPbkdf2(key, Buffer.alloc(32), wrong(iterations)), { code: 'ERR_ARGUMENT' });
+        assert.throws(() => native.keyPbkdf2(key, Buffer.alloc(32), wrong(iterations), 'sha256', 32), { code: 'ERR_ARGUMENT' });
       });
     });
   }

@@ -1,6 +1,6 @@
 /**
- * Jobs that make or change a header, and `reencrypt` into a new volume: killed, or with a disk that fails, at every call
- * that changes a file. The volume opens afterwards, and the same job can be done.
+ * Jobs that make or change a header, and `reencrypt` into a new volume: killed, or with a disk that fails, at every
+ * call that changes a file. The volume opens afterwards, and the same job can be done.
  */
 import assert from 'node:assert/strict';
 import { cpSync, existsSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';

@@ -26,7 +26,7 @@ import { newVolumeId } from '../volume/volume-id.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { AdoptedKey, AdoptedKeyslot, AdoptTask } from '../workers/key-tasks.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { withConvertedCopy } from './argon2-keyslots.js';
+import { CONVERSION, withConvertedCopy } from './converted-keyslots.js';
 import { checkVolumeId, DEFAULT_KEY } from './encrypt.js';
 import { contextOf, recordedKms } from './new-volume-key.js';
 import { removeKeyslot } from './recovery.js';
@@ -102,6 +102,7 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
   const { header } = found;
   refuseAdopted(header, path);
   const { segment, digest } = assertSupported(header.metadata, place.path);
+  refuseShortKey(header, place.path);
   const imageBytes = dataBytes(files, segment);
   const endpoint = withAccess(forNewKeys(chooseKms(options)), options.kmsAccess);
   const volumeId = checkVolumeId(options.volumeId ?? newVolumeId());
@@ -147,6 +148,18 @@ function refuseAdopted({ metadata }: Luks2Header, path: string): void {
   throw new VolsealError('ERR_ARGUMENT', message, { details: { path } });
 }
 
+/** A volume key of 32 bytes is AES-128, which stock tools make with `--key-size 256`. */
+function refuseShortKey({ metadata }: Luks2Header, path: string): void {
+  const sizes = Object.values(metadata.keyslots).map(({ key_size }) => key_size);
+  if (sizes.length === 0 || sizes.includes(DATA_KEY_BYTES)) return;
+  throw new VolsealError(
+    'ERR_HEADER_UNSUPPORTED',
+    `${path}: its volume key has ${sizes[0]} bytes (AES-128 has 32), and volseal adopts keys of ${DATA_KEY_BYTES} (AES-256); ` +
+      `a new key of that size: cryptsetup reencrypt --force-offline-reencrypt --key-size 512 ${path} (while nothing has it open)`,
+    { details: { path } },
+  );
+}
+
 /** Whole sectors from where the data begins to the end of the file, or as many as the header says. */
 function dataBytes({ data, header }: OpenFiles, { offsetBytes, sizeBytes, sectorBytes }: DataSegment): number {
   if (header === data && offsetBytes === 0) throw dataIsMissing(data.path);
@@ -175,7 +188,7 @@ async function wrapped(
     if (adopted !== undefined) return adopted;
     if (passphraseFile !== undefined) {
       const { area } = await readHeaderArea(place);
-      const byCopy = hasArgon2(header)
+      const byCopy = hasOthers(header)
         ? await withConvertedCopy(area, passphraseFile, signal, async (copy) => {
             const { header: converted } = await readHeader(copy.handle, copy.path);
             return ask({ passphrase: secret, keyslots: await usableKeyslots(copy, converted) });
@@ -212,8 +225,8 @@ async function usableKeyslots(place: NamedFile, { metadata }: Luks2Header): Prom
   return usable;
 }
 
-const hasArgon2 = ({ metadata }: Luks2Header): boolean =>
-  Object.values(metadata.keyslots).some(({ kdf }) => /^argon2/.test(String((kdf as { type?: unknown } | undefined)?.type)));
+const hasOthers = ({ metadata }: Luks2Header): boolean =>
+  Object.values(metadata.keyslots).some((object) => keyslotParameters(object) === undefined);
 
 function noneOpens({ metadata }: Luks2Header, path: string): VolsealError {
   const entries = Object.entries(metadata.keyslots);
@@ -221,7 +234,7 @@ function noneOpens({ metadata }: Luks2Header, path: string): VolsealError {
   const why =
     other.length === 0
       ? ''
-      : `; volseal cannot open the keyslots ${other.join(', ')} itself (Argon2, or another kind), and cryptsetup is not installed or does not open them by the first line of that file: cryptsetup luksConvertKey --pbkdf pbkdf2 ${path} makes one that volseal can open`;
+      : `; volseal cannot open the keyslots ${other.join(', ')} itself (Argon2, or another cipher), and cryptsetup is not installed or does not open them by the first line of that file: cryptsetup luksConvertKey ${CONVERSION.join(' ')} ${path} makes one that volseal can open`;
   const message = `${path}: this passphrase opens none of its ${entries.length} keyslots${why}`;
   return new VolsealError('ERR_KEYSLOT', message, { details: { path, kind: 'passphrase', foreign: [] } });
 }

@@ -157,6 +157,12 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     await refuse('ERR_KEYSLOT', /opens none of its 1 keyslots$/, { passphraseFile: box.path('wrong') });
     await refuse('ERR_KMS_NOT_FOUND', /alias\/none/, { key: 'alias/none' });
     await refuse('ERR_ARGUMENT', /name one file/, { passphraseFile: undefined });
+    runTool('cryptsetup', ['luksFormat', '-q', '--type', 'luks2', '-s', '256', ...PBKDF2, volume, pass]);
+    await refuse('ERR_HEADER_UNSUPPORTED', /its volume key has 32 bytes .*cryptsetup reencrypt --force-offline-reencrypt --key-size 512/);
+    // The way that the message names leads there; its keyslot is encrypted with AES-128 still.
+    const way = ['reencrypt', '-q', '--force-offline-reencrypt', '--key-size', '512', '--key-file', pass, ...PBKDF2, volume];
+    runTool('cryptsetup', way);
+    await adoptVolume(volume, { kms: box.kms, passphraseFile: pass });
     foreign(box, [], ARGON2);
     await refuse('ERR_KEYSLOT', /Argon2.*cryptsetup luksConvertKey --pbkdf pbkdf2/, { passphraseFile: box.path('wrong') });
     vi.stubEnv('PATH', box.path('empty'));

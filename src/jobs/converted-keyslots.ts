@@ -1,7 +1,8 @@
 /**
- * Keyslots with Argon2, which the addon does not compute: the OpenSSL inside Node 20 lacks it. Where cryptsetup is
- * installed, it converts the keyslot to PBKDF2 in a copy of the header, and the copy is opened as any other. So the
- * volume key comes from an area into the vault here too, and the volume's own header is not touched.
+ * Keyslots that the addon does not open: with Argon2 (the OpenSSL inside Node 20 lacks it), or encrypted with another
+ * cipher or AES-128. Where cryptsetup is installed, it converts the keyslot in a copy of the header, and the copy is
+ * opened as any other. So the volume key comes from an area into the vault here too, and the volume's own header is not
+ * touched.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,6 +17,9 @@ import { throwIfAborted } from '../workers/abort.js';
 
 /** In memory, where there is one. */
 const MEMORY_DIRECTORY = '/dev/shm';
+
+/** What makes a keyslot one that volseal opens: options of `cryptsetup luksConvertKey`. */
+export const CONVERSION = ['--pbkdf', 'pbkdf2', '--keyslot-cipher', 'aes-xts-plain64', '--keyslot-key-size', '512'] as const;
 
 /** Of cryptsetup: no keyslot opens by this passphrase. */
 const STATUS_NO_PERMISSION = 2;
@@ -58,7 +62,7 @@ async function convert(path: string, passphraseFile: string, signal: AbortSignal
   // What volseal has read from a pipe is not there any more.
   if (!(await passphrase.stat()).isFile()) return false;
   throwIfAborted(signal, 'the volume is as it was');
-  const child = spawn('cryptsetup', ['luksConvertKey', '--batch-mode', '--pbkdf', 'pbkdf2', path], {
+  const child = spawn('cryptsetup', ['luksConvertKey', '--batch-mode', ...CONVERSION, path], {
     stdio: [passphrase.fd, 'ignore', 'pipe'],
     ...(signal === undefined ? {} : { signal }),
   });

@@ -189,7 +189,7 @@ function errnoName({ code = '', errno = 0 }: NodeJS.ErrnoException): string {
   return Object.entries(constants.errno).find(([, number]) => number === Math.abs(errno))?.[0] ?? code;
 }
 
-/** How system calls name a file in an open directory (src/place.ts): the number says nothing to a reader. */
+/** How system calls name a file in an open directory (src/directory-entry.ts): the number says nothing to a reader. */
 const THROUGH_DESCRIPTOR = /'\/proc\/self\/fd\/\d+(?:\/([^']*))?'/g;
 
 /**

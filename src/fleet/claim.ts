@@ -12,11 +12,11 @@ import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
+import { type Directory, directoryOf } from '../directory-entry.js';
 import { VolsealError } from '../errors.js';
 import { NamedFile } from '../output/named-file.js';
 import { chooseName, isOwn, openOwnFile } from '../output/partial-file.js';
 import { realPathOf } from '../output/resolve-target.js';
-import { type Directory, directoryOf } from '../place.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const CLAIM_BYTES_MAX = 4096;

@@ -73,17 +73,17 @@ async function work(
 ): Promise<void> {
   const { image, isDevice } = opened;
   const journal = opened.journal!;
-  const { key, place } = volume;
+  const { key, headerFile } = volume;
   const { header } = volume.found;
-  if (isAtStart(record) && !undone) await markHeader(place!, header, key);
+  if (isAtStart(record) && !undone) await markHeader(headerFile!, header, key);
   await moveImage(opened, pool, record, { low: undefined, high: key, proof: key }, undone ? 'toHigh' : 'toLow', options);
   if (!undone) {
     if (!isDevice) await image.truncate(record.imageBytes);
     await image.sync();
     // It opens nothing any more.
-    if (place !== undefined && place !== image) await removeIfThere(place.path);
-  } else if (place !== undefined) {
-    await restoreHeader(place, header, await journal.firstArea());
+    if (headerFile !== undefined && headerFile !== image) await removeIfThere(headerFile.path);
+  } else if (headerFile !== undefined) {
+    await restoreHeader(headerFile, header, await journal.firstArea());
   } else {
     await writeHeaderFile(options.header!, await journal.firstArea(), false);
   }

@@ -84,8 +84,8 @@ async function begin(opened: OpenImage, options: EncryptInPlaceOptions, pool: Po
     throw new VolsealError('ERR_ARGUMENT', `${path}: is a block device, which has no holes to leave`, { details: { path } });
   if (header !== undefined) await resolveTarget(header, { force: false });
   const allocation = plan.allocation ?? 'full';
-  const place = { headerPath: header ?? path, placement: header === undefined ? 'embedded' : 'detached', allocation } as const;
-  const keyed = await newVolumeKey(plan, place, contextOf(plan), pool, options.signal);
+  const draft = { headerPath: header ?? path, placement: header === undefined ? 'embedded' : 'detached', allocation } as const;
+  const keyed = await newVolumeKey(plan, draft, contextOf(plan), pool, options.signal);
   try {
     const record: InPlaceRecord = {
       version: 1,
@@ -105,7 +105,7 @@ async function begin(opened: OpenImage, options: EncryptInPlaceOptions, pool: Po
       highOffsetBytes,
       sectorBytes,
       sparse: allocation === 'sparse',
-      header: place.placement,
+      header: draft.placement,
     };
     await opened.begin({ first: headerArea(keyed.header) }, record, keyed.key);
     return { key: keyed.key, record };

@@ -21,7 +21,7 @@ export interface KeyedVolume extends HeaderContents {
   /** The caller's to wipe. */
   readonly key: KeyHandle;
   /** The file with the header: the image itself, or the detached one. Undefined where that is gone. */
-  readonly place: NamedFile | undefined;
+  readonly headerFile: NamedFile | undefined;
 }
 
 /** A volume that a job in place has opened, with its key, and with the record where the job goes on. */
@@ -33,7 +33,7 @@ export interface OpenJob {
 
 /** A volume that no job is in the middle of. */
 export interface WholeVolume extends KeyedVolume {
-  readonly place: NamedFile;
+  readonly headerFile: NamedFile;
   /** Its header area, as a journal keeps it. */
   readonly area: Buffer;
 }
@@ -45,7 +45,7 @@ export interface JournaledVolume extends KeyedVolume {
 
 /**
  * Opens a volume for `use`, which begins a job or goes on with it, and closes it after that, whatever happens.
- * @throws {VolsealError} as `OpenImage.open`, `openHeaderPlace`, `unlockWhole` and `unlockJournaled`, and whatever
+ * @throws {VolsealError} as `OpenImage.open`, `openHeaderFile`, `unlockWhole` and `unlockJournaled`, and whatever
  * `use` throws; the error says where a job can go on
  */
 export async function withJob<T>(
@@ -55,13 +55,13 @@ export async function withJob<T>(
   use: (job: OpenJob) => Promise<T>,
 ): Promise<T> {
   await using opened = await OpenImage.open(path, options);
-  await using place = await openHeaderPlace(opened, options.header);
+  await using headerFile = await openHeaderFile(opened, options.header);
   await using pool = leasePool();
   try {
     const volume =
       opened.journal === undefined
-        ? await unlockWhole(opened, place!, options, pool)
-        : await unlockJournaled(opened, place, kind, options, pool);
+        ? await unlockWhole(opened, headerFile!, options, pool)
+        : await unlockJournaled(opened, headerFile, kind, options, pool);
     try {
       return await use({ opened, pool, volume });
     } finally {
@@ -77,15 +77,15 @@ export async function withJob<T>(
  * @returns undefined where it is gone: the job is at its end @throws {VolsealError} `ERR_IO`, `ERR_STATE_INTERRUPTED`,
  * `ERR_ARGUMENT`
  */
-async function openHeaderPlace({ image, journal }: OpenImage, header: string | undefined): Promise<NamedFile | undefined> {
+async function openHeaderFile({ image, journal }: OpenImage, header: string | undefined): Promise<NamedFile | undefined> {
   if (header === undefined) return image;
   if (journal !== undefined && (await ifThere(header, () => stat(header))) === undefined) return undefined;
-  const place = await openDataFile(header, constants.O_RDWR);
+  const headerFile = await openDataFile(header, constants.O_RDWR);
   try {
-    await refuseHalfReplaced(place, image.path);
-    return place;
+    await refuseHalfReplaced(headerFile, image.path);
+    return headerFile;
   } catch (error) {
-    await place.close();
+    await headerFile.close();
     throw error;
   }
 }
@@ -96,16 +96,16 @@ async function openHeaderPlace({ image, journal }: OpenImage, header: string | u
  * @throws {VolsealError} as `attach`; `ERR_DATA_MISMATCH` the header is another volume's; `ERR_ARGUMENT` it has no room
  * for the mark
  */
-async function unlockWhole({ image }: OpenImage, place: NamedFile, options: OpenOptions, pool: PoolLease): Promise<WholeVolume> {
-  const files = { data: image, header: place };
+async function unlockWhole({ image }: OpenImage, headerFile: NamedFile, options: OpenOptions, pool: PoolLease): Promise<WholeVolume> {
+  const files = { data: image, header: headerFile };
   const contents = await readContents(files);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
   try {
     // With the key of another volume the data would become noise, for good.
     await refuseOtherData({ ...files, ...contents, isBound: await isDataOf(files, contents.found) }, key, options);
-    await repairHeader(place.handle, contents.found, place.path);
-    checkMarkFits(contents.found.header, key, place.path);
-    return { ...contents, key, place, area: (await readHeaderArea(place)).area };
+    await repairHeader(headerFile.handle, contents.found, headerFile.path);
+    checkMarkFits(contents.found.header, key, headerFile.path);
+    return { ...contents, key, headerFile, area: (await readHeaderArea(headerFile)).area };
   } catch (error) {
     native.keyWipe(key);
     throw error;
@@ -119,7 +119,7 @@ async function unlockWhole({ image }: OpenImage, place: NamedFile, options: Open
  */
 export async function unlockJournaled(
   opened: OpenImage,
-  place: NamedFile | undefined,
+  headerFile: NamedFile | undefined,
   kind: InPlaceKind | undefined,
   options: OpenOptions,
   pool: PoolLease,
@@ -133,7 +133,7 @@ export async function unlockJournaled(
   try {
     const record = await journal.proved(key);
     await opened.check(record, kind, options.header);
-    return { ...contents, key, place, record };
+    return { ...contents, key, headerFile, record };
   } catch (error) {
     native.keyWipe(key);
     throw error;
@@ -166,8 +166,8 @@ export async function recordSamples(data: NamedFile, headerPath: string, key: Ke
  * Puts the header back as it was before the job: its keyslots, then both copies, newer than the marked ones. @throws
  * {VolsealError} `ERR_IO`
  */
-export async function restoreHeader(place: NamedFile, header: Luks2Header, area: Buffer): Promise<void> {
-  await place.write(area.subarray(2 * header.copyBytes), 2 * header.copyBytes);
-  await place.sync();
-  await writeHeader(place.handle, { ...header, sequence: BigInt.asUintN(64, header.sequence + 2n) }, place.path);
+export async function restoreHeader(headerFile: NamedFile, header: Luks2Header, area: Buffer): Promise<void> {
+  await headerFile.write(area.subarray(2 * header.copyBytes), 2 * header.copyBytes);
+  await headerFile.sync();
+  await writeHeader(headerFile.handle, { ...header, sequence: BigInt.asUintN(64, header.sequence + 2n) }, headerFile.path);
 }

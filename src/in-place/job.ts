@@ -266,8 +266,8 @@ export function unfinished(thrown: unknown, path: string, journal: string | unde
  * @param key of the volume; stays the caller's
  * @throws {VolsealError} `ERR_ARGUMENT` there is no room in it; `ERR_IO`, `ERR_KEY_GONE`
  */
-export async function markHeader(place: NamedFile, header: Luks2Header, key: KeyHandle): Promise<void> {
-  await writeHeader(place.handle, marked(header, key, place.path), place.path);
+export async function markHeader(headerFile: NamedFile, header: Luks2Header, key: KeyHandle): Promise<void> {
+  await writeHeader(headerFile.handle, marked(header, key, headerFile.path), headerFile.path);
 }
 
 /** Refuses a header that has no room for the mark, before anything is changed. @throws {VolsealError} `ERR_ARGUMENT` */

@@ -12,6 +12,7 @@
 import { constants } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type Directory, findEntry } from '../directory-entry.js';
 import { namingPath, VolsealError } from '../errors.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { decodeHeader, type FoundHeader, HEADER_BYTES_MAX } from '../luks2/header.js';
@@ -21,7 +22,6 @@ import { inPlaceJournalName } from '../output/in-place-mark.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
 import { openOwnFile } from '../output/partial-file.js';
 import { temporaryName } from '../output/temporary-files.js';
-import { type Directory, findPlace } from '../place.js';
 import { decodeRecord, encodeRecord, type InPlaceRecord, isProved, RECORD_BYTES, type StoredRecord } from './record.js';
 
 const MIB = 1024 * 1024;
@@ -58,7 +58,7 @@ export class InPlaceJournal {
    * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_RESUME` (not this user's alone, no header), `ERR_IO`
    */
   static async find(imagePath: string, path: string | undefined, lock: 'always' | 'none'): Promise<InPlaceJournal | undefined> {
-    const { directory, name } = await placeOf(imagePath, path);
+    const { directory, name } = await targetEntry(imagePath, path);
     try {
       const shown = join(directory.path, name);
       if ((await ifThere(shown, () => directory.look(name).then(closed))) === undefined) {
@@ -90,7 +90,7 @@ export class InPlaceJournal {
     record: InPlaceRecord,
     key: KeyHandle,
   ): Promise<InPlaceJournal> {
-    const { directory, name } = await placeOf(imagePath, path);
+    const { directory, name } = await targetEntry(imagePath, path);
     const temporary = temporaryName(name);
     try {
       const file = await NamedFile.openIn(
@@ -168,7 +168,7 @@ export class InPlaceJournal {
    */
   async write(record: InPlaceRecord, key: KeyHandle): Promise<void> {
     const copy = encodeRecord(record, key);
-    await this.file.write(Buffer.concat(Array.from({ length: COPIES }, () => copy)), this.#placeOf(record.sequence));
+    await this.file.write(Buffer.concat(Array.from({ length: COPIES }, () => copy)), this.#targetEntry(record.sequence));
     await this.file.datasync();
   }
 
@@ -188,7 +188,7 @@ export class InPlaceJournal {
     await this.#directory.close();
   }
 
-  #placeOf(sequence: number): number {
+  #targetEntry(sequence: number): number {
     return this.#recordsAt + (sequence % RECORD_PLACES) * COPIES * RECORD_BYTES;
   }
 
@@ -224,13 +224,13 @@ function headerIn(area: Buffer, path: string): FoundHeader {
 }
 
 /** The directory, the caller's to close, and the name. @throws {VolsealError} `ERR_IO` */
-async function placeOf(imagePath: string, path: string | undefined): Promise<{ directory: Directory; name: string }> {
-  const image = path === undefined ? await findPlace(imagePath, 'write') : undefined;
+async function targetEntry(imagePath: string, path: string | undefined): Promise<{ directory: Directory; name: string }> {
+  const image = path === undefined ? await findEntry(imagePath, 'write') : undefined;
   const beside = image && join(image.directory.path, inPlaceJournalName(image.name));
   await image?.close();
-  const place = await findPlace(path ?? beside!, 'write');
-  await place.found?.handle.close();
-  return { directory: place.directory, name: place.name };
+  const entry = await findEntry(path ?? beside!, 'write');
+  await entry.found?.handle.close();
+  return { directory: entry.directory, name: entry.name };
 }
 
 /** @param path of the journal */

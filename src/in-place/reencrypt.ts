@@ -59,13 +59,13 @@ interface Begun {
 }
 
 async function begin(opened: OpenImage, volume: WholeVolume, options: ReencryptInPlaceOptions, pool: PoolLease): Promise<Begun> {
-  const { segment, token, sizeBytes, found, key, area, place } = volume;
+  const { segment, token, sizeBytes, found, key, area, headerFile } = volume;
   const { image } = opened;
   const partBytes = partBytesOf(sizeBytes, 0, options.partBytes);
-  const plan = planReencryption({ ...volume, data: image, header: place }, image.path, options);
+  const plan = planReencryption({ ...volume, data: image, header: headerFile }, image.path, options);
   const target = {
-    headerPath: place.path,
-    placement: place === image ? 'embedded' : 'detached',
+    headerPath: headerFile.path,
+    placement: headerFile === image ? 'embedded' : 'detached',
     allocation: token.allocation,
   } as const;
   const keyed = await newVolumeKey(plan, target, contextOf(plan), pool, options.signal);
@@ -89,7 +89,7 @@ async function begin(opened: OpenImage, volume: WholeVolume, options: ReencryptI
       sparse: token.allocation === 'sparse',
       header: target.placement,
     };
-    const second = headerArea(inItsPlace(keyed.header, found.header, segment.offsetBytes, keyed.key, place.path));
+    const second = headerArea(inItsPlace(keyed.header, found.header, segment.offsetBytes, keyed.key, headerFile.path));
     await opened.begin({ first: area, second }, record, key);
     return { newKey: keyed.key, record };
   } catch (error) {
@@ -116,27 +116,27 @@ async function work(
   pool: PoolLease,
 ): Promise<void> {
   const journal = opened.journal!;
-  const { key, place, found } = volume;
-  if (place === undefined) throw missingHeader(options.header!);
-  if (isAtStart(record) && !undone) await markHeader(place, found.header, key);
+  const { key, headerFile, found } = volume;
+  if (headerFile === undefined) throw missingHeader(options.header!);
+  if (isAtStart(record) && !undone) await markHeader(headerFile, found.header, key);
   await moveImage(opened, pool, record, { low: key, high: newKey, proof: key }, undone ? 'toLow' : 'toHigh', options);
   if (undone) {
-    await restoreHeader(place, found.header, await journal.firstArea());
+    await restoreHeader(headerFile, found.header, await journal.firstArea());
   } else {
     // The old keyslots go first, then the copies of the header, one after the other.
     const area = await journal.firstArea();
     const { header } = await journal.secondHeader();
     const copiesBytes = 2 * found.header.copyBytes;
-    await place.write(Buffer.alloc(area.length - copiesBytes), copiesBytes);
-    await place.sync();
-    await writeHeader(place.handle, header, place.path);
+    await headerFile.write(Buffer.alloc(area.length - copiesBytes), copiesBytes);
+    await headerFile.sync();
+    await writeHeader(headerFile.handle, header, headerFile.path);
     if (copiesBytes > 2 * header.copyBytes) {
-      await place.write(Buffer.alloc(copiesBytes - 2 * header.copyBytes), 2 * header.copyBytes);
-      await place.sync();
+      await headerFile.write(Buffer.alloc(copiesBytes - 2 * header.copyBytes), 2 * header.copyBytes);
+      await headerFile.sync();
     }
   }
   await journal.remove();
-  if (place !== opened.image) await recordSamples(opened.image, place.path, undone ? key : newKey);
+  if (headerFile !== opened.image) await recordSamples(opened.image, headerFile.path, undone ? key : newKey);
 }
 
 const missingHeader = (path: string): VolsealError =>

@@ -97,12 +97,12 @@ export async function adoptVolume(path: string, options: AdoptOptions): Promise<
 }
 
 async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Promise<AdoptedVolume> {
-  const { header: place, data } = files;
-  const found = await readHeader(place.handle, place.path);
+  const { header: headerFile, data } = files;
+  const found = await readHeader(headerFile.handle, headerFile.path);
   const { header } = found;
   refuseAdopted(header, path);
-  const { segment, digest } = assertSupported(header.metadata, place.path);
-  refuseShortKey(header, place.path);
+  const { segment, digest } = assertSupported(header.metadata, headerFile.path);
+  refuseShortKey(header, headerFile.path);
   const imageBytes = dataBytes(files, segment);
   const endpoint = withAccess(forNewKeys(chooseKms(options)), options.kmsAccess);
   const volumeId = checkVolumeId(options.volumeId ?? newVolumeId());
@@ -129,13 +129,13 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
       created,
       keyslots: known,
     };
-    const next = nextHeader(volumeKey, header, token, place.path);
+    const next = nextHeader(volumeKey, header, token, headerFile.path);
     encodeHeader(next);
     throwIfAborted(options.signal, 'the volume is as it was');
-    await writeHeader(place.handle, next, place.path, found.from);
+    await writeHeader(headerFile.handle, next, headerFile.path, found.from);
     const contents = contentsOf(intactHeader(next), files);
     await renewSamples({ ...files, isBound: true, ...contents }, volumeKey);
-    const info = await describeContents({ data, header: place, ...contents });
+    const info = await describeContents({ data, header: headerFile, ...contents });
     return { ...info, openedBy: keyslot ?? null };
   } finally {
     native.keyWipe(volumeKey);
@@ -172,7 +172,7 @@ function dataBytes({ data, header }: OpenFiles, { offsetBytes, sizeBytes, sector
 type KeyRequest = { readonly kms: ReturnType<typeof withAccess>; readonly keyId: string; readonly context: EncryptionContext };
 
 async function wrapped(
-  { data, header: place }: OpenFiles,
+  { data, header: headerFile }: OpenFiles,
   header: Luks2Header,
   digest: KeyDigest,
   request: KeyRequest & { readonly grantTokens: readonly string[] | undefined },
@@ -182,12 +182,12 @@ async function wrapped(
   const secret = passphraseFile === undefined ? await readVolumeKey(volumeKeyFile!) : await readPassphrase('passphrase', passphraseFile);
   try {
     const from =
-      passphraseFile === undefined ? { volumeKey: secret } : { passphrase: secret, keyslots: await usableKeyslots(place, header) };
+      passphraseFile === undefined ? { volumeKey: secret } : { passphrase: secret, keyslots: await usableKeyslots(headerFile, header) };
     const ask = (from: AdoptTask['from']) => pool.run({ kind: 'adopt', ...request, digest, from }, signal);
     const adopted = await ask(from);
     if (adopted !== undefined) return adopted;
     if (passphraseFile !== undefined) {
-      const { area } = await readHeaderArea(place);
+      const { area } = await readHeaderArea(headerFile);
       const byCopy = hasOthers(header)
         ? await withConvertedCopy(area, passphraseFile, signal, async (copy) => {
             const { header: converted } = await readHeader(copy.handle, copy.path);
@@ -214,12 +214,12 @@ async function readVolumeKey(path: string) {
   }
 }
 
-async function usableKeyslots(place: NamedFile, { metadata }: Luks2Header): Promise<AdoptedKeyslot[]> {
+async function usableKeyslots(headerFile: NamedFile, { metadata }: Luks2Header): Promise<AdoptedKeyslot[]> {
   const usable: AdoptedKeyslot[] = [];
   for (const [keyslot, object] of Object.entries(metadata.keyslots)) {
     const parameters = keyslotParameters(object);
     if (parameters === undefined) continue;
-    const area = await place.read(parameters.areaOffsetBytes, AREA_DATA_BYTES);
+    const area = await headerFile.read(parameters.areaOffsetBytes, AREA_DATA_BYTES);
     if (area.length === AREA_DATA_BYTES) usable.push({ keyslot, area, parameters });
   }
   return usable;

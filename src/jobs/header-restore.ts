@@ -66,19 +66,23 @@ export async function restoreHeader(volume: string, backup: string, options: Res
   const isNew = headerPath !== undefined && (await ifThere(headerPath, () => stat(headerPath))) === undefined;
   const files = await openVolumeFiles(volume, 'exclusive', isNew ? undefined : headerPath);
   try {
-    const place = isNew ? undefined : files.header;
-    if (await backupFile.isAt(place?.path ?? volume)) throw isItself(backup);
-    const current = place && (await findHeader(place));
+    const headerFile = isNew ? undefined : files.header;
+    if (await backupFile.isAt(headerFile?.path ?? volume)) throw isItself(backup);
+    const current = headerFile && (await findHeader(headerFile));
     if (current !== undefined) refuseMisfit(stored.found.header, current.header, volume, backup);
     const before =
-      current !== undefined ? 'header' : place !== undefined && (await hasHeader(place.handle, place.path)) ? 'remains' : 'none';
-    if (place !== undefined && options.force !== true) await refuseOtherContent(place, before, volume, backup);
+      current !== undefined
+        ? 'header'
+        : headerFile !== undefined && (await hasHeader(headerFile.handle, headerFile.path))
+          ? 'remains'
+          : 'none';
+    if (headerFile !== undefined && options.force !== true) await refuseOtherContent(headerFile, before, volume, backup);
     const volumeId = await prove(stored, { data: files.data, header: backupFile }, options);
     throwIfAborted(options.signal, 'nothing was written');
     const wasOlder = current !== undefined && stored.found.header.sequence < current.header.sequence;
     warn({ wasOlder, before, volume, backup }, options);
-    if (place === undefined) await writeHeaderFile(headerPath!, stored.area, false);
-    else await writeOver(place, stored, current);
+    if (headerFile === undefined) await writeHeaderFile(headerPath!, stored.area, false);
+    else await writeOver(headerFile, stored, current);
     return { volume, backup, volumeId, before, wasOlder, proved: options.prove !== false };
   } catch (error) {
     throw withPath(error, volume);
@@ -111,13 +115,13 @@ async function prove({ found }: HeaderArea, files: OpenFiles, options: RestoreHe
   return contents.token.volumeId;
 }
 
-async function writeOver(place: NamedFile, { found, area }: HeaderArea, current: FoundHeader | undefined): Promise<void> {
+async function writeOver(headerFile: NamedFile, { found, area }: HeaderArea, current: FoundHeader | undefined): Promise<void> {
   const { header } = found;
-  await place.write(area.subarray(2 * header.copyBytes), 2 * header.copyBytes);
-  await place.sync();
+  await headerFile.write(area.subarray(2 * header.copyBytes), 2 * header.copyBytes);
+  await headerFile.sync();
   // Newer than what is there: until both copies are written, the first one counts.
   const sequence = nextSequence(current !== undefined && current.header.sequence > header.sequence ? current.header : header);
-  await writeHeader(place.handle, { ...header, sequence }, place.path, current?.from ?? 'primary');
+  await writeHeader(headerFile.handle, { ...header, sequence }, headerFile.path, current?.from ?? 'primary');
 }
 
 function warn(
@@ -149,17 +153,17 @@ function refuseMisfit(stored: Luks2Header, current: Luks2Header, volume: string,
 }
 
 /** @throws {VolsealError} `ERR_NOT_A_VOLUME` where something else than the header of a volume would be overwritten */
-async function refuseOtherContent(place: NamedFile, before: RestoredHeader['before'], volume: string, backup: string): Promise<void> {
+async function refuseOtherContent(headerFile: NamedFile, before: RestoredHeader['before'], volume: string, backup: string): Promise<void> {
   const refuse = (what: string): never => {
     throw new VolsealError(
       'ERR_NOT_A_VOLUME',
-      `${place.path}: ${what}, so it is perhaps not the volume of ${backup}; nothing was written`,
+      `${headerFile.path}: ${what}, so it is perhaps not the volume of ${backup}; nothing was written`,
       {
         details: { path: volume, backup },
       },
     );
   };
-  const start = await place.read(0, BINARY_HEADER_BYTES);
+  const start = await headerFile.read(0, BINARY_HEADER_BYTES);
   if (carriesMagic(start, 0, 'primary')) {
     if (headerVersion(start) === 1) refuse('has a LUKS1 header');
     return;

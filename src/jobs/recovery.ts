@@ -65,11 +65,11 @@ export async function addRecoveryKey(
   options: AddRecoveryKeyOptions = {},
 ): Promise<VolumeKeyslot> {
   const output = { force: false, fsync: true };
-  const place = typeof target === 'string' ? await resolveTarget(target, output) : undefined;
+  const resolved = typeof target === 'string' ? await resolveTarget(target, output) : undefined;
   const passphrase = native.recoveryKeyGenerate();
   try {
     return await changing(path, options, async (session) => {
-      await using file = place && (await openTarget(place, output));
+      await using file = resolved && (await openTarget(resolved, output));
       const added = await addKeyslot(session, passphrase, 'recovery', RECOVERY_KEY_ITERATIONS);
       try {
         if (options.alsoTo !== undefined) native.recoveryKeyWrite(passphrase, options.alsoTo.fd);
@@ -160,24 +160,28 @@ interface AddedKeyslot {
 /** First the area, then the header that names it; then the proof that it opens. */
 async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: KeyslotKind, iterations: number): Promise<AddedKeyslot> {
   const { file, pool, key } = session;
-  const { header: place, found } = file;
-  const { name, areaOffsetBytes } = freeKeyslot(found.header, place.path);
+  const { header: headerFile, found } = file;
+  const { name, areaOffsetBytes } = freeKeyslot(found.header, headerFile.path);
   const parameters: KeyslotParameters = { kdfHash: 'sha512', salt: randomBytes(32), iterations, afHash: 'sha512', areaOffsetBytes };
   const area = await pool.run({ kind: 'sealKeyslot', passphrase, volumeKey: key, parameters });
-  await place.write(area, areaOffsetBytes);
-  await place.sync();
+  await headerFile.write(area, areaOffsetBytes);
+  await headerFile.sync();
   const keyslot = keyslotObject(parameters);
   const entry = { kind, created: new Date().toISOString(), sha256: keyslotSha256(keyslot) };
   const known = { ...file.token.keyslots, [name]: entry };
   const header = changedHeader(session, found.header, withKeyslot(found.header.metadata, name, keyslot), known);
-  await writeHeader(place.handle, header, place.path);
-  const written = await place.read(areaOffsetBytes, AREA_DATA_BYTES);
-  const opened = await pool.run({ kind: 'openKeyslot', passphrase, area: written, parameters, header, headerPath: place.path });
+  await writeHeader(headerFile.handle, header, headerFile.path);
+  const written = await headerFile.read(areaOffsetBytes, AREA_DATA_BYTES);
+  const opened = await pool.run({ kind: 'openKeyslot', passphrase, area: written, parameters, header, headerPath: headerFile.path });
   if (opened === undefined) {
     await dropKeyslot(session, header, name);
-    throw new VolsealError('ERR_IO', `${place.path}: what was read back of the keyslot is not what was written; it was removed again`, {
-      details: { syscall: 'pread', path: place.path, offsetBytes: areaOffsetBytes },
-    });
+    throw new VolsealError(
+      'ERR_IO',
+      `${headerFile.path}: what was read back of the keyslot is not what was written; it was removed again`,
+      {
+        details: { syscall: 'pread', path: headerFile.path, offsetBytes: areaOffsetBytes },
+      },
+    );
   }
   native.keyWipe(opened);
   return { header, keyslot: name };
@@ -185,12 +189,12 @@ async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: K
 
 /** First the area, so that nothing opens by it any more, then the header. */
 async function dropKeyslot(session: VolumeSession, header: Luks2Header, name: string): Promise<void> {
-  const { header: place } = session.file;
+  const { header: headerFile } = session.file;
   const { area } = header.metadata.keyslots[name]!;
-  await place.write(randomBytes(Number(area.size)), Number(area.offset));
-  await place.sync();
+  await headerFile.write(randomBytes(Number(area.size)), Number(area.offset));
+  await headerFile.sync();
   const { [name]: _, ...known } = contentsOf(intactHeader(header), session.file).token.keyslots ?? {};
-  await writeHeader(place.handle, changedHeader(session, header, withoutKeyslot(header.metadata, name), known), place.path);
+  await writeHeader(headerFile.handle, changedHeader(session, header, withoutKeyslot(header.metadata, name), known), headerFile.path);
 }
 
 /** The next version of a header, with other keyslots, under its MAC. */

@@ -8,8 +8,8 @@
 import { constants } from 'node:fs';
 import { link, lstat, rename, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { type Directory, directoryOf, WRITABLE_FOR_ALL } from '../directory-entry.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
-import { type Directory, directoryOf, WRITABLE_FOR_ALL } from '../place.js';
 import { ifThere, NamedFile } from './named-file.js';
 import { chooseCheckpointName, choosePartialName, isOwn, openPartial } from './partial-file.js';
 import { lockExisting, type ResolvedTarget, targetExists } from './resolve-target.js';
@@ -30,7 +30,7 @@ export class AtomicFile implements TargetFile {
   readonly #options: OpenTargetOptions;
   /** In `directory`: where system calls find the new file, and its place. */
   readonly #newFile: string;
-  readonly #place: string;
+  readonly #target: string;
   #state: State;
   /** The file that is to be replaced, locked to the end, so that nobody attaches it for writing. */
   #replaced: NamedFile | undefined;
@@ -49,7 +49,7 @@ export class AtomicFile implements TargetFile {
     this.file = file;
     this.openPath = join(directory.path, name);
     this.#newFile = directory.at(name);
-    this.#place = directory.at(basename(target.realPath));
+    this.#target = directory.at(basename(target.realPath));
     this.hasEarlierData = hasEarlierData;
     this.#options = options;
     this.#state = hasEarlierData ? 'kept' : 'temporary';
@@ -120,10 +120,10 @@ export class AtomicFile implements TargetFile {
     const backup = backupPath(this.#newFile);
     const stateBefore = this.#state;
     const replaces = this.#options.force && (await this.#replacesFile());
-    if (replaces) await namingPath(this.path, () => link(this.#place, backup));
+    if (replaces) await namingPath(this.path, () => link(this.#target, backup));
     const rollback = async (): Promise<void> => {
       try {
-        await rollbackPublication(this.#place, this.#newFile, replaces);
+        await rollbackPublication(this.#target, this.#newFile, replaces);
       } catch (error) {
         throw notRolledBack(this.path, replaces ? backupPath(this.openPath) : undefined, error);
       }
@@ -155,7 +155,7 @@ export class AtomicFile implements TargetFile {
   }
 
   async #replacesFile(): Promise<boolean> {
-    return (await ifThere(this.path, () => lstat(this.#place))) !== undefined;
+    return (await ifThere(this.path, () => lstat(this.#target))) !== undefined;
   }
 
   async #rename(): Promise<void> {
@@ -164,7 +164,7 @@ export class AtomicFile implements TargetFile {
     if (resume !== true) await this.#takeAttributes();
     if (fsync) await this.file.sync();
     await this.#options.beforePublish?.();
-    if (force) await namingPath(this.path, () => rename(this.#newFile, this.#place));
+    if (force) await namingPath(this.path, () => rename(this.#newFile, this.#target));
     else await this.#renameToNew();
     this.#state = 'published';
     if (resume === true) {
@@ -198,13 +198,13 @@ export class AtomicFile implements TargetFile {
   async #renameToNew(): Promise<void> {
     const { path } = this;
     try {
-      await link(this.#newFile, this.#place);
+      await link(this.#newFile, this.#target);
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       if (code === 'EEXIST') throw targetExists(path);
       if (!NO_HARD_LINKS.has(code)) throw asVolsealError(error, path);
       if (await this.#replacesFile()) throw targetExists(path);
-      await namingPath(path, () => rename(this.#newFile, this.#place));
+      await namingPath(path, () => rename(this.#newFile, this.#target));
       return;
     }
     // The file is at its path; a second name does no harm.
@@ -223,12 +223,12 @@ export class AtomicFile implements TargetFile {
  * @param place where it is, and `temporary` its earlier name, both in one open directory (`Directory.at`)
  * @param hasBackup of the file that it replaced
  */
-export async function rollbackPublication(place: string, temporary: string, hasBackup: boolean): Promise<void> {
-  if (!hasBackup) return rename(place, temporary);
+export async function rollbackPublication(target: string, temporary: string, hasBackup: boolean): Promise<void> {
+  if (!hasBackup) return rename(target, temporary);
   // The path always leads to a file. A killed run may have come as far as this.
   await unlink(temporary).catch(() => {});
-  await link(place, temporary);
-  await rename(backupPath(temporary), place);
+  await link(target, temporary);
+  await rename(backupPath(temporary), target);
 }
 
 /** What link(2) says on a file system without hard links: FAT, some network file systems. */

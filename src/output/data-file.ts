@@ -3,8 +3,8 @@
  * says what it is.
  */
 import { type BigIntStats, constants } from 'node:fs';
+import { findEntry, pathOfDescriptor } from '../directory-entry.js';
 import { VolsealError } from '../errors.js';
-import { findPlace, pathOfDescriptor } from '../place.js';
 import { refuseInPlace } from './in-place-mark.js';
 import { NamedFile } from './named-file.js';
 
@@ -20,10 +20,10 @@ import { NamedFile } from './named-file.js';
  */
 export async function openDataFile(path: string, flags: number, { inPlace = false } = {}): Promise<NamedFile> {
   const writes = (flags & (constants.O_WRONLY | constants.O_RDWR)) !== 0;
-  await using place = await findPlace(path, writes ? 'write' : 'read');
-  const { found } = place;
+  await using entry = await findEntry(path, writes ? 'write' : 'read');
+  const { found } = entry;
   if (found === undefined) {
-    const message = `${path}: open failed: ENOENT: no such file or directory, open '${place.name}'`;
+    const message = `${path}: open failed: ENOENT: no such file or directory, open '${entry.name}'`;
     throw new VolsealError('ERR_IO', message, { details: { errno: 'ENOENT', syscall: 'open', path } });
   }
   const isDevice = found.stats.isBlockDevice();
@@ -33,7 +33,7 @@ export async function openDataFile(path: string, flags: number, { inPlace = fals
       details: { path, kind },
     });
   }
-  if (!inPlace && !isDevice) await refuseInPlace(place.directory, place.name, path, found.stats.uid);
+  if (!inPlace && !isDevice) await refuseInPlace(entry.directory, entry.name, path, found.stats.uid);
   // The very file that was looked at.
   const opened = pathOfDescriptor(found.handle.fd);
   return await NamedFile.open(opened, flags | (isDevice && writes ? constants.O_EXCL : 0), { name: path }).catch((error: unknown) => {

@@ -4,9 +4,9 @@
  */
 import { constants } from 'node:fs';
 import { basename } from 'node:path';
+import { type Directory, directoryOf } from '../directory-entry.js';
 import { VolsealError } from '../errors.js';
 import { HEADER_BYTES_MAX } from '../luks2/header.js';
-import { type Directory, directoryOf } from '../place.js';
 import type { NamedFile } from './named-file.js';
 import { openDevice, type ResolvedTarget } from './resolve-target.js';
 import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';

@@ -4,8 +4,8 @@
  */
 import { lstat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { Directory } from '../directory-entry.js';
 import { VolsealError } from '../errors.js';
-import type { Directory } from '../place.js';
 import { ifThere } from './named-file.js';
 
 const ENDING = '.in-place';

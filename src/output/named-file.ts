@@ -2,9 +2,9 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Directory } from '../directory-entry.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
-import type { Directory } from '../place.js';
 
 /** Which file it is, whatever its name: device and inode number, as text because they may exceed 2^53. */
 export interface FileIdentity {

@@ -8,8 +8,8 @@ import { type BigIntStats, constants } from 'node:fs';
 import { lstat, readlink, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import * as z from 'zod';
+import { type Directory, directoryOf, pathOfDescriptor } from '../directory-entry.js';
 import { namingPath, VolsealError } from '../errors.js';
-import { type Directory, directoryOf, pathOfDescriptor } from '../place.js';
 import { rollbackPublication } from './atomic-file.js';
 import { identityOf, ifThere, isSameFile, NamedFile } from './named-file.js';
 import { isPartialName, openOwnFile } from './partial-file.js';
@@ -26,7 +26,7 @@ const fileSchema = z.object({
   /** Its name in the same directory before it is published. */
   temporary: z.string(),
   /** Its path once it is published, free of symbolic links; in the mark, relative to the header's directory. */
-  place: z.string(),
+  path: z.string(),
 });
 /**
  * With the inode of the header that is replaced, where there is one: so nobody's other file is taken for its backup.
@@ -70,32 +70,32 @@ export async function publishPair(volume: TargetFile, header: TargetFile, fsync:
 class PairMark {
   readonly #file: NamedFile;
   /** Where system calls find it. */
-  readonly #place: string;
+  readonly #markPath: string;
   readonly #record: PairRecord;
 
-  private constructor(file: NamedFile, place: string, record: PairRecord) {
+  private constructor(file: NamedFile, markPath: string, record: PairRecord) {
     this.#file = file;
-    this.#place = place;
+    this.#markPath = markPath;
     this.#record = record;
   }
 
   /** On the disk when this returns, where `fsync` asks for that. */
   static async write(header: TargetFile, volume: TargetFile, fsync: boolean): Promise<PairMark> {
     const { directory, realPath } = header;
-    const place = directory.at(markName(realPath));
+    const markPath = directory.at(markName(realPath));
     const file = await openMark(directory, markName(realPath), constants.O_CREAT);
     try {
       const replaced = await ifThere(realPath, () => lstat(directory.at(basename(realPath)), { bigint: true }));
       const replaces = replaced && identityOf(replaced).ino;
       const record: PairRecord = { header: { ...(await newFile(header)), replaces }, volume: await newFile(volume) };
-      await file.writeText(JSON.stringify(withPlaces(record, (to) => relative(dirname(realPath), to))));
+      await file.writeText(JSON.stringify(withPaths(record, (to) => relative(dirname(realPath), to))));
       if (fsync) {
         await file.sync();
         await directory.sync();
       }
-      return new PairMark(file, place, record);
+      return new PairMark(file, markPath, record);
     } catch (error) {
-      await unlink(place).catch(() => {});
+      await unlink(markPath).catch(() => {});
       await file.close();
       throw error;
     }
@@ -107,7 +107,7 @@ class PairMark {
     const isHalfDone = await isPublished(header)
       .then(async (headerIs) => headerIs && !(await isPublished(volume)))
       .catch(() => true);
-    if (!isHalfDone) await unlink(this.#place).catch(() => {});
+    if (!isHalfDone) await unlink(this.#markPath).catch(() => {});
     await this.#file.close();
   }
 }
@@ -121,17 +121,17 @@ const openMark = (directory: Directory, name: string, create: number): Promise<N
   });
 
 async function newFile({ file, openPath, realPath }: TargetFile): Promise<NewFile> {
-  return { ino: (await file.identity()).ino, temporary: basename(openPath), place: realPath };
+  return { ino: (await file.identity()).ino, temporary: basename(openPath), path: realPath };
 }
 
-const withPlaces = ({ header, volume }: PairRecord, convert: (place: string) => string): PairRecord => ({
-  header: { ...header, place: convert(header.place) },
-  volume: { ...volume, place: convert(volume.place) },
+const withPaths = ({ header, volume }: PairRecord, convert: (path: string) => string): PairRecord => ({
+  header: { ...header, path: convert(header.path) },
+  volume: { ...volume, path: convert(volume.path) },
 });
 
 /** Whether the new file is at its path. @throws {VolsealError} `ERR_IO` */
 async function isPublished(file: NewFile): Promise<boolean> {
-  const found = await ifThere(file.place, () => stat(file.place, { bigint: true }));
+  const found = await ifThere(file.path, () => stat(file.path, { bigint: true }));
   return found !== undefined && identityOf(found).ino === file.ino;
 }
 
@@ -184,17 +184,17 @@ async function halfReplaced({ header, volume }: PairRecord, headerPath: string, 
   };
   const backup = await pathIfIs(backupPath(temporaryOf(header)), header.replaces);
   const successor = await pathIfIs(temporaryOf(volume), volume.ino);
-  const resumable = isPartialName(volume.temporary, basename(volume.place));
+  const resumable = isPartialName(volume.temporary, basename(volume.path));
   return new VolsealError(
     'ERR_STATE_INTERRUPTED',
     `${headerPath}: the replacement was interrupted: this is the new header, and ${path} is still the old volume`,
     {
-      details: { path, header: header.place, volume: volume.place, backup, successor, resumable, replaced: header.replaces !== undefined },
+      details: { path, header: header.path, volume: volume.path, backup, successor, resumable, replaced: header.replaces !== undefined },
     },
   );
 }
 
-const temporaryOf = ({ place, temporary }: NewFile): string => join(dirname(place), temporary);
+const temporaryOf = ({ path, temporary }: NewFile): string => join(dirname(path), temporary);
 
 /**
  * Undoes what a killed run left half done: a new header that was published without its volume gets its temporary name
@@ -214,13 +214,13 @@ export async function recoverPair(headerPath: string): Promise<void> {
 }
 
 async function recover(directory: Directory, { header, volume }: PairRecord): Promise<void> {
-  const [place, temporary] = [directory.at(basename(header.place)), directory.at(header.temporary)];
+  const [target, temporary] = [directory.at(basename(header.path)), directory.at(header.temporary)];
   const backup = backupPath(temporary);
   const found = await ifThere(backup, () => lstat(backup, { bigint: true }));
   // The run made it as a second name of the header that it replaced; another user's file is not that.
   const old = found !== undefined && identityOf(found).ino === header.replaces ? found : undefined;
-  const now = await ifThere(header.place, () => lstat(place, { bigint: true }));
-  await namingPath(header.place, async () => {
+  const now = await ifThere(header.path, () => lstat(target, { bigint: true }));
+  await namingPath(header.path, async () => {
     if (!(await isPublished(header))) {
       // Killed before the header: the backup is a second name of what is there. If another header is there since, the
       // backup may be somebody's only one.
@@ -228,7 +228,7 @@ async function recover(directory: Directory, { header, volume }: PairRecord): Pr
     } else if (await isPublished(volume)) {
       if (old !== undefined) await unlink(backup);
     } else {
-      await rollbackPublication(place, temporary, old !== undefined);
+      await rollbackPublication(target, temporary, old !== undefined);
     }
   });
 }
@@ -240,9 +240,9 @@ async function recover(directory: Directory, { header, volume }: PairRecord): Pr
 async function readRecord(file: NamedFile, headerRealPath: string): Promise<PairRecord | undefined> {
   const parsed = recordSchema.safeParse(parsedJson(await file.readText(MARK_BYTES_MAX)));
   if (!parsed.success) return undefined;
-  const record = withPlaces(parsed.data, (place) => resolve(dirname(headerRealPath), place));
+  const record = withPaths(parsed.data, (path) => resolve(dirname(headerRealPath), path));
   const { header, volume } = record;
-  const isOurs = header.place === headerRealPath && [header, volume].every(({ temporary, place }) => isTemporaryName(temporary, place));
+  const isOurs = header.path === headerRealPath && [header, volume].every(({ temporary, path }) => isTemporaryName(temporary, path));
   return isOurs ? record : undefined;
 }
 

@@ -10,8 +10,8 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Directory } from '../directory-entry.js';
 import { VolsealError } from '../errors.js';
-import type { Directory } from '../place.js';
 import { ifThere, NamedFile } from './named-file.js';
 
 /** The usual name of the partial file for a target `name`. */

@@ -2,14 +2,14 @@
  * Where a target goes, what is there now, and whether it may be replaced. Done once a target, before any work.
  *
  * A symbolic link stays: what it leads to is the target, and is replaced. The path is followed once, here; afterwards
- * its directory is opened by the real path, in which no link may be (src/place.ts).
+ * its directory is opened by the real path, in which no link may be (src/directory-entry.ts).
  */
 import { constants } from 'node:fs';
 import { lstat, readlink, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { type Directory, type DirectoryEntry, findEntry } from '../directory-entry.js';
 import { namingPath, VolsealError } from '../errors.js';
 import { native } from '../native.js';
-import { type Directory, findPlace, type Place } from '../place.js';
 import { describeKind } from './data-file.js';
 import { refuseOthersHeader } from './detached-header.js';
 import { ifThere, NamedFile } from './named-file.js';
@@ -45,8 +45,8 @@ export interface ResolvedTarget {
  * attached for writing, a device that is mounted; `ERR_IO`
  */
 export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
-  await using place = await placeOf(path);
-  const { found, realPath } = place;
+  await using entry = await targetEntry(path);
+  const { found, realPath } = entry;
   if (found === undefined) {
     if (isAmongDevices(realPath)) throw noSuchDevice(path);
     return { path, realPath, isDevice: false };
@@ -63,7 +63,7 @@ export async function resolveTarget(path: string, options: TargetOptions): Promi
     });
   }
   if (!options.force) throw isDevice ? deviceNeedsForce(path) : targetExists(path);
-  const { directory, name } = place;
+  const { directory, name } = entry;
   await using file = isDevice
     ? await openDevice(directory, name, path, options.deviceBytes!, constants.O_RDONLY)
     : await lockExisting(directory, name, path);
@@ -76,24 +76,24 @@ export async function resolveTarget(path: string, options: TargetOptions): Promi
  * @throws {VolsealError} `ERR_ARGUMENT` a symbolic link to nothing, an empty path; `ERR_IO`
  */
 export async function realPathOf(path: string): Promise<string> {
-  await using place = await placeOf(path);
-  return place.realPath;
+  await using entry = await targetEntry(path);
+  return entry.realPath;
 }
 
 /** Where a target goes: what other users' links lead to is none. */
-async function placeOf(path: string): Promise<Place> {
+async function targetEntry(path: string): Promise<DirectoryEntry> {
   if (path === '') throw new VolsealError('ERR_ARGUMENT', 'a target cannot be named ""', { details: { path } });
-  const place = await ifThere(path, () => findPlace(path, 'write'));
-  if (place?.found !== undefined) return place;
+  const entry = await ifThere(path, () => findEntry(path, 'write'));
+  if (entry?.found !== undefined) return entry;
   try {
     await refuseLinkToNothing(path);
-    if (place !== undefined && !path.endsWith('/')) return place;
+    if (entry !== undefined && !path.endsWith('/')) return entry;
     const directory = path.endsWith('/') ? path : dirname(path);
     throw new VolsealError('ERR_IO', `${path}: there is no directory ${directory}`, {
       details: { errno: 'ENOENT', syscall: 'stat', path },
     });
   } catch (error) {
-    await place?.close();
+    await entry?.close();
     throw error;
   }
 }

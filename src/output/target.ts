@@ -2,7 +2,7 @@
  * What a job writes to: a file that appears at its path when it is complete, or a block device that is written where it
  * is.
  */
-import type { Directory } from '../place.js';
+import type { Directory } from '../directory-entry.js';
 import type { NamedFile } from './named-file.js';
 import type { ResolvedTarget, TargetOptions } from './resolve-target.js';
 

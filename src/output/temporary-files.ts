@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { rm, unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import type { Directory } from '../directory-entry.js';
 import { namingPath } from '../errors.js';
-import type { Directory } from '../place.js';
 import { NamedFile } from './named-file.js';
 import { isPartialName } from './partial-file.js';
 

@@ -22,7 +22,8 @@ export interface Campaign {
 }
 
 const IMAGE_BYTES = 16 * 1024 * 1024;
-const LOCK_SECONDS = 2;
+/** On a busy machine a worker may be late with a sign of life, too. */
+const LOCK_SECONDS = 4;
 /** Slow writes, so that faults meet jobs in their middle. */
 const WRITE_DELAY_US = 500_000;
 
@@ -63,12 +64,12 @@ export async function runCampaign(server: QueueServer, { seed, jobs, workers, fa
         return;
       case 'stop':
         worker.child.kill('SIGSTOP');
-        await sleep(1000 * LOCK_SECONDS * (1 + choose(3)));
+        await sleep(1000 * LOCK_SECONDS * (1 + choose(2)));
         worker.child.kill('SIGCONT');
         return;
       case 'network':
         worker.relay.pause();
-        await sleep(1000 * LOCK_SECONDS * (1 + choose(3)));
+        await sleep(1000 * LOCK_SECONDS * (1 + choose(2)));
         worker.relay.resume();
         return;
       case 'server':

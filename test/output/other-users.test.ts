@@ -20,10 +20,10 @@ import {
 } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { describe, onTestFinished, test } from 'vitest';
+import { Directory, findEntry } from '../../src/directory-entry.js';
 import { attach, createVolume, decryptImage, densifyVolume, describeVolume, encryptImage } from '../../src/index.js';
 import { AtomicFile } from '../../src/output/atomic-file.js';
 import { resolveTarget } from '../../src/output/resolve-target.js';
-import { Directory, findPlace } from '../../src/place.js';
 import { runTool, skipFor, skipWithout } from '../interop/tools.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { until } from '../until.js';
@@ -161,12 +161,12 @@ describe('a directory that was opened', () => {
     symlinkSync(`${box.directory}/a/b/up/../c/./file`, box.path('chain'));
     for (const path of ['chain', 'a/b/up/file', 'a//b/up/../c/file', 'a/b/../../chain']) {
       const whole = `${box.directory}/${path}`;
-      await using place = await findPlace(whole, 'write');
-      assert.equal(place.realPath, box.path('c/file'), path);
-      assert.equal(place.found?.stats.ino, statSync(whole, { bigint: true }).ino);
+      await using entry = await findEntry(whole, 'write');
+      assert.equal(entry.realPath, box.path('c/file'), path);
+      assert.equal(entry.found?.stats.ino, statSync(whole, { bigint: true }).ino);
     }
     for (const path of ['c/file/', 'c/file/x', 'c/none/x', 'a/b/up/none/'])
-      await assert.rejects(findPlace(`${box.directory}/${path}`, 'write'), { code: 'ERR_IO' });
+      await assert.rejects(findEntry(`${box.directory}/${path}`, 'write'), { code: 'ERR_IO' });
   });
 });
 
@@ -211,8 +211,8 @@ describeUnless(unlessRoot)('files of another user beside a target', () => {
     await createVolume(box.path('a.vol'), { kms: box.kms, sizeBytes: 4096, header });
     const { ino } = statSync(header, { bigint: true });
     const forged = {
-      header: { ino: `${ino}`, temporary: '.a.header.0123456789ab.partial', place: 'a.header' },
-      volume: { ino: '1', temporary: '.a.vol.0123456789ab.partial', place: '../a.vol' },
+      header: { ino: `${ino}`, temporary: '.a.header.0123456789ab.partial', entry: 'a.header' },
+      volume: { ino: '1', temporary: '.a.vol.0123456789ab.partial', entry: '../a.vol' },
     };
     mallorys(at('.a.header.0123456789ab.partial.old'));
     for (const contents of [JSON.stringify(forged), 'x', Buffer.alloc(1 << 20)]) {

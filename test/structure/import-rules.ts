@@ -9,7 +9,7 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['async-dispose', 'errors', 'limits', 'package-files', 'context-keys'],
   ['native', 'directories', 'own-files', 'strict-json', 'tracing'],
-  ['place'],
+  ['directory-entry'],
   ['audit', 'lmdb'],
   ['bench', 'kernels', 'kms'],
   ['luks2'],

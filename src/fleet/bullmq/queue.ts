@@ -134,7 +134,8 @@ export class FleetQueue {
       const left = count('waiting') + count('prioritized') + count('active') + count('delayed');
       const failures: Record<string, number> = {};
       for (const { failedReason } of failed) {
-        const code = /^([A-Z_]+): /.exec(failedReason ?? '')?.[1] ?? 'UNKNOWN';
+        // BullMQ has words of its own for a job that every worker has lost.
+        const code = /^([A-Z_]+): /.exec(failedReason ?? '')?.[1] ?? (/stalled/.test(failedReason ?? '') ? 'STALLED' : 'UNKNOWN');
         failures[code] = (failures[code] ?? 0) + 1;
       }
       return {

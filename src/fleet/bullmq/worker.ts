@@ -38,8 +38,8 @@ export interface WorkOptions extends QueueOptions, Pick<RunJobOptions, 'home' | 
 const REPORT_MS = 2_000;
 const EMPTY_CHECK_MS = 500;
 const TROUBLE_MS = 10_000;
-/** A job whose worker has died so often is what kills them. */
-const DEATHS_MAX = 10;
+/** A job whose workers have lost their locks so often is what kills them. */
+const STALLS_MAX = 25;
 
 /**
  * Works on the jobs of a queue. A job whose lock is lost is stopped; one of a worker that died goes to another, which
@@ -60,7 +60,7 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
     name: workerName(),
     lockDuration: lockSeconds * 1000,
     stalledInterval: lockSeconds * 1000,
-    maxStalledCount: DEATHS_MAX,
+    maxStalledCount: STALLS_MAX,
     autorun: false,
   });
   const tell = seldom((message) => reports.onTrouble?.(message));

@@ -2,9 +2,9 @@
 import { constants } from 'node:fs';
 import { copyFile, mkdtemp, open, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { Directory, type DirectoryEntry, findEntry } from '../../../directory-entry.js';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import { openRecords } from '../../../lmdb/records.js';
-import { Directory, findPlace, type Place } from '../../../place.js';
 import { describeRootKey } from './root-key-source.js';
 import { AUDIT_KEY, type KmsStore, STORE_FILE } from './store.js';
 
@@ -23,19 +23,19 @@ export interface KmsBackup {
  * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_KMS_STORE`, `ERR_IO`
  */
 export async function backUp(store: KmsStore, directory: string, target: string, withRootKey: boolean): Promise<KmsBackup> {
-  await using place = await findPlace(target, 'write');
-  refuseExisting(place, target);
-  const draftName = basename(await mkdtemp(place.directory.at(`.${place.name}.partial-`)));
-  await using draft = await openMade(place.directory, draftName, target);
+  await using entry = await findEntry(target, 'write');
+  refuseExisting(entry, target);
+  const draftName = basename(await mkdtemp(entry.directory.at(`.${entry.name}.partial-`)));
+  await using draft = await openMade(entry.directory, draftName, target);
   try {
     await copyStore(store, draft.at('store.mdb'));
     const copies = await copied(directory, draft, ['root-key.json', ...(withRootKey ? ['root.key'] : [])]);
     for (const name of ['store.mdb', ...copies]) await flush(draft, name);
     await draft.sync();
-    await publish(draft, draftName, place, target);
+    await publish(draft, draftName, entry, target);
     return { directory: target, rootKey: copies.includes('root.key') ? undefined : describeRootKey(directory) };
   } catch (error) {
-    await removeDraft(draft, draftName, place.directory);
+    await removeDraft(draft, draftName, entry.directory);
     throw asVolsealError(error, target);
   }
 }
@@ -51,8 +51,8 @@ async function openMade(parent: Directory, name: string, target: string): Promis
 }
 
 /** Gives the copy its name, and makes sure that it is the copy which has it now. */
-async function publish(draft: Directory, draftName: string, { directory, name }: Place, target: string): Promise<void> {
-  const now = await findPlace(join(directory.path, name), 'none');
+async function publish(draft: Directory, draftName: string, { directory, name }: DirectoryEntry, target: string): Promise<void> {
+  const now = await findEntry(join(directory.path, name), 'none');
   await now.close();
   refuseExisting(now, target);
   await rename(directory.at(draftName), directory.at(name));
@@ -86,7 +86,7 @@ async function copyStore(store: KmsStore, path: string): Promise<void> {
   }
 }
 
-function refuseExisting({ found }: Place, target: string): void {
+function refuseExisting({ found }: DirectoryEntry, target: string): void {
   if (found !== undefined) throw new VolsealError('ERR_TARGET_EXISTS', `${target} exists`, { details: { path: target } });
 }
 

@@ -51,7 +51,7 @@ export class Directory {
    * @throws {VolsealError} `ERR_IO`
    */
   static async open(realPath: string): Promise<Directory> {
-    const { directory, found } = await findPlace(`${realPath}/.`, 'none');
+    const { directory, found } = await findEntry(`${realPath}/.`, 'none');
     await found?.handle.close();
     return directory;
   }
@@ -121,7 +121,7 @@ export class Directory {
 }
 
 /** A name in an open directory, and what is there. Whoever holds it closes it. */
-export class Place {
+export class DirectoryEntry {
   readonly directory: Directory;
   readonly name: string;
   /** Undefined where nothing is. Never a link, but for an open file in /proc. */
@@ -154,11 +154,11 @@ export class Place {
  * @returns the caller's to close @throws {VolsealError} `ERR_IO`: also a link that `rule` forbids (`EPERM`), a missing
  * directory
  */
-export async function findPlace(path: string, rule: LinkRule): Promise<Place> {
+export async function findEntry(path: string, rule: LinkRule): Promise<DirectoryEntry> {
   return namingPath(path, () => walk(path, rule));
 }
 
-async function walk(path: string, rule: LinkRule): Promise<Place> {
+async function walk(path: string, rule: LinkRule): Promise<DirectoryEntry> {
   if (path === '') throw systemFailure('ENOENT', 'an empty path leads nowhere', path);
   const parts = partsOf(path);
   let directory = await begin(path);
@@ -171,11 +171,11 @@ async function walk(path: string, rule: LinkRule): Promise<Place> {
       const name = parts.shift() ?? '.';
       const found = await directory.look(name);
       if (found === undefined) {
-        if (parts.length === 0) return new Place(directory, name, undefined);
+        if (parts.length === 0) return new DirectoryEntry(directory, name, undefined);
         throw systemFailure('ENOENT', `there is no ${join(directory.path, name)}`, path);
       }
       if (!found.stats.isSymbolicLink()) {
-        if (parts.length === 0) return new Place(directory, name, found);
+        if (parts.length === 0) return new DirectoryEntry(directory, name, found);
         await enter(await Directory.of(await asDirectory(found, join(directory.path, name), path)));
         continue;
       }
@@ -184,7 +184,7 @@ async function walk(path: string, rule: LinkRule): Promise<Place> {
         const target = await followed(directory, name, found, rule, path);
         if (target === undefined) {
           const open = (await directory.look(name, true))!;
-          if (parts.length === 0) return new Place(directory, name, open);
+          if (parts.length === 0) return new DirectoryEntry(directory, name, open);
           await enter(await Directory.of(await asDirectory(open, join(directory.path, name), path)));
         } else {
           parts.unshift(...partsOf(target));

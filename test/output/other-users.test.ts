@@ -211,8 +211,8 @@ describeUnless(unlessRoot)('files of another user beside a target', () => {
     await createVolume(box.path('a.vol'), { kms: box.kms, sizeBytes: 4096, header });
     const { ino } = statSync(header, { bigint: true });
     const forged = {
-      header: { ino: `${ino}`, temporary: '.a.header.0123456789ab.partial', entry: 'a.header' },
-      volume: { ino: '1', temporary: '.a.vol.0123456789ab.partial', entry: '../a.vol' },
+      header: { ino: `${ino}`, temporary: '.a.header.0123456789ab.partial', path: 'a.header' },
+      volume: { ino: '1', temporary: '.a.vol.0123456789ab.partial', path: '../a.vol' },
     };
     mallorys(at('.a.header.0123456789ab.partial.old'));
     for (const contents of [JSON.stringify(forged), 'x', Buffer.alloc(1 << 20)]) {

@@ -45,13 +45,11 @@ inline UniqueFd TemporaryFile() {
 }
 
 inline std::shared_ptr<engine::DeviceRequests> OpenDevice(int fd, const TestKey& key, uint32_t sector_bytes = 4096) {
-  auto device = engine::DeviceRequests::Open({.fd = fd,
-                                              .key = key.handle(),
-                                              .data_offset_bytes = 0,
-                                              .size_bytes = kDeviceBytes,
-                                              .sector_bytes = sector_bytes,
-                                              .writable = true,
-                                              .sparse = true});
+  auto device = engine::DeviceRequests::Open(
+      {.regions = {{.fd = fd, .key = key.handle(), .offset_bytes = 0, .size_bytes = kDeviceBytes}},
+       .sector_bytes = sector_bytes,
+       .writable = true,
+       .sparse = true});
   if (!device.ok()) std::abort();
   return device.value();
 }

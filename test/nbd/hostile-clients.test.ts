@@ -66,8 +66,8 @@ test('a client killed at every byte of its conversation does not take the server
       }),
     );
   }
-  await until(() => server.stats().connections === 0);
-  assert.equal(server.stats().connectionsTotal, points.length);
+  // The last ones may still wait to be accepted.
+  await until(() => server.stats().connectionsTotal === points.length && server.stats().connections === 0);
   const client = await NbdTestClient.connect(box.path('nbd.sock'));
   await client.go('');
   const bytes = randomBytes(5000);

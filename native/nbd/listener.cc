@@ -14,7 +14,8 @@
 namespace volseal::nbd {
 namespace {
 
-constexpr int kBacklog = 64;
+// Connections that wait to be accepted, dead ones too: beyond them a client on a unix socket is told EAGAIN.
+constexpr int kBacklog = 1024;
 
 Result<UniqueFd> NewSocket(int family) {
   UniqueFd fd(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

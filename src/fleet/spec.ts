@@ -16,60 +16,37 @@ const context = z.record(z.string(), z.string());
 const sectorBytes = z.number().refine((bytes) => SECTOR_SIZES.some((size) => size === bytes), `is not one of ${SECTOR_SIZES.join(', ')}`);
 const allocation = z.enum(['full', 'sparse']);
 
+const flag = z.boolean();
+
+/** What every job may have. */
+const common = { source: path, kms: name.optional(), context: context.optional() };
+/** Choices for a volume that exists, and for one that is made. */
+const opened = { header: path, expectedKey: name };
+const made = { sectorBytes, allocation, force: flag };
+const choices = <Shape extends z.ZodRawShape>(shape: Shape) => z.strictObject(shape).partial().optional();
+
 /** What each kind of job may have; the library's options of the same names say what they mean. */
 const encrypt = z.strictObject({
   kind: z.literal('encrypt'),
-  source: path,
+  ...common,
   target,
   key: name.optional(),
-  kms: name.optional(),
-  context: context.optional(),
-  choices: z
-    .strictObject({
-      header: path,
-      sectorBytes,
-      allocation,
-      pad: z.boolean(),
-      raw: z.boolean(),
-      force: z.boolean(),
-    })
-    .partial()
-    .optional(),
+  choices: choices({ ...made, header: path, pad: flag, raw: flag }),
 });
 const decrypt = z.strictObject({
   kind: z.literal('decrypt'),
-  source: path,
+  ...common,
   target,
-  kms: name.optional(),
-  context: context.optional(),
-  choices: z.strictObject({ header: path, expectedKey: name, sparse: z.boolean(), force: z.boolean() }).partial().optional(),
+  choices: choices({ ...opened, sparse: flag, force: flag }),
 });
-const verify = z.strictObject({
-  kind: z.literal('verify'),
-  source: path,
-  kms: name.optional(),
-  context: context.optional(),
-  choices: z.strictObject({ header: path, expectedKey: name, against: path }).partial().optional(),
-});
-const rewrap = z.strictObject({
-  kind: z.literal('rewrap'),
-  source: path,
-  key: name,
-  kms: name.optional(),
-  context: context.optional(),
-  choices: z.strictObject({ header: path, expectedKey: name }).partial().optional(),
-});
+const verify = z.strictObject({ kind: z.literal('verify'), ...common, choices: choices({ ...opened, against: path }) });
+const rewrap = z.strictObject({ kind: z.literal('rewrap'), ...common, key: name, choices: choices(opened) });
 const reencrypt = z.strictObject({
   kind: z.literal('reencrypt'),
-  source: path,
+  ...common,
   target,
   key: name.optional(),
-  kms: name.optional(),
-  context: context.optional(),
-  choices: z
-    .strictObject({ header: path, expectedKey: name, newHeader: path, sectorBytes, allocation, force: z.boolean() })
-    .partial()
-    .optional(),
+  choices: choices({ ...opened, ...made, newHeader: path }),
 });
 
 const jobSchema = z.discriminatedUnion('kind', [encrypt, decrypt, verify, rewrap, reencrypt]);

@@ -9,6 +9,7 @@ import { Command } from 'commander';
 import type { EChartsCoreOption } from 'echarts/core';
 import { markdownTable } from 'markdown-table';
 import { describeMachine } from '../src/bench/machine.js';
+import { median } from '../src/bench/sampling.js';
 import { machineLine } from '../src/bench/tables.js';
 import { BAR_COLORS, LIMIT_COLOR, svgOf } from './chart.js';
 import { commit } from './clone.js';
@@ -81,8 +82,6 @@ const heading = (): { date: string; machine: ReturnType<typeof describeMachine>;
   node: process.version,
   commit: commit(),
 });
-
-const median = (values: readonly number[]): number => [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)]!;
 
 async function measured(directory: string, { small = false }: FleetFlags): Promise<Report> {
   const plan = small ? SMALL : FULL;

@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync,
 import { createServer } from 'node:net';
 import { DisableKeyCommand, EnableKeyCommand, KMSClient } from '@aws-sdk/client-kms';
 import { describe, onTestFinished, test } from 'vitest';
+import { freePort } from '../free-port.js';
 import { skipWithoutMount, smallDisk } from '../mount.js';
 import { testUnless } from '../requirements.js';
 import { until } from '../until.js';
@@ -356,12 +357,3 @@ describe('memory', () => {
     fails(at, ['kms', 'create-key'], expected, { through });
   });
 });
-
-/** A port that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { MAIN, ROOT } from '../built.js';
 import { lab } from '../cli/program.js';
+import { freePort } from '../free-port.js';
 import { skipWithout } from '../interop/tools.js';
 import { lacksNode, nodeExecutable } from '../other-nodes.js';
 import { testUnless } from '../requirements.js';
@@ -23,14 +23,6 @@ const TOOLS = ['bash', 'mkfs.ext4', 'zstd', 'xxd', 'aws', 'jq', 'cryptsetup', 'n
 
 /** The port that all documents name; the test uses a free one instead. */
 const PORT = '4599';
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : assert.fail();
-}
 
 /** The oldest Node that volseal runs on, if the tests have it; otherwise the Node of the tests. */
 const node = lacksNode('node-20') ? process.execPath : nodeExecutable('node-20');

@@ -5,10 +5,11 @@ import { get } from 'node:http';
 import { Redis } from 'ioredis';
 import { test } from 'vitest';
 import { ended, failureOf, type Lab, lab } from '../cli/program.js';
+import { freePort } from '../free-port.js';
 import { skipWithout } from '../interop/tools.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { until } from '../until.js';
-import { freePort, type QueueServer, skipPostgres, startPostgres, startRedis } from './servers.js';
+import { type QueueServer, skipPostgres, startPostgres, startRedis } from './servers.js';
 
 const SERVERS: [name: string, skip: string | false, start: () => Promise<QueueServer>][] = [
   ['Redis', skipWithout('redis-server', 'redis-cli'), () => startRedis()],

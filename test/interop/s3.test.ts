@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { onTestFinished, test } from 'vitest';
 import { decryptImage, encryptImage, readStoredRange, verifyVolume } from '../../src/index.js';
+import { freePort } from '../free-port.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { strictS3 } from '../stores/strict-s3.js';
 import { until } from '../until.js';
@@ -88,13 +88,4 @@ function motoIsThere(): boolean {
   } catch {
     return false;
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }

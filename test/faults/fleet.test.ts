@@ -13,26 +13,21 @@ const FAULTS = Number(process.env.VOLSEAL_FLEET_FAULTS ?? 8);
 const DEADLINE_MS = 600_000 + FAULTS * 20_000;
 const campaign = { seed: SEED, jobs: Math.max(10, Math.ceil(FAULTS * 1.6)), workers: 3, faults: FAULTS };
 
-describeUnless(skipInjection() || skipWithout('redis-server', 'redis-cli', 'cryptsetup'))('a fleet on Redis', () => {
-  test(
-    'workers killed, stopped and cut off, the server killed: every job is done once, and right',
-    async () => {
-      const counts = await runCampaign(await startRedis(), campaign);
-      console.log(`faults on Redis: ${JSON.stringify(counts)}`);
-      expect(Object.values(counts).some((count) => count > 0)).toBe(true);
-    },
-    DEADLINE_MS,
-  );
-});
+const SERVERS = [
+  ['Redis', skipWithout('redis-server', 'redis-cli'), () => startRedis()],
+  ['PostgreSQL', skipPostgres(), startPostgres],
+] as const;
 
-describeUnless(skipInjection() || skipPostgres() || skipWithout('cryptsetup'))('a fleet on PostgreSQL', () => {
-  test(
-    'workers killed, stopped and cut off, the server killed: every job is done once, and right',
-    async () => {
-      const counts = await runCampaign(await startPostgres(), campaign);
-      console.log(`faults on PostgreSQL: ${JSON.stringify(counts)}`);
-      expect(Object.values(counts).some((count) => count > 0)).toBe(true);
-    },
-    DEADLINE_MS,
-  );
-});
+for (const [name, skip, start] of SERVERS) {
+  describeUnless(skipInjection() || skip || skipWithout('cryptsetup'))(`a fleet on ${name}`, () => {
+    test(
+      'workers killed, stopped and cut off, the server killed: every job is done once, and right',
+      async () => {
+        const counts = await runCampaign(await start(), campaign);
+        console.log(`faults on ${name}: ${JSON.stringify(counts)}`);
+        expect(Object.values(counts).some((count) => count > 0)).toBe(true);
+      },
+      DEADLINE_MS,
+    );
+  });
+}

@@ -474,15 +474,20 @@ export interface TransformFile {
   discard?: boolean;
 }
 
-/** A source of `encrypt` that is a volume under another key: it is decrypted on the way. */
-export interface TransformSourceVolume extends TransformFile {
-  /** Bytes of the image; the file holds whole sectors of it. */
+/**
+ * A volume with keys of its own, which is decrypted on the way: under another key as source of `encrypt`, in the middle
+ * of a job in place as that of `decrypt` and `compare`.
+ */
+export interface TransformVolume {
+  kind: 'volume';
+  /** One behind the other, 1 to 16. */
+  regions: DeviceRegion[];
+  /** For `decrypt` and `compare` that of the transform. */
+  sectorBytes: number;
+  /** Bytes of the image for `encrypt`, whole sectors else; the regions hold whole sectors of it. */
   sizeBytes: number;
-  volume: {
-    /** A key that `xtsPrepare` has seen. */
-    key: KeyHandle;
-    sectorBytes: number;
-  };
+  /** A sector of zeros is zeros, not ciphertext. */
+  sparse: boolean;
 }
 
 /** A pipe, socket, terminal, or file from its current position: read or written once and in order. */
@@ -499,7 +504,7 @@ export interface TransformZeros {
   sizeBytes: number;
 }
 
-export type TransformSource = TransformFile | TransformSourceVolume | TransformStream | TransformZeros;
+export type TransformSource = TransformFile | TransformVolume | TransformStream | TransformZeros;
 /** A stream that is written. */
 export interface TransformTargetStream extends TransformStream {
   /** Written before the image's bytes, 16 MiB at most: the header of a volume. Copied at once. */
@@ -514,6 +519,7 @@ export type TransformTarget = TransformFile | TransformTargetStream;
  * `decrypt`.
  */
 export interface TransformOptions {
+  /** A key that `xtsPrepare` has seen. Not used where a `volume` is decrypted, which has keys of its own. */
   key: KeyHandle;
   /** `compare` decrypts the source and looks where the target differs; the target is only read. */
   mode: 'encrypt' | 'decrypt' | 'compare';

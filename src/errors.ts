@@ -106,7 +106,8 @@ export type ErrorCode =
   | 'ERR_STATE_BUSY'
   /**
    * A killed run left a new header with an old volume. `details.backup`: the old header; `details.successor`: the new
-   * volume.
+   * volume. Or a job in place is in the middle of the file (`details.inPlace`, `details.journal`, and where it is known
+   * `details.kind`: encrypt, decrypt or reencrypt).
    */
   | 'ERR_STATE_INTERRUPTED'
   /** The volume was attached for reading only. */

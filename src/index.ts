@@ -10,10 +10,10 @@ export { type AttachAnyOptions, attach } from './in-place/attach.js';
 export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.js';
 export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.js';
 export type { InPlaceOptions, InPlaceOutcome } from './in-place/job.js';
+export { type DecryptAnyOptions, decryptImage, type VerifyAnyOptions, verifyVolume } from './in-place/read-image.js';
 export { type ReencryptedInPlace, type ReencryptInPlaceOptions, reencryptInPlace } from './in-place/reencrypt.js';
 export { type AdoptedVolume, type AdoptOptions, adoptVolume } from './jobs/adopt.js';
 export type { EncryptedImage } from './jobs/build-volume.js';
-export { decryptImage } from './jobs/decrypt.js';
 export type { DecryptedImage, DecryptOptions } from './jobs/decrypt-options.js';
 export { type DensifiedVolume, type DensifyOptions, densifyVolume } from './jobs/densify.js';
 export {
@@ -46,7 +46,7 @@ export {
 export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
 export { readStoredRange, type StoredRange, type StoredRead } from './jobs/stored-read.js';
 export type { JobOptions, Progress } from './jobs/transform.js';
-export { type VerifiedVolume, type VerifyOptions, verifyVolume } from './jobs/verify.js';
+export type { VerifiedVolume, VerifyOptions } from './jobs/verify.js';
 export { handOverVolumeKey, type VolumeKeyStream } from './jobs/volume-key.js';
 export { type WatchedJob, watchProgress } from './jobs/watch-progress.js';
 export { kernels, useKernel } from './kernels.js';

@@ -10,6 +10,7 @@ export type {
   DeviceExtent,
   DeviceHandle,
   DeviceOptions,
+  DeviceRegion,
   DigestHash,
   KernelInfo,
   KernelName,
@@ -27,6 +28,7 @@ export type {
   TransformOptions,
   TransformSource,
   TransformTarget,
+  TransformVolume,
   VaultInfo,
 } from '../binding.js';
 

@@ -9,6 +9,7 @@
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "addon/environment.h"
+#include "addon/regions.h"
 #include "base/handle_table.h"
 #include "engine/requests.h"
 
@@ -20,7 +21,6 @@ using engine::RequestKind;
 
 using DeviceTable = HandleTable<DeviceRequests, HandleKind::kDevice>;
 
-constexpr uint32_t kRegionsMax = 16;         // of one device
 constexpr uint64_t kExtentCountMax = 65536;  // of one call
 // A long request goes to the engine in pieces, so many at a time, so that others get their turn.
 constexpr size_t kPiecesAtOnce = 4;
@@ -247,30 +247,14 @@ void Close(uint64_t handle) {
   if (const auto device = Devices().Remove(handle)) device->Close();
 }
 
-engine::DeviceRegion RegionOf(const Napi::Value& value) {
-  const Napi::Object from = ObjectOf(value, "a region");
-  engine::DeviceRegion region = {
-      .fd = FileDescriptor(from.Get("fd"), "fd"),
-      .key = {},
-      .offset_bytes = WholeNumber(from.Get("offsetBytes"), "offsetBytes", 0, kExactIntegerMax),
-      .size_bytes = WholeNumber(from.Get("sizeBytes"), "sizeBytes", 0, kExactIntegerMax),
-  };
-  if (const Napi::Value key = from.Get("key"); !key.IsUndefined()) region.key = HandleOf(key, "key");
-  return region;
-}
-
 Napi::Value DeviceOpen(const Arguments& info) {
   const Napi::Object from = ObjectOf(info[0], "options");
-  if (!from.Get("regions").IsArray()) ThrowArgument(info.Env(), "regions is not an array");
-  const Napi::Array list = from.Get("regions").As<Napi::Array>();
   engine::DeviceOptions options = {
-      .regions = {},
+      .regions = RegionsOf(from.Get("regions")),
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
       .writable = BooleanOf(from.Get("writable"), "writable"),
       .sparse = BooleanOf(from.Get("sparse"), "sparse"),
   };
-  if (list.Length() > kRegionsMax) ThrowArgument(info.Env(), "a volume has 16 regions at most");
-  for (uint32_t i = 0; i < list.Length(); ++i) options.regions.push_back(RegionOf(list.Get(i)));
   const uint64_t handle =
       HandleIn(info.Env(), Devices(), ValueOrThrow(info.Env(), DeviceRequests::Open(std::move(options))), "devices");
   Environment::Of(info.Env()).AtEnd(handle, [handle] { Close(handle); });

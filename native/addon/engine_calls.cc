@@ -8,6 +8,7 @@
 #include "addon/args.h"
 #include "addon/calls.h"
 #include "addon/owners.h"
+#include "addon/regions.h"
 #include "base/handle_table.h"
 #include "engine/file.h"
 #include "engine/holes.h"
@@ -92,26 +93,22 @@ engine::FileSide FileSideOf(const Napi::Object& from) {
           .discard = !discard.IsUndefined() && BooleanOf(discard, "discard")};
 }
 
-// A file as source: of an image, or of a volume with a key of its own.
-engine::FileSide SourceFileOf(const Napi::Object& from) {
-  engine::FileSide side = FileSideOf(from);
-  const Napi::Value volume = from.Get("volume");
-  if (volume.IsUndefined()) return side;
-  if (!volume.IsObject()) ThrowArgument(from.Env(), "volume is not an object");
-  const auto object = volume.As<Napi::Object>();
-  side.volume = engine::SourceVolume{
-      .key = HandleOf(object.Get("key"), "volume.key"),
-      .sector_bytes = static_cast<uint32_t>(WholeNumber(object.Get("sectorBytes"), "volume.sectorBytes", 512, 4096))};
-  return side;
+engine::VolumeSide VolumeSideOf(const Napi::Object& from) {
+  return {.regions = RegionsOf(from.Get("regions")),
+          .sector_bytes =
+              static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "the source's sectorBytes", 512, 4096)),
+          .sparse = BooleanOf(from.Get("sparse"), "sparse")};
 }
 
 engine::StreamSide StreamSideOf(const Napi::Object& from) { return {.fd = FileDescriptor(from.Get("fd"), "fd")}; }
 
-std::variant<engine::FileSide, engine::StreamSide, engine::ZerosSide> SourceOf(const Napi::Object& from) {
+std::variant<engine::FileSide, engine::VolumeSide, engine::StreamSide, engine::ZerosSide> SourceOf(
+    const Napi::Object& from) {
   const std::string kind = TextOf(from.Get("kind"), "the source's kind");
-  if (kind == "file") return SourceFileOf(from);
+  if (kind == "file") return FileSideOf(from);
+  if (kind == "volume") return VolumeSideOf(from);
   if (kind == "stream") return StreamSideOf(from);
-  if (kind != "zeros") ThrowArgument(from.Env(), "the source's kind is not file, stream or zeros");
+  if (kind != "zeros") ThrowArgument(from.Env(), "the source's kind is not file, volume, stream or zeros");
   return engine::ZerosSide{};
 }
 

@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "base/unique_fd.h"
+#include "engine/device_region.h"
 #include "engine/image_file.h"
 #include "engine/range_lock.h"
 #include "vault/vault.h"
@@ -24,14 +25,6 @@ namespace volseal::engine {
 
 constexpr uint32_t kSectorBytesMax = 4096;
 constexpr size_t kTryWriteBytesMax = 128 << 10;
-
-// A range of the device's sectors, in one file.
-struct DeviceRegion {
-  int fd;                               // duplicated
-  std::optional<vault::KeyHandle> key;  // nothing: plaintext
-  uint64_t offset_bytes;                // in the file, where it begins
-  uint64_t size_bytes;                  // whole sectors
-};
 
 struct DeviceOptions {
   std::vector<DeviceRegion> regions;  // one behind the other, not empty

@@ -14,27 +14,34 @@ namespace {
 
 // Blocks of a file system: smaller holes would save nothing.
 constexpr size_t kHoleBytes = 4096;
-constexpr size_t kSectorsMax = kBufferBytes / 512;
 
 uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
 Status Stopped() { return Failure(Code::kStopped, "the transform was stopped"); }
 
-template <typename Side>
-bool Discards(const Side& side) {
-  const auto* const file = std::get_if<FileSide>(&side);
+bool Discards(const std::variant<FileSide, StreamSide>& target) {
+  const auto* const file = std::get_if<FileSide>(&target);
   return file && file->discard;
 }
 
-template <typename Side>
-bool IsSparse(const Side& side) {
-  const auto* const file = std::get_if<FileSide>(&side);
+bool IsSparse(const std::variant<FileSide, StreamSide>& target) {
+  const auto* const file = std::get_if<FileSide>(&target);
   return file && file->sparse;
 }
 
-std::optional<SourceVolume> SourceVolumeOf(const ImageTransformOptions& options) {
+// A file with ciphertext is a volume under the transform's own key.
+std::optional<VolumeSide> VolumeOf(const ImageTransformOptions& options) {
+  if (const auto* const volume = std::get_if<VolumeSide>(&options.source)) return *volume;
   const auto* const file = std::get_if<FileSide>(&options.source);
-  return file ? file->volume : std::nullopt;
+  if (!file || options.mode == TransformMode::kEncrypt) return std::nullopt;
+  return VolumeSide{.regions = {{file->fd, options.key, file->offset_bytes, options.source_bytes}},
+                    .sector_bytes = options.sector_bytes,
+                    .sparse = file->sparse};
+}
+
+bool IsSparseSource(const ImageTransformOptions& options) {
+  const auto volume = VolumeOf(options);
+  return volume && volume->sparse;
 }
 
 Status CheckOptions(const ImageTransformOptions& options) {
@@ -58,12 +65,12 @@ Status CheckOptions(const ImageTransformOptions& options) {
     return Failure(Code::kArgument, "a transform begins at a whole MiB of the image");
   if (options.start_byte > 0 && (in || out || options.digest))
     return Failure(Code::kArgument, "a stream or a hash begins with the image");
-  const std::optional<SourceVolume> volume = SourceVolumeOf(options);
-  if (volume && !encrypts) return Failure(Code::kArgument, "only encrypt takes a source with a key of its own");
-  if (volume && !xts::IsSectorSize(volume->sector_bytes))
-    return Failure(Code::kArgument, "the source's sector size is not 512, 1024, 2048 or 4096");
-  if (IsSparse(options.source) && encrypts && !volume)
+  const auto* const image = std::get_if<FileSide>(&options.source);
+  if (image && image->sparse && encrypts)
     return Failure(Code::kArgument, "only a volume can be a sparse source: an image's holes are read as zeros anyway");
+  const auto* const volume = std::get_if<VolumeSide>(&options.source);
+  if (volume && !encrypts && volume->sector_bytes != sector_bytes)
+    return Failure(Code::kArgument, "the source has sectors of another size");
   if (Discards(options.target) && (encrypts || !IsSparse(options.target)))
     return Failure(Code::kArgument, "zeros are discarded in a sparse target of decrypt only");
   if (IsSparse(options.target) && options.mode == TransformMode::kCompare)
@@ -73,23 +80,31 @@ Status CheckOptions(const ImageTransformOptions& options) {
 
 }  // namespace
 
-Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransformOptions& options) {
-  if (Status status = CheckOptions(options); !status.ok()) return status;
-  ImageFile source;
-  ImageStream in;
-  if (const auto* const file = std::get_if<FileSide>(&options.source)) {
+Result<ImageTransform::Source> ImageTransform::OpenSource(const ImageTransformOptions& options) {
+  Source source;
+  if (const auto volume = VolumeOf(options)) {
+    const uint64_t needed_bytes = RoundUp(options.source_bytes, volume->sector_bytes);
+    auto opened = VolumeSource::Open(volume->regions, volume->sector_bytes, volume->sparse, needed_bytes);
+    if (!opened.ok()) return opened.status();
+    source.volume = std::move(opened.value());
+  } else if (const auto* const file = std::get_if<FileSide>(&options.source)) {
     auto opened = ImageFile::Open(file->fd, file->offset_bytes, Access::kRead);
     if (!opened.ok()) return opened.status();
-    source = std::move(opened.value());
-    const uint64_t needed_bytes =
-        file->volume ? RoundUp(options.source_bytes, file->volume->sector_bytes) : options.source_bytes;
-    if (needed_bytes > source.size_bytes())
-      return Failure(Code::kArgument, "the source has " + std::to_string(source.size_bytes()) + " bytes, too few");
+    source.file = std::move(opened.value());
+    if (options.source_bytes > source.file.size_bytes())
+      return Failure(Code::kArgument, "the source has " + std::to_string(source.file.size_bytes()) + " bytes, too few");
   } else if (const auto* const stream = std::get_if<StreamSide>(&options.source)) {
     auto opened = ImageStream::Open(stream->fd, Access::kRead);
     if (!opened.ok()) return opened.status();
-    in = std::move(opened.value());
+    source.stream = std::move(opened.value());
   }
+  return source;
+}
+
+Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransformOptions& options) {
+  if (Status status = CheckOptions(options); !status.ok()) return status;
+  auto source = OpenSource(options);
+  if (!source.ok()) return source.status();
   ImageFile target;
   ImageStream out;
   const bool compares = options.mode == TransformMode::kCompare;
@@ -105,30 +120,26 @@ Result<std::shared_ptr<ImageTransform>> ImageTransform::Open(const ImageTransfor
     out = std::move(opened.value());
   }
   if (auto key = vault::Vault::OfProcess().PinVolumeKey(options.key); !key.ok()) return key.status();
-  if (const auto volume = SourceVolumeOf(options)) {
-    if (auto key = vault::Vault::OfProcess().PinVolumeKey(volume->key); !key.ok()) return key.status();
-  }
   if (target.valid() && !compares) {
     Status status =
         IsSparse(options.target) ? target.Extend(options.target_bytes) : target.Reserve(options.target_bytes);
     if (!status.ok()) return status;
   }
   return std::shared_ptr<ImageTransform>(
-      new ImageTransform(options, std::move(source), std::move(target), std::move(in), std::move(out)));
+      new ImageTransform(options, std::move(source.value()), std::move(target), std::move(out)));
 }
 
-ImageTransform::ImageTransform(const ImageTransformOptions& options, ImageFile source, ImageFile target, ImageStream in,
-                               ImageStream out)
+ImageTransform::ImageTransform(const ImageTransformOptions& options, Source source, ImageFile target, ImageStream out)
     : options_(options),
       encrypts_(options.mode == TransformMode::kEncrypt),
-      source_volume_(SourceVolumeOf(options)),
-      sparse_source_(IsSparse(options.source)),
+      sparse_source_(IsSparseSource(options)),
       sparse_target_(IsSparse(options.target)),
       discards_(Discards(options.target)),
       in_turns_(options.digest || out.valid()),
-      source_(std::move(source)),
+      source_(std::move(source.file)),
+      volume_(std::move(source.volume)),
+      in_(std::move(source.stream)),
       target_(std::move(target)),
-      in_(std::move(in)),
       out_(std::move(out)),
       queue_(options.start_byte, options.target_bytes, kBufferBytes) {}
 
@@ -200,9 +211,9 @@ Result<std::optional<Piece>> ImageTransform::NextPiece(MutableBytes buffer) {
 
 uint64_t ImageTransform::SkippableTo(const Piece& piece) const {
   // A hole of a full volume is ciphertext like any other.
-  const bool zeros_stay = sparse_source_ || (encrypts_ && !source_volume_);
+  const bool zeros_stay = sparse_source_ || !volume_.valid();
   if (in_turns_ || in_.valid() || !zeros_stay || discards_) return piece.start;
-  const uint64_t source_data = source_.valid() ? source_.NextData(piece.start) : UINT64_MAX;
+  const uint64_t source_data = NextSourceData(piece.start);
   if (sparse_target_) return source_data;
   if (options_.mode == TransformMode::kCompare) return std::min(source_data, target_.NextData(piece.start));
   return piece.start;
@@ -215,19 +226,19 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
     queue_.SkipTo(skippable_to);
     return Ok();
   }
-  if (discards_ && sparse_source_ && !in_turns_ && source_.NextData(piece.start) >= piece.start + piece.length) {
+  if (discards_ && sparse_source_ && !in_turns_ && NextSourceData(piece.start) >= piece.start + piece.length) {
     if (Status status = Discard(piece.start, piece.length); !status.ok()) return status;
     queue_.Finish(piece);
     return Ok();
   }
-  auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
-  if (!key.ok()) return key.status();
   const size_t sectors = RoundUp(piece.length, options_.sector_bytes) / options_.sector_bytes;
-  const xts::SectorRun run = {piece.start / xts::kTweakUnitBytes, options_.sector_bytes, sectors};
   const MutableBytes whole = buffer.first(sectors * options_.sector_bytes);
-  Status status = source_volume_ ? FillFromVolume(piece, buffer, whole.size()) : FillFromSource(piece, whole);
+  Status status = FillFromSource(piece, buffer, whole.size());
   if (!status.ok()) return status;
   if (encrypts_) {
+    auto key = vault::Vault::OfProcess().PinVolumeKey(options_.key);
+    if (!key.ok()) return key.status();
+    const xts::SectorRun run = {piece.start / xts::kTweakUnitBytes, options_.sector_bytes, sectors};
     const size_t image_bytes = std::min<uint64_t>(piece.length, options_.source_bytes - piece.start);
     if (out_.valid()) {
       const MutableBytes ciphertext = other.first(whole.size());
@@ -253,53 +264,30 @@ Status ImageTransform::Transform(const Piece& piece, MutableBytes buffer, Mutabl
       status = target_.Write(piece.start, whole.first(piece.length));
     }
   } else {
-    Decrypt(key.value().schedule(), run, whole);
     status = Deliver(piece, whole.first(piece.length), other);
   }
   if (status.ok()) queue_.Finish(piece);
   return status;
 }
 
-Status ImageTransform::FillFromSource(const Piece& piece, MutableBytes buffer) const {
-  const size_t available = std::min<uint64_t>(buffer.size(), options_.source_bytes - piece.start);
-  if (source_.valid() && source_.NextData(piece.start) < piece.start + available) {
+uint64_t ImageTransform::NextSourceData(uint64_t position) const {
+  if (volume_.valid()) return volume_.NextData(position);
+  return source_.valid() ? source_.NextData(position) : UINT64_MAX;
+}
+
+Status ImageTransform::FillFromSource(const Piece& piece, MutableBytes buffer, size_t wanted) const {
+  const size_t available = std::min<uint64_t>(wanted, options_.source_bytes - piece.start);
+  if (volume_.valid()) {
+    // The last of its sectors may end behind the image.
+    const MutableBytes sectors = buffer.first(RoundUp(available, volume_.sector_bytes()));
+    if (Status status = volume_.Read(piece.start, sectors); !status.ok()) return status;
+  } else if (source_.valid() && source_.NextData(piece.start) < piece.start + available) {
     if (Status status = source_.Read(piece.start, buffer.first(available)); !status.ok()) return status;
   } else if (!in_.valid()) {
     std::memset(buffer.data(), 0, available);
   }
-  std::memset(buffer.data() + available, 0, buffer.size() - available);
-  return Ok();
-}
-
-Status ImageTransform::FillFromVolume(const Piece& piece, MutableBytes buffer, size_t wanted) const {
-  const uint32_t sector_bytes = source_volume_->sector_bytes;
-  const size_t available = std::min<uint64_t>(wanted, options_.source_bytes - piece.start);
-  const size_t cipher_bytes = RoundUp(available, sector_bytes);
-  const MutableBytes sectors = buffer.first(cipher_bytes);
-  if (source_.NextData(piece.start) < piece.start + cipher_bytes) {
-    if (Status status = source_.Read(piece.start, sectors); !status.ok()) return status;
-  } else {
-    std::memset(sectors.data(), 0, cipher_bytes);
-  }
-  auto key = vault::Vault::OfProcess().PinVolumeKey(source_volume_->key);
-  if (!key.ok()) return key.status();
-  Decrypt(key.value().schedule(), {piece.start / xts::kTweakUnitBytes, sector_bytes, cipher_bytes / sector_bytes},
-          sectors);
   if (available < wanted) std::memset(buffer.data() + available, 0, wanted - available);
   return Ok();
-}
-
-void ImageTransform::Decrypt(const xts::KeySchedule& key, xts::SectorRun run, MutableBytes sectors) const {
-  std::array<bool, kSectorsMax> is_hole = {};
-  const auto sector = [&](size_t index) { return sectors.subspan(index * run.sector_bytes, run.sector_bytes); };
-  if (sparse_source_) {
-    for (size_t i = 0; i < run.sector_count; ++i) is_hole[i] = IsZeros(sector(i));
-  }
-  xts::ActiveKernel().decrypt(key, sectors.data(), sectors.data(), run);
-  if (!sparse_source_) return;
-  for (size_t i = 0; i < run.sector_count; ++i) {
-    if (is_hole[i]) std::memset(sector(i).data(), 0, run.sector_bytes);
-  }
 }
 
 Status ImageTransform::Deliver(const Piece& piece, Bytes plaintext, MutableBytes other) {
@@ -384,8 +372,9 @@ void ImageTransform::Close() {
   const std::unique_lock alone(lifetime_);
   closed_ = true;
   source_ = ImageFile();
-  target_ = ImageFile();
+  volume_ = VolumeSource();
   in_ = ImageStream();
+  target_ = ImageFile();
   out_ = ImageStream();
 }
 

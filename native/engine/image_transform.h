@@ -18,31 +18,31 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "engine/aligned_buffer.h"
+#include "engine/device_region.h"
 #include "engine/huge_page.h"
 #include "engine/image_file.h"
 #include "engine/image_stream.h"
 #include "engine/piece_queue.h"
 #include "engine/sha256.h"
+#include "engine/volume_source.h"
 #include "vault/vault.h"
-#include "xts/xts.h"
 
 namespace volseal::engine {
 
 enum class TransformMode { kEncrypt, kDecrypt, kCompare };
 
 // Where an image comes from or goes to, as in binding.d.ts.
-// A file that holds not the image but a volume of it, which is decrypted on the way.
-struct SourceVolume {
-  vault::KeyHandle key;
-  uint32_t sector_bytes;
-};
-
 struct FileSide {
   int fd;
   uint64_t offset_bytes;  // where the image begins in the file
   bool sparse;
   bool discard = false;  // as target, with `sparse`: zeros are not left alone but discarded, so that they read as zeros
-  std::optional<SourceVolume> volume = std::nullopt;  // of a source that is encrypted
+};
+// A volume as source, with keys of its own: it is decrypted on the way.
+struct VolumeSide {
+  std::vector<DeviceRegion> regions;
+  uint32_t sector_bytes;
+  bool sparse;
 };
 struct StreamSide {
   int fd;
@@ -51,10 +51,10 @@ struct StreamSide {
 struct ZerosSide {};
 
 struct ImageTransformOptions {
-  vault::KeyHandle key;
+  vault::KeyHandle key;  // not used where a volume is only decrypted
   TransformMode mode;
   uint32_t sector_bytes;
-  std::variant<FileSide, StreamSide, ZerosSide> source;
+  std::variant<FileSide, VolumeSide, StreamSide, ZerosSide> source;
   uint64_t source_bytes;
   std::variant<FileSide, StreamSide> target;
   uint64_t target_bytes;
@@ -84,8 +84,15 @@ class ImageTransform {
  private:
   using Clock = std::chrono::steady_clock;
 
-  ImageTransform(const ImageTransformOptions& options, ImageFile source, ImageFile target, ImageStream in,
-                 ImageStream out);
+  // An open source: one of the three, or zeros.
+  struct Source {
+    ImageFile file;
+    VolumeSource volume;
+    ImageStream stream;
+  };
+  static Result<Source> OpenSource(const ImageTransformOptions& options);
+
+  ImageTransform(const ImageTransformOptions& options, Source source, ImageFile target, ImageStream out);
 
   // The work of one thread.
   Status RunThread(Clock::time_point end);
@@ -96,11 +103,10 @@ class ImageTransform {
   // How far nothing is to be done, from `piece` on; piece.start where there is something.
   uint64_t SkippableTo(const Piece& piece) const;
   Status Transform(const Piece& piece, MutableBytes buffer, MutableBytes other);
-  Status FillFromSource(const Piece& piece, MutableBytes buffer) const;
-  // The same of a volume under another key: `buffer` has room for whole sectors of both.
-  Status FillFromVolume(const Piece& piece, MutableBytes buffer, size_t wanted) const;
-  // Decrypts in place. Sectors of zeros in a sparse volume stay zeros.
-  void Decrypt(const xts::KeySchedule& key, xts::SectorRun run, MutableBytes sectors) const;
+  // Plaintext. `buffer` has room for whole sectors of both sides, and `wanted` bytes of it are filled.
+  Status FillFromSource(const Piece& piece, MutableBytes buffer, size_t wanted) const;
+  // The first byte at or after `position` that the source holds data for, as far as it can say.
+  uint64_t NextSourceData(uint64_t position) const;
   Status Deliver(const Piece& piece, Bytes plaintext, MutableBytes other);
   Status Compare(const Piece& piece, Bytes plaintext, MutableBytes other);
   // Hashes the piece and writes it to a stream, when it is its turn.
@@ -111,14 +117,14 @@ class ImageTransform {
 
   const ImageTransformOptions options_;
   const bool encrypts_;
-  const std::optional<SourceVolume> source_volume_;
   const bool sparse_source_;
   const bool sparse_target_;
   const bool discards_;
   const bool in_turns_;  // something happens in the order of the image
   ImageFile source_;
-  ImageFile target_;
+  VolumeSource volume_;
   ImageStream in_;
+  ImageFile target_;
   ImageStream out_;
   PieceQueue queue_;
   std::mutex in_mutex_;       // who holds it takes a piece and reads it from in_

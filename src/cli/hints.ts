@@ -100,8 +100,10 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
         ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2), cryptsetup open does.'
         : ' With KMS the volume opens without a recovery key.'
     }`,
-  ERR_DATA_MISMATCH: ({ details }) =>
-    `Name the header of this data, or the data of this header. Keep ${shown(details.header, 'HEADER')}: without it the data of ${details.volumeId ?? 'its volume'} is lost. Only if you know that the two belong together, and the image is random and was rewritten by other tools: --any-data`,
+  ERR_DATA_MISMATCH: ({ details, command }) =>
+    command === 'adopt'
+      ? 'Name the data of this header; nothing was changed. If you know that it is, because the volume is empty or its contents are encrypted once more: --any-data'
+      : `Name the header of this data, or the data of this header. Keep ${shown(details.header, 'HEADER')}: without it the data of ${details.volumeId ?? 'its volume'} is lost. Only if you know that the two belong together, and the image is random and was rewritten by other tools: --any-data`,
   ERR_STATE_DETACHED: detachedHint,
   ERR_STATE_BUSY: busyHint,
   ERR_STATE_INTERRUPTED: interruptedHint,
@@ -130,11 +132,17 @@ function keyDigestHint({ details }: HintRequest): string {
   return `${KEEP_HEADER} Then restore the header from a backup of this very volume, made after its last re-encryption, and compare the data before you use it.`;
 }
 
-function interruptedHint({ details }: HintRequest): string {
+function interruptedHint({ details, command: interrupted }: HintRequest): string {
   const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, kind } = details;
   if (inPlace === true) {
-    const command = kind === undefined ? 'the command that began it (encrypt, decrypt or reencrypt)' : `volseal ${kind}`;
-    return `Run ${command} in place for ${shown(image, 'IMAGE')} again: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.`;
+    const command =
+      kind === undefined
+        ? `the command that began it (encrypt, decrypt or reencrypt) in place for ${shown(image, 'IMAGE')} again`
+        : `volseal ${String(kind)}${kind === 'reencrypt' ? '' : ' --in-place'} ${shown(image, 'IMAGE')} again, with the options of the first time`;
+    const opens = kind !== undefined && (!isReader(interrupted) || interrupted === 'rewrap' || interrupted === 'densify');
+    return `Run ${command}: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.${
+      opens ? ' Until then decrypt, verify, read, write and attach open the volume.' : ''
+    }`;
   }
   const path = shown(header, 'HEADER');
   const ways = [
@@ -334,6 +342,7 @@ function ioHint(request: HintRequest): string | undefined {
       return `Check who may do that: ls -ld ${shown(details.path, 'FILE')} and its directory.`;
     case 'ENOSPC':
     case 'EDQUOT':
+      if (details.inPlace === true) return 'Free some space on that disk, then run the same command again; or with --undo.';
       if (!isMaker(command) || isStore(details.path)) return 'Free some space on that disk, then run the command again.';
       return 'Free some space, or choose a target on another disk: it needs the size of the image and 1 MiB more.';
     case 'EROFS':

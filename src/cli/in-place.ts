@@ -28,11 +28,18 @@ export const withInPlace = (command: Command, target: string): Command =>
 
 /**
  * Whether the command works in place.
- * @param others flags that make no sense then, by their names @throws {VolsealError} `ERR_ARGUMENT`
+ * @param others flags that make no sense then, by their names
+ * @param allowed flags of a job in place that make sense without it @throws {VolsealError} `ERR_ARGUMENT`
  */
-export function worksInPlace(flags: InPlaceFlags, target: string | undefined, others: Readonly<Record<string, unknown>>): boolean {
+export function worksInPlace(
+  flags: InPlaceFlags,
+  target: string | undefined,
+  others: Readonly<Record<string, unknown>>,
+  allowed: readonly (keyof InPlaceFlags)[] = [],
+): boolean {
   if (flags.inPlace !== true) {
-    const needless = flags.undo ? '--undo' : flags.journal === undefined ? undefined : '--journal';
+    const { undo, journal } = flags;
+    const needless = undo ? '--undo' : journal === undefined || allowed.includes('journal') ? undefined : '--journal';
     if (needless !== undefined) throw new VolsealError('ERR_ARGUMENT', `${needless} is for jobs with --in-place`);
     return false;
   }

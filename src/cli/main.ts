@@ -124,12 +124,18 @@ export async function runCommand(words: readonly string[], output: Output, inter
     return status === EXIT.ok ? ownStatus : status;
   } catch (error) {
     if (isClosedOutput(error)) return EXIT.outputClosed;
-    const failure = describeFailure(error, program === undefined ? '' : commandNamed(words, program));
+    const failure = describeFailure(await named(error), program === undefined ? '' : commandNamed(words, program));
     if (failure === undefined) return reportBug(error);
     output.failure(failure);
     // A failure after Ctrl-C is a consequence of it, or does not matter any more.
     return interruption.status() ?? failure.status;
   }
+}
+
+/** With the job in place that is in the way, where one is. */
+async function named(error: unknown): Promise<unknown> {
+  if (!(error instanceof VolsealError) || error.details.inPlace !== true) return error;
+  return (await import('../in-place/name-job.js')).nameJob(error);
 }
 
 /** Whether the error says that the reader of standard output has ended: from a stream of Node, or from the engine. */

@@ -6,6 +6,7 @@ import type { Luks2Header } from '../luks2/header.js';
 import { readHeader, repairHeader, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
+import type { InPlaceKind } from '../output/in-place-mark.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
 import { refuseHalfReplaced } from '../output/pair-journal.js';
 import { refuseOtherData, renewSamples } from '../volume/data-binding.js';
@@ -14,7 +15,7 @@ import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
 import { claimsOf, type HeaderContents, isDataOf, readContents } from '../volume/volume-file.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { checkMarkFits, type InPlaceOptions, OpenImage, unfinished } from './job.js';
-import type { InPlaceKind, InPlaceRecord } from './record.js';
+import type { InPlaceRecord } from './record.js';
 
 /** The header of a volume with its key, and where it is written. */
 export interface KeyedVolume extends HeaderContents {

@@ -10,14 +10,14 @@ import { withInPlaceRequirement } from '../luks2/metadata.js';
 import { writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
-import { inTheMiddle } from '../output/in-place-mark.js';
+import { type InPlaceKind, inTheMiddle } from '../output/in-place-mark.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
 import { refuseOtherWriters } from '../output/other-writers.js';
 import { type LockPolicy, lockVolume } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
 import { InPlaceJournal, type JournalHeaders } from './journal.js';
 import { type Moving, moveAll, settleForWriters } from './parts.js';
-import type { InPlaceKind, InPlaceRecord } from './record.js';
+import type { InPlaceRecord } from './record.js';
 
 /** Options of every job in place. */
 export interface InPlaceOptions extends JobOptions {
@@ -120,10 +120,7 @@ export class OpenImage {
    */
   async check(record: InPlaceRecord, kind: InPlaceKind | undefined, header: string | undefined): Promise<void> {
     const { path } = this.image;
-    if (kind !== undefined && record.kind !== kind) {
-      const error = inTheMiddle(path, this.journal?.path);
-      throw new VolsealError(error.code, error.message, { details: { ...error.details, kind: record.kind } });
-    }
+    if (kind !== undefined && record.kind !== kind) throw inTheMiddle(path, this.journal?.path, record.kind);
     const { image } = await this.describe();
     if (image.kind !== record.image.kind || image.ino !== record.image.ino) {
       const message = `${this.journal?.path}: is the journal of another file than ${path} (inode ${record.image.ino}, not ${image.ino})`;

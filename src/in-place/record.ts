@@ -9,6 +9,7 @@ import * as z from 'zod';
 import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
 import { decodeBase64 } from '../luks2/metadata.js';
 import { type KeyHandle, native } from '../native.js';
+import { IN_PLACE_KINDS } from '../output/in-place-mark.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal in-place mac v1');
@@ -23,7 +24,7 @@ const recordSchema = z.strictObject({
   version: z.literal(1),
   /** Each record has the next number; the highest counts. */
   sequence: z.number().int().positive(),
-  kind: z.enum(['encrypt', 'decrypt', 'reencrypt']),
+  kind: z.enum(IN_PLACE_KINDS),
   direction: z.enum(['toHigh', 'toLow']),
   /** The image below it is in the low form, the rest in the high one, once the pending part is in its new place. */
   frontierBytes: bytes,
@@ -51,7 +52,6 @@ const storedSchema = recordSchema.extend({ mac: z.string() });
 export type InPlaceRecord = z.infer<typeof recordSchema>;
 /** A record as it is in the journal; only its MAC makes it trustworthy. */
 export type StoredRecord = z.infer<typeof storedSchema>;
-export type InPlaceKind = InPlaceRecord['kind'];
 export type PendingPart = NonNullable<InPlaceRecord['pending']>;
 
 /** One copy. @param key the data key that proves it; stays the caller's @throws {VolsealError} `ERR_KEY_GONE` */

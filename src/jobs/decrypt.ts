@@ -6,8 +6,8 @@ import { type ResolvedTarget, refuseOwnDevice, resolveTarget, type TargetOptions
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
 import { refuseSnapshotOptions } from '../stores/ebs-location.js';
 import { isStored } from '../stores/location.js';
-import { type VolumeSession, withVolume } from '../volume/session.js';
-import type { VolumeFile } from '../volume/volume-file.js';
+import { type ImageSession, withVolume } from '../volume/session.js';
+import type { OpenFiles } from '../volume/volume-file.js';
 import type { DecryptedImage, DecryptOptions } from './decrypt-options.js';
 import type { TargetStream } from './image-stream.js';
 import { beginOrResume, checkResumable, forgetProgress, type ResumableJob } from './resume.js';
@@ -34,27 +34,44 @@ export async function decryptImage(
   if (options.asIs === true) return await asIs(volumePath, image, options);
   if (isStored(volumePath) || (typeof image === 'string' && isStored(image)))
     return (await import('./stored-decrypt.js')).decryptStored(volumePath, image, options);
-  const imagePath = typeof image === 'string' ? image : image.name;
+  checkImage(image, options);
+  return withVolume(volumePath, options, { lock: 'shared' }, (session) => decryptFrom(session, image, options));
+}
+
+/**
+ * The same of a volume that is open, not unlocked yet.
+ * @param image no name of a store @throws {VolsealError} as `decryptImage`
+ */
+export async function decryptFrom(
+  session: ImageSession,
+  image: string | TargetStream,
+  options: Omit<DecryptOptions, 'header' | 'store' | 'snapshot' | 'asIs'>,
+): Promise<DecryptedImage> {
+  checkImage(image, options);
+  const path = typeof image === 'string' ? image : image.name;
   const { sparse = false, targetIsZero = false, sha256: digest = false, resume = false, onWarning, beforePublish } = options;
-  if (sparse && typeof image !== 'string')
-    throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is a stream, which cannot have holes; leave out the option sparse`);
-  if (resume) checkResumable(imagePath, typeof image !== 'string', options);
-  return withVolume(volumePath, options, { lock: 'shared' }, async (session) => {
-    const { volumeId, imageBytes } = session.file.token;
-    const { force = false, fsync = true } = options;
-    const output = { force, fsync, resume, onWarning, beforePublish, deviceBytes: imageBytes };
-    const target = typeof image === 'string' ? await resolveImage(session.file, image, output) : undefined;
-    if (targetIsZero && target?.isDevice !== true)
-      throw new VolsealError('ERR_ARGUMENT', `${imagePath}: is no block device; that a target reads as zeros is said of devices only`);
-    await session.unlock();
-    const startedMs = performance.now();
-    const sha256 =
-      target === undefined
-        ? await toStream(session, image as TargetStream, digest, options)
-        : await toTarget(session, target, output, { digest, sparse, targetIsZero }, options);
-    const made = { volumeId, path: imagePath, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
-    return sha256 === undefined ? made : { ...made, sha256 };
-  });
+  const { volumeId, imageBytes } = session.file.token;
+  const { force = false, fsync = true } = options;
+  const output = { force, fsync, resume, onWarning, beforePublish, deviceBytes: imageBytes };
+  const target = typeof image === 'string' ? await resolveImage(session.file, image, output) : undefined;
+  if (targetIsZero && target?.isDevice !== true)
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is no block device; that a target reads as zeros is said of devices only`);
+  await session.unlock();
+  const startedMs = performance.now();
+  const sha256 =
+    target === undefined
+      ? await toStream(session, image as TargetStream, digest, options)
+      : await toTarget(session, target, output, { digest, sparse, targetIsZero }, options);
+  const made = { volumeId, path, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
+  return sha256 === undefined ? made : { ...made, sha256 };
+}
+
+/** @throws {VolsealError} `ERR_ARGUMENT` */
+function checkImage(image: string | TargetStream, options: Pick<DecryptOptions, 'sparse' | 'resume' | 'sha256' | 'fsync'>): void {
+  const path = typeof image === 'string' ? image : image.name;
+  if (options.sparse && typeof image !== 'string')
+    throw new VolsealError('ERR_ARGUMENT', `${path}: is a stream, which cannot have holes; leave out the option sparse`);
+  if (options.resume) checkResumable(path, typeof image !== 'string', options);
 }
 
 async function asIs(volumePath: string, image: string | TargetStream, options: DecryptOptions): Promise<DecryptedImage> {
@@ -63,13 +80,13 @@ async function asIs(volumePath: string, image: string | TargetStream, options: D
   throw new VolsealError('ERR_ARGUMENT', `${name}: is not in a store; a volume as it is is copied with cp`, { details: { path: name } });
 }
 
-async function resolveImage({ data, header }: VolumeFile, imagePath: string, output: TargetOptions): Promise<ResolvedTarget> {
+async function resolveImage({ data, header }: OpenFiles, imagePath: string, output: TargetOptions): Promise<ResolvedTarget> {
   await refuseOwnDevice(data, imagePath);
   await refuseOwnDevice(header, imagePath);
   return resolveTarget(imagePath, output);
 }
 
-async function toStream(session: VolumeSession, { fd, name }: TargetStream, digest: boolean, job: JobOptions): Promise<string | undefined> {
+async function toStream(session: ImageSession, { fd, name }: TargetStream, digest: boolean, job: JobOptions): Promise<string | undefined> {
   const { file, pool } = session;
   const target = { kind: 'stream', fd, sizeBytes: file.token.imageBytes } as const;
   const transform: TransformOptions = { ...transformFrom(session), target, digest };
@@ -83,7 +100,7 @@ async function toStream(session: VolumeSession, { fd, name }: TargetStream, dige
 }
 
 async function toTarget(
-  session: VolumeSession,
+  session: ImageSession,
   resolved: ResolvedTarget,
   output: OpenTargetOptions,
   { digest, sparse, targetIsZero }: { digest: boolean; sparse: boolean; targetIsZero: boolean },
@@ -114,18 +131,12 @@ async function toTarget(
   }
 }
 
-function transformFrom({ file, key }: VolumeSession): Omit<TransformOptions, 'target' | 'digest'> {
-  const { data, segment, sizeBytes, token } = file;
-  return {
-    key,
-    mode: 'decrypt',
-    sectorBytes: segment.sectorBytes,
-    source: { kind: 'file', fd: data.fd, offsetBytes: segment.offsetBytes, sizeBytes, sparse: token.allocation === 'sparse' },
-    startByte: 0,
-  };
+function transformFrom(session: ImageSession): Omit<TransformOptions, 'target' | 'digest'> {
+  const { sectorBytes } = session.file.segment;
+  return { key: session.key, mode: 'decrypt', sectorBytes, source: session.imageSource(), startByte: 0 };
 }
 
-function resumableJob({ data, header, segment }: VolumeFile, target: TargetFile, sparse: boolean): ResumableJob {
+function resumableJob({ data, header, segment }: ImageSession['file'], target: TargetFile, sparse: boolean): ResumableJob {
   return {
     kind: 'decrypt',
     source: data,

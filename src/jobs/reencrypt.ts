@@ -78,8 +78,9 @@ export async function reencryptVolume(path: string, newPath: string, options: Re
   try {
     return await withVolume(path, options, { lock: 'shared', ifStopped: STOPPED }, async (session) => {
       const plan = planReencryption(session.file, newPath, options);
-      const volume = { key: await session.unlock(), sectorBytes: session.file.segment.sectorBytes };
-      const source = { ...plan.source, side: { ...sourceSide(session.file), volume } };
+      await session.unlock();
+      const side = { ...session.imageSource(), sizeBytes: session.file.token.imageBytes };
+      const source = { ...plan.source, side };
       const { signal, onProgress } = options;
       const made = await buildVolume({ ...plan, source }, { signal, onProgress });
       return { ...made, from: path, oldKeyslots: Object.keys(session.file.found.header.metadata.keyslots).length };

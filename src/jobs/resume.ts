@@ -137,8 +137,9 @@ export async function resumeJob(
 /** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
 function comparison(transform: TransformOptions, safeBytes: number): TransformOptions {
   const { source, target } = transform;
-  assert(source.kind === 'file' && target.kind === 'file', 'only a job from file to file is resumed');
   const [volume, image] = transform.mode === 'encrypt' ? [target, source] : [source, target];
+  const isVolume = volume.kind === 'file' || volume.kind === 'volume';
+  assert(isVolume && image.kind === 'file', 'only a job from file to file is resumed');
   return {
     ...transform,
     mode: 'compare',

@@ -2,10 +2,11 @@
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import { openDataFile } from '../output/data-file.js';
+import type { InPlaceKind } from '../output/in-place-mark.js';
 import type { NamedFile } from '../output/named-file.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
-import { type VolumeSession, withVolume } from '../volume/session.js';
+import { type ImageSession, withVolume } from '../volume/session.js';
 import type { NamedContents, OpenOptions } from '../volume/unlock.js';
 import { type JobOptions, transformImage } from './transform.js';
 
@@ -36,6 +37,11 @@ export interface VerifiedVolume {
   dataBound: boolean;
   /** The image that the data was compared with; null where there was none: then the data was not checked. */
   against: string | null;
+  /**
+   * The job in place that the volume is in the middle of; null where it is in none. In the middle, both header copies
+   * are those in the journal, and the journal's record and what was moved last are proved as well.
+   */
+  inPlace: InPlaceKind | null;
 }
 
 /**
@@ -48,20 +54,28 @@ export interface VerifiedVolume {
  */
 export async function verifyVolume(path: string, options: VerifyOptions = {}): Promise<VerifiedVolume> {
   if (isStored(path)) return verifyStored(path, options);
-  return withVolume(path, options, { lock: 'shared', ifStopped: UNCHANGED }, async (session) => {
-    await session.unlock();
-    checkCopies(session.file);
-    if (options.against !== undefined) await compare(session, options.against, options);
-    const { volumeId, keyId, imageBytes } = session.file.token;
-    return {
-      volumeId,
-      path,
-      keyId,
-      imageBytes,
-      dataBound: session.isBound || options.against !== undefined,
-      against: options.against ?? null,
-    };
-  });
+  return withVolume(path, options, { lock: 'shared', ifStopped: UNCHANGED }, (session) => verifyFrom(session, path, options));
+}
+
+/** The same of a volume that is open, not unlocked yet. @throws {VolsealError} as `verifyVolume` */
+export async function verifyFrom(
+  session: ImageSession,
+  path: string,
+  options: Pick<VerifyOptions, 'against' | 'signal' | 'onProgress'>,
+): Promise<VerifiedVolume> {
+  await session.unlock();
+  checkCopies(session.file);
+  if (options.against !== undefined) await compare(session, options.against, options);
+  const { volumeId, keyId, imageBytes } = session.file.token;
+  return {
+    volumeId,
+    path,
+    keyId,
+    imageBytes,
+    dataBound: session.isBound || options.against !== undefined,
+    against: options.against ?? null,
+    inPlace: session.inPlace,
+  };
 }
 
 /** @throws {VolsealError} `ERR_HEADER_DAMAGED` where one of the two is not good */
@@ -88,26 +102,20 @@ async function verifyStored(path: string, options: VerifyOptions): Promise<Verif
       if (differsAtByte !== undefined) throw imageDiffers(against, path, differsAtByte, volume.segment.sectorBytes);
     }
     // The header is in front of the data: both are one object.
-    return { volumeId, path, keyId, imageBytes, dataBound: true, against };
+    return { volumeId, path, keyId, imageBytes, dataBound: true, against, inPlace: null };
   });
 }
 
-async function compare({ file, key, pool }: VolumeSession, against: string, job: JobOptions): Promise<void> {
+async function compare(session: ImageSession, against: string, job: JobOptions): Promise<void> {
+  const { file, key, pool } = session;
   const { path } = file.data;
-  const { imageBytes, allocation } = file.token;
+  const { imageBytes } = file.token;
   await using image = await openEqualImage(against, path, imageBytes);
-  const { sectorBytes, offsetBytes } = file.segment;
+  const { sectorBytes } = file.segment;
+  const target = { kind: 'file', fd: image.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false } as const;
   const { differsAtByte } = await transformImage(
     pool,
-    {
-      key,
-      mode: 'compare',
-      sectorBytes,
-      source: { kind: 'file', fd: file.data.fd, offsetBytes, sizeBytes: file.sizeBytes, sparse: allocation === 'sparse' },
-      target: { kind: 'file', fd: image.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false },
-      startByte: 0,
-      digest: false,
-    },
+    { key, mode: 'compare', sectorBytes, source: session.imageSource(), target, startByte: 0, digest: false },
     { source: path, target: against },
     { ...job, stopped: UNCHANGED },
   );

@@ -12,6 +12,7 @@ import { namingPath, VolsealError } from '../errors.js';
 import { native } from '../native.js';
 import { describeKind } from './data-file.js';
 import { refuseOthersHeader } from './detached-header.js';
+import { refuseInPlace } from './in-place-mark.js';
 import { ifThere, NamedFile } from './named-file.js';
 
 /** How a target is made. */
@@ -42,13 +43,15 @@ export interface ResolvedTarget {
  * @throws {VolsealError} `ERR_TARGET_EXISTS`, also the header of another volume, `force` or not; `ERR_ARGUMENT` where
  * it is neither a regular file nor a device that is wanted (a directory, a pipe), or a symbolic link to nothing;
  * `ERR_TARGET_SIZE` a device that is too small; `ERR_IO` also a missing device; `ERR_STATE_BUSY` a volume that is
- * attached for writing, a device that is mounted; `ERR_IO`
+ * attached for writing, a device that is mounted; `ERR_STATE_INTERRUPTED` a job in place is in the middle of it;
+ * `ERR_IO`
  */
 export async function resolveTarget(path: string, options: TargetOptions): Promise<ResolvedTarget> {
   await using entry = await targetEntry(path);
   const { found, realPath } = entry;
   if (found === undefined) {
     if (isAmongDevices(realPath)) throw noSuchDevice(path);
+    await refuseInPlace(entry.directory, entry.name, path, BigInt(process.geteuid!()));
     return { path, realPath, isDevice: false };
   }
   const isDevice = found.stats.isBlockDevice() && options.deviceBytes !== undefined;
@@ -64,6 +67,8 @@ export async function resolveTarget(path: string, options: TargetOptions): Promi
   }
   if (!options.force) throw isDevice ? deviceNeedsForce(path) : targetExists(path);
   const { directory, name } = entry;
+  // A journal that is left beside a new file would keep everybody from it, and the old one would be lost.
+  if (!isDevice) await refuseInPlace(directory, name, path, found.stats.uid);
   await using file = isDevice
     ? await openDevice(directory, name, path, options.deviceBytes!, constants.O_RDONLY)
     : await lockExisting(directory, name, path);

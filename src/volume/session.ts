@@ -2,12 +2,13 @@
  * The one way to open a volume: its files with their lock, a share of the pool, and its key in the vault; all of it is
  * given back together.
  */
-import { type DeviceHandle, type KeyHandle, native } from '../native.js';
+import { type DeviceHandle, type KeyHandle, native, type TransformVolume } from '../native.js';
+import type { InPlaceKind } from '../output/in-place-mark.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { openDevice, refuseOtherData, renewSamples } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
-import { openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
+import { type HeaderContents, type OpenFiles, openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
 
 /** For what a volume is opened. */
 export interface VolumeAccess {
@@ -16,8 +17,27 @@ export interface VolumeAccess {
   readonly ifStopped?: string;
 }
 
+/** An open volume whose image can be read as a whole, also in the middle of a job in place. */
+export interface ImageSession {
+  readonly file: OpenFiles & HeaderContents;
+  readonly pool: PoolLease;
+  /** The job in place that the volume is in the middle of; null where it is in none. */
+  readonly inPlace: InPlaceKind | null;
+  /** The key that proves the header, once `unlock` has returned; the session's to wipe. */
+  readonly key: KeyHandle;
+  /** Whether the data is known to be the header's, once `unlock` has returned; false where nothing tells. */
+  readonly isBound: boolean;
+  /** Gets the keys into the vault, and proves the header by them. Once. @throws {VolsealError} as `unlockVolume` */
+  unlock(): Promise<KeyHandle>;
+  /** @throws {VolsealError} `ERR_ABORTED` once the caller's signal has come */
+  throwIfAborted(): void;
+  /** The volume's sectors, each with the key that it is under, once `unlock` has returned. */
+  imageSource(): TransformVolume;
+}
+
 /** An open volume. Whoever opened it closes it. */
-export class VolumeSession {
+export class VolumeSession implements ImageSession {
+  readonly inPlace = null;
   readonly file: VolumeFile;
   readonly pool: PoolLease;
   readonly #options: OpenOptions;
@@ -80,6 +100,13 @@ export class VolumeSession {
    */
   openDevice(writable: boolean, sparse?: boolean): DeviceHandle {
     return openDevice(this.file, this.key, { writable, sparse });
+  }
+
+  imageSource(): TransformVolume {
+    const { data, segment, sizeBytes, token } = this.file;
+    const { offsetBytes, sectorBytes } = segment;
+    const regions = [{ fd: data.fd, key: this.key, offsetBytes, sizeBytes }];
+    return { kind: 'volume', regions, sectorBytes, sizeBytes, sparse: token.allocation === 'sparse' };
   }
 
   /** Records anew which data is that of a detached header. @throws {VolsealError} as `renewSamples` */

@@ -3,8 +3,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { ftruncateSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { describe, test } from 'vitest';
-import { native, type TransformOptions } from '../../src/native.js';
+import { describe, onTestFinished, test } from 'vitest';
+import { native, type TransformFile, type TransformOptions } from '../../src/native.js';
 import { ADDON_FILE } from '../../src/package-files.js';
 import { referenceTransform } from '../xts/reference.js';
 import { DIRECTORIES, fileSide, MIB, PLAIN, runTransform, workbench } from './transforms.js';
@@ -188,7 +188,82 @@ describe('comparing', () => {
   });
 });
 
+describe('a volume of several regions', () => {
+  // The borders are inside pieces of 1 MiB, and inside pages.
+  for (const sectorBytes of [512, 4096])
+    for (const sparse of [false, true]) {
+      test(`is decrypted, compared and encrypted anew, each sector by its own key: ${sectorBytes}, ${sparse ? 'sparse' : 'full'}`, () => {
+        const bench = workbench(DIRECTORIES[0]!);
+        const otherBytes = randomBytes(64);
+        const other = native.keyImportBase64(Buffer.from(otherBytes.toString('base64')));
+        native.xtsPrepare(other);
+        onTestFinished(() => void native.keyWipe(other));
+        const image = randomBytes(5 * MIB + 3 * 4096 - 100);
+        const zeros = 64 * 4096;
+        for (const at of [0, 8 * 4096, 2 * MIB, 4 * MIB + 4096]) image.fill(0, at, at + zeros);
+        const padded = Buffer.concat([image, Buffer.alloc(100)]);
+        const ends = [0, 301 * 4096, 302 * 4096, 3 * MIB + 4096, padded.length];
+        const keys = [
+          undefined,
+          { key: bench.key, bytes: bench.keyBytes },
+          { key: other, bytes: otherBytes },
+          { key: bench.key, bytes: bench.keyBytes },
+        ];
+        const isZero = (at: number): boolean => padded.subarray(at, at + sectorBytes).every((byte) => byte === 0);
+        const regions = keys.map((used, index) => {
+          const [begin, end] = [ends[index]!, ends[index + 1]!];
+          const plain = padded.subarray(begin, end);
+          const stored = used === undefined ? Buffer.from(plain) : referenceTransform(used.bytes, true, plain, sectorBytes, begin / 512);
+          for (let at = begin; sparse && at < end; at += sectorBytes) if (isZero(at)) stored.fill(0, at - begin, at - begin + sectorBytes);
+          // At another offset of each file.
+          const offsetBytes = 512 * (index + 1);
+          const fd = bench.file(`region ${index}`, Buffer.concat([Buffer.alloc(offsetBytes, 0xff), stored, Buffer.alloc(9, 0xff)]));
+          return { fd, key: used?.key, offsetBytes, sizeBytes: end - begin };
+        });
+        const source = { kind: 'volume' as const, regions, sectorBytes, sizeBytes: padded.length, sparse };
+        const options = { ...PLAIN, key: bench.key, mode: 'decrypt' as const, sectorBytes, source };
+        const plainSide = (contents: Buffer | number, name: string, more = {}) => fileSide(bench.file(name, contents), image.length, more);
+
+        const digest = runTransform({ ...options, target: plainSide(0, 'out'), digest: true }, (transform) =>
+          native.transformDigest(transform),
+        );
+        assert.ok(bench.contents('out').equals(image));
+        assert.equal(digest.toString('hex'), createHash('sha256').update(image).digest('hex'));
+        runTransform({ ...options, target: plainSide(0, 'sparse out', { sparse: true }) }, () => {});
+        assert.ok(bench.contents('sparse out').equals(image));
+
+        const difference = (contents: Buffer, startByte = 0): number | undefined =>
+          runTransform({ ...options, mode: 'compare', target: plainSide(contents, 'other'), startByte }, (transform) =>
+            native.transformDifference(transform),
+          );
+        assert.equal(difference(image), undefined);
+        for (const at of [0, ends[1]! - 1, ends[2]!, ends[3]! + 5, image.length - 1]) {
+          const changed = Buffer.from(image);
+          changed[at]! ^= 1;
+          assert.equal(difference(changed), at);
+          assert.equal(difference(changed, MIB), at < MIB ? undefined : at);
+        }
+
+        // Under a key and a sector size of its own.
+        const bytes = Math.ceil(image.length / 1024) * 1024;
+        const target = fileSide(bench.file('new', 0), bytes);
+        runTransform(
+          { ...PLAIN, key: other, mode: 'encrypt', sectorBytes: 1024, source: { ...source, sizeBytes: image.length }, target },
+          () => {},
+        );
+        const expected = Buffer.concat([image, Buffer.alloc(bytes - image.length)]);
+        // Behind the image the source has what was padded: zeros.
+        assert.ok(bench.contents('new').equals(referenceTransform(otherBytes, true, expected, 1024, 0)));
+      });
+    }
+});
+
 describe('what is refused', () => {
+  const regionOf = ({ source, key }: TransformOptions) => ({ fd: (source as TransformFile).fd, key, offsetBytes: 0, sizeBytes: MIB });
+  const volume = (valid: TransformOptions, change: object) => {
+    const source = { kind: 'volume', regions: [regionOf(valid)], sectorBytes: 512, sizeBytes: MIB, sparse: false, ...change };
+    return { mode: 'decrypt', source } as never;
+  };
   const stream = { kind: 'stream' as const, fd: 0, sizeBytes: MIB };
   type Change = Partial<TransformOptions> | ((valid: TransformOptions) => Partial<TransformOptions>);
   const refusals: [what: string, change: Change][] = [
@@ -199,6 +274,14 @@ describe('what is refused', () => {
     ['an encrypted image as a stream', { mode: 'decrypt', source: stream }],
     ['a preamble that is no bytes', { target: { ...stream, preamble: 'header' as never } }],
     ['comparing with a stream', { mode: 'compare', target: stream }],
+    ['a volume without regions', (valid) => volume(valid, { regions: [] })],
+    ['a volume whose regions are no list', (valid) => volume(valid, { regions: {} })],
+    ['a volume of 17 regions', (valid) => volume(valid, { regions: Array(17).fill({ fd: 0, offsetBytes: 0, sizeBytes: 512 }) })],
+    ['a region that its file does not hold', (valid) => volume(valid, { regions: [{ ...regionOf(valid), offsetBytes: 512 }] })],
+    ['a region of part sectors', (valid) => volume(valid, { regions: [{ ...regionOf(valid), sizeBytes: MIB - 1 }] })],
+    ['a region of nothing', (valid) => volume(valid, { regions: [regionOf(valid), { ...regionOf(valid), sizeBytes: 0 }] })],
+    ['a volume with fewer bytes than its image', (valid) => volume(valid, { regions: [{ ...regionOf(valid), sizeBytes: 512 }] })],
+    ['a volume with other sectors than the transform', (valid) => volume(valid, { sectorBytes: 4096 })],
     ['zeros that are to be decrypted', { mode: 'decrypt', source: { kind: 'zeros', sizeBytes: MIB } }],
     ['zeros that are to be compared', { mode: 'compare', source: { kind: 'zeros', sizeBytes: MIB } }],
     ['a source of no known kind', { source: { ...stream, kind: 'pipe' as never } }],

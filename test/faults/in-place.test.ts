@@ -3,9 +3,18 @@
  * takes them back, and not a sector is lost.
  */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { test } from 'vitest';
-import { attach, decryptImage, decryptInPlace, encryptImage, encryptInPlace, reencryptInPlace, VolsealError } from '../../src/index.js';
+import {
+  attach,
+  decryptImage,
+  decryptInPlace,
+  encryptImage,
+  encryptInPlace,
+  reencryptInPlace,
+  VolsealError,
+  verifyVolume,
+} from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { built } from '../built.js';
 import { describeUnless } from '../requirements.js';
@@ -57,7 +66,9 @@ function reset({ box, header }: Case): void {
 const run = ({ box, kind, header }: Case, call: NthCall, undo = '-') =>
   runToNthCall(ONCE, [kind, box.path(DISK), box.kms, header ?? '-', undo], call);
 
-/** Attached in the middle it holds the image; a writer puts what is in the journal. No other job begins. */
+/**
+ * In the middle it holds the image, attached and as a whole; a writer puts what is in the journal. No other job begins.
+ */
 async function readInTheMiddle({ box, header, image }: Case, writes: boolean): Promise<void> {
   if (!existsSync(box.path(JOURNAL))) return;
   await assert.rejects(encryptImage(box.path(DISK), box.path('stolen'), { kms: box.kms }), /in the middle/);
@@ -65,6 +76,9 @@ async function readInTheMiddle({ box, header, image }: Case, writes: boolean): P
     await using volume = await attach(box.path(DISK), { kms: box.kms, header, readOnly: !writes });
     assert.ok(Buffer.from(await volume.read(0, IMAGE_BYTES)).equals(image));
     if (writes) await volume.write(0, image);
+    await volume.detach();
+    writeFileSync(box.path('expected'), image);
+    await verifyVolume(box.path(DISK), { kms: box.kms, header, against: box.path('expected') });
   } catch (error) {
     // The file is not yet, or not any more, as long as both forms need.
     if (!(error instanceof VolsealError) || error.code !== 'ERR_STATE_INTERRUPTED') throw error;
@@ -147,9 +161,13 @@ describeUnless(skipNthCall())('a job in place', () => {
     }
   });
 
-  for (const action of ['EIO', 'ENOSPC'] as const) {
-    test(`${action}: an error, and the same job finishes it`, async () => {
-      const at = await prepared('encrypt', false);
+  for (const [kind, action] of [
+    ['encrypt', 'EIO'],
+    ['encrypt', 'ENOSPC'],
+    ['decrypt', 'ENOSPC'],
+  ] as const) {
+    test(`${kind}, ${action}: an error, and the same job finishes it`, async () => {
+      const at = await prepared(kind, false);
       let met = true;
       let calls = action === 'EIO' ? 1 : 2;
       for (let round = 0; met; calls += 2, round++) {

@@ -3,50 +3,14 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
-import {
-  addRecoveryKey,
-  attach,
-  createVolume,
-  decryptInPlace,
-  encryptInPlace,
-  reencryptInPlace,
-  VolsealError,
-  verifyVolume,
-} from '../../src/index.js';
+import { addRecoveryKey, attach, createVolume, reencryptInPlace, verifyVolume } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
+import { failsWith, JOBS, type Job, MIB, PART, prepared, stoppingAt } from './stopping.js';
 
-const MIB = 1024 * 1024;
-const PART = { partBytes: MIB };
 const IMAGE_BYTES = 4 * MIB + 8192;
-
-const failsWith = (code: string, message: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof VolsealError, String(error));
-  assert.equal(error.code, code, error.message);
-  assert.match(error.message, message);
-  return true;
-};
-
-/** Stops a job once it has done so many bytes. */
-function stoppingAt(wantedBytes: number) {
-  const controller = new AbortController();
-  const onProgress = ({ doneBytes }: { doneBytes: number }): void => {
-    if (doneBytes >= wantedBytes) controller.abort();
-  };
-  return { signal: controller.signal, onProgress };
-}
-
-type Job = (path: string, options: { kms: string; header?: string | undefined; undo?: boolean } & object) => Promise<unknown>;
-const JOBS = { encrypt: encryptInPlace, decrypt: decryptInPlace, reencrypt: reencryptInPlace } as const satisfies Record<string, Job>;
-
-/** An image of random bytes, or a volume of it, ready for the job. */
-async function prepared(box: Sandbox, kind: keyof typeof JOBS, sectorBytes: number, header: string | undefined): Promise<Buffer> {
-  const image = box.image('disk', IMAGE_BYTES);
-  if (kind !== 'encrypt') await encryptInPlace(box.path('disk'), { kms: box.kms, sectorBytes, header });
-  return image;
-}
 
 for (const kind of ['encrypt', 'decrypt', 'reencrypt'] as const)
   for (const header of [undefined, 'disk.header'])
@@ -59,7 +23,7 @@ for (const kind of ['encrypt', 'decrypt', 'reencrypt'] as const)
         for (const doneBytes of header === undefined ? [0, MIB, 3 * MIB] : [2 * MIB]) {
           const box = sandbox();
           const at = header && box.path(header);
-          const image = await prepared(box, kind, sectorBytes, at);
+          const image = await prepared(box, kind, IMAGE_BYTES, sectorBytes, at);
           const job: Job = JOBS[kind];
           const disk = box.path('disk');
           const options = { kms: box.kms, header: at };
@@ -122,7 +86,7 @@ async function sameAsImage(box: Sandbox, disk: string, header: string | undefine
 /** A volume in the middle of a new key. */
 async function halfReencrypted(): Promise<{ box: Sandbox; volume: string; image: Buffer }> {
   const box = sandbox();
-  const image = await prepared(box, 'reencrypt', 512, undefined);
+  const image = await prepared(box, 'reencrypt', IMAGE_BYTES, 512, undefined);
   const volume = box.path('disk');
   await assert.rejects(reencryptInPlace(volume, { kms: box.kms, ...PART, ...stoppingAt(2 * MIB) }), { code: 'ERR_ABORTED' });
   return { box, volume, image };
@@ -181,7 +145,7 @@ describe('in the middle of a new key', () => {
 
   test('a recovery key opens the old side, KMS the new one', async () => {
     const box = sandbox();
-    const image = await prepared(box, 'reencrypt', 512, undefined);
+    const image = await prepared(box, 'reencrypt', IMAGE_BYTES, 512, undefined);
     const volume = box.path('disk');
     await addRecoveryKey(volume, box.path('recovery.key'), { kms: box.kms });
     const kms = `embedded:${box.path('other home')}`;
@@ -214,7 +178,7 @@ describe('in the middle of a new key', () => {
 
   test('--journal names a journal elsewhere, and a copy without one is refused', async () => {
     const box = sandbox();
-    const image = await prepared(box, 'reencrypt', 512, undefined);
+    const image = await prepared(box, 'reencrypt', IMAGE_BYTES, 512, undefined);
     const [volume, journal] = [box.path('disk'), box.path('elsewhere')];
     await assert.rejects(reencryptInPlace(volume, { kms: box.kms, journal, ...PART, ...stoppingAt(MIB) }), { code: 'ERR_ABORTED' });
     await assert.rejects(attach(volume, { kms: box.kms, readOnly: true }), failsWith('ERR_STATE_INTERRUPTED', /middle/));

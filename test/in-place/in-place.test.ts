@@ -14,7 +14,8 @@ import {
   encryptInPlace,
   readHeaderText,
   reencryptInPlace,
-  VolsealError,
+  rewrapVolume,
+  type VolsealError,
   verifyVolume,
 } from '../../src/index.js';
 import { native } from '../../src/native.js';
@@ -22,25 +23,10 @@ import { runTool, skipWithout, tryTool } from '../interop/tools.js';
 import { loopDevice, skipWithoutLoop } from '../output/loop-device.js';
 import { testUnless } from '../requirements.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
-
-const MIB = 1024 * 1024;
-const PART = { partBytes: MIB };
-
-const failsWith = (code: string, message: RegExp) => (error: unknown) => {
-  assert.ok(error instanceof VolsealError, String(error));
-  assert.equal(error.code, code, error.message);
-  assert.match(error.message, message);
-  return true;
-};
+import { failsWith, MIB, PART, stoppingAt } from './stopping.js';
 
 /** Stops a job after its first part. */
-function stopping() {
-  const controller = new AbortController();
-  const onProgress = ({ doneBytes }: { doneBytes: number }): void => {
-    if (doneBytes > 0) controller.abort();
-  };
-  return { signal: controller.signal, onProgress };
-}
+const stopping = () => stoppingAt(1);
 
 const begunIn = async (box: Sandbox): Promise<void> => {
   const begun = encryptInPlace(box.path('disk.raw'), { kms: box.kms, ...PART, ...stopping() });
@@ -105,7 +91,7 @@ describe('in place', () => {
     const oldKey = await dataKeyOf(volume, box.kms);
     await assert.rejects(reencryptInPlace(volume, { kms: box.kms, ...PART, ...stopping() }), failsWith('ERR_ABORTED', /middle/));
     const journal = failsWith('ERR_STATE_INTERRUPTED', /middle .*journal: .*\.disk\.vol\.in-place/);
-    await assert.rejects(verifyVolume(volume, { kms: box.kms }), journal);
+    await assert.rejects(rewrapVolume(volume, { kms: box.kms, key: 'alias/aws/ebs' }), journal);
     await assert.rejects(encryptImage(volume, box.path('other'), { kms: box.kms, raw: true }), journal);
     await assert.rejects(decryptInPlace(volume, { kms: box.kms }), journal);
     cpSync(volume, box.path('copy'));

@@ -52,14 +52,14 @@ export function decryptCommand({ output, signal }: Session): Command {
         '--target-is-zero': flags.targetIsZero,
         '--no-fsync': flags.fsync === false,
       };
-      if (worksInPlace(flags, image, others)) return decryptedInPlace(volume, flags, { output, signal });
+      if (worksInPlace(flags, image, others, ['journal'])) return decryptedInPlace(volume, flags, { output, signal });
       const target = targetStreamOr(requiredTarget(image, 'image'));
-      const { decryptImage } = await import('../../jobs/decrypt.js');
+      const { decryptImage } = await import('../../in-place/read-image.js');
       const progress = reportProgress(output, flags.progress === true, signal);
-      const { force, fsync, resume, sha256, sparse, targetIsZero, asIs } = flags;
+      const { force, fsync, resume, sha256, sparse, targetIsZero, asIs, journal } = flags;
       const reports = { onProgress: progress.onProgress, onWarning: output.warning };
       const read = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), ...snapshotOptions(flags) };
-      const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, asIs, signal, ...reports };
+      const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, asIs, journal, signal, ...reports };
       const made = await decryptImage(volume, target, options).finally(progress.end);
       const size = exactSize(made.imageBytes);
       // A run that continued another one has moved only a part.

@@ -37,7 +37,9 @@ export function rewrapCommand({ output, signal }: Session): Command {
     const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../jobs/rewrap.js'), import('p-limit')]);
     const options = { ...existingVolumeOptions(flags, output), key, dryRun, signal };
     const limit = pLimit(VOLUMES_AT_ONCE);
-    const outcomes = await limit.map(paths, (path) => rewrapVolume(path, options).catch((error: unknown) => refused(path, error)));
+    const outcomes = await limit.map(paths, (path) =>
+      rewrapVolume(path, options).catch(async (error: unknown) => refused(path, await named(error))),
+    );
     const done = outcomes.filter((outcome): outcome is RewrappedVolume => !('error' in outcome));
     const failed = outcomes.filter((outcome): outcome is Refused => 'error' in outcome);
     const volumes = outcomes.map((outcome) => ('error' in outcome ? { path: outcome.path, error: outcome.error.toPlain() } : outcome));
@@ -53,6 +55,8 @@ export function rewrapCommand({ output, signal }: Session): Command {
     throw new VolsealError(code, `${failed.length} of ${paths.length} volumes were not rewrapped; the first: ${message}`, { details });
   });
 }
+
+const named = async (error: unknown): Promise<unknown> => (await import('../../in-place/name-job.js')).nameJob(error);
 
 function refused(path: string, error: unknown): Refused {
   if (error instanceof VolsealError) return { path, error };

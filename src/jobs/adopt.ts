@@ -16,7 +16,7 @@ import { readHeader, writeHeader } from '../luks2/store.js';
 import { TOKEN_TYPE, type UnsealedToken } from '../luks2/token.js';
 import { native } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
-import { renewSamples } from '../volume/data-binding.js';
+import { refuseUnknownData, renewSamples } from '../volume/data-binding.js';
 import { readHeaderArea } from '../volume/header-area.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
@@ -39,8 +39,13 @@ export interface AdoptOptions {
   volumeKeyFile?: string | undefined;
   /** Removes every keyslot once KMS opens the volume: afterwards nothing else does. Default: they stay. */
   removeKeyslots?: boolean | undefined;
-  /** The file with the header, where that is detached. */
+  /**
+   * The file with the header, where that is detached. LUKS2 itself does not say which data is a header's: the data must
+   * have some structure under its key, a file system for example.
+   */
   header?: string | undefined;
+  /** With `header`: also data of which nothing shows that it is the header's, because it is empty or random. */
+  anyData?: boolean | undefined;
   /** KMS key id, ARN, alias name or alias ARN. Default: `alias/aws/ebs`. */
   key?: string | undefined;
   /** As of `encryptImage`. */
@@ -73,7 +78,8 @@ export interface AdoptedVolume extends VolumeInfo {
  * @throws {VolsealError} `ERR_NOT_A_VOLUME` (LUKS1 too), `ERR_HEADER_UNSUPPORTED` integrity, another cipher,
  * several segments; `ERR_ARGUMENT` under KMS already, no room in the header; `ERR_KEYSLOT` the passphrase opens no
  * keyslot that volseal or an installed cryptsetup can open; `ERR_KEY_DIGEST` another volume's key; `ERR_KMS_*`,
- * `ERR_STATE_BUSY`, `ERR_IO`, `ERR_ABORTED`
+ * `ERR_DATA_MISMATCH` nothing shows that the data is that of the detached header; `ERR_STATE_BUSY`, `ERR_IO`,
+ * `ERR_ABORTED`
  */
 export async function adoptVolume(path: string, options: AdoptOptions): Promise<AdoptedVolume> {
   const { passphraseFile, volumeKeyFile } = options;
@@ -131,9 +137,11 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
     };
     const next = nextHeader(volumeKey, header, token, headerFile.path);
     encodeHeader(next);
+    const contents = contentsOf(intactHeader(next), files);
+    // The header gets the size of this data, and samples of it.
+    await refuseUnknownData({ ...files, ...contents }, volumeKey, options);
     throwIfAborted(options.signal, 'the volume is as it was');
     await writeHeader(headerFile.handle, next, headerFile.path, found.from);
-    const contents = contentsOf(intactHeader(next), files);
     await renewSamples({ ...files, isBound: true, ...contents }, volumeKey);
     const info = await describeContents({ data, header: headerFile, ...contents });
     return { ...info, openedBy: keyslot ?? null };

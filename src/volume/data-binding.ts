@@ -2,17 +2,20 @@
  * Whether the data of a volume is that of its header, where the samples of the header do not tell: data under the right
  * key is what people keep on disks, and data under another one is random.
  */
+import { VolsealError } from '../errors.js';
 import { EXTENT_COUNT_MAX } from '../limits.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { writeHeader } from '../luks2/store.js';
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
 import { countMatches, type DataRun, type DataSamples, spreadOver, takeSamples } from '../output/data-samples.js';
 import { isDetachedHeader } from '../output/detached-header.js';
-import { otherData, type VolumeFile } from './volume-file.js';
+import { type HeaderContents, isDataOf, type OpenFiles, otherData, type VolumeFile } from './volume-file.js';
 
 /** What one look takes, in bytes: a page of the disk. */
 const LOOK_BYTES = 4096;
 const LOOKS = 32;
+/** Partition tables, file systems and volume groups begin in here; btrfs comes last, at 64 KiB. */
+const HEAD_BYTES = 68 * 1024;
 const BLOCK_BYTES = 512;
 /**
  * Random bytes have no structure. Of 512 of them a given value comes up 24 times with a probability of 4e-18 (Poisson,
@@ -39,13 +42,15 @@ export async function dataRuns(device: DeviceHandle, sizeBytes: number): Promise
 
 /**
  * Whether what the volume reads as has a structure that random bytes do not have: text, a partition table, a file
- * system, programs. Compressed and encrypted contents have none.
+ * system, programs. Compressed and encrypted contents have none. It looks at the beginning, where most of a large
+ * volume was perhaps never written, and at pages all over it.
  * @param device reads with the key of the header
  * @param sparse whether zeros are perhaps no ciphertext, and so say nothing of the key
  * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
  */
 export async function hasStructure(device: DeviceHandle, sizeBytes: number, sparse: boolean): Promise<boolean> {
-  const positions = spreadOver(await dataRuns(device, sizeBytes), LOOKS);
+  const head = Array.from({ length: Math.ceil(Math.min(HEAD_BYTES, sizeBytes) / LOOK_BYTES) }, (_, index) => index * LOOK_BYTES);
+  const positions = [...head, ...spreadOver(await dataRuns(device, sizeBytes), LOOKS)];
   const pages = new Set(positions.map((at) => at - (at % LOOK_BYTES)));
   for (const at of pages) {
     const page = await native.deviceRead(device, at, Math.min(LOOK_BYTES, sizeBytes - at));
@@ -105,6 +110,25 @@ export async function refuseOtherData(
   if (file.token.dataSamples === undefined || anyData) return false;
   const why = 'none of the sectors that the header recorded is there, and what was read with its key looks random';
   throw otherData(file.data.path, file.header.path, file.token, why);
+}
+
+/**
+ * Refuses to bind data to a header where nothing shows that the two belong together.
+ * @param key of the header, proved @param options `anyData`: the caller knows it
+ * @throws {VolsealError} `ERR_DATA_MISMATCH`, `ERR_ARGUMENT` the data has a header of its own; `ERR_IO`
+ */
+export async function refuseUnknownData(
+  file: OpenFiles & HeaderContents,
+  key: KeyHandle,
+  { anyData = false }: { anyData?: boolean | undefined },
+): Promise<void> {
+  if (await isDataOf(file, file.found)) return;
+  if ((await refuseOtherData({ ...file, isBound: false }, key, { anyData: true })) || anyData) return;
+  const [path, header] = [file.data.path, file.header.path];
+  const why = 'what was read with its key looks random, as with the data of another header, and with data that was never written';
+  throw new VolsealError('ERR_DATA_MISMATCH', `${path}: nothing shows that this is the data of the header ${header}: ${why}`, {
+    details: { path, header },
+  });
 }
 
 /**

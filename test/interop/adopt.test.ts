@@ -3,18 +3,27 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { onTestFinished, test, vi } from 'vitest';
-import { adoptVolume, decryptImage, describeVolume, reencryptInPlace, VolsealError, verifyVolume } from '../../src/index.js';
+import {
+  adoptVolume,
+  decryptImage,
+  describeVolume,
+  readHeaderText,
+  reencryptInPlace,
+  VolsealError,
+  verifyVolume,
+} from '../../src/index.js';
 import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { native } from '../../src/native.js';
 import { built } from '../built.js';
 import { signAs } from '../kms/harness.js';
 import { describeUnless } from '../requirements.js';
+import { until } from '../until.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
-import { runTool, skipWithout, tryTool } from './tools.js';
+import { requireTool, runTool, skipWithout, tryTool } from './tools.js';
 
 const PROCESS = built('test/interop/adopt-process.ts');
 const MIB = 1024 * 1024;
@@ -51,14 +60,14 @@ function foreign(box: Sandbox, options: readonly string[] = [], format: readonly
 }
 
 /** Writes the image into it as the kernel would. */
-async function fill({ volume, image, key }: Foreign, sectorBytes: number): Promise<void> {
+async function fill({ volume, image, key }: Omit<Foreign, 'pass'>, sectorBytes: number, offsetBytes = 16 * MIB): Promise<void> {
   const { open } = await import('node:fs/promises');
   const { importKey } = await import('../vault/test-keys.js');
   const handle = importKey(key);
   native.xtsPrepare(handle);
   const file = await open(volume, 'r+');
   const device = native.deviceOpen({
-    regions: [{ fd: file.fd, key: handle, offsetBytes: 16 * MIB, sizeBytes: image.length }],
+    regions: [{ fd: file.fd, key: handle, offsetBytes, sizeBytes: image.length }],
     sectorBytes,
     writable: true,
     sparse: false,
@@ -115,9 +124,11 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
       writeFileSync(pass, 'a passphrase of ours\n');
       const copies = () => readdirSync('/dev/shm').filter((name) => name.startsWith('volseal-'));
       const keyslots = (): unknown => JSON.parse(runTool('cryptsetup', ['luksDump', '--dump-json-metadata', volume])).keyslots;
-      const before = [keyslots(), copies()];
+      const before = { keyslots: keyslots(), copies: copies() };
       const adopted = await adoptVolume(volume, { kms: box.kms, passphraseFile: pass });
-      assert.deepEqual([keyslots(), copies()], before);
+      assert.deepEqual(keyslots(), before.keyslots);
+      // A copy that another process of this machine has made since goes away as well.
+      await until(() => copies().every((name) => before.copies.includes(name)));
       assert.deepEqual([adopted.openedBy, adopted.keyslotList.map(({ kind }) => kind)], ['0', ['foreign']]);
       assert.ok((await dataKeyOf(volume, box.kms)).equals(key));
       await decryptImage(volume, box.path('back'), { kms: box.kms });
@@ -175,6 +186,52 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     await refuse('ERR_NOT_A_VOLUME', /LUKS1/);
   });
 
+  test('with a detached header: data with a structure under its key, and other data only with any-data', async () => {
+    const box = sandbox();
+    const [header, data, other] = [box.path('header'), box.path('data'), box.path('other')];
+    for (const path of [data, other]) {
+      writeFileSync(path, '');
+      truncateSync(path, 20 * MIB);
+    }
+    const { pass, key, image } = foreign(box);
+    const format = ['luksFormat', '--batch-mode', '--type', 'luks2', '--volume-key-file', box.path('vk'), '--key-size', '512', ...PBKDF2];
+    runTool('cryptsetup', [...format, '--sector-size', '512', '--header', header, data, pass]);
+    const before = readFileSync(header);
+    const options = { kms: box.kms, header, passphraseFile: pass };
+    // Never written, and the data of another volume.
+    const refused = failsWith('ERR_DATA_MISMATCH', /nothing shows that this is the data of the header .*header: .*looks random/);
+    await assert.rejects(adoptVolume(data, options), refused);
+    writeFileSync(other, randomBytes(20 * MIB));
+    await assert.rejects(adoptVolume(other, options), refused);
+    await assert.rejects(adoptVolume(box.path('old.img'), options), failsWith('ERR_ARGUMENT', /has a LUKS header of its own/));
+    assert.ok(readFileSync(header).equals(before));
+    // A file system's first block is enough, also where the rest was never written.
+    const first = Buffer.alloc(4096);
+    first.write('a superblock', 1024);
+    await fill({ volume: data, key, image: first }, 512, 0);
+    await adoptVolume(data, options);
+    await assert.rejects(verifyVolume(other, { kms: box.kms, header }), failsWith('ERR_DATA_MISMATCH', /looks random/));
+    assert.equal((await verifyVolume(data, { kms: box.kms, header })).dataBound, true);
+    // Random data that its owner knows.
+    writeFileSync(header, before);
+    await fill({ volume: data, key, image }, 512, 0);
+    await assert.rejects(adoptVolume(data, options), refused);
+    await adoptVolume(data, { ...options, anyData: true });
+    await decryptImage(data, box.path('back'), { kms: box.kms, header });
+    assert.ok(box.contents('back').subarray(0, image.length).equals(image));
+  });
+
+  test('a header whose data is too short stays as it was', async () => {
+    const box = sandbox();
+    const { volume, pass } = foreign(box, ['--sector-size', '512']);
+    const { metadata } = await readHeaderText(volume);
+    assert.equal((metadata as { segments: Record<string, { size: string }> }).segments['0']!.size, 'dynamic');
+    truncateSync(volume, 16 * MIB);
+    const before = readFileSync(volume);
+    await assert.rejects(adoptVolume(volume, { kms: box.kms, passphraseFile: pass }), failsWith('ERR_VOLUME_SIZE', /no data/));
+    assert.ok(readFileSync(volume).equals(before));
+  });
+
   for (const over of ['embedded', 'http'] as const) {
     test(`over the KMS ${over}: no copy of the volume key in memory outside the vault`, async () => {
       const box = sandbox();
@@ -199,4 +256,27 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
       assert.ok((await dataKeyOf(volume, box.kms)).equals(key));
     });
   }
+
+  test('with Argon2: no copy of the volume key in memory while cryptsetup has converted the copy, nor afterwards', async () => {
+    const box = sandbox();
+    const { volume, pass, key } = foreign(box, [], ARGON2);
+    // The real one, which then waits for a line.
+    mkdirSync(box.path('bin'));
+    const [real, converted, go] = [requireTool('cryptsetup'), box.path('converted'), box.path('go')];
+    const script = `#!/bin/sh\n'${real}' "$@" || exit\ntouch '${converted}'\nwhile [ ! -e '${go}' ]; do sleep 0.05; done\n`;
+    writeFileSync(box.path('bin/cryptsetup'), script, { mode: 0o755 });
+    const env = { ...process.env, PATH: `${box.path('bin')}:${process.env.PATH}` };
+    const child = spawn(process.execPath, [PROCESS, volume, box.kms, pass], { stdio: ['pipe', 'pipe', 'inherit'], env });
+    onTestFinished(() => void child.kill('SIGKILL'));
+    const said = once(createInterface({ input: child.stdout }), 'line');
+    await until(() => existsSync(converted));
+    assert.equal(describeCopies(scanMemory(child.pid!, [key]).outside), '');
+    writeFileSync(go, '');
+    assert.deepEqual(await said, ['adopted']);
+    const { outside, locked, scannedBytes } = scanMemory(child.pid!, [key]);
+    assert.equal(describeCopies([...outside, ...locked]), '');
+    assert.ok(scannedBytes > 20_000_000, `only ${scannedBytes} bytes were scanned`);
+    child.stdin.write('\n');
+    assert.ok((await dataKeyOf(volume, box.kms)).equals(key));
+  });
 });

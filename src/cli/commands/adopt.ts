@@ -13,6 +13,7 @@ interface AdoptFlags extends KmsFlags {
   passphraseFile?: string;
   volumeKeyFile?: string;
   removeKeyslots?: boolean;
+  anyData?: boolean;
 }
 
 /** The command; `session` is what it runs with. */
@@ -23,7 +24,8 @@ export function adoptCommand({ output, signal }: Session): Command {
     .option('--passphrase-file <file>', 'the passphrase of one of its keyslots (PBKDF2); this keyslot counts as added by volseal')
     .option('--volume-key-file <file>', 'the volume key itself, 64 bytes')
     .option('--remove-keyslots', 'remove every keyslot then, so that only KMS opens the volume (default: they stay)')
-    .option('--key <key>', 'KMS key id, ARN or alias that wraps the volume key (default: alias/aws/ebs)');
+    .option('--key <key>', 'KMS key id, ARN or alias that wraps the volume key (default: alias/aws/ebs)')
+    .option('--any-data', 'with --header: this is its data, although it is empty or random: LUKS2 does not say whose data it is');
   withKms(command, 'embedded');
   withContext(command, `pair of the encryption context, besides ${VOLUME_ID_CONTEXT_KEY}; repeatable`);
   withJson(withHeader(command, 'the file with the header, if it is detached'));

@@ -1,5 +1,6 @@
 /** Attaching, also in the middle of a job in place. */
 import { withPath } from '../errors.js';
+import { logged } from '../logging.js';
 import { type AttachOptions, attach as attachWhole } from '../volume/attach.js';
 import { Volume } from '../volume/volume.js';
 import { type UnfinishedOptions, UnfinishedSession, wholeOrUnfinished } from './unfinished.js';
@@ -21,11 +22,13 @@ export interface AttachAnyOptions extends AttachOptions, UnfinishedOptions {}
  * `ERR_STATE_INTERRUPTED` a job is in the middle of it, and its journal is not there; `ERR_RESUME` the journal is
  * damaged
  */
-export function attach(path: string, options: AttachAnyOptions = {}): Promise<Volume> {
-  return wholeOrUnfinished(
-    options,
-    () => attachWhole(path, options),
-    () => attachUnfinished(path, options),
+export async function attach(path: string, options: AttachAnyOptions = {}): Promise<Volume> {
+  return logged('attach', { path }, options, (own) =>
+    wholeOrUnfinished(
+      own,
+      () => attachWhole(path, own),
+      () => attachUnfinished(path, own),
+    ),
   );
 }
 
@@ -34,7 +37,7 @@ async function attachUnfinished(path: string, options: AttachAnyOptions): Promis
   const session = await UnfinishedSession.open(path, options, writable);
   if (session === undefined) return undefined;
   try {
-    return new Volume({ session, device: session.openDevice(writable), writable });
+    return new Volume({ session, device: session.openDevice(writable), writable, logger: options.logger });
   } catch (error) {
     await session.close();
     throw withPath(error, path);

@@ -1,4 +1,5 @@
 /** A volume into the raw image that it holds, in the same file or device. */
+import { logged } from '../logging.js';
 import { writeHeaderFile } from '../volume/header-area.js';
 import type { OpenOptions } from '../volume/unlock.js';
 import type { PoolLease } from '../workers/pool.js';
@@ -27,6 +28,10 @@ export interface DecryptInPlaceOptions extends OpenOptions, InPlaceOptions {}
  * `ERR_ARGUMENT`, `ERR_IO`, `ERR_ABORTED`. With `details.inPlace` the volume is in the middle of the job.
  */
 export async function decryptInPlace(path: string, options: DecryptInPlaceOptions = {}): Promise<InPlaceOutcome> {
+  return logged('decrypt in place', { path }, options, (own) => decrypt(path, own));
+}
+
+async function decrypt(path: string, options: DecryptInPlaceOptions): Promise<InPlaceOutcome> {
   return withJob(path, 'decrypt', options, async ({ opened, pool, volume }) => {
     const wasResumed = 'record' in volume;
     const record = wasResumed ? volume.record : await begin(opened, volume, options);

@@ -11,6 +11,7 @@ import { readEdges, refuseOtherFormats } from '../jobs/image-format.js';
 import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { sourceWarnings } from '../jobs/source-warnings.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
+import { logged } from '../logging.js';
 import { headerArea } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
@@ -41,8 +42,12 @@ export interface EncryptInPlaceOptions
  * `ERR_ABORTED`, `ERR_MEMORY_LOCK`. With `details.inPlace` the image is in the middle of the job.
  */
 export async function encryptInPlace(path: string, options: EncryptInPlaceOptions = {}): Promise<InPlaceOutcome> {
+  return logged('encrypt in place', { path }, options, (own) => encrypt(path, own));
+}
+
+async function encrypt(path: string, options: EncryptInPlaceOptions): Promise<InPlaceOutcome> {
   await using opened = await OpenImage.open(path, options);
-  await using pool = leasePool();
+  await using pool = leasePool(options.logger);
   const wasResumed = opened.journal !== undefined;
   const { key, record } = await (wasResumed ? resume(opened, options, pool) : begin(opened, options, pool)).catch((error: unknown) => {
     throw unfinished(withPath(error, path), path, opened.journal?.path);

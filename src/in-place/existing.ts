@@ -57,7 +57,7 @@ export async function withJob<T>(
 ): Promise<T> {
   await using opened = await OpenImage.open(path, options);
   await using headerFile = await openHeaderFile(opened, options.header);
-  await using pool = leasePool();
+  await using pool = leasePool(options.logger);
   try {
     const volume =
       opened.journal === undefined

@@ -6,6 +6,7 @@ import { decryptFrom, decryptImage as decryptWhole } from '../jobs/decrypt.js';
 import type { DecryptedImage, DecryptOptions } from '../jobs/decrypt-options.js';
 import type { TargetStream } from '../jobs/image-stream.js';
 import { type VerifiedVolume, type VerifyOptions, verifyFrom, verifyVolume as verifyWhole } from '../jobs/verify.js';
+import { logged } from '../logging.js';
 import { isStored } from '../stores/location.js';
 import type { ImageSession } from '../volume/session.js';
 import { type OpenAnyOptions, type UnfinishedOptions, UnfinishedSession, wholeOrUnfinished } from './unfinished.js';
@@ -31,10 +32,17 @@ export interface VerifyAnyOptions extends VerifyOptions, UnfinishedOptions {}
  * `ERR_STATE_INTERRUPTED` (a job is in the middle of it, and its journal is not there). Whatever fails, a target file
  * is as it was; a block device is not, and the message says so.
  */
-export function decryptImage(volumePath: string, image: string | TargetStream, options: DecryptAnyOptions = {}): Promise<DecryptedImage> {
-  const whole = () => decryptWhole(volumePath, image, options);
-  if (isStored(volumePath) || (typeof image === 'string' && isStored(image)) || options.asIs === true) return whole();
-  return wholeOrUnfinished(options, whole, () => inTheMiddle(volumePath, options, (session) => decryptFrom(session, image, options)));
+export async function decryptImage(
+  volumePath: string,
+  image: string | TargetStream,
+  options: DecryptAnyOptions = {},
+): Promise<DecryptedImage> {
+  const facts = { source: volumePath, target: typeof image === 'string' ? image : image.name };
+  return logged('decrypt', facts, options, (own) => {
+    const whole = () => decryptWhole(volumePath, image, own);
+    if (isStored(volumePath) || (typeof image === 'string' && isStored(image)) || own.asIs === true) return whole();
+    return wholeOrUnfinished(own, whole, () => inTheMiddle(volumePath, own, (session) => decryptFrom(session, image, own)));
+  });
 }
 
 /**
@@ -48,10 +56,12 @@ export function decryptImage(volumePath: string, image: string | TargetStream, o
  * @throws {VolsealError} `ERR_HEADER_DAMAGED` also where one copy is good and the other is not (`details.copies`);
  * `ERR_IMAGE_DIFFERS`; the rest as `decryptImage`
  */
-export function verifyVolume(path: string, options: VerifyAnyOptions = {}): Promise<VerifiedVolume> {
-  const whole = () => verifyWhole(path, options);
-  if (isStored(path)) return whole();
-  return wholeOrUnfinished(options, whole, () => inTheMiddle(path, options, (session) => verifyFrom(session, path, options)));
+export async function verifyVolume(path: string, options: VerifyAnyOptions = {}): Promise<VerifiedVolume> {
+  return logged('verify', { path }, options, (own) => {
+    const whole = () => verifyWhole(path, own);
+    if (isStored(path)) return whole();
+    return wholeOrUnfinished(own, whole, () => inTheMiddle(path, own, (session) => verifyFrom(session, path, own)));
+  });
 }
 
 async function inTheMiddle<T>(path: string, options: OpenAnyOptions, use: (session: ImageSession) => Promise<T>): Promise<T | undefined> {

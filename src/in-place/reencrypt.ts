@@ -1,7 +1,9 @@
 /** A volume under a new data key, in the same file or device. The data stays in its place. */
+
 import { VolsealError } from '../errors.js';
 import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { planReencryption, type ReencryptOptions } from '../jobs/reencrypt.js';
+import { logged } from '../logging.js';
 import { type Luks2Header, nextSequence } from '../luks2/header.js';
 import { sealHeader } from '../luks2/header-mac.js';
 import { headerArea, writeHeader } from '../luks2/store.js';
@@ -34,6 +36,10 @@ export interface ReencryptedInPlace extends InPlaceOutcome {
  * `ERR_RESUME`. With `details.inPlace` the volume is in the middle of the job.
  */
 export async function reencryptInPlace(path: string, options: ReencryptInPlaceOptions = {}): Promise<ReencryptedInPlace> {
+  return logged('reencrypt in place', { path }, options, (own) => reencrypt(path, own));
+}
+
+async function reencrypt(path: string, options: ReencryptInPlaceOptions): Promise<ReencryptedInPlace> {
   return withJob(path, 'reencrypt', options, async ({ opened, pool, volume }) => {
     const wasResumed = 'record' in volume;
     const begun: Begun = wasResumed

@@ -9,7 +9,7 @@ import { type InPlaceKind, inTheMiddle } from '../output/in-place-mark.js';
 import type { ImageSession } from '../volume/session.js';
 import type { OpenOptions } from '../volume/unlock.js';
 import { throwIfAborted } from '../workers/abort.js';
-import { leasePool } from '../workers/pool.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
 import { type JournaledVolume, unlockJournaled, unlockSecond } from './existing.js';
 import { type FormKeys, OpenImage, settleImage } from './job.js';
 import { damaged } from './journal.js';
@@ -53,7 +53,7 @@ const isInTheMiddle = (error: unknown): boolean =>
 
 /** The image, locked, with its keys in the vault. Whoever opened it closes it. */
 export class UnfinishedSession implements ImageSession {
-  readonly pool = leasePool();
+  readonly pool: PoolLease;
   /** The journal's record names the image, and the key proves the record. */
   readonly isBound = true;
   readonly #opened: OpenImage;
@@ -65,6 +65,7 @@ export class UnfinishedSession implements ImageSession {
   private constructor(opened: OpenImage, options: OpenAnyOptions) {
     this.#opened = opened;
     this.#options = options;
+    this.pool = leasePool(options.logger);
   }
 
   /**

@@ -2,11 +2,13 @@
  * An existing LUKS2 volume under KMS: KMS wraps its volume key, and a token and a MAC are added to its header. The data
  * is not touched.
  */
+
 import { constants } from 'node:fs';
 import { VolsealError, withPath } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DATA_KEY_BYTES } from '../limits.js';
+import { type LogOptions, logged } from '../logging.js';
 import { encodeHeader, intactHeader, type Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { type KnownKeyslots, keyslotSha256 } from '../luks2/known-keyslots.js';
@@ -32,7 +34,7 @@ import { contextOf, recordedKms } from './new-volume-key.js';
 import { removeKeyslot } from './recovery.js';
 
 /** Options of `adoptVolume`; one of the two files is needed. */
-export interface AdoptOptions {
+export interface AdoptOptions extends LogOptions {
   /** A file with a passphrase of one of the volume's keyslots; one line end at its end is not part of it. */
   passphraseFile?: string | undefined;
   /** A file with the volume key itself, 64 bytes. */
@@ -82,6 +84,10 @@ export interface AdoptedVolume extends VolumeInfo {
  * `ERR_ABORTED`
  */
 export async function adoptVolume(path: string, options: AdoptOptions): Promise<AdoptedVolume> {
+  return logged('adopt', { path }, options, (own) => adoptAndRemove(path, own));
+}
+
+async function adoptAndRemove(path: string, options: AdoptOptions): Promise<AdoptedVolume> {
   const { passphraseFile, volumeKeyFile } = options;
   if ((passphraseFile === undefined) === (volumeKeyFile === undefined))
     throw new VolsealError('ERR_ARGUMENT', 'a volume is adopted by a passphrase or by its volume key: name one file');
@@ -114,7 +120,7 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
   const volumeId = checkVolumeId(options.volumeId ?? newVolumeId());
   const context = contextOf({ volumeId, contextPairs: options.encryptionContext ?? {} });
   throwIfAborted(options.signal, 'the volume is as it was');
-  await using pool = leasePool();
+  await using pool = leasePool(options.logger);
   const key = { kms: endpoint, keyId: options.key ?? DEFAULT_KEY, context, grantTokens: options.kmsAccess?.grantTokens };
   const { key: volumeKey, keyArn, encryptedDataKey, keyslot } = await wrapped(files, header, digest, key, options, pool);
   try {

@@ -53,7 +53,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   const stored = resumable && (await findCheckpoint(resumable));
   await using detached = headerTarget && (await openTarget(headerTarget, output));
   const files: NewVolumeFiles = { volume, detached, header: detached ?? volume, layout };
-  await using pool = leasePool();
+  await using pool = leasePool(plan.logger);
   try {
     const keyed = await (stored === undefined
       ? newVolumeKey(plan, headerTargetOf(files), context, pool, job.signal)

@@ -1,8 +1,10 @@
 /**
  * A sparse volume, or one that was trimmed, into a full one, in place: afterwards nobody sees which sectors are in use.
  */
+
 import { withPath } from '../errors.js';
 import { FILL_BYTES } from '../limits.js';
+import { logged } from '../logging.js';
 import { intactHeader } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
@@ -41,6 +43,10 @@ const STILL_SPARSE = 'the volume is sparse as before and reads the same; the sam
  * @throws {VolsealError} as `attach`; `ERR_IO` also where the disk is full
  */
 export async function densifyVolume(path: string, options: DensifyOptions = {}): Promise<DensifiedVolume> {
+  return logged('densify', { path }, options, (own) => densify(path, own));
+}
+
+async function densify(path: string, options: DensifyOptions): Promise<DensifiedVolume> {
   const access = { lock: 'exclusive', ifStopped: STILL_SPARSE } as const;
   try {
     return await withVolume(path, options, access, async (session) => {

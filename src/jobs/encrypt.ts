@@ -7,6 +7,7 @@ import { VolsealError } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.js';
+import { logged } from '../logging.js';
 import type { Allocation } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
 import { refuseSnapshotOptions } from '../stores/ebs-location.js';
@@ -125,7 +126,19 @@ export async function encryptImage(
   volume: string | TargetStream,
   options: EncryptOptions = {},
 ): Promise<EncryptedImage> {
-  if (typeof image !== 'string' && 'chunks' in image) return await withChunks(image, (stream) => encryptImage(stream, volume, options));
+  const facts = { source: nameOf(image), target: nameOf(volume) };
+  return logged('encrypt', facts, options, (own) => encrypt(image, volume, own));
+}
+
+const nameOf = (side: string | { readonly name?: string | undefined }): string =>
+  typeof side === 'string' ? side : (side.name ?? 'a stream');
+
+async function encrypt(
+  image: string | SourceStream | SourceChunks,
+  volume: string | TargetStream,
+  options: EncryptOptions,
+): Promise<EncryptedImage> {
+  if (typeof image !== 'string' && 'chunks' in image) return await withChunks(image, (stream) => encrypt(stream, volume, options));
   const sectorBytes = checkSectorBytes(options.sectorBytes);
   const pad = options.pad === true;
   if (typeof image !== 'string') {
@@ -166,8 +179,10 @@ export async function createVolume(volumePath: string, options: CreateOptions): 
   if (problem !== undefined)
     throw new VolsealError('ERR_IMAGE_SIZE', `${volumePath}: ${problem}`, { details: { path: volumePath, sizeBytes, sectorBytes } });
   const zeros: VolumeSource = { path: volumePath, imageBytes: sizeBytes, side: { kind: 'zeros', sizeBytes } };
-  const { dataSeconds: _, ...info } = await makeVolume(zeros, volumePath, sectorBytes, options);
-  return info;
+  return logged('create', { target: volumePath }, options, async (own) => {
+    const { dataSeconds: _, ...info } = await makeVolume(zeros, volumePath, sectorBytes, own);
+    return info;
+  });
 }
 
 async function makeVolume(
@@ -196,7 +211,7 @@ export function planVolume(
   volumePath: string,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): VolumePlan {
-  const { header, allocation, onWarning, beforePublish } = options;
+  const { header, allocation, onWarning, beforePublish, logger } = options;
   if (allocation !== undefined && allocation !== 'full' && allocation !== 'sparse')
     throw new VolsealError('ERR_ARGUMENT', `an allocation of ${JSON.stringify(allocation)} is neither full nor sparse`);
   return {
@@ -220,6 +235,7 @@ export function planVolume(
       onWarning,
       beforePublish,
     },
+    logger,
   };
 }
 

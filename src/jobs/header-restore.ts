@@ -2,9 +2,11 @@
  * A volume's header from a backup: proved by its key first, then written so that a good header is there at every
  * moment.
  */
+
 import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { VolsealError, withPath } from '../errors.js';
+import { logged } from '../logging.js';
 import { BINARY_HEADER_BYTES, carriesMagic, headerVersion } from '../luks2/binary-header.js';
 import { type FoundHeader, foreignContent, type Luks2Header, nextSequence } from '../luks2/header.js';
 import { dataDigests } from '../luks2/metadata.js';
@@ -60,6 +62,10 @@ export interface RestoredHeader {
  * `ERR_IO`, `ERR_ABORTED`; where it is proved also as `attach`
  */
 export async function restoreHeader(volume: string, backup: string, options: RestoreHeaderOptions = {}): Promise<RestoredHeader> {
+  return logged('restore header', { source: backup, target: volume }, options, (own) => restore(volume, backup, own));
+}
+
+async function restore(volume: string, backup: string, options: RestoreHeaderOptions): Promise<RestoredHeader> {
   await using backupFile = await openDataFile(backup, constants.O_RDONLY);
   const stored = await readHeaderArea(backupFile);
   const { header: headerPath } = options;
@@ -105,7 +111,7 @@ async function findHeader(file: NamedFile): Promise<FoundHeader | undefined> {
 async function prove({ found }: HeaderArea, files: OpenFiles, options: RestoreHeaderOptions): Promise<string> {
   const contents = contentsOf(found, files);
   if (options.prove === false) return contents.token.volumeId;
-  await using pool = leasePool();
+  await using pool = leasePool(options.logger);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
   try {
     if (isDetachedHeader(found)) await refuseOtherData({ ...files, ...contents, isBound: await isDataOf(files, found) }, key, options);

@@ -1,6 +1,7 @@
 /** The keys and aliases of a KMS, for programs that make and administer them. */
 import type { AliasEntry, KeyCalls, KeyDescription, KeyEntry } from '../kms/client/key-calls.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
+import type { LogOptions } from '../logging.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import type { KmsCallTask } from '../workers/key-tasks.js';
 import { leasePool } from '../workers/pool.js';
@@ -8,7 +9,7 @@ import { leasePool } from '../workers/pool.js';
 export type { AliasEntry, KeyDescription, KeyEntry };
 
 /** Which KMS has the keys, and with which rights it is asked. */
-export interface KmsKeysOptions {
+export interface KmsKeysOptions extends LogOptions {
   /**
    * `embedded`, `embedded:/HOME`, `aws`, `aws:REGION`, `http://HOST:PORT`. Default: `$VOLSEAL_KMS`, else `embedded`.
    */
@@ -34,11 +35,11 @@ export type KmsKeys = KeyCalls;
  *
  * @throws {VolsealError} `ERR_ARGUMENT` where `kms` names no KMS
  */
-export function kmsKeys({ kms, home, kmsAccess, signal }: KmsKeysOptions = {}): KmsKeys {
+export function kmsKeys({ kms, home, kmsAccess, signal, logger }: KmsKeysOptions = {}): KmsKeys {
   const endpoint = withAccess(chooseKms({ kms, home }), kmsAccess);
   type Answer<Call extends keyof KeyCalls> = Awaited<ReturnType<KeyCalls[Call]>>;
   async function ask<Call extends keyof KeyCalls>(call: Call, request: Parameters<KeyCalls[Call]>[0]): Promise<Answer<Call>> {
-    await using pool = leasePool();
+    await using pool = leasePool(logger);
     const task: KmsCallTask<Call> = { kind: 'kmsCall', kms: call === 'createKey' ? forNewKeys(endpoint) : endpoint, call, request };
     return (await pool.run(task, signal)) as Answer<Call>;
   }

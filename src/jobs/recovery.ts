@@ -2,9 +2,11 @@
  * Ways into a volume without KMS: keyslots for a recovery key, which is random and printed once, and for a passphrase
  * of the owner's. Adding and removing one needs the volume key, from KMS or from another keyslot.
  */
+
 import { randomBytes } from 'node:crypto';
 import { VolsealError, withPath } from '../errors.js';
 import { PASSPHRASE_ITERATIONS_MIN, PASSPHRASE_MS, RECOVERY_KEY_ITERATIONS } from '../limits.js';
+import { logged } from '../logging.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { type KeyslotInfo, type KeyslotKind, type KnownKeyslots, keyslotSha256, listKeyslots } from '../luks2/known-keyslots.js';
@@ -64,6 +66,10 @@ export async function addRecoveryKey(
   target: string | RecoveryKeyStream,
   options: AddRecoveryKeyOptions = {},
 ): Promise<VolumeKeyslot> {
+  return logged('add recovery key', { path }, options, (own) => addNewKey(path, target, own));
+}
+
+async function addNewKey(path: string, target: string | RecoveryKeyStream, options: AddRecoveryKeyOptions): Promise<VolumeKeyslot> {
   const output = { force: false, fsync: true };
   const resolved = typeof target === 'string' ? await resolveTarget(target, output) : undefined;
   const passphrase = native.recoveryKeyGenerate();
@@ -94,6 +100,10 @@ export async function addRecoveryKey(
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` no room for a keyslot, no passphrase; `ERR_IO`
  */
 export async function addPassphrase(path: string, passphraseFile: string, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+  return logged('add passphrase', { path }, options, (own) => addOwnPassphrase(path, passphraseFile, own));
+}
+
+async function addOwnPassphrase(path: string, passphraseFile: string, options: OpenOptions): Promise<VolumeKeyslot> {
   const passphrase = await readPassphrase('passphrase', passphraseFile);
   try {
     return await changing(path, options, async (session) => {
@@ -127,6 +137,10 @@ export async function testKeyslot(path: string, options: OpenOptions): Promise<V
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` there is no such keyslot
  */
 export async function removeKeyslot(path: string, keyslot: string, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+  return logged('remove keyslot', { path }, options, (own) => removeOne(path, keyslot, own));
+}
+
+async function removeOne(path: string, keyslot: string, options: OpenOptions): Promise<VolumeKeyslot> {
   return changing(path, options, async (session) => {
     const { header } = session.file.found;
     const names = Object.keys(header.metadata.keyslots);

@@ -1,7 +1,9 @@
 /** A volume under a new data key, in a new file: decrypted with the old key and encrypted with the new in one pass. */
+
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { withPath } from '../errors.js';
 import { chooseKms, forNewKeys, type KmsEndpoint } from '../kms/shared/endpoint.js';
+import { logged } from '../logging.js';
 import type { Allocation } from '../luks2/token.js';
 import { resolveTarget } from '../output/resolve-target.js';
 import { withVolume } from '../volume/session.js';
@@ -75,6 +77,10 @@ const STOPPED = 'the volume is as it was, and targets are as they were';
  * @throws {VolsealError} as `attach` and `encryptImage`. Whatever fails, target files are as they were.
  */
 export async function reencryptVolume(path: string, newPath: string, options: ReencryptOptions = {}): Promise<ReencryptedVolume> {
+  return logged('reencrypt', { source: path, target: newPath }, options, (own) => reencrypt(path, newPath, own));
+}
+
+async function reencrypt(path: string, newPath: string, options: ReencryptOptions): Promise<ReencryptedVolume> {
   try {
     return await withVolume(path, options, { lock: 'shared', ifStopped: STOPPED }, async (session) => {
       const plan = planReencryption(session.file, newPath, options);
@@ -133,6 +139,7 @@ export function planReencryption(file: OpenFiles & HeaderContents, volumePath: s
       onWarning: options.onWarning,
       beforePublish: options.beforePublish,
     },
+    logger: options.logger,
   };
 }
 

@@ -1,8 +1,10 @@
 /**
  * The same volume under another KMS key: KMS rewraps the data key, and the header records it. The data is not touched.
  */
+
 import { VolsealError, withPath } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
+import { logged } from '../logging.js';
 import { intactHeader } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
@@ -47,6 +49,10 @@ const AS_BEFORE = 'the volume is as it was';
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` for a key of another region: ReEncrypt works inside one KMS
  */
 export async function rewrapVolume(path: string, options: RewrapOptions): Promise<RewrappedVolume> {
+  return logged('rewrap', { path }, options, (own) => rewrapOne(path, own));
+}
+
+async function rewrapOne(path: string, options: RewrapOptions): Promise<RewrappedVolume> {
   const dryRun = options.dryRun === true;
   try {
     return await withVolume(path, options, { lock: dryRun ? 'none' : 'exclusive', ifStopped: AS_BEFORE }, async (session) => {

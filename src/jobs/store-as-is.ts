@@ -52,7 +52,7 @@ async function copy(
   await using parent = await openParent(snapshot ?? {}, store, signal);
   const wanted = { sizeBytes, force, sparse, snapshot, base: parent?.source };
   await using target = await beginStored(targetName, wanted, store, signal);
-  await using pool = leasePool();
+  await using pool = leasePool(options.logger);
   await movePieces(
     {
       ...{ pool, key: undefined, encrypt: false, sectorBytes: segment.sectorBytes, sparse: false, source, sourceOffsetBytes: 0 },

@@ -36,7 +36,7 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
   const from = sourceOf(source);
   checkStoredName(volumePath, 'target');
   const context = contextOf(plan);
-  await using pool = leasePool();
+  await using pool = leasePool(plan.logger);
   const sizeBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
   const draft = { headerPath: volumePath, placement: 'embedded', allocation: 'full' } as const;
   // Before KMS is asked: a mistake should cost nothing. The area's length is always the same.

@@ -39,7 +39,7 @@ export async function streamVolume(plan: VolumePlan, stream: TargetStream, job: 
   if (from.kind === 'stored')
     throw new VolsealError('ERR_ARGUMENT', `${source.path}: is an object in a store, which goes to a file or another object`);
   const context = contextOf(plan);
-  await using pool = leasePool();
+  await using pool = leasePool(plan.logger);
   const target = { headerPath: stream.name, placement: 'embedded', allocation: 'full' } as const;
   const { key, header } = await newVolumeKey(plan, target, context, pool, job.signal);
   try {

@@ -4,6 +4,7 @@
  */
 import { VolsealError, withPath } from '../errors.js';
 import { IMAGE_SLICE_MS, IMAGE_THREADS } from '../limits.js';
+import type { LogOptions } from '../logging.js';
 import { native, type TransformHandle, type TransformOptions } from '../native.js';
 import { traced } from '../tracing.js';
 import { throwIfAborted } from '../workers/abort.js';
@@ -18,7 +19,7 @@ export interface Progress {
 }
 
 /** What every job that works through an image takes. */
-export interface JobOptions {
+export interface JobOptions extends LogOptions {
   /** Ends the job with `ERR_ABORTED`; no target is left. */
   signal?: AbortSignal | undefined;
   /** Called now and then while data moves, and once at the end. */

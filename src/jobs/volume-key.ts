@@ -1,7 +1,8 @@
 /** The one way for a data key out of the vault: handed to another program, on the user's explicit request. */
 import { withPath } from '../errors.js';
+import { logged } from '../logging.js';
 import { native } from '../native.js';
-import { withVolume } from '../volume/session.js';
+import { type VolumeSession, withVolume } from '../volume/session.js';
 import type { OpenOptions } from '../volume/unlock.js';
 
 /** An open stream that gets a volume key. */
@@ -27,7 +28,8 @@ export async function handOverVolumeKey(
   options: Omit<OpenOptions, 'recoveryKeyFile' | 'passphraseFile' | 'anyKeyslot'> = {},
 ): Promise<{ volumeId: string; keyBytes: number }> {
   const byKms = { ...options, recoveryKeyFile: undefined, passphraseFile: undefined };
-  return withVolume(path, byKms, { lock: 'none', ifStopped: 'no key was written' }, async (session) => {
+  const access = { lock: 'none', ifStopped: 'no key was written' } as const;
+  const handOver = async (session: VolumeSession) => {
     const key = await session.unlock();
     session.throwIfAborted();
     try {
@@ -36,5 +38,6 @@ export async function handOverVolumeKey(
       throw withPath(error, target.name);
     }
     return { volumeId: session.file.token.volumeId, keyBytes: native.keyByteLength(key) };
-  });
+  };
+  return logged('hand over volume key', { path, target: target.name }, byKms, (own) => withVolume(path, own, access, handOver));
 }

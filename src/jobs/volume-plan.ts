@@ -2,9 +2,11 @@
  * What is known of a volume before it is made: its source, the caller's options with their defaults, its files and
  * where its data lies.
  */
+
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import type { SectorBytes } from '../limits.js';
+import type { Logger } from '../logging.js';
 import type { Allocation } from '../luks2/token.js';
 import type { TransformSource } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
@@ -51,6 +53,7 @@ export interface VolumePlan {
   readonly contextPairs: EncryptionContext;
   readonly sha256: boolean;
   readonly output: OpenTargetOptions;
+  readonly logger?: Logger | undefined;
 }
 
 /** The files of a new volume, open, and where its data lies. */

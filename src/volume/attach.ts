@@ -28,7 +28,7 @@ export async function attach(path: string, options: AttachOptions = {}): Promise
     session.throwIfAborted();
     const { header, found } = session.file;
     if (writable) await repairHeader(header.handle, found, header.path);
-    return new Volume({ session, device: session.openDevice(writable), writable });
+    return new Volume({ session, device: session.openDevice(writable), writable, logger: options.logger });
   } catch (error) {
     await session.close();
     throw withPath(error, path);

@@ -59,7 +59,7 @@ export class VolumeSession implements ImageSession {
   static async open(path: string, options: OpenOptions, { lock, ifStopped }: VolumeAccess): Promise<VolumeSession> {
     const file = await openVolumeFile(path, lock, options.header, options);
     try {
-      return new VolumeSession(file, leasePool(), options, ifStopped);
+      return new VolumeSession(file, leasePool(options.logger), options, ifStopped);
     } catch (error) {
       await file.close();
       throw error;

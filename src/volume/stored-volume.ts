@@ -95,7 +95,7 @@ export async function withStoredVolume<T>(
   using source = await openStored(path, options.store, options.signal);
   const volume = await readStoredVolume(source, options.signal);
   await before(volume);
-  await using pool = leasePool();
+  await using pool = leasePool(options.logger);
   const key = await unlockByKms(volume, options, pool);
   try {
     return await use({ volume, key, pool });

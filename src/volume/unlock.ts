@@ -2,9 +2,11 @@
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError, withPath } from '../errors.js';
 import { isKeyArn, isKeyId, parseKeyArn } from '../kms/shared/arn.js';
+import type { KmsCredentials, KmsCredentialsProvider } from '../kms/shared/credentials.js';
 import { describeContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
-import { asCaller, chooseKms, type KmsEndpoint } from '../kms/shared/endpoint.js';
+import { asCaller, chooseKms, type KmsCaller, type KmsEndpoint } from '../kms/shared/endpoint.js';
 import { defaultKms } from '../kms/shared/environment.js';
+import type { LogOptions } from '../logging.js';
 import type { KeyHandle } from '../native.js';
 import { traced } from '../tracing.js';
 import type { PoolLease } from '../workers/pool.js';
@@ -12,8 +14,15 @@ import type { UnlockTask } from '../workers/tasks.js';
 import { asksKeyslot, type KeyslotOptions, unlockKeyslot } from './unlock-keyslot.js';
 import type { HeaderContents, OpenFiles } from './volume-file.js';
 
-/** With which rights KMS is asked, where they are not those of the credentials alone. */
+/** With which rights KMS is asked, where they are not those of the credentials in the AWS environment alone. */
 export interface KmsAccess {
+  /**
+   * AWS, or a server at a URL: with what requests are signed. Default: what the AWS environment and configuration name.
+   * `fromKmsClient` takes them from a client of the AWS SDK.
+   */
+  readonly credentials?: KmsCredentials | KmsCredentialsProvider | undefined;
+  /** A server at a URL: the region that requests are signed for, as a VPC endpoint wants it. Default: `us-east-1`. */
+  readonly signingRegion?: string | undefined;
   /** Embedded KMS: the principal that asks. AWS: the ARN of a role that is assumed first. */
   readonly principal?: string | undefined;
   /** Tokens of new grants, which KMS may not know everywhere yet. */
@@ -21,7 +30,7 @@ export interface KmsAccess {
 }
 
 /** Options of everything that opens a volume. */
-export interface OpenOptions extends KeyslotOptions {
+export interface OpenOptions extends KeyslotOptions, LogOptions {
   /** The file with the header, where that is detached. */
   header?: string | undefined;
   /**
@@ -74,9 +83,14 @@ export interface NamedContents extends HeaderContents {
 export const endpointOf = (volume: NamedContents, options: OpenOptions): KmsEndpoint =>
   withAccess(kmsOf(volume, options), options.kmsAccess);
 
-/** The endpoint, asked as the principal of `access`. @throws {VolsealError} `ERR_ARGUMENT`, as `asCaller` */
-export function withAccess(endpoint: KmsEndpoint, access: KmsAccess | undefined): KmsEndpoint {
-  return access?.principal === undefined ? endpoint : asCaller(endpoint, { principal: access.principal });
+/** The endpoint, asked with the rights of `access`. @throws {VolsealError} `ERR_ARGUMENT`, as `asCaller` */
+export function withAccess(endpoint: KmsEndpoint, { principal, credentials, signingRegion }: KmsAccess = {}): KmsEndpoint {
+  const caller: KmsCaller = {
+    ...(principal === undefined ? {} : { principal }),
+    ...(credentials === undefined ? {} : { credentials }),
+    ...(signingRegion === undefined ? {} : { signingRegion }),
+  };
+  return Object.keys(caller).length === 0 ? endpoint : asCaller(endpoint, caller);
 }
 
 /** A URL from a header is never followed: whoever wrote the header would choose who answers. */

@@ -6,6 +6,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
 import { VolsealError, withPath } from '../errors.js';
 import { EXTENT_COUNT_MAX } from '../limits.js';
+import { type Logger, logged } from '../logging.js';
 import type { Allocation } from '../luks2/token.js';
 import { type DeviceExtent, type DeviceHandle, native } from '../native.js';
 import type { NbdServeOptions } from '../nbd/options.js';
@@ -28,6 +29,7 @@ export interface Attachment {
   readonly session: OpenVolume;
   readonly device: DeviceHandle;
   readonly writable: boolean;
+  readonly logger: Logger | undefined;
 }
 
 /**
@@ -247,7 +249,8 @@ export class Volume {
    * @throws {VolsealError} `ERR_IO` where the last flush failed; the volume is detached all the same
    */
   detach(): Promise<void> {
-    this.#detaching ??= this.#detach();
+    const { logger } = this.#attachment;
+    this.#detaching ??= logged('detach', { path: this.#path, volumeId: this.volumeId }, { logger }, () => this.#detach());
     return this.#detaching;
   }
 

@@ -144,10 +144,15 @@ export async function askKms(task: KmsTask, signal: AbortSignal | undefined, hel
   try {
     return await perform(task, kmsOver(connection, signal));
   } finally {
-    // The embedded KMS's root key opens every key in its store: it is in the vault only for as long as it is needed.
-    if (held === undefined && task.kms.kind === 'embedded') connection.close();
+    if (held === undefined && !outlastsTask(task.kms)) connection.close();
   }
 }
+
+/**
+ * Not the embedded KMS: its root key opens every key in its store, and is in the vault only for as long as it is
+ * needed. Not one with credentials of the caller's: they may be others at the next call.
+ */
+const outlastsTask = ({ kind, credentials }: KmsEndpoint): boolean => kind !== 'embedded' && credentials === undefined;
 
 function perform(task: KmsTask, kms: Kms) {
   switch (task.kind) {
@@ -216,7 +221,7 @@ async function unwrap(kms: Kms, request: UnwrapRequest, check: (key: KeyHandle) 
 const connections = new Map<string, Connection>();
 
 function connectionFor(endpoint: KmsEndpoint, held: Map<string, Connection> | undefined): Connection {
-  const kept = held ?? (endpoint.kind === 'embedded' ? undefined : connections);
+  const kept = held ?? (outlastsTask(endpoint) ? connections : undefined);
   const key = JSON.stringify(endpoint);
   const connection = kept?.get(key) ?? openConnection(endpoint);
   kept?.set(key, connection);

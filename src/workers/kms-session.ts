@@ -69,5 +69,5 @@ export class KmsSession {
 
 /** Which KMS an endpoint leads to, whoever asks: what a session is found by. */
 export function sessionKey(endpoint: KmsEndpoint): string {
-  return JSON.stringify({ ...endpoint, principal: undefined, viaService: undefined, create: undefined });
+  return JSON.stringify({ ...endpoint, principal: undefined, credentials: undefined, viaService: undefined, create: undefined });
 }

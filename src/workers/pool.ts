@@ -6,9 +6,10 @@ import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { VolsealError } from '../errors.js';
-import type { KmsEndpoint } from '../kms/shared/endpoint.js';
+import { type KmsEndpoint, kmsUri } from '../kms/shared/endpoint.js';
 import { environmentSnapshot } from '../kms/shared/environment.js';
 import { POOL_LINGER_MS, POOL_THREADS_MAX, POOL_THREADS_MIN } from '../limits.js';
+import { type Logger, loggedCall } from '../logging.js';
 import { native } from '../native.js';
 import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort.js';
@@ -57,8 +58,9 @@ let expecting: Promise<unknown> = Promise.resolve();
 /**
  * A share in the pool, which starts with the first one. Throws what the start of the pool throws, and then counts as no
  * share.
+ * @param logger gets a line for each call to KMS
  */
-export function leasePool(): PoolLease {
+export function leasePool(logger?: Logger): PoolLease {
   clearTimeout(ending);
   // A thread has a copy of the environment, and credentials that it found there: an unused pool does not outlive a
   // change.
@@ -72,20 +74,24 @@ export function leasePool(): PoolLease {
   }
   leases += 1;
   const mine = pool;
+  async function send<T extends Task>(task: T, signal: AbortSignal | undefined): Promise<TaskValue<T>> {
+    const abort = signal === undefined ? undefined : sendAbort(signal);
+    const order: Order = { task, owner: native.environmentId(), abortPort: abort?.port };
+    const transferList = [...transfersOf(task), ...(abort === undefined ? [] : [abort.port])];
+    const session = asksKms(task) ? sessions.get(sessionKey(task.kms))?.session : undefined;
+    try {
+      const result = await (session?.run(order, transferList) ?? mine.run(order, { transferList }));
+      return resultValue(result as TaskResult<TaskValue<T>>);
+    } finally {
+      abort?.close();
+    }
+  }
   let released = false;
   const lease: PoolLease = {
     async run(task, signal) {
-      if (asksKms(task)) await expecting;
-      const abort = signal === undefined ? undefined : sendAbort(signal);
-      const order: Order = { task, owner: native.environmentId(), abortPort: abort?.port };
-      const transferList = [...transfersOf(task), ...(abort === undefined ? [] : [abort.port])];
-      const session = asksKms(task) ? sessions.get(sessionKey(task.kms))?.session : undefined;
-      try {
-        const result = await (session?.run(order, transferList) ?? mine.run(order, { transferList }));
-        return resultValue(result as TaskResult<TaskValue<typeof task>>);
-      } finally {
-        abort?.close();
-      }
+      if (!asksKms(task)) return send(task, signal);
+      const facts = { kms: kmsUri(task.kms), call: task.kind === 'kmsCall' ? task.call : task.kind };
+      return loggedCall(logger, facts, async () => send((await readyToAsk(task, signal)) as typeof task, signal));
     },
     expectKms(kind) {
       // What cannot be loaded fails the call that needs it.
@@ -122,6 +128,17 @@ export function leasePool(): PoolLease {
 }
 
 const asksKms = (task: Task): task is KmsTask => 'kms' in task;
+
+/**
+ * Waits for a thread that gets ready for KMS, and puts the credentials that a provider gives now into the task: no
+ * function can go to a thread.
+ */
+async function readyToAsk(task: KmsTask, signal: AbortSignal | undefined): Promise<KmsTask> {
+  await expecting;
+  if (typeof task.kms.credentials !== 'function') return task;
+  const { withGivenCredentials } = await import('../kms/client/given-credentials.js');
+  return { ...task, kms: await withGivenCredentials(task.kms, signal) };
+}
 
 const transfersOf = (task: Task): MessagePort[] => (task.kind === 'serveKms' ? [task.port] : []);
 

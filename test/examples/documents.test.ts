@@ -32,6 +32,8 @@ async function readersDirectory() {
   const { directory, env } = lab();
   mkdirSync(join(directory, 'node_modules'));
   symlinkSync(ROOT, join(directory, 'node_modules', 'volseal'));
+  // What a program that embeds volseal has besides.
+  for (const name of ['@aws-sdk', 'pino']) symlinkSync(join(ROOT, 'node_modules', name), join(directory, 'node_modules', name));
   const { VOLSEAL_HOME: _, ...rest } = env;
   const bin = join(directory, '.bin');
   mkdirSync(bin);

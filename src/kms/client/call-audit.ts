@@ -12,7 +12,10 @@ import { formatArn, parseKeyArn } from '../shared/arn.js';
 import { type KmsEndpoint, kmsUri } from '../shared/endpoint.js';
 
 /** Operations that change something; CloudTrail calls all others read-only. */
-const CHANGING: ReadonlySet<string> = new Set(['CreateAlias', 'CreateGrant', 'CreateKey', 'RetireGrant', 'RevokeGrant']);
+const CHANGING: ReadonlySet<string> = new Set([
+  ...['CreateAlias', 'UpdateAlias', 'DeleteAlias', 'CreateKey', 'EnableKey', 'DisableKey'],
+  ...['CreateGrant', 'RetireGrant', 'RevokeGrant'],
+]);
 
 /** The members of requests and replies that are recorded; each may be missing. */
 interface Members {

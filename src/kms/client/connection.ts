@@ -6,8 +6,9 @@ import { once } from 'node:events';
 import type { KMSClient } from '@aws-sdk/client-kms';
 import { VolsealError } from '../../errors.js';
 import { KMS_ATTEMPTS, KMS_DEADLINE_MS } from '../../limits.js';
-import type { KmsEndpoint } from '../shared/endpoint.js';
+import type { KmsCaller, KmsEndpoint } from '../shared/endpoint.js';
 import { abortedError, deadlineError, type KmsCall, kmsError } from './errors.js';
+import type { RequestHandler } from './key-intake.js';
 import { PLACEHOLDER } from './placeholder.js';
 
 /** The SDK, loaded with the first call (it takes about 0.1 s), and its client for one endpoint. */
@@ -88,11 +89,16 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
 }
 
 /**
- * The result of `work`. @throws what `work` throws; the signal's reason as soon as it aborts, while `work` continues
- * unobserved
+ * The result of `work`. @throws what `work` throws; the signal's reason as soon as it aborts, or where it has aborted
+ * before, while `work` continues unobserved
  */
-async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
+export async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
   const done = new AbortController();
+  // A signal that has aborted tells nobody again.
+  if (signal.aborted) {
+    work.catch(() => {});
+    throw signal.reason;
+  }
   const aborted = once(signal, 'abort', { signal: done.signal }).then(() => {
     throw signal.reason;
   });
@@ -114,29 +120,23 @@ async function connect(endpoint: KmsEndpoint): Promise<Connected> {
   const common = { maxAttempts: KMS_ATTEMPTS, retryMode: 'adaptive' };
   switch (endpoint.kind) {
     case 'aws': {
-      const [{ httpKeyIntake }, { withoutProxy }] = await Promise.all([import('./key-intake.js'), import('./proxy.js')]);
+      const { principal, credentials } = endpoint;
       const region = endpoint.region === undefined ? {} : { region: endpoint.region };
-      const role = endpoint.principal === undefined ? {} : { credentials: await roleCredentials(endpoint.principal) };
-      return {
-        sdk,
-        client: await audited(
-          new sdk.KMSClient({ ...common, ...region, ...role, requestHandler: withoutProxy(httpKeyIntake()) }),
-          endpoint,
-        ),
-      };
+      const given = credentials === undefined ? {} : { credentials };
+      const caller = principal === undefined ? given : { credentials: await roleCredentials(principal, credentials) };
+      const requestHandler = await handlerFor(endpoint);
+      return { sdk, client: await audited(new sdk.KMSClient({ ...common, ...region, ...caller, requestHandler }), endpoint) };
     }
     case 'url': {
-      const [{ httpKeyIntake }, { withoutProxy }, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
-        import('./key-intake.js'),
-        import('./proxy.js'),
+      const [requestHandler, { emulatorCredentials }, { EMULATOR_REGION }] = await Promise.all([
+        handlerFor(endpoint),
         import('./credentials.js'),
         import('./placeholder.js'),
       ]);
-      const settings = { endpoint: endpoint.url, region: EMULATOR_REGION, credentials: emulatorCredentials() };
-      return {
-        sdk,
-        client: await audited(new sdk.KMSClient({ ...common, ...settings, requestHandler: withoutProxy(httpKeyIntake()) }), endpoint),
-      };
+      const region = endpoint.signingRegion ?? EMULATOR_REGION;
+      const credentials = endpoint.credentials ?? emulatorCredentials();
+      const settings = { endpoint: endpoint.url, region, credentials, requestHandler };
+      return { sdk, client: await audited(new sdk.KMSClient({ ...common, ...settings }), endpoint) };
     }
     case 'embedded': {
       const [{ embeddedHandler }, { PLACEHOLDER, EMULATOR_REGION }] = await Promise.all([
@@ -157,7 +157,21 @@ async function audited(client: KMSClient, endpoint: Exclude<KmsEndpoint, { kind:
 }
 
 /** Credentials of a role that the user may assume (AWS STS); renewed before they expire. */
-async function roleCredentials(roleArn: string) {
+async function roleCredentials(roleArn: string, own: KmsCaller['credentials']) {
   const { fromTemporaryCredentials } = await import('@aws-sdk/credential-providers');
-  return fromTemporaryCredentials({ params: { RoleArn: roleArn, RoleSessionName: 'volseal' } });
+  const masterCredentials = own === undefined ? {} : { masterCredentials: own };
+  return fromTemporaryCredentials({ ...masterCredentials, params: { RoleArn: roleArn, RoleSessionName: 'volseal' } });
+}
+
+/**
+ * The handler for calls whose credentials the caller gives: its client ends with the call (key-tasks.ts), and its
+ * connections wait here for the next one.
+ */
+let lasting: RequestHandler | undefined;
+
+async function handlerFor({ credentials }: KmsCaller): Promise<RequestHandler> {
+  const [{ httpKeyIntake }, { withoutProxy }] = await Promise.all([import('./key-intake.js'), import('./proxy.js')]);
+  if (credentials === undefined) return withoutProxy(httpKeyIntake());
+  lasting ??= { ...withoutProxy(httpKeyIntake()), destroy() {} };
+  return lasting;
 }

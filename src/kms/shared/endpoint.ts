@@ -3,11 +3,12 @@
  */
 import { resolve } from 'node:path';
 import { VolsealError } from '../../errors.js';
+import { checkCredentials, type KmsCredentials, type KmsCredentialsProvider } from './credentials.js';
 import { defaultHome, defaultKms } from './environment.js';
 
 /**
- * A KMS to ask for keys; a plain value that survives a structured clone. Calls to it are recorded in its home, or in
- * `auditHome`.
+ * A KMS to ask for keys; a plain value that survives a structured clone, but for a provider of credentials, which is
+ * asked before (`withGivenCredentials`). Calls to it are recorded in its home, or in `auditHome`.
  */
 export type KmsEndpoint = KmsCaller &
   /**
@@ -29,13 +30,17 @@ export interface KmsCaller {
    * role, which is assumed.
    */
   readonly principal?: string;
+  /** AWS, or a server at a URL: with what requests are signed, where not with what the AWS environment names. */
+  readonly credentials?: KmsCredentials | KmsCredentialsProvider;
+  /** A server at a URL: the region that requests are signed for. */
+  readonly signingRegion?: string;
   /** Embedded: the service that asks on the principal's behalf, as `kms:ViaService` names it. */
   readonly viaService?: string;
 }
 
 /**
  * `endpoint`, asked as `caller`. @throws {VolsealError} `ERR_ARGUMENT` where a server at a URL should believe it: it
- * goes by signatures
+ * goes by signatures; where the embedded KMS, which signs nothing, gets credentials; for credentials that are none
  */
 export function asCaller(endpoint: KmsEndpoint, caller: KmsCaller): KmsEndpoint {
   if (endpoint.kind === 'url' && caller.principal !== undefined) {
@@ -44,6 +49,13 @@ export function asCaller(endpoint: KmsEndpoint, caller: KmsCaller): KmsEndpoint 
       `${endpoint.url}: a server knows its caller by the signature; use the credentials of ${caller.principal} instead of its name`,
     );
   }
+  if (endpoint.kind === 'embedded' && caller.credentials !== undefined) {
+    throw new VolsealError('ERR_ARGUMENT', 'the embedded KMS takes no credentials: name the principal that asks instead, or another KMS');
+  }
+  if (endpoint.kind !== 'url' && caller.signingRegion !== undefined) {
+    throw new VolsealError('ERR_ARGUMENT', 'a region to sign for belongs to a KMS at a URL; for AWS itself name it as aws:REGION');
+  }
+  if (typeof caller.credentials === 'object') checkCredentials(caller.credentials);
   return { ...endpoint, ...caller };
 }
 

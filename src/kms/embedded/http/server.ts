@@ -46,7 +46,20 @@ export interface ServeOptions {
   readonly hostNames?: readonly string[];
   /** Receives each error that is no answer of KMS; clients see only status 500 and the request id. */
   readonly onInternalError?: (requestId: string, error: unknown) => void;
+  /** For tests of callers: sees each signed call before it is made, and may have it fail. */
+  readonly intercept?: (call: InterceptedCall) => InterceptedFault | undefined;
 }
+
+/** A call, as a test of its caller sees it. */
+export interface InterceptedCall {
+  /** `Decrypt` and the like. */
+  readonly operation: string;
+  /** The request, without its `Plaintext`; undefined where it is not JSON. */
+  readonly request: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** An error of KMS by its name, or no answer at all. */
+export type InterceptedFault = { readonly name: string; readonly message: string; readonly status: number } | 'hang up';
 
 export interface KmsServer {
   /** `http://HOST:PORT`, with the actual port. */
@@ -66,7 +79,7 @@ export interface KmsServer {
  * address is in use; as `EmbeddedKms.open`
  */
 export async function serveKms(options: ServeOptions): Promise<KmsServer> {
-  const { home, host, port, allowRemote = false, hostNames = [], onInternalError = () => {} } = options;
+  const { home, host, port, allowRemote = false, hostNames = [], onInternalError = () => {}, intercept } = options;
   if (isIP(host) === 0 && host !== 'localhost')
     throw new VolsealError('ERR_ARGUMENT', `${JSON.stringify(host)} is neither an IP address nor localhost`);
   if (!allowRemote && !isLoopback(host)) {
@@ -85,7 +98,7 @@ export async function serveKms(options: ServeOptions): Promise<KmsServer> {
     connectionsCheckingInterval: KMS_SERVER_CHECK_INTERVAL_MS,
   };
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    answer({ kms, connections, hostNames, onInternalError }, request, response).catch(() => response.destroy());
+    answer({ kms, connections, hostNames, onInternalError, intercept }, request, response).catch(() => response.destroy());
   };
   const server = createServer(serverOptions, onRequest);
   server.on('checkExpectation', onRequest);
@@ -127,7 +140,11 @@ interface Serving {
   readonly connections: Connections;
   readonly hostNames: readonly string[];
   readonly onInternalError: (requestId: string, error: unknown) => void;
+  readonly intercept: ServeOptions['intercept'];
 }
+
+/** Thrown where a call gets no answer. */
+class HangUp extends Error {}
 
 async function answer(serving: Serving, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = new RequestBody(request);
@@ -168,13 +185,16 @@ async function receive(serving: Serving, request: IncomingMessage, body: Request
   }
 }
 
-function replyTo({ kms, onInternalError }: Serving, request: IncomingMessage, received: Received): WireReply {
+function replyTo({ kms, onInternalError, intercept }: Serving, request: IncomingMessage, received: Received): WireReply {
   const requestId = randomUUID();
   try {
     if ('error' in received) throw received.error;
     const { wire, caller } = received;
-    return wire === undefined ? identityReply(caller, requestId) : kms.handle(wire, caller);
+    if (wire === undefined) return identityReply(caller, requestId);
+    if (intercept !== undefined) failAsAsked(intercept, wire);
+    return kms.handle(wire, caller);
   } catch (error) {
+    if (error instanceof HangUp) throw error;
     const known = error instanceof KmsFault;
     if (!known) onInternalError(requestId, error);
     const fault = known
@@ -183,6 +203,23 @@ function replyTo({ kms, onInternalError }: Serving, request: IncomingMessage, re
     if (isQueryRequest(request)) return queryErrorReply(fault, requestId);
     const headers = { 'content-type': KMS_CONTENT_TYPE, 'x-amzn-requestid': requestId };
     return { status: fault.status, headers, body: Buffer.from(JSON.stringify(fault.toJson())) };
+  }
+}
+
+/** @throws {KmsFault} {HangUp} as `intercept` says; the plaintext of the call is wiped then */
+function failAsAsked(intercept: NonNullable<ServeOptions['intercept']>, { target, body, plaintext }: WireRequest): void {
+  const fault = intercept({ operation: target.slice(KMS_TARGET_PREFIX.length), request: objectOf(body) });
+  if (fault === undefined) return;
+  if (plaintext !== undefined) native.keyWipe(plaintext);
+  throw fault === 'hang up' ? new HangUp() : new KmsFault(fault.name, fault.message, fault.status);
+}
+
+function objectOf(body: Buffer): Record<string, unknown> | undefined {
+  try {
+    const { Plaintext: _, ...members } = JSON.parse(body.toString('utf8'));
+    return members;
+  } catch {
+    return undefined;
   }
 }
 

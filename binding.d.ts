@@ -139,10 +139,10 @@ export function keyDerive(key: KeyHandle, label: Uint8Array): KeyHandle;
  * PBKDF2 (RFC 8018) with the key as password and HMAC of `hash`: 1 to 64 bytes. 1 to 10,000,000 iterations. Blocks for
  * about 0.3 us each.
  */
-export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number, hash: DigestHash, byteCount: number): Buffer;
+export function keyPbkdf2(key: KeyHandle, salt: Uint8Array, iterations: number, hash: LuksHash, byteCount: number): Buffer;
 
-/** A hash that may prove a volume key. */
-export type DigestHash = 'sha1' | 'sha256' | 'sha384' | 'sha512';
+/** A hash of a LUKS header: of a volume key's digest, and of PBKDF2 and the anti-forensic splitter of a keyslot. */
+export type LuksHash = 'sha1' | 'sha256' | 'sha384' | 'sha512';
 
 /**
  * AES-256-GCM (NIST SP 800-38D) of vault key `payload` under the 32-byte vault key `master`: 12-byte random IV,
@@ -156,9 +156,6 @@ export function keySeal(master: KeyHandle, payload: KeyHandle, aad: Uint8Array):
 export function keyOpen(master: KeyHandle, sealed: Uint8Array, aad: Uint8Array): KeyHandle | undefined;
 
 // ---- keyslots: passphrases that open a volume key ----
-
-/** A hash that PBKDF2 and the anti-forensic splitter of a keyslot use. */
-export type KeyslotHash = 'sha256' | 'sha512';
 
 /**
  * A new recovery key (native/vault/recovery_key.h): the vault key is its text of 80 characters, 256 bits and a
@@ -194,31 +191,34 @@ export function passphraseRead(fd: number): KeyHandle;
  */
 export function passphraseIterations(milliseconds: number): number;
 /**
- * The area of a LUKS2 keyslot in which the passphrase opens the 64-byte volume key: 4000 stripes (LUKS1's anti-forensic
- * splitter) in AES-256-XTS under PBKDF2 of the passphrase. 256,000 bytes. 1 to 100,000,000 iterations; blocks for about
- * 0.6 us each.
+ * The area of a LUKS2 keyslot in which the passphrase opens the volume key, of 64 or 32 bytes: 4000 stripes (LUKS1's
+ * anti-forensic splitter) in AES-XTS under PBKDF2 of the passphrase. 4000 times the bytes of the volume key. 1 to
+ * 100,000,000 iterations; blocks for about 0.6 us each.
+ * @param slotKeyBytes of the area's own key: 64 for AES-256, 32 for AES-128
  * @throws `ERR_ARGUMENT`, `ERR_KEY_GONE`, `ERR_SELF_TEST`
  */
 export function keyslotSeal(
   passphrase: KeyHandle,
   volumeKey: KeyHandle,
-  kdfHash: KeyslotHash,
+  kdfHash: LuksHash,
   salt: Uint8Array,
   iterations: number,
-  afHash: KeyslotHash,
+  afHash: LuksHash,
+  slotKeyBytes: number,
 ): Buffer;
 /**
- * What the passphrase makes of a keyslot's area: 64 bytes, of which only the volume's digest tells whether they are its
- * key.
+ * What the passphrase makes of a keyslot's area of 256,000 or 128,000 bytes: 64 or 32 bytes, of which only the volume's
+ * digest tells whether they are its key.
  * @throws as `keyslotSeal`
  */
 export function keyslotOpen(
   passphrase: KeyHandle,
   area: Uint8Array,
-  kdfHash: KeyslotHash,
+  kdfHash: LuksHash,
   salt: Uint8Array,
   iterations: number,
-  afHash: KeyslotHash,
+  afHash: LuksHash,
+  slotKeyBytes: number,
 ): KeyHandle;
 
 /** Wipes the slot; waits for uses under way. @returns false where the handle was gone already */

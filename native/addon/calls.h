@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "engine/requests.h"
+#include "vault/hash.h"
 #include "vault/vault.h"
 
 namespace volseal::addon {
@@ -32,6 +33,9 @@ void CloseMoveHandle(uint64_t handle);
 
 // The key that a handle names, kept while this lives; throws where it names none. `what` names the argument.
 vault::PinnedKey Pin(const Napi::Value& handle, const char* what);
+
+// The hash of a LUKS header that a text names; throws where there is none of that name.
+vault::Hash HashOf(const Napi::Value& value, const char* what);
 
 // The open device that a handle names; throws where it names none.
 std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle);

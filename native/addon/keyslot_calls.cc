@@ -25,18 +25,18 @@ PinnedKey PinPassphrase(const Napi::Value& handle) {
   return passphrase;
 }
 
-vault::Hash HashOf(const Napi::Value& value, const char* what) {
-  const std::string name = TextOf(value, what);
-  if (name == "sha256") return vault::Hash::kSha256;
-  if (name == "sha512") return vault::Hash::kSha512;
-  ThrowArgument(value.Env(), std::string(what) + " is neither sha256 nor sha512");
+size_t KeyBytesOf(const Napi::Value& value, const char* what) {
+  const size_t bytes = WholeNumber(value, what, 32, 64);
+  if (!xts::IsXtsKeyLength(bytes)) ThrowArgument(value.Env(), std::string(what) + " is neither 32 nor 64");
+  return bytes;
 }
 
-// From the argument `first` on: hash of the key derivation, salt, iterations, hash of the splitter.
+// From the argument `first` on: hash of the key derivation, salt, iterations, hash of the splitter, bytes of the slot
+// key.
 vault::KeyslotParameters ParametersOf(const Arguments& info, size_t first) {
   return {HashOf(info[first], "kdfHash"), BytesOf(info[first + 1], "salt"),
           static_cast<uint32_t>(WholeNumber(info[first + 2], "iterations", 1, kIterationsMax)),
-          HashOf(info[first + 3], "afHash")};
+          HashOf(info[first + 3], "afHash"), KeyBytesOf(info[first + 4], "slotKeyBytes")};
 }
 
 Napi::Value RecoveryKeyGenerate(const Arguments& info) {
@@ -92,18 +92,17 @@ Napi::Value KeyslotSeal(const Arguments& info) {
   const PinnedKey passphrase = PinPassphrase(info[0]);
   const PinnedKey volume_key = Pin(info[1], "volumeKey");
   const vault::KeyslotParameters parameters = ParametersOf(info, 2);
-  auto area = Napi::Buffer<uint8_t>::New(env, vault::kAreaBytes);
-  ThrowUnlessOk(
-      env, vault::SealKeyslot(passphrase.bytes(), volume_key.bytes(), parameters, {area.Data(), vault::kAreaBytes}));
+  auto area = Napi::Buffer<uint8_t>::New(env, vault::AreaBytes(volume_key.bytes().size()));
+  ThrowUnlessOk(env,
+                vault::SealKeyslot(passphrase.bytes(), volume_key.bytes(), parameters, {area.Data(), area.Length()}));
   return area;
 }
 
 Napi::Value KeyslotOpen(const Arguments& info) {
   const PinnedKey passphrase = PinPassphrase(info[0]);
   const Bytes area = BytesOf(info[1], "area");
-  if (area.size() != vault::kAreaBytes) {
-    ThrowArgument(info.Env(), "the area of a keyslot has " + std::to_string(vault::kAreaBytes) + " bytes");
-  }
+  if (area.size() != vault::AreaBytes(64) && area.size() != vault::AreaBytes(32))
+    ThrowArgument(info.Env(), "the area of a keyslot has 4000 times the bytes of its key: 64, or 32 for AES-128");
   return OwnedHandle(info.Env(),
                      ValueOrThrow(info.Env(), vault::OpenKeyslot(passphrase.bytes(), ParametersOf(info, 2), area)));
 }

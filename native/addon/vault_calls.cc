@@ -170,20 +170,11 @@ Napi::Value KeyDerive(const Arguments& info) {
   return OwnedHandle(info.Env(), derived.Commit(vault::kMacBytes));
 }
 
-vault::DigestHash DigestHashOf(const Napi::Value& value) {
-  const std::string name = TextOf(value, "hash");
-  if (name == "sha1") return vault::DigestHash::kSha1;
-  if (name == "sha256") return vault::DigestHash::kSha256;
-  if (name == "sha384") return vault::DigestHash::kSha384;
-  if (name == "sha512") return vault::DigestHash::kSha512;
-  ThrowArgument(value.Env(), "hash is none of sha1, sha256, sha384 and sha512");
-}
-
 Napi::Value KeyPbkdf2(const Arguments& info) {
   const PinnedKey key = Pin(info[0], "key");
   const Bytes salt = BytesOf(info[1], "salt");
   const auto iterations = static_cast<uint32_t>(WholeNumber(info[2], "iterations", 1, kIterationsMax));
-  const vault::DigestHash hash = DigestHashOf(info[3]);
+  const vault::Hash hash = HashOf(info[3], "hash");
   uint8_t derived[64];
   const MutableBytes wanted = MutableBytes(derived).first(WholeNumber(info[4], "byteCount", 1, sizeof derived));
   ThrowUnlessOk(info.Env(), vault::Pbkdf2OfKey(hash, key.bytes(), salt, iterations, wanted));
@@ -212,6 +203,15 @@ Napi::Value KeyWipe(const Arguments& info) {
 }
 
 }  // namespace
+
+vault::Hash HashOf(const Napi::Value& value, const char* what) {
+  const std::string name = TextOf(value, what);
+  if (name == "sha1") return vault::Hash::kSha1;
+  if (name == "sha256") return vault::Hash::kSha256;
+  if (name == "sha384") return vault::Hash::kSha384;
+  if (name == "sha512") return vault::Hash::kSha512;
+  ThrowArgument(value.Env(), std::string(what) + " is none of sha1, sha256, sha384 and sha512");
+}
 
 PinnedKey Pin(const Napi::Value& handle, const char* what) {
   return ValueOrThrow(handle.Env(), Vault::OfProcess().Pin(HandleOf(handle, what)));

@@ -10,22 +10,24 @@
 namespace volseal::vault {
 
 constexpr size_t kStripes = 4000;
-constexpr size_t kStripeBytes = 64;  // of an AES-256-XTS key
+constexpr size_t kStripeBytesMax = 64;  // of an AES-256-XTS key; one of AES-128 has 32
 
 // What passes from stripe to stripe. In locked memory, zeroed before the first.
 struct Diffusion {
-  uint8_t running[kStripeBytes];
-  uint8_t mixed[kStripeBytes];
+  uint8_t running[kStripeBytesMax];
+  uint8_t mixed[kStripeBytesMax];
   union {
+    SHA_CTX sha1;
     SHA256_CTX sha256;
-    SHA512_CTX sha512;
+    SHA512_CTX sha512;  // SHA-384's too
   } state;
+  uint8_t digest[Sha512::kDigestBytes];
 };
 
-// Takes in one of the stripes but the last.
-void Diffuse(Diffusion& diffusion, Hash hash, const uint8_t stripe[kStripeBytes]);
+// Takes in one of the stripes but the last; all have one length, up to kStripeBytesMax.
+void Diffuse(Diffusion& diffusion, Hash hash, Bytes stripe);
 
-// The last stripe from the key, and the key from the last stripe: the same step.
-void FinishDiffusion(const Diffusion& diffusion, const uint8_t in[kStripeBytes], uint8_t out[kStripeBytes]);
+// The last stripe from the key, and the key from the last stripe: the same step. As many bytes to `out`.
+void FinishDiffusion(const Diffusion& diffusion, Bytes in, uint8_t* out);
 
 }  // namespace volseal::vault

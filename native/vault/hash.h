@@ -11,10 +11,8 @@
 
 namespace volseal::vault {
 
-enum class Hash { kSha256, kSha512 };
-
-// What the digest of a volume key may use: cryptsetup takes any of them.
-enum class DigestHash { kSha1, kSha256, kSha384, kSha512 };
+// What a LUKS header may name for the digest of its key and for its keyslots; cryptsetup makes any of them.
+enum class Hash { kSha1, kSha256, kSha384, kSha512 };
 
 struct Sha1 {
   using State = SHA_CTX;

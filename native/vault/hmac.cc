@@ -117,24 +117,23 @@ Status Sha256Of(Bytes message, uint8_t* digest) {
   return Ok();
 }
 
-Status Pbkdf2OfKey(DigestHash hash, Bytes key, Bytes salt, uint32_t iterations, MutableBytes derived) {
+Status Pbkdf2OfKey(Hash hash, Bytes key, Bytes salt, uint32_t iterations, MutableBytes derived) {
   if (Status status = CheckMacKey(key); !status.ok()) return status;
-  switch (hash) {
-    case DigestHash::kSha1:
-      return Pbkdf2With<Sha1>(key, salt, iterations, derived);
-    case DigestHash::kSha256:
-      return Pbkdf2With<Sha256>(key, salt, iterations, derived);
-    case DigestHash::kSha384:
-      return Pbkdf2With<Sha384>(key, salt, iterations, derived);
-    case DigestHash::kSha512:
-      return Pbkdf2With<Sha512>(key, salt, iterations, derived);
-  }
-  return Failure(Code::kArgument, "no such hash");
+  return Pbkdf2(hash, key, salt, iterations, derived);
 }
 
 Status Pbkdf2(Hash hash, Bytes passphrase, Bytes salt, uint32_t iterations, MutableBytes derived) {
-  return hash == Hash::kSha256 ? Pbkdf2With<Sha256>(passphrase, salt, iterations, derived)
-                               : Pbkdf2With<Sha512>(passphrase, salt, iterations, derived);
+  switch (hash) {
+    case Hash::kSha1:
+      return Pbkdf2With<Sha1>(passphrase, salt, iterations, derived);
+    case Hash::kSha256:
+      return Pbkdf2With<Sha256>(passphrase, salt, iterations, derived);
+    case Hash::kSha384:
+      return Pbkdf2With<Sha384>(passphrase, salt, iterations, derived);
+    case Hash::kSha512:
+      return Pbkdf2With<Sha512>(passphrase, salt, iterations, derived);
+  }
+  return Failure(Code::kArgument, "no such hash");
 }
 
 Result<uint64_t> Pbkdf2Sha512Iterations(uint64_t milliseconds) {

@@ -20,7 +20,7 @@ constexpr size_t kHmacKeyBytesMax =
 Status HmacSha256(Bytes key, Bytes message, uint8_t* mac);
 
 // Fills `derived` with the first bytes of PBKDF2(key, salt, iterations); iterations >= 1. kArgument as HmacSha256.
-Status Pbkdf2OfKey(DigestHash hash, Bytes key, Bytes salt, uint32_t iterations, MutableBytes derived);
+Status Pbkdf2OfKey(Hash hash, Bytes key, Bytes salt, uint32_t iterations, MutableBytes derived);
 
 // Writes SHA-256 of `message`, which may hold a key, to `digest`: 32 bytes.
 Status Sha256Of(Bytes message, uint8_t* digest);

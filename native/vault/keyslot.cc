@@ -14,13 +14,12 @@ namespace {
 
 constexpr size_t kSectorBytes = 512;  // of an area, whatever the volume's sectors
 constexpr size_t kPieceStripes = 32;
-constexpr size_t kPieceBytes = kPieceStripes * kStripeBytes;
 constexpr size_t kPieces = kStripes / kPieceStripes;
-static_assert(kStripes % kPieceStripes == 0 && kPieceBytes % kSectorBytes == 0);
+static_assert(kStripes % kPieceStripes == 0 && kPieceStripes * 32 % kSectorBytes == 0);
 
 struct Scratch {
   Diffusion diffusion;
-  uint8_t stripes[kPieceBytes];
+  uint8_t stripes[kPieceStripes * kStripeBytesMax];
 };
 
 // The slot key, expanded; locked.
@@ -29,16 +28,17 @@ Result<NewKey> SlotKey(Bytes passphrase, const KeyslotParameters& parameters) {
   auto reserved = Vault::OfProcess().Reserve();
   if (!reserved.ok()) return reserved;
   auto& slot_key = reserved.value().As<VolumeKey>();
-  if (Status status = Pbkdf2(parameters.kdf_hash, passphrase, parameters.salt, parameters.iterations, slot_key.key);
+  const MutableBytes key = MutableBytes(slot_key.key).first(parameters.slot_key_bytes);
+  if (Status status = Pbkdf2(parameters.kdf_hash, passphrase, parameters.salt, parameters.iterations, key);
       !status.ok()) {
     return status;
   }
-  xts::ExpandXtsKey(slot_key.key, slot_key.schedule);
+  xts::ExpandXtsKey(key, slot_key.schedule);
   return reserved;
 }
 
-xts::SectorRun RunOf(size_t piece) {
-  return {piece * (kPieceBytes / kSectorBytes), kSectorBytes, kPieceBytes / kSectorBytes};
+xts::SectorRun RunOf(size_t piece, size_t piece_bytes) {
+  return {piece * (piece_bytes / kSectorBytes), kSectorBytes, piece_bytes / kSectorBytes};
 }
 
 Status FillRandom(uint8_t* target, size_t length) {
@@ -53,32 +53,36 @@ Status FillRandom(uint8_t* target, size_t length) {
 }  // namespace
 
 Status SealKeyslot(Bytes passphrase, Bytes volume_key, const KeyslotParameters& parameters, MutableBytes area) {
-  if (volume_key.size() != kStripeBytes) {
+  const size_t stripe_bytes = volume_key.size();
+  if (!xts::IsXtsKeyLength(stripe_bytes)) {
     return Failure(Code::kArgument,
-                   "a keyslot holds a key of 64 bytes, this one has " + std::to_string(volume_key.size()));
+                   "a keyslot holds a key of 64 or 32 bytes, this one has " + std::to_string(stripe_bytes));
   }
+  const size_t piece_bytes = kPieceStripes * stripe_bytes;
   auto slot_key = SlotKey(passphrase, parameters);
   if (!slot_key.ok()) return slot_key.status();
   auto reserved = Vault::OfProcess().Reserve();
   if (!reserved.ok()) return reserved.status();
   auto& scratch = reserved.value().As<Scratch>();
   for (size_t piece = 0; piece < kPieces; ++piece) {
-    if (Status status = FillRandom(scratch.stripes, kPieceBytes); !status.ok()) return status;
+    if (Status status = FillRandom(scratch.stripes, piece_bytes); !status.ok()) return status;
     for (size_t i = 0; i < kPieceStripes; ++i) {
-      uint8_t* const stripe = scratch.stripes + i * kStripeBytes;
+      uint8_t* const stripe = scratch.stripes + i * stripe_bytes;
       if (piece == kPieces - 1 && i == kPieceStripes - 1)
-        FinishDiffusion(scratch.diffusion, volume_key.data(), stripe);
+        FinishDiffusion(scratch.diffusion, volume_key, stripe);
       else
-        Diffuse(scratch.diffusion, parameters.af_hash, stripe);
+        Diffuse(scratch.diffusion, parameters.af_hash, {stripe, stripe_bytes});
     }
     xts::ActiveKernel().encrypt(slot_key.value().As<VolumeKey>().schedule, scratch.stripes,
-                                area.data() + piece * kPieceBytes, RunOf(piece));
+                                area.data() + piece * piece_bytes, RunOf(piece, piece_bytes));
   }
   WipeUsedStack();
   return Ok();
 }
 
 Result<KeyHandle> OpenKeyslot(Bytes passphrase, const KeyslotParameters& parameters, Bytes area) {
+  const size_t stripe_bytes = area.size() / kStripes;
+  const size_t piece_bytes = kPieceStripes * stripe_bytes;
   auto slot_key = SlotKey(passphrase, parameters);
   if (!slot_key.ok()) return slot_key.status();
   auto reserved = Vault::OfProcess().Reserve();
@@ -87,10 +91,10 @@ Result<KeyHandle> OpenKeyslot(Bytes passphrase, const KeyslotParameters& paramet
   if (!opened.ok()) return opened.status();
   auto& scratch = reserved.value().As<Scratch>();
   for (size_t piece = 0; piece < kPieces; ++piece) {
-    xts::ActiveKernel().decrypt(slot_key.value().As<VolumeKey>().schedule, area.data() + piece * kPieceBytes,
-                                scratch.stripes, RunOf(piece));
+    xts::ActiveKernel().decrypt(slot_key.value().As<VolumeKey>().schedule, area.data() + piece * piece_bytes,
+                                scratch.stripes, RunOf(piece, piece_bytes));
     for (size_t i = 0; i < kPieceStripes; ++i) {
-      const uint8_t* const stripe = scratch.stripes + i * kStripeBytes;
+      const Bytes stripe(scratch.stripes + i * stripe_bytes, stripe_bytes);
       if (piece == kPieces - 1 && i == kPieceStripes - 1)
         FinishDiffusion(scratch.diffusion, stripe, opened.value().data());
       else
@@ -98,7 +102,7 @@ Result<KeyHandle> OpenKeyslot(Bytes passphrase, const KeyslotParameters& paramet
     }
   }
   WipeUsedStack();
-  return opened.value().Commit(kStripeBytes);
+  return opened.value().Commit(stripe_bytes);
 }
 
 }  // namespace volseal::vault

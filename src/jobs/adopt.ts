@@ -7,13 +7,13 @@ import { constants } from 'node:fs';
 import { VolsealError, withPath } from '../errors.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
-import { DATA_KEY_BYTES } from '../limits.js';
+import { DATA_KEY_BYTES, DATA_KEY_LENGTHS } from '../limits.js';
 import { type LogOptions, logged } from '../logging.js';
 import { encodeHeader, intactHeader, type Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { type KnownKeyslots, keyslotSha256 } from '../luks2/known-keyslots.js';
 import { assertSupported, type DataSegment, type KeyDigest } from '../luks2/metadata.js';
-import { AREA_DATA_BYTES, keyslotParameters } from '../luks2/passphrase-keyslot.js';
+import { areaDataBytes, keyslotObstacle, keyslotParameters } from '../luks2/passphrase-keyslot.js';
 import { readHeader, writeHeader } from '../luks2/store.js';
 import { TOKEN_TYPE, type UnsealedToken } from '../luks2/token.js';
 import { native } from '../native.js';
@@ -37,7 +37,7 @@ import { removeKeyslot } from './recovery.js';
 export interface AdoptOptions extends LogOptions {
   /** A file with a passphrase of one of the volume's keyslots; one line end at its end is not part of it. */
   passphraseFile?: string | undefined;
-  /** A file with the volume key itself, 64 bytes. */
+  /** A file with the volume key itself: 64 bytes, or 32 of AES-128. */
   volumeKeyFile?: string | undefined;
   /** Removes every keyslot once KMS opens the volume: afterwards nothing else does. Default: they stay. */
   removeKeyslots?: boolean | undefined;
@@ -71,7 +71,7 @@ export interface AdoptedVolume extends VolumeInfo {
 }
 
 /**
- * Brings a LUKS2 volume of cryptsetup (aes-xts-plain64 with 512 bits, one segment) under KMS. The volume key goes from
+ * Brings a LUKS2 volume of cryptsetup (aes-xts-plain64, one segment) under KMS. The volume key goes from
  * the keyslot or the file into the vault, and from there into the request to KMS (Encrypt), which is made in the addon;
  * what KMS gives back for it is compared before the header is written. The keyslot that opened the volume is listed
  * under the MAC as a passphrase, so that `passphraseFile` opens the volume from then on; the others stay foreign. One
@@ -114,7 +114,6 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
   const { header } = found;
   refuseAdopted(header, path);
   const { segment, digest } = assertSupported(header.metadata, headerFile.path);
-  refuseShortKey(header, headerFile.path);
   const imageBytes = dataBytes(files, segment);
   const endpoint = withAccess(forNewKeys(chooseKms(options)), options.kmsAccess);
   const volumeId = checkVolumeId(options.volumeId ?? newVolumeId());
@@ -127,7 +126,7 @@ async function adopt(files: OpenFiles, path: string, options: AdoptOptions): Pro
     const created = new Date().toISOString();
     // One that volseal does not open itself stays foreign.
     const known: KnownKeyslots =
-      keyslot === undefined || keyslotParameters(header.metadata.keyslots[keyslot]!) === undefined
+      keyslot === undefined || keyslotObstacle(header.metadata.keyslots[keyslot]!) !== undefined
         ? {}
         : { [keyslot]: { kind: 'passphrase', created, sha256: keyslotSha256(header.metadata.keyslots[keyslot]!) } };
     const token: UnsealedToken = {
@@ -160,18 +159,6 @@ function refuseAdopted({ metadata }: Luks2Header, path: string): void {
   if (!Object.values(metadata.tokens).some(({ type }) => type === TOKEN_TYPE)) return;
   const message = `${path}: is under KMS already; volseal rewrap puts it under another key, and cryptsetup token remove takes the token out`;
   throw new VolsealError('ERR_ARGUMENT', message, { details: { path } });
-}
-
-/** A volume key of 32 bytes is AES-128, which stock tools make with `--key-size 256`. */
-function refuseShortKey({ metadata }: Luks2Header, path: string): void {
-  const sizes = Object.values(metadata.keyslots).map(({ key_size }) => key_size);
-  if (sizes.length === 0 || sizes.includes(DATA_KEY_BYTES)) return;
-  throw new VolsealError(
-    'ERR_HEADER_UNSUPPORTED',
-    `${path}: its volume key has ${sizes[0]} bytes (AES-128 has 32), and volseal adopts keys of ${DATA_KEY_BYTES} (AES-256); ` +
-      `a new key of that size: cryptsetup reencrypt --force-offline-reencrypt --key-size 512 ${path} (while nothing has it open)`,
-    { details: { path } },
-  );
 }
 
 /** Whole sectors from where the data begins to the end of the file, or as many as the header says. */
@@ -221,8 +208,10 @@ async function wrapped(
 
 async function readVolumeKey(path: string) {
   await using file = await NamedFile.open(path, constants.O_RDONLY);
+  const { size } = await file.stat();
+  const length = DATA_KEY_LENGTHS.find((bytes) => BigInt(bytes) === size) ?? DATA_KEY_BYTES;
   try {
-    return native.keyReadFile(file.fd, DATA_KEY_BYTES);
+    return native.keyReadFile(file.fd, length);
   } catch (error) {
     throw withPath(error, path);
   }
@@ -233,22 +222,25 @@ async function usableKeyslots(headerFile: NamedFile, { metadata }: Luks2Header):
   for (const [keyslot, object] of Object.entries(metadata.keyslots)) {
     const parameters = keyslotParameters(object);
     if (parameters === undefined) continue;
-    const area = await headerFile.read(parameters.areaOffsetBytes, AREA_DATA_BYTES);
-    if (area.length === AREA_DATA_BYTES) usable.push({ keyslot, area, parameters });
+    const area = await headerFile.read(parameters.areaOffsetBytes, areaDataBytes(parameters));
+    if (area.length === areaDataBytes(parameters)) usable.push({ keyslot, area, parameters });
   }
   return usable;
 }
 
 const hasOthers = ({ metadata }: Luks2Header): boolean =>
-  Object.values(metadata.keyslots).some((object) => keyslotParameters(object) === undefined);
+  Object.values(metadata.keyslots).some((object) => keyslotObstacle(object) !== undefined);
 
 function noneOpens({ metadata }: Luks2Header, path: string): VolsealError {
   const entries = Object.entries(metadata.keyslots);
-  const other = entries.filter(([, object]) => keyslotParameters(object) === undefined).map(([name]) => name);
+  const other = entries.flatMap(([name, object]) => {
+    const obstacle = keyslotObstacle(object);
+    return obstacle === undefined ? [] : [`${name} (${obstacle})`];
+  });
   const why =
     other.length === 0
       ? ''
-      : `; volseal cannot open the keyslots ${other.join(', ')} itself (Argon2, or another cipher), and cryptsetup is not installed or does not open them by the first line of that file: cryptsetup luksConvertKey ${CONVERSION.join(' ')} ${path} makes one that volseal can open`;
+      : `; volseal cannot open the keyslots ${other.join(', ')} itself, and cryptsetup is not installed or does not open them by the first line of that file: cryptsetup luksConvertKey ${CONVERSION.join(' ')} ${path} makes one that volseal can open`;
   const message = `${path}: this passphrase opens none of its ${entries.length} keyslots${why}`;
   return new VolsealError('ERR_KEYSLOT', message, { details: { path, kind: 'passphrase', foreign: [] } });
 }

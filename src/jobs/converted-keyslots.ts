@@ -1,8 +1,8 @@
 /**
- * Keyslots that the addon does not open: with Argon2 (the OpenSSL inside Node 20 lacks it), or encrypted with another
- * cipher or AES-128. Where cryptsetup is installed, it converts the keyslot in a copy of the header, and the copy is
- * opened as any other. So the volume key comes from an area into the vault here too, and the volume's own header is not
- * touched.
+ * Keyslots that the addon does not open: with Argon2 (the OpenSSL inside Node 20 lacks it), encrypted with another
+ * cipher, or with a hash that volseal does not know. Where cryptsetup is installed, it converts the keyslot in a copy
+ * of the header, and the copy is opened as any other. So the volume key comes from an area into the vault here too, and
+ * the volume's own header is not touched.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,7 +19,10 @@ import { throwIfAborted } from '../workers/abort.js';
 const MEMORY_DIRECTORY = '/dev/shm';
 
 /** What makes a keyslot one that volseal opens: options of `cryptsetup luksConvertKey`. */
-export const CONVERSION = ['--pbkdf', 'pbkdf2', '--keyslot-cipher', 'aes-xts-plain64', '--keyslot-key-size', '512'] as const;
+export const CONVERSION = [
+  ...['--pbkdf', 'pbkdf2', '--hash', 'sha256'],
+  ...['--keyslot-cipher', 'aes-xts-plain64', '--keyslot-key-size', '512'],
+] as const;
 
 /** Of cryptsetup: no keyslot opens by this passphrase. */
 const STATUS_NO_PERMISSION = 2;

@@ -5,14 +5,14 @@
 
 import { randomBytes } from 'node:crypto';
 import { VolsealError, withPath } from '../errors.js';
-import { PASSPHRASE_ITERATIONS_MIN, PASSPHRASE_MS, RECOVERY_KEY_ITERATIONS } from '../limits.js';
+import { DATA_KEY_BYTES, PASSPHRASE_ITERATIONS_MIN, PASSPHRASE_MS, RECOVERY_KEY_ITERATIONS } from '../limits.js';
 import { logged } from '../logging.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { type KeyslotInfo, type KeyslotKind, type KnownKeyslots, keyslotSha256, listKeyslots } from '../luks2/known-keyslots.js';
 import type { Luks2Metadata } from '../luks2/metadata.js';
 import {
-  AREA_DATA_BYTES,
+  areaDataBytes,
   freeKeyslot,
   type KeyslotParameters,
   keyslotObject,
@@ -175,8 +175,17 @@ interface AddedKeyslot {
 async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: KeyslotKind, iterations: number): Promise<AddedKeyslot> {
   const { file, pool, key } = session;
   const { header: headerFile, found } = file;
-  const { name, areaOffsetBytes } = freeKeyslot(found.header, headerFile.path);
-  const parameters: KeyslotParameters = { kdfHash: 'sha512', salt: randomBytes(32), iterations, afHash: 'sha512', areaOffsetBytes };
+  const volumeKeyBytes = native.keyByteLength(key);
+  const { name, areaOffsetBytes } = freeKeyslot(found.header, volumeKeyBytes, headerFile.path);
+  const parameters: KeyslotParameters = {
+    kdfHash: 'sha512',
+    salt: randomBytes(32),
+    iterations,
+    afHash: 'sha512',
+    areaOffsetBytes,
+    volumeKeyBytes,
+    slotKeyBytes: DATA_KEY_BYTES,
+  };
   const area = await pool.run({ kind: 'sealKeyslot', passphrase, volumeKey: key, parameters });
   await headerFile.write(area, areaOffsetBytes);
   await headerFile.sync();
@@ -185,7 +194,7 @@ async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: K
   const known = { ...file.token.keyslots, [name]: entry };
   const header = changedHeader(session, found.header, withKeyslot(found.header.metadata, name, keyslot), known);
   await writeHeader(headerFile.handle, header, headerFile.path);
-  const written = await headerFile.read(areaOffsetBytes, AREA_DATA_BYTES);
+  const written = await headerFile.read(areaOffsetBytes, areaDataBytes(parameters));
   const opened = await pool.run({ kind: 'openKeyslot', passphrase, area: written, parameters, header, headerPath: headerFile.path });
   if (opened === undefined) {
     await dropKeyslot(session, header, name);

@@ -8,7 +8,7 @@
 import * as z from 'zod';
 import { isError, VolsealError } from '../errors.js';
 import { DIGEST_ITERATIONS_MAX, SECTOR_SIZES, type SectorBytes, TWEAK_UNIT_BYTES, VOLUME_BYTES_MAX } from '../limits.js';
-import type { DigestHash } from '../native.js';
+import type { LuksHash } from '../native.js';
 import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
 import { areaFault, keyslotSchema } from './keyslots.js';
@@ -77,7 +77,7 @@ export interface DataSegment {
 
 /** What proves a volume key: PBKDF2 over it. New volumes use SHA-256; cryptsetup may have used another hash. */
 export interface KeyDigest {
-  hash: DigestHash;
+  hash: LuksHash;
   salt: Buffer;
   digest: Buffer;
   iterations: number;
@@ -221,10 +221,12 @@ function supportedSegment(metadata: Luks2Metadata, refuse: Refuse): DataSegment 
   return { offsetBytes, sizeBytes, sectorBytes };
 }
 
-const DIGEST_HASHES = ['sha1', 'sha256', 'sha384', 'sha512'] as const satisfies readonly DigestHash[];
+/** Hashes of LUKS that volseal knows, for digests and for keyslots. */
+export const LUKS_HASHES = ['sha1', 'sha256', 'sha384', 'sha512'] as const satisfies readonly LuksHash[];
+
 const digestSchema = z.looseObject({
   type: z.literal('pbkdf2'),
-  hash: z.enum(DIGEST_HASHES),
+  hash: z.enum(LUKS_HASHES),
   iterations: z.int().min(1).max(DIGEST_ITERATIONS_MAX),
   salt: z.string(),
   digest: z.string(),
@@ -241,8 +243,8 @@ function supportedDigest(metadata: Luks2Metadata, refuse: Refuse): KeyDigest {
   if (found === undefined || covering.length !== 1) return refuse(`segment 0 has ${covering.length} digests instead of one`);
   const [name, member] = found;
   const checked = digestSchema.safeParse(member);
-  if (member.type === 'pbkdf2' && !DIGEST_HASHES.some((hash) => hash === member.hash)) {
-    return refuse(`digest ${name} proves the volume key by ${quoted(member.hash)}, and volseal by ${DIGEST_HASHES.join(', ')} only`);
+  if (member.type === 'pbkdf2' && !LUKS_HASHES.some((hash) => hash === member.hash)) {
+    return refuse(`digest ${name} proves the volume key by ${quoted(member.hash)}, and volseal by ${LUKS_HASHES.join(', ')} only`);
   }
   if (!checked.success) return refuse(`digest ${name}: ${firstIssue(checked.error)}`);
   const salt = decodeBase64(checked.data.salt);

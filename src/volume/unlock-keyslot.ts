@@ -2,7 +2,7 @@
 import { constants } from 'node:fs';
 import { VolsealError, withPath } from '../errors.js';
 import { type KeyslotInfo, type KeyslotKind, listKeyslots } from '../luks2/known-keyslots.js';
-import { AREA_DATA_BYTES, keyslotParameters } from '../luks2/passphrase-keyslot.js';
+import { areaDataBytes, keyslotObstacle, keyslotParameters } from '../luks2/passphrase-keyslot.js';
 import { type KeyHandle, native } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
 import { throwIfAborted } from '../workers/abort.js';
@@ -56,8 +56,8 @@ export async function unlockKeyslot(
       const parameters = keyslotParameters(header.metadata.keyslots[keyslot]!);
       if (parameters === undefined) continue;
       throwIfAborted(signal, 'the volume was not opened');
-      const area = await volume.header.read(parameters.areaOffsetBytes, AREA_DATA_BYTES);
-      if (area.length < AREA_DATA_BYTES) continue;
+      const area = await volume.header.read(parameters.areaOffsetBytes, areaDataBytes(parameters));
+      if (area.length < areaDataBytes(parameters)) continue;
       const task = { kind: 'openKeyslot', passphrase, area, parameters, header, headerPath: volume.header.path } as const;
       const key = await pool.run(task);
       if (key !== undefined) return { key, keyslot };
@@ -65,7 +65,11 @@ export async function unlockKeyslot(
   } finally {
     native.keyWipe(passphrase);
   }
-  throw noneOpens(volume.data.path, kind, all, usable);
+  const obstacles = usable.flatMap(({ keyslot }) => {
+    const obstacle = keyslotObstacle(header.metadata.keyslots[keyslot]!);
+    return obstacle === undefined ? [] : [`${keyslot} (${obstacle})`];
+  });
+  throw noneOpens(volume.data.path, kind, all, usable, obstacles);
 }
 
 /**
@@ -81,7 +85,13 @@ export async function readPassphrase(kind: KeyslotKind, path: string): Promise<K
   }
 }
 
-function noneOpens(path: string, kind: KeyslotKind, all: readonly KeyslotInfo[], usable: readonly KeyslotInfo[]): VolsealError {
+function noneOpens(
+  path: string,
+  kind: KeyslotKind,
+  all: readonly KeyslotInfo[],
+  usable: readonly KeyslotInfo[],
+  obstacles: readonly string[],
+): VolsealError {
   const what = kind === 'recovery' ? 'recovery key' : 'passphrase';
   const foreign = all.filter((slot) => slot.kind === 'foreign' && !usable.includes(slot)).map(({ keyslot }) => keyslot);
   const tried =
@@ -89,5 +99,6 @@ function noneOpens(path: string, kind: KeyslotKind, all: readonly KeyslotInfo[],
       ? `it has no ${what}`
       : `this ${what} opens none of its keyslots (${usable.map(({ keyslot }) => keyslot).join(', ')})`;
   const others = foreign.length === 0 ? '' : `; the keyslots that volseal did not add (${foreign.join(', ')}) were not tried`;
-  return new VolsealError('ERR_KEYSLOT', `${path}: ${tried}${others}`, { details: { path, kind, foreign } });
+  const unable = obstacles.length === 0 ? '' : `; volseal cannot open ${obstacles.join(', ')}`;
+  return new VolsealError('ERR_KEYSLOT', `${path}: ${tried}${unable}${others}`, { details: { path, kind, foreign } });
 }

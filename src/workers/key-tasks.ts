@@ -202,8 +202,8 @@ async function adopt({ keyId, context, grantTokens = [], digest, from }: AdoptTa
 /** The key of the first keyslot that the passphrase opens; the caller's to wipe. */
 function openFirst(passphrase: KeyHandle, keyslots: readonly AdoptedKeyslot[], digest: KeyDigest) {
   for (const { keyslot, area, parameters } of keyslots) {
-    const { kdfHash, salt, iterations, afHash } = parameters;
-    const key = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash);
+    const { kdfHash, salt, iterations, afHash, slotKeyBytes } = parameters;
+    const key = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash, slotKeyBytes);
     if (isKeyOf(key, digest)) return { key, keyslot };
     native.keyWipe(key);
   }

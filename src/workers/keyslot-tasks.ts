@@ -35,8 +35,8 @@ export interface IterationsTask {
 
 /** Does a `SealKeyslotTask`. @throws {VolsealError} `ERR_KEY_GONE`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST` */
 export function sealKeyslot({ passphrase, volumeKey, parameters }: SealKeyslotTask): Uint8Array {
-  const { kdfHash, salt, iterations, afHash } = parameters;
-  return native.keyslotSeal(passphrase, volumeKey, kdfHash, salt, iterations, afHash);
+  const { kdfHash, salt, iterations, afHash, slotKeyBytes } = parameters;
+  return native.keyslotSeal(passphrase, volumeKey, kdfHash, salt, iterations, afHash, slotKeyBytes);
 }
 
 /**
@@ -44,8 +44,8 @@ export function sealKeyslot({ passphrase, volumeKey, parameters }: SealKeyslotTa
  * `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`
  */
 export function openKeyslot({ passphrase, area, parameters, header, headerPath }: OpenKeyslotTask): KeyHandle | undefined {
-  const { kdfHash, salt, iterations, afHash } = parameters;
-  const opened = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash);
+  const { kdfHash, salt, iterations, afHash, slotKeyBytes } = parameters;
+  const opened = native.keyslotOpen(passphrase, area, kdfHash, salt, iterations, afHash, slotKeyBytes);
   try {
     return readyKey(opened, (key) => verifyHeader(key, header, headerPath));
   } catch (error) {

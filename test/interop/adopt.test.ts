@@ -21,13 +21,15 @@ import { built } from '../built.js';
 import { signAs } from '../kms/harness.js';
 import { describeUnless } from '../requirements.js';
 import { until } from '../until.js';
-import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
+import { dataKeyOf, sandbox } from '../volume/sandbox.js';
+import { fill, foreign, PBKDF2 } from './foreign-volume.js';
 import { describeCopies, scanMemory } from './memory-scan.js';
 import { requireTool, runTool, skipWithout, tryTool } from './tools.js';
 
 const PROCESS = built('test/interop/adopt-process.ts');
 const MIB = 1024 * 1024;
-const PBKDF2 = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
+/** Data without a header before it. */
+const DETACHED = { offsetBytes: 0, sectorBytes: 512 };
 
 const ARGON2 = ['--pbkdf', 'argon2id', '--pbkdf-force-iterations', '4', '--pbkdf-memory', '1024', '--pbkdf-parallel', '1'];
 
@@ -38,54 +40,13 @@ const failsWith = (code: string, message: RegExp) => (error: unknown) => {
   return true;
 };
 
-interface Foreign {
-  readonly volume: string;
-  readonly pass: string;
-  readonly image: Buffer;
-  readonly key: Buffer;
-}
-
-/** A volume that cryptsetup made of an image, with a passphrase, under a key of ours. */
-function foreign(box: Sandbox, options: readonly string[] = [], format: readonly string[] = PBKDF2): Foreign {
-  const [volume, pass, vk] = [box.path('old.img'), box.path('pass'), box.path('vk')];
-  const image = box.image('image.raw', 4 * MIB);
-  const key = randomBytes(64);
-  writeFileSync(vk, key);
-  writeFileSync(pass, 'a passphrase of ours');
-  writeFileSync(volume, '');
-  truncateSync(volume, 20 * MIB);
-  const common = ['luksFormat', '--batch-mode', '--type', 'luks2', '--volume-key-file', vk, '--key-size', '512'];
-  runTool('cryptsetup', [...common, ...format, ...options, volume, pass]);
-  return { volume, pass, image, key };
-}
-
-/** Writes the image into it as the kernel would. */
-async function fill({ volume, image, key }: Omit<Foreign, 'pass'>, sectorBytes: number, offsetBytes = 16 * MIB): Promise<void> {
-  const { open } = await import('node:fs/promises');
-  const { importKey } = await import('../vault/test-keys.js');
-  const handle = importKey(key);
-  native.xtsPrepare(handle);
-  const file = await open(volume, 'r+');
-  const device = native.deviceOpen({
-    regions: [{ fd: file.fd, key: handle, offsetBytes, sizeBytes: image.length }],
-    sectorBytes,
-    writable: true,
-    sparse: false,
-  });
-  await native.deviceWrite(device, 0, image);
-  await native.deviceFlush(device);
-  native.deviceClose(device);
-  native.keyWipe(handle);
-  await file.close();
-}
-
 describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () => {
   for (const sectorBytes of [512, 4096]) {
     test(`by a passphrase, sectors of ${sectorBytes}: KMS opens it then, the passphrase as before, and cryptsetup too`, async () => {
       const box = sandbox();
       const made = foreign(box, ['--sector-size', String(sectorBytes)]);
       const { volume, pass, image, key } = made;
-      await fill(made, sectorBytes);
+      await fill(made);
       const uuid = runTool('cryptsetup', ['luksUUID', volume]).trim();
       const adopted = await adoptVolume(volume, { kms: box.kms, passphraseFile: pass, encryptionContext: { user: 'alice' } });
       assert.deepEqual([adopted.uuid, adopted.imageBytes, adopted.openedBy, adopted.sectorBytes], [uuid, image.length, '0', sectorBytes]);
@@ -119,7 +80,7 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
       const box = sandbox();
       const made = foreign(box, ['--sector-size', String(sectorBytes)], format);
       const { volume, pass, image, key } = made;
-      await fill(made, sectorBytes);
+      await fill(made);
       // cryptsetup reads the first line; so does volseal, whose file may end with one.
       writeFileSync(pass, 'a passphrase of ours\n');
       const copies = () => readdirSync('/dev/shm').filter((name) => name.startsWith('volseal-'));
@@ -137,10 +98,38 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     });
   }
 
+  test('a keyslot with a hash that volseal does not know is converted in a copy; afterwards the message names the hash, and the way that it names works', async () => {
+    const box = sandbox();
+    const made = foreign(box);
+    await fill(made);
+    const { volume, pass } = made;
+    const convert = (hash: string): unknown =>
+      runTool('cryptsetup', ['luksConvertKey', '-q', '--hash', hash, '--key-file', pass, ...PBKDF2, volume]);
+    convert('sha3-256');
+    const message = async (): Promise<string> =>
+      decryptImage(volume, box.path('back'), { passphraseFile: pass, anyKeyslot: true, force: true }).then(
+        () => 'opened',
+        (error: VolsealError) => error.message,
+      );
+    vi.stubEnv('PATH', box.path('empty'));
+    onTestFinished(() => void vi.unstubAllEnvs());
+    await assert.rejects(adoptVolume(volume, { kms: box.kms, passphraseFile: pass }), { message: /keyslots 0 \(hash sha3-256\) itself/ });
+    vi.unstubAllEnvs();
+    const adopted = await adoptVolume(volume, { kms: box.kms, passphraseFile: pass });
+    assert.deepEqual(
+      adopted.keyslotList.map(({ kind }) => kind),
+      ['foreign'],
+    );
+    assert.match(await message(), /volseal cannot open 0 \(hash sha3-256\)/);
+    convert('sha256');
+    assert.equal(await message(), 'opened');
+    assert.ok(box.contents('back').equals(made.image));
+  });
+
   test('by the volume key itself; keyslots are removed on request', async () => {
     const box = sandbox();
     const made = foreign(box, ['--sector-size', '512']);
-    await fill(made, 512);
+    await fill(made);
     const { volume, pass, image } = made;
     writeFileSync(box.path('other'), randomBytes(64));
     await assert.rejects(
@@ -168,14 +157,8 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     await refuse('ERR_KEYSLOT', /opens none of its 1 keyslots$/, { passphraseFile: box.path('wrong') });
     await refuse('ERR_KMS_NOT_FOUND', /alias\/none/, { key: 'alias/none' });
     await refuse('ERR_ARGUMENT', /name one file/, { passphraseFile: undefined });
-    runTool('cryptsetup', ['luksFormat', '-q', '--type', 'luks2', '-s', '256', ...PBKDF2, volume, pass]);
-    await refuse('ERR_HEADER_UNSUPPORTED', /its volume key has 32 bytes .*cryptsetup reencrypt --force-offline-reencrypt --key-size 512/);
-    // The way that the message names leads there; its keyslot is encrypted with AES-128 still.
-    const way = ['reencrypt', '-q', '--force-offline-reencrypt', '--key-size', '512', '--key-file', pass, ...PBKDF2, volume];
-    runTool('cryptsetup', way);
-    await adoptVolume(volume, { kms: box.kms, passphraseFile: pass });
     foreign(box, [], ARGON2);
-    await refuse('ERR_KEYSLOT', /Argon2.*cryptsetup luksConvertKey --pbkdf pbkdf2/, { passphraseFile: box.path('wrong') });
+    await refuse('ERR_KEYSLOT', /0 \(argon2id\).*cryptsetup luksConvertKey --pbkdf pbkdf2/, { passphraseFile: box.path('wrong') });
     vi.stubEnv('PATH', box.path('empty'));
     onTestFinished(() => void vi.unstubAllEnvs());
     await refuse('ERR_KEYSLOT', /cryptsetup is not installed/);
@@ -208,13 +191,13 @@ describeUnless(skipWithout('cryptsetup'))('adopting a volume of cryptsetup', () 
     // A file system's first block is enough, also where the rest was never written.
     const first = Buffer.alloc(4096);
     first.write('a superblock', 1024);
-    await fill({ volume: data, key, image: first }, 512, 0);
+    await fill({ volume: data, key, image: first }, DETACHED);
     await adoptVolume(data, options);
     await assert.rejects(verifyVolume(other, { kms: box.kms, header }), failsWith('ERR_DATA_MISMATCH', /looks random/));
     assert.equal((await verifyVolume(data, { kms: box.kms, header })).dataBound, true);
     // Random data that its owner knows.
     writeFileSync(header, before);
-    await fill({ volume: data, key, image }, 512, 0);
+    await fill({ volume: data, key, image }, DETACHED);
     await assert.rejects(adoptVolume(data, options), refused);
     await adoptVolume(data, { ...options, anyData: true });
     await decryptImage(data, box.path('back'), { kms: box.kms, header });

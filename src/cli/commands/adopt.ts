@@ -22,7 +22,7 @@ export function adoptCommand({ output, signal }: Session): Command {
     .description('bring a LUKS2 volume of cryptsetup under KMS: KMS wraps its volume key, and the data is not touched')
     .argument('<volume>', 'the volume: aes-xts-plain64 with a key of 512 bits, one segment, no integrity')
     .option('--passphrase-file <file>', 'the passphrase of one of its keyslots (PBKDF2); this keyslot counts as added by volseal')
-    .option('--volume-key-file <file>', 'the volume key itself, 64 bytes')
+    .option('--volume-key-file <file>', 'the volume key itself, 64 bytes (32 of AES-128)')
     .option('--remove-keyslots', 'remove every keyslot then, so that only KMS opens the volume (default: they stay)')
     .option('--key <key>', 'KMS key id, ARN or alias that wraps the volume key (default: alias/aws/ebs)')
     .option('--any-data', 'with --header: this is its data, although it is empty or random: LUKS2 does not say whose data it is');

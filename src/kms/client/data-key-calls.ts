@@ -31,7 +31,7 @@ export interface NewKeyRequest {
 }
 
 export interface WrapRequest extends NewKeyRequest {
-  /** `DATA_KEY_BYTES` bytes, no volume key yet; stays the caller's. */
+  /** As long as a data key, no volume key yet; stays the caller's. */
   readonly key: KeyHandle;
 }
 
@@ -84,7 +84,7 @@ export function dataKeyCalls(call: MakeCall): DataKeyCalls {
   return {
     wrapKey: ({ key, ...request }) =>
       wrapping(request, async ({ sdk, client, sendOptions, named }) => {
-        const command = new sdk.EncryptCommand(wrapInput(request));
+        const command = new sdk.EncryptCommand(wrapInput(request, native.keyByteLength(key)));
         carryKey(command, key);
         return wrappedKeyOf(await client.send(command, sendOptions), request.keyId, named);
       }),
@@ -126,9 +126,9 @@ const generateInput = ({ keyId, context, grantTokens }: NewKeyRequest) => ({
   ...optionsOf({ grantTokens }),
 });
 
-const wrapInput = ({ keyId, context, grantTokens }: NewKeyRequest) => ({
+const wrapInput = ({ keyId, context, grantTokens }: NewKeyRequest, keyBytes = DATA_KEY_BYTES) => ({
   KeyId: keyId,
-  Plaintext: placeholderKey(DATA_KEY_BYTES),
+  Plaintext: placeholderKey(keyBytes),
   EncryptionContext: checkContext(context),
   ...optionsOf({ grantTokens }),
 });

@@ -1,6 +1,6 @@
 /**
- * The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`, `fleet`. Each prints
- * what it measured.
+ * The benchmarks of a clone: `npm run bench -- kernels`, `image`, `reencrypt`, `kms`, `attach`, `fleet`, `stores`.
+ * Each prints what it measured.
  */
 import { Command } from 'commander';
 import { attachCommand } from './attach.js';
@@ -9,6 +9,7 @@ import { imageCommand } from './image.js';
 import { kernelsCommand } from './kernels.js';
 import { kmsCommand } from './kms.js';
 import { reencryptCommand } from './reencrypt.js';
+import { storesCommand } from './stores.js';
 
 await new Command('bench')
   .description('benchmarks; docs/BENCHMARKS.md says how they measure')
@@ -18,4 +19,5 @@ await new Command('bench')
   .addCommand(kmsCommand())
   .addCommand(attachCommand())
   .addCommand(fleetCommand())
+  .addCommand(storesCommand())
   .parseAsync();

@@ -1,6 +1,6 @@
 /**
- * A plain S3 for the benchmark, as a process of its own: KEY-FILE CERTIFICATE-FILE, prints its port. It keeps objects in
- * memory, does as little as it can, and checks nothing: it is to be faster than its clients. For tests of what S3
+ * A plain S3 for the benchmark, as a process of its own: KEY-FILE CERTIFICATE-FILE, prints its port. It keeps objects
+ * in memory, does as little as it can, and checks nothing: it is to be faster than its clients. For tests of what S3
  * refuses there is another one (test/stores/strict-s3.ts).
  */
 import { randomBytes } from 'node:crypto';

@@ -61,7 +61,9 @@ interface Contender {
   readonly makes?: string;
 }
 
-/** Measures in `directory`. Needs openssl, the AWS CLI and curl. @throws {Error} a contender failed, or made other bytes */
+/**
+ * Measures in `directory`. Needs openssl, the AWS CLI and curl. @throws {Error} a contender failed, or made other bytes
+ */
 export async function measureStores(directory: string, plan: StoresPlan, signal: AbortSignal): Promise<StoresResults> {
   const [key, certificate] = [join(directory, 'key.pem'), join(directory, 'certificate.pem')];
   const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2'];

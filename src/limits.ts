@@ -196,6 +196,8 @@ export const NBD_DRAIN_MS_MAX = 3_600_000;
 export const S3_PARTS_MAX = 10_000;
 export const S3_PART_BYTES_MIN = 16 * 1024 * 1024;
 export const S3_PART_BYTES_MAX = 48 * 1024 * 1024;
+/** The record of an upload that can be resumed: a header of 32 KiB as base64, and some KiB. */
+export const UPLOAD_RECORD_BYTES_MAX = 256 * 1024;
 /** What is read of an object at once where its own parts do not decide. */
 export const STORE_PIECE_BYTES = 16 * 1024 * 1024;
 /** Buffers of a job that reads or writes objects, together; and how many there are at most. */
@@ -220,6 +222,8 @@ export const EBS_LIST_BLOCKS = 10_000;
 export const EBS_PIECE_BYTES = 4 * 1024 * 1024;
 /** EBS cancels a snapshot to which nothing was written for so long. */
 export const EBS_TIMEOUT_MINUTES = 60;
+/** The same of one that a later run may go on with: a day. EBS allows three. */
+export const EBS_RESUMABLE_MINUTES = 24 * 60;
 /** EBS may not know a snapshot yet that it has just begun. */
 export const EBS_NEW_SNAPSHOT_MS = 120_000;
 /** A request to a store is made this often; before each repetition a random wait, up to twice as long each time. */

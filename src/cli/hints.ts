@@ -5,7 +5,17 @@
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
-import { isObject, STORE_BUSY_HINT, storeDeniedHint, storeNotFoundHint, storeRequestHint, storeUnreachableHint } from './store-hints.js';
+import {
+  isObject,
+  STORE_BUSY_HINT,
+  snapshotResumeHint,
+  storeDeniedHint,
+  storeNotFoundHint,
+  storeRequestHint,
+  storeUnreachableHint,
+  uploadAbortedHint,
+  uploadResumeHint,
+} from './store-hints.js';
 import { quoted } from './text.js';
 
 /** What a hint is chosen by. */
@@ -43,13 +53,13 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     isObject(details.path)
       ? 'Name one version of it (s3://BUCKET/KEY?versionId=ID), or run the command again once nobody writes to it.'
       : `Stop the program that writes to it (fuser -v ${shown(details.path, 'IMAGE')} names it), or read a snapshot instead. Then ${beginAnew(details.partial)}run the command again.`,
-  ERR_RESUME: ({ details }) =>
-    details.inPlace === true
-      ? 'Do not remove the journal: without it nobody knows which part of the image is in which form.'
-      : `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(details.path === undefined ? '' : `${details.path}.json`, 'FILE.json')}`,
+  ERR_RESUME: resumeHint,
   ERR_IMAGE_SIZE: imageSizeHint,
   ERR_IMAGE_DIFFERS: 'One of the two was changed, or the image is another one. volseal cannot tell which one is right.',
-  ERR_ABORTED: ({ details }) => (details.partial === undefined ? undefined : 'To continue from there, run the same command again.'),
+  ERR_ABORTED: ({ details }) => {
+    if (details.record !== undefined) return uploadAbortedHint({ details });
+    return details.partial === undefined ? undefined : 'To continue from there, run the same command again.';
+  },
   ERR_KMS_UNREACHABLE: ({ command }) =>
     `Check that the server runs, that the network reaches it, and that --kms or VOLSEAL_KMS names it; then try again.${
       isReader(command) ? '' : ' The embedded KMS (--kms embedded) needs no server.'
@@ -125,6 +135,14 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_SELF_TEST:
     'No data was touched. Build volseal again (npm rebuild volseal). If that does not help, test the memory of this machine and do not use it for volumes.',
 };
+
+function resumeHint({ details }: HintRequest): string {
+  if (details.record !== undefined) return uploadResumeHint({ details });
+  if (details.snapshotRecord === true) return snapshotResumeHint({ details });
+  if (details.inPlace === true) return 'Do not remove the journal: without it nobody knows which part of the image is in which form.';
+  const checkpoint = details.path === undefined ? '' : `${details.path}.json`;
+  return `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(checkpoint, 'FILE.json')}`;
+}
 
 function keyDigestHint({ details }: HintRequest): string {
   if (Number(details.keyslots) > 0)

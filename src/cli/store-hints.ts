@@ -1,5 +1,6 @@
 /** Hints about objects and snapshots in stores (hints.ts has the others). */
 import type { ErrorDetails } from '../errors.js';
+import { quoted } from './text.js';
 
 /** A path that names an object. */
 export const isObject = (path: unknown): boolean => typeof path === 'string' && path.startsWith('s3://');
@@ -40,6 +41,27 @@ function snapshotRequestHint({ path, reason, name }: ErrorDetails): string {
   return 'Check --endpoint-url and AWS_ENDPOINT_URL_EBS: the server must speak the EBS direct APIs, with blocks of 512 KiB and SHA-256.';
 }
 
+/** How an upload that is kept for a later run is given up. `record`: of `ErrorDetails`. */
+function giveUpHint(record: unknown): string {
+  const [, bucket = 'BUCKET', key = 'KEY'] = /^s3:\/\/([^/]+)\/(.+)\.volseal-resume$/s.exec(String(record)) ?? [];
+  const uploads = `aws s3api list-multipart-uploads --bucket ${quoted(bucket)} --prefix ${quoted(key)}`;
+  return `aws s3 rm ${quoted(String(record))}. The parts that S3 has stay until aws s3api abort-multipart-upload removes them; ${uploads} shows the upload.`;
+}
+
+/** For `ERR_RESUME` of an upload. */
+export const uploadResumeHint = ({ details: { record } }: { details: ErrorDetails }): string =>
+  `With the same source, target and options as before the upload goes on. To begin anew: ${giveUpHint(record)}`;
+
+/** For `ERR_RESUME` of a snapshot. */
+export function snapshotResumeHint({ details: { path, snapshotId } }: { details: ErrorDetails }): string {
+  const remove = `aws ec2 delete-snapshot --snapshot-id ${typeof snapshotId === 'string' ? snapshotId : 'SNAPSHOT'}`;
+  return `To begin anew: rm ${quoted(String(path))}. What was begun stays pending until EBS cancels it after a day; ${remove} removes it at once.`;
+}
+
+/** For `ERR_ABORTED` of an upload. */
+export const uploadAbortedHint = ({ details: { record } }: { details: ErrorDetails }): string =>
+  `To continue from there, run the same command again. To give it up: ${giveUpHint(record)}`;
+
 /** For `ERR_STATE_BUSY`. */
 export const STORE_BUSY_HINT = 'Wait until the other writer is done, then look at what is there: volseal info shows a volume.';
 
@@ -50,7 +72,10 @@ export const storeNotFoundHint = ({ details: { path } }: { details: ErrorDetails
     : 'aws s3 ls s3://BUCKET/ lists what is there. For another server than AWS: --endpoint-url URL.';
 
 /** For `ERR_STORE_UNREACHABLE`. */
-export const storeUnreachableHint = ({ details: { path } }: { details: ErrorDetails }): string =>
-  isSnapshot(path)
+export const storeUnreachableHint = ({ details: { path, record } }: { details: ErrorDetails }): string => {
+  if (record !== undefined)
+    return 'Check the network, and --endpoint-url or AWS_ENDPOINT_URL_S3; then run the same command again: it goes on from there.';
+  return isSnapshot(path)
     ? 'Check the network, and --endpoint-url or AWS_ENDPOINT_URL_EBS; then run the command again. A snapshot that was begun stays pending, unreadable, until EBS cancels it after an hour.'
     : 'Check the network, and --endpoint-url or AWS_ENDPOINT_URL_S3; then run the command again. Nothing was left behind that is visible.';
+};

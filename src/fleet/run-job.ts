@@ -6,6 +6,7 @@ import type { Progress } from '../jobs/transform.js';
 import { verifyVolume } from '../jobs/verify.js';
 import { ifThere } from '../output/named-file.js';
 import { isAmongDevices } from '../output/resolve-target.js';
+import { isSnapshot } from '../stores/ebs-location.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
 import { traced } from '../tracing.js';
@@ -71,7 +72,8 @@ const CLAIM_CHECK_MS = 5_000;
  * its volume has one data key, and the target appears once.
  *
  * - A target that is a file is claimed (`.NAME.claim`), and an interrupted attempt is resumed, also one of another
- * machine on a shared file system. - An object appears by one conditional request; an interrupted upload begins again.
+ * machine on a shared file system. - An object appears by one conditional request; an interrupted upload is resumed by
+ * any machine, and two workers at one upload send the same bytes.
  *
  * @throws {VolsealError} `ERR_ARGUMENT` where it is no job; `ERR_STATE_BUSY` another worker is at it, or has taken it
  * over; and what the library's function for its kind throws. `verdictOf` tells what is worth another attempt.
@@ -147,9 +149,9 @@ function common({ kms, context }: JobSpec, { options, signal, claim }: Run) {
   };
 }
 
-/** Only between files can a job be resumed. */
+/** Jobs between files, and uploads to S3. */
 const isResumable = ({ source, target }: { source: string; target: string }, { claim }: Run): boolean =>
-  claim !== undefined && !isStored(source) && !isStored(target);
+  isStored(target) ? !isSnapshot(target) : claim !== undefined && !isStored(source);
 
 async function encrypt(job: Spec<'encrypt'>, run: Run): Promise<Done> {
   const { encryptImage } = await import('../jobs/encrypt.js');

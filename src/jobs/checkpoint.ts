@@ -1,44 +1,43 @@
 /**
- * The file that records how far an interrupted job has come: JSON, with an HMAC under a key that is derived from the
- * data key. Without the data key nobody can make a later run leave parts out, or continue with another file.
+ * The file that records how far an interrupted job has come: JSON, with a MAC (record-mac.ts).
  *
  * It names files by inode, size and time, not by device: a shared file system has another device number on each
  * machine.
  */
-import { timingSafeEqual } from 'node:crypto';
 import { constants } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import canonicalize from 'canonicalize';
 import * as z from 'zod';
 import { namingPath, VolsealError } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
-import { decodeBase64, firstIssue } from '../luks2/metadata.js';
-import { type KeyHandle, native } from '../native.js';
+import { firstIssue } from '../luks2/metadata.js';
+import type { KeyHandle } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
 import { cannotResume, chooseCheckpointName, isOwn } from '../output/partial-file.js';
 import type { TargetFile } from '../output/target.js';
 import { removeTemporaryFiles, temporaryName } from '../output/temporary-files.js';
 import { parseStrictJson } from '../strict-json.js';
+import { isRecordMac, recordMac } from './record-mac.js';
 
-const MAC_KEY_LABEL = Buffer.from('volseal checkpoint mac v1');
-const MAC_BYTES = 32;
 /** Contexts and paths of a job take a few KiB. */
 const CHECKPOINT_BYTES_MAX = 64 * 1024;
 
 const digits = z.string().regex(/^\d{0,20}$/, 'is not a number as a string');
+
+/** Which file a source is, and in which state (source-watch.ts). */
+export const sourceSchema = z.strictObject({
+  kind: z.enum(['file', 'device']),
+  ino: digits,
+  sizeBytes: digits,
+  mtimeNs: digits,
+});
 
 const recordSchema = z.strictObject({
   version: z.literal(1),
   kind: z.enum(['encrypt', 'decrypt']),
   volumeId: z.string(),
   uuid: z.string(),
-  source: z.strictObject({
-    kind: z.enum(['file', 'device']),
-    ino: digits,
-    sizeBytes: digits,
-    mtimeNs: digits,
-  }),
+  source: sourceSchema,
   partial: z.strictObject({ ino: digits }),
   sectorBytes: z.number().int().positive(),
   safeBytes: z
@@ -82,8 +81,7 @@ export async function readCheckpoint(partial: Partial): Promise<StoredCheckpoint
  * `ERR_KEY_GONE`
  */
 export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHandle, partial: string): void {
-  const stored = decodeBase64(mac);
-  if (stored?.length === MAC_BYTES && timingSafeEqual(stored, macOf(record, key))) return;
+  if (isRecordMac(mac, 'checkpoint', record, key)) return;
   throw cannotResume(partial, 'its checkpoint was changed by somebody without the key of the volume (its MAC does not hold)');
 }
 
@@ -99,7 +97,7 @@ const IS_TAKEN = new Set(['EPERM', 'EACCES', 'EISDIR', 'ENOTEMPTY', 'EEXIST']);
  * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
  */
 export async function writeCheckpoint(partial: Partial, record: CheckpointRecord, key: KeyHandle): Promise<void> {
-  const stored: StoredCheckpoint = { ...record, mac: macOf(record, key).toString('base64') };
+  const stored: StoredCheckpoint = { ...record, mac: recordMac('checkpoint', record, key) };
   for (let triesLeft = NAME_TRIES; ; triesLeft--) {
     try {
       return await replaceCheckpoint(partial, `${JSON.stringify(stored, undefined, 2)}\n`);
@@ -134,13 +132,4 @@ export async function removeCheckpoint({ directory, openPath }: Partial): Promis
   if (await isOwn(directory, name)) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
   await removeTemporaryFiles(directory, name);
   await directory.sync();
-}
-
-function macOf(record: CheckpointRecord, key: KeyHandle): Buffer {
-  const macKey = native.keyDerive(key, MAC_KEY_LABEL);
-  try {
-    return native.keyHmac(macKey, Buffer.from(canonicalize(record)!));
-  } finally {
-    native.keyWipe(macKey);
-  }
 }

@@ -97,8 +97,9 @@ export interface EncryptOptions extends NewVolumeOptions {
   /** Hashes the image on the way: `sha256` of the result. As fast as one processor hashes. */
   sha256?: boolean | undefined;
   /**
-   * A run that is interrupted keeps what it has done in the target's directory; the same call resumes it. Not for
-   * streams and block devices as targets, not with `sha256`, not without `fsync`.
+   * A run that is interrupted keeps what it has done in the target's directory, or in S3 with a record beside the
+   * object (`KEY.volseal-resume`); the same call resumes it. Not for streams, block devices and snapshots as targets,
+   * not for an object into a file, not with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
 }
@@ -192,7 +193,10 @@ async function makeVolume(
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): Promise<EncryptedImage> {
   refuseSnapshotOptions(typeof target === 'string' ? target : target.name, options.snapshot);
-  if (options.resume === true) checkResumable(source.path, source.file === undefined, options);
+  if (options.resume === true) {
+    const isObject = source.side.kind === 'stored' && typeof target === 'string';
+    checkResumable(source.path, source.file === undefined && !isObject, options);
+  }
   const plan = planVolume(source, typeof target === 'string' ? target : target.name, { ...options, sectorBytes });
   const job = { signal: options.signal, onProgress: options.onProgress };
   if (typeof target !== 'string') return streamVolume(plan, target, job);

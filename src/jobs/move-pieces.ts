@@ -34,6 +34,8 @@ export interface PieceMove {
   readonly targetBytes: number;
   /** Which checksums `write` gets. */
   readonly checksum: PieceChecksum | undefined;
+  /** Whether the target has this piece already: then it is neither read nor written. */
+  readonly isWritten?: ((index: number) => boolean) | undefined;
   /** Takes a piece of the target. Its memory is used again once the promise settles. */
   write(piece: Piece, signal: AbortSignal): Promise<void>;
   readonly stopped?: string;
@@ -56,7 +58,7 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
       const index = next;
       next += 1;
       const bytes = Math.min(pieceBytes, targetBytes - index * pieceBytes);
-      await movePiece(move, index * pieceBytes, bytes, buffer, ended);
+      if (move.isWritten?.(index) !== true) await movePiece(move, index * pieceBytes, bytes, buffer, ended);
       movedBytes += bytes;
       onProgress?.({ doneBytes: movedBytes, totalBytes: targetBytes });
     }
@@ -77,6 +79,28 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
 const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit;
 
 async function movePiece(move: PieceMove, at: number, bytes: number, buffer: Uint8Array, signal: AbortSignal): Promise<void> {
+  const piece = await makePiece(move, at, bytes, buffer, signal);
+  await traced('volseal.part', { offsetBytes: at, bytes }, () => move.write(piece, signal));
+}
+
+/**
+ * One piece as the target is to have it, not written. @throws {VolsealError} what reading and the cipher throw;
+ * `ERR_ABORTED`
+ */
+export async function pieceOf(move: Omit<PieceMove, 'write'>, index: number, signal: AbortSignal | undefined): Promise<Piece> {
+  const { pieceBytes, targetBytes, sectorBytes } = move;
+  const bytes = Math.min(pieceBytes, targetBytes - index * pieceBytes);
+  const buffer = new Uint8Array(new SharedArrayBuffer(roundUp(bytes, sectorBytes)));
+  return await makePiece(move, index * pieceBytes, bytes, buffer, signal);
+}
+
+async function makePiece(
+  move: Omit<PieceMove, 'write'>,
+  at: number,
+  bytes: number,
+  buffer: Uint8Array,
+  signal: AbortSignal | undefined,
+): Promise<Piece> {
   const { pool, key, encrypt, sectorBytes, sparse, source, preamble } = move;
   const preambleBytes = at === 0 ? (preamble?.length ?? 0) : 0;
   const dataAt = at === 0 ? 0 : at - (preamble?.length ?? 0);
@@ -94,6 +118,5 @@ async function movePiece(move: PieceMove, at: number, bytes: number, buffer: Uin
     checksum: move.checksum,
     checksumBytes: bytes,
   });
-  const piece = { offsetBytes: at, bytes: area.subarray(0, bytes), ...sums };
-  await traced('volseal.part', { offsetBytes: at, bytes }, () => move.write(piece, signal));
+  return { offsetBytes: at, bytes: area.subarray(0, bytes), ...sums };
 }

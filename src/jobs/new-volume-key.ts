@@ -10,7 +10,7 @@ import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
 import { traced } from '../tracing.js';
-import { unlockVolume } from '../volume/unlock.js';
+import { type NamedContents, type OpenOptions, unlockByKms } from '../volume/unlock.js';
 import { readContents } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
@@ -82,7 +82,7 @@ export async function newVolumeKey(
  * @throws {VolsealError} `ERR_RESUME` the header is missing; as `readContents` and `unlockVolume`
  */
 export async function reopenedVolumeKey(
-  { endpoint, kmsAccess }: VolumePlan,
+  plan: VolumePlan,
   { volume, detached, header, layout }: NewVolumeFiles,
   pool: PoolLease,
   signal: AbortSignal | undefined,
@@ -92,9 +92,38 @@ export async function reopenedVolumeKey(
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
   const files = { data: volume.file, header: header.file };
   const contents = await readContents(files);
-  const kms = endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kmsUri(endpoint);
-  const key = await unlockVolume({ ...files, ...contents }, { kms, kmsAccess, signal }, pool);
+  const key = await unlockByKms({ ...files, ...contents }, sameKms(plan, signal), pool);
   return { key, header: contents.found.header, volumeId: contents.token.volumeId };
+}
+
+/** How the KMS of a plan is asked again. */
+const sameKms = ({ endpoint, kmsAccess }: VolumePlan, signal: AbortSignal | undefined): OpenOptions => ({
+  kms: endpoint.kind === 'embedded' ? `embedded:${endpoint.home}` : kmsUri(endpoint),
+  kmsAccess,
+  signal,
+});
+
+/**
+ * The key of a volume in a store that an interrupted run has begun, by the header that it left. Whoever may write to
+ * the store can have put another header there: it must be under the KMS key that the plan names. KMS alone can tell to
+ * which key an alias leads, and says so with a data key, which the plan's user may ask for anyway.
+ * @param refuse makes the error where it is not @throws {VolsealError} what `refuse` makes; as `newVolumeKey` and
+ * `unlockByKms`
+ */
+export async function storedVolumeKey(
+  plan: VolumePlan,
+  volume: NamedContents,
+  refuse: (why: string) => VolsealError,
+  pool: PoolLease,
+  signal: AbortSignal | undefined,
+): Promise<KeyHandle> {
+  const { endpoint, keyId, kmsAccess } = plan;
+  const { encryptionContext: context } = volume.token;
+  const task: NewKeyTask = { kind: 'newKey', kms: endpoint, keyId, context, grantTokens: kmsAccess?.grantTokens };
+  const { key, keyArn } = await traced('volseal.kms', { operation: 'GenerateDataKey' }, () => pool.run(task, signal));
+  native.keyWipe(key);
+  if (keyArn !== volume.token.keyId) throw refuse(`it was begun under the KMS key ${volume.token.keyId}, not under ${keyArn}`);
+  return await unlockByKms(volume, sameKms(plan, signal), pool);
 }
 
 /**

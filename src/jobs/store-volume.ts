@@ -1,20 +1,24 @@
 /** A volume that is a new object or snapshot in a store. */
 import { VolsealError } from '../errors.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
-import { intactHeader } from '../luks2/header.js';
+import { intactHeader, type Luks2Header } from '../luks2/header.js';
 import { headerArea } from '../luks2/store.js';
-import { native } from '../native.js';
+import { type KeyHandle, native } from '../native.js';
+import { isSnapshot } from '../stores/ebs-location.js';
 import { fileSource, zeroSource } from '../stores/file-source.js';
 import { checkStoredName } from '../stores/location.js';
 import { beginStored } from '../stores/open.js';
-import type { ImageSource, StoreOptions } from '../stores/store.js';
+import { ResumableUpload } from '../stores/s3-resumable.js';
+import type { ImageSource, ImageTarget, StoreOptions } from '../stores/store.js';
 import { describeHeader } from '../volume/info.js';
 import { claimsOf } from '../volume/volume-file.js';
-import { leasePool } from '../workers/pool.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { EncryptedImage } from './build-volume.js';
 import { madeIn } from './decrypt-options.js';
-import { movePieces } from './move-pieces.js';
-import { contextOf, newVolumeKey } from './new-volume-key.js';
+import { movePieces, type PieceMove } from './move-pieces.js';
+import { contextOf, type HeaderTarget, newVolumeKey } from './new-volume-key.js';
+import { findUpload, forgetUpload, keepingUpload, moveRest, uploadSource } from './resume-upload.js';
+import { newOrBegunVolume, openVolumeUpload } from './resumed-volume.js';
 import { whileUnchanged } from './source-watch.js';
 import { checkStoredOptions } from './stored-source.js';
 import type { JobOptions } from './transform.js';
@@ -26,7 +30,8 @@ import type { VolumePlan, VolumeSource } from './volume-plan.js';
  */
 export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefined, job: JobOptions): Promise<EncryptedImage> {
   const { source, volumePath, sectorBytes, allocation, output } = plan;
-  checkStoredOptions(volumePath, { sha256: plan.sha256, resume: output.resume === true, sparse: allocation === 'sparse' });
+  const resume = output.resume === true;
+  checkStoredOptions(volumePath, { sha256: plan.sha256, resume: resume && isSnapshot(volumePath), sparse: allocation === 'sparse' });
   if (plan.header !== undefined)
     throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is one piece, which has its header in front; leave out the header option`);
   if (plan.snapshot?.parent !== undefined || plan.snapshot?.changedAgainst !== undefined)
@@ -35,38 +40,89 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
     });
   const from = sourceOf(source);
   checkStoredName(volumePath, 'target');
+  // Before KMS is asked: a mistake should cost nothing.
   const context = contextOf(plan);
   await using pool = leasePool(plan.logger);
-  const sizeBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
-  const draft = { headerPath: volumePath, placement: 'embedded', allocation: 'full' } as const;
-  // Before KMS is asked: a mistake should cost nothing. The area's length is always the same.
-  const wanted = { sizeBytes: EMBEDDED_DATA_OFFSET_BYTES + sizeBytes, force: output.force, snapshot: plan.snapshot };
+  const sizeBytes = EMBEDDED_DATA_OFFSET_BYTES + Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
+  const run: Run = { plan, from, sizeBytes, store, pool, job };
+  if (resume) return await uploadVolume(run);
+  const wanted = { sizeBytes, force: output.force, snapshot: plan.snapshot };
   await using target = await beginStored(volumePath, wanted, store, job.signal);
-  const { key, header } = await newVolumeKey(plan, draft, context, pool, job.signal);
+  const { key, header } = await newVolumeKey(plan, draftOf(plan), context, pool, job.signal);
   try {
     const startedMs = performance.now();
-    const preamble = headerArea(header);
-    const move = () =>
-      movePieces(
-        {
-          ...{ pool, key, encrypt: true, sectorBytes, sparse: false, source: from, sourceOffsetBytes: 0, preamble },
-          ...{ dataBytes: source.imageBytes, pieceBytes: target.pieceBytes, targetBytes: preamble.length + sizeBytes },
-          checksum: target.checksum,
-          write: (piece, signal) => target.write(piece, signal),
-        },
-        job,
-      );
-    await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
-    await output.beforePublish?.();
-    await target.complete(job.signal);
-    const info = describeHeader(claimsOf(intactHeader(header), volumePath), {
-      ...{ path: target.name, header: null },
-      ...{ allocatedBytes: null, hasHoles: null },
-    });
-    return { ...info, ...madeIn(target.name), dataSeconds: (performance.now() - startedMs) / 1000 };
+    const write: PieceMove['write'] = (piece, signal) => target.write(piece, signal);
+    const { pieceBytes, checksum } = target;
+    await unchanged(run, () => movePieces({ ...moveOf(run, key, headerArea(header)), pieceBytes, checksum, write }, job));
+    return await completed(run, target, header, startedMs);
   } finally {
     native.keyWipe(key);
   }
+}
+
+/** What a volume is made of and with. */
+interface Run {
+  readonly plan: VolumePlan;
+  readonly from: ImageSource;
+  /** Of the volume, with its header. */
+  readonly sizeBytes: number;
+  readonly store: StoreOptions | undefined;
+  readonly pool: PoolLease;
+  readonly job: JobOptions;
+}
+
+const draftOf = ({ volumePath }: VolumePlan): HeaderTarget => ({ headerPath: volumePath, placement: 'embedded', allocation: 'full' });
+
+/** The same in a way that a later run can go on with, or goes on with what an interrupted run has left. */
+async function uploadVolume(run: Run): Promise<EncryptedImage> {
+  const { plan, from, sizeBytes, store, pool, job } = run;
+  const { source, volumePath, sectorBytes, output } = plan;
+  const { signal } = job;
+  await using upload = await ResumableUpload.open(volumePath, { sizeBytes, force: output.force }, store, signal);
+  return await keepingUpload(upload, async () => {
+    const startedMs = performance.now();
+    const header = await unchanged(run, async () => {
+      const uploadJob = { kind: 'encrypt', upload, source: await uploadSource(source.file, from), sectorBytes } as const;
+      const stored = findUpload(uploadJob);
+      const volume = await newOrBegunVolume(plan, uploadJob, stored, draftOf(plan), pool, signal);
+      try {
+        await openVolumeUpload(uploadJob, stored, volume, stored?.volumeId ?? plan.volumeId, signal);
+        await moveRest(uploadJob, moveOf(run, volume.key, volume.preamble), job, output.onWarning);
+        return volume.header;
+      } finally {
+        native.keyWipe(volume.key);
+      }
+    });
+    const made = await completed(run, upload, header, startedMs);
+    await forgetUpload(upload, output.onWarning);
+    return made;
+  });
+}
+
+function moveOf(
+  { plan, from, sizeBytes, pool }: Run,
+  key: KeyHandle,
+  preamble: Buffer,
+): Omit<PieceMove, 'write' | 'pieceBytes' | 'checksum'> {
+  const { sectorBytes, source } = plan;
+  return {
+    ...{ pool, key, encrypt: true, sectorBytes, sparse: false, source: from, sourceOffsetBytes: 0, preamble },
+    ...{ dataBytes: source.imageBytes, targetBytes: sizeBytes },
+  };
+}
+
+async function unchanged<T>({ plan: { source } }: Run, move: () => Promise<T>): Promise<T> {
+  return await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
+}
+
+async function completed({ plan, job }: Run, target: ImageTarget, header: Luks2Header, startedMs: number): Promise<EncryptedImage> {
+  await plan.output.beforePublish?.();
+  await target.complete(job.signal);
+  const info = describeHeader(claimsOf(intactHeader(header), plan.volumePath), {
+    ...{ path: target.name, header: null },
+    ...{ allocatedBytes: null, hasHoles: null },
+  });
+  return { ...info, ...madeIn(target.name), dataSeconds: (performance.now() - startedMs) / 1000 };
 }
 
 function sourceOf({ side, file, path, imageBytes }: VolumeSource): ImageSource {

@@ -3,12 +3,14 @@
 import { VolsealError } from '../errors.js';
 import { STORE_PIECE_BYTES } from '../limits.js';
 import type { KeyHandle } from '../native.js';
+import type { NamedFile } from '../output/named-file.js';
 import { openTarget } from '../output/open-target.js';
 import { resolveTarget } from '../output/resolve-target.js';
 import { isSnapshot } from '../stores/ebs-location.js';
 import { fileSource } from '../stores/file-source.js';
 import { checkStoredName, isStored } from '../stores/location.js';
 import { beginStored } from '../stores/open.js';
+import { ResumableUpload } from '../stores/s3-resumable.js';
 import type { ImageSource } from '../stores/store.js';
 import { withVolume } from '../volume/session.js';
 import { withStoredVolume } from '../volume/stored-volume.js';
@@ -17,12 +19,15 @@ import type { PoolLease } from '../workers/pool.js';
 import { type DecryptedImage, type DecryptOptions, madeIn } from './decrypt-options.js';
 import type { TargetStream } from './image-stream.js';
 import { movePieces, type PieceMove } from './move-pieces.js';
+import { beginUpload, findUpload, forgetUpload, keepingUpload, moveRest, resumeUpload, uploadSource } from './resume-upload.js';
 import { openParent } from './snapshot-parent.js';
 import { whileUnchanged } from './source-watch.js';
 import { checkStoredOptions } from './stored-source.js';
 
 interface Open {
   readonly volume: NamedContents;
+  /** With the data, where the volume is not in a store. */
+  readonly file: NamedFile | undefined;
   readonly source: ImageSource;
   readonly key: KeyHandle;
   readonly pool: PoolLease;
@@ -33,7 +38,11 @@ export async function decryptStored(volumePath: string, image: string | TargetSt
   if (typeof image !== 'string')
     throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is in a store; volseal read writes it to a stream, decrypted`);
   const { sha256 = false, resume = false, sparse = false, signal } = options;
-  checkStoredOptions(isStored(image) ? image : volumePath, { sha256, resume, sparse: sparse && !isSnapshot(image) });
+  // A snapshot's record is beside the volume.
+  const isResumable = isStored(image) && (!isSnapshot(image) || !isStored(volumePath));
+  checkStoredOptions(isStored(image) ? image : volumePath, {
+    ...{ sha256, resume: resume && !isResumable, sparse: sparse && !isSnapshot(image) },
+  });
   if (isStored(image)) checkStoredName(image, 'target');
   const make = (open: Open) => makeImage(open, image, options);
   if (isStored(volumePath)) {
@@ -43,7 +52,7 @@ export async function decryptStored(volumePath: string, image: string | TargetSt
     return withStoredVolume(
       volumePath,
       options,
-      ({ volume, key, pool }) => make({ volume, source: volume.source, key, pool }),
+      ({ volume, key, pool }) => make({ volume, file: undefined, source: volume.source, key, pool }),
       checkTarget,
     );
   }
@@ -52,9 +61,7 @@ export async function decryptStored(volumePath: string, image: string | TargetSt
     const sizeBytes = data.sizeBytes();
     const key = await session.unlock();
     signal?.throwIfAborted();
-    return whileUnchanged(data, sizeBytes, () =>
-      make({ volume: session.file, source: fileSource(data, sizeBytes), key, pool: session.pool }),
-    );
+    return make({ volume: session.file, file: data, source: fileSource(data, sizeBytes), key, pool: session.pool });
   });
 }
 
@@ -73,17 +80,55 @@ function moveOf({ volume, source, key, pool }: Open): Omit<PieceMove, 'pieceByte
   };
 }
 
+/** Runs `move`, which reads the volume. @throws {VolsealError} `ERR_SOURCE_CHANGED`; as `move` */
+async function unchanged<T>({ file, source }: Open, move: () => Promise<T>): Promise<T> {
+  return await (file === undefined ? move() : whileUnchanged(file, source.sizeBytes, move));
+}
+
 /** @returns the name of what was made */
 async function toStore(open: Open, image: string, options: DecryptOptions): Promise<string> {
-  const { force = false, sparse = false, snapshot, store, signal } = options;
+  const { force = false, resume = false, sparse = false, snapshot, store, signal } = options;
+  if (resume) return await (isSnapshot(image) ? toSnapshot(open, image, options) : toUpload(open, image, options));
   await using parent = await openParent(snapshot ?? {}, store, signal);
   const wanted = { sizeBytes: open.volume.token.imageBytes, force, sparse, snapshot, base: parent?.source };
   await using target = await beginStored(image, wanted, store, signal);
   const { pieceBytes, checksum } = target;
-  await movePieces({ ...moveOf(open), pieceBytes, checksum, write: (piece, ended) => target.write(piece, ended) }, options);
+  const write: PieceMove['write'] = (piece, ended) => target.write(piece, ended);
+  await unchanged(open, () => movePieces({ ...moveOf(open), pieceBytes, checksum, write }, options));
   await options.beforePublish?.();
   await target.complete(signal);
   return target.name;
+}
+
+/** A snapshot that a later run can go on with, or goes on with what an interrupted run has left. */
+async function toSnapshot(open: Open, image: string, options: DecryptOptions): Promise<string> {
+  const { volume, file, source, key } = open;
+  const identity = { volumeId: volume.token.volumeId, uuid: volume.found.header.uuid };
+  const from = { ...identity, file: file!, fileBytes: source.sizeBytes, key };
+  return await (await import('./resumed-snapshot.js')).resumableSnapshot(image, from, moveOf(open), options);
+}
+
+/** An object that a later run can go on with, or goes on with what an interrupted run has left. */
+async function toUpload(open: Open, image: string, options: DecryptOptions): Promise<string> {
+  const { force = false, store, signal, onWarning } = options;
+  const { volume, file, source, key } = open;
+  const { token, segment, found } = volume;
+  const identity = { volumeId: token.volumeId, uuid: found.header.uuid };
+  await using upload = await ResumableUpload.open(image, { sizeBytes: token.imageBytes, force }, store, signal);
+  return await keepingUpload(upload, async () => {
+    await unchanged(open, async () => {
+      const { sectorBytes } = segment;
+      const job = { kind: 'decrypt', upload, source: await uploadSource(file, source), sectorBytes } as const;
+      const stored = findUpload(job);
+      if (stored === undefined) await beginUpload(job, identity, Buffer.alloc(0), key, signal);
+      else await resumeUpload(job, stored, identity, key, signal);
+      await moveRest(job, moveOf(open), options, onWarning);
+    });
+    await options.beforePublish?.();
+    await upload.complete(signal);
+    await forgetUpload(upload, onWarning);
+    return upload.name;
+  });
 }
 
 async function toFile(open: Open, image: string, options: DecryptOptions): Promise<string> {
@@ -93,7 +138,8 @@ async function toFile(open: Open, image: string, options: DecryptOptions): Promi
   try {
     await target.begin();
     const write: PieceMove['write'] = ({ offsetBytes, bytes }) => target.file.write(bytes, offsetBytes);
-    await movePieces({ ...moveOf(open), pieceBytes: STORE_PIECE_BYTES, checksum: undefined, write }, options);
+    const move = { ...moveOf(open), pieceBytes: STORE_PIECE_BYTES, checksum: undefined, write };
+    await unchanged(open, () => movePieces(move, options));
     await target.publish();
     return image;
   } catch (error) {

@@ -38,3 +38,9 @@ export function crc32Text(crc32: number): string {
   bytes.writeUInt32BE(crc32);
   return bytes.toString('base64');
 }
+
+/** What `crc32Text` wrote; undefined where it is no such text. */
+export function parseCrc32(text: string | undefined): number | undefined {
+  const bytes = Buffer.from(text ?? '', 'base64');
+  return bytes.length === 4 && bytes.toString('base64') === text ? bytes.readUInt32BE() : undefined;
+}

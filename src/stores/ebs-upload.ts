@@ -3,6 +3,7 @@
  * differs. Nobody can read the snapshot before that.
  */
 import { createHash, type Hash, randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import pLimit from 'p-limit';
 import { VolsealError } from '../errors.js';
 import { EBS_BLOCK_BYTES, EBS_PIECE_BYTES, EBS_REQUESTS_AT_ONCE, EBS_TIMEOUT_MINUTES, EBS_VOLUME_GIB_MAX } from '../limits.js';
@@ -23,10 +24,28 @@ export interface UploadOptions extends SnapshotOptions {
   readonly sparse?: boolean | undefined;
   /** The contents of the parent: blocks that are equal to it are left out. Beyond its end it is zeros. */
   readonly base?: ImageSource | undefined;
+  /** Goes on with a snapshot that an interrupted run began, with the same options and the same bytes. */
+  readonly begun?: BegunSnapshot | undefined;
+  /** EBS cancels the snapshot where nothing is written to it for so long. Default: an hour. */
+  readonly timeoutMinutes?: number | undefined;
+}
+
+/** A snapshot that an interrupted run began. */
+export interface BegunSnapshot {
+  readonly snapshotId: string;
+  /** So many blocks from the first on were sent, or left out: they are not sent again. */
+  readonly sentBlocks: number;
+}
+
+/** A new snapshot, which knows how far it is. */
+export interface SnapshotUpload extends ImageTarget {
+  readonly snapshotId: string;
+  /** So many blocks from the first on were sent, or left out. */
+  readonly sentBlocks: number;
 }
 
 /**
- * Begins a snapshot of a volume of whole GiB.
+ * Begins a snapshot of a volume of whole GiB, or goes on with one.
  * @param name `ebs:new`
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE` (beyond 64 TiB), `ERR_STORE_*`, `ERR_ABORTED`
  */
@@ -36,8 +55,9 @@ export async function startUpload(
   options: UploadOptions,
   store: StoreOptions | undefined,
   signal?: AbortSignal,
-): Promise<ImageTarget> {
+): Promise<SnapshotUpload> {
   checkNewSnapshot(name);
+  const { timeoutMinutes = EBS_TIMEOUT_MINUTES } = options;
   if (options.base !== undefined && options.sparse === true)
     throw new VolsealError(
       'ERR_ARGUMENT',
@@ -52,8 +72,10 @@ export async function startUpload(
       details: { path: name, sizeBytes, sizeBytesMax: EBS_VOLUME_GIB_MAX * GIB },
     });
   // The same in every attempt: a reply that was lost must not leave a second snapshot.
-  const request = { ...startOptions(name, options), VolumeSize, ClientToken: randomUUID(), Timeout: EBS_TIMEOUT_MINUTES };
+  const request = { ...startOptions(name, options), VolumeSize, ClientToken: randomUUID(), Timeout: timeoutMinutes };
   const connection = await EbsConnection.open(store);
+  const blockCount = VolumeSize * (GIB / EBS_BLOCK_BYTES);
+  if (options.begun !== undefined) return new EbsUpload(connection, options.begun, blockCount, options);
   try {
     const reply = await connection.call('StartSnapshot', { name, signal }, ({ client, sdk }, send) =>
       client.send(new sdk.StartSnapshotCommand(request), send),
@@ -65,32 +87,39 @@ export async function startUpload(
         `${name}: the server began ${id ?? 'a snapshot without an id'} of ${startedGib} GiB in blocks of ${BlockSize} bytes; asked was ${VolumeSize} GiB in blocks of ${EBS_BLOCK_BYTES}`,
         { details: { path: name } },
       );
-    return new EbsUpload(connection, id, VolumeSize * (GIB / EBS_BLOCK_BYTES), options);
+    return new EbsUpload(connection, { snapshotId: id, sentBlocks: 0 }, blockCount, options);
   } catch (error) {
     connection.close();
     throw error;
   }
 }
 
-class EbsUpload implements ImageTarget {
+class EbsUpload implements SnapshotUpload {
   readonly name: string;
+  readonly snapshotId: string;
   readonly pieceBytes = EBS_PIECE_BYTES;
   readonly checksum = 'blocks';
   readonly #connection: EbsConnection;
-  readonly #id: string;
+  /** By an earlier run. */
+  readonly #sentBefore: number;
   readonly #blockCount: number;
   readonly #sparse: boolean;
   readonly #base: ImageSource | undefined;
   readonly #sum = new OrderedSum();
   #endIndex = 0;
 
-  constructor(connection: EbsConnection, id: string, blockCount: number, { sparse = false, base }: UploadOptions) {
-    this.name = snapshotName(id);
+  constructor(connection: EbsConnection, begun: BegunSnapshot, blockCount: number, { sparse = false, base }: UploadOptions) {
+    this.name = snapshotName(begun.snapshotId);
+    this.snapshotId = begun.snapshotId;
     this.#connection = connection;
-    this.#id = id;
+    this.#sentBefore = begun.sentBlocks;
     this.#blockCount = blockCount;
     this.#sparse = sparse;
     this.#base = base;
+  }
+
+  get sentBlocks(): number {
+    return Math.max(this.#sentBefore, this.#sum.nextIndex);
   }
 
   async write({ offsetBytes, bytes, blockDigests }: Piece, signal?: AbortSignal): Promise<void> {
@@ -111,7 +140,10 @@ class EbsUpload implements ImageTarget {
     const rest = Array.from({ length: this.#blockCount - this.#endIndex }, (_, ordinal) => this.#endIndex + ordinal);
     // Each has the parent's block in memory, where there is a parent.
     const atOnce = pLimit(EBS_REQUESTS_AT_ONCE);
-    await Promise.all(rest.map((index) => atOnce(() => this.#put(index, ZERO_BLOCK, ZERO_DIGEST, signal))));
+    // Each request under way listens to it: not to the caller's.
+    const ended = AbortSignal.any(signal === undefined ? [] : [signal]);
+    setMaxListeners(0, ended);
+    await Promise.all(rest.map((index) => atOnce(() => this.#put(index, ZERO_BLOCK, ZERO_DIGEST, ended))));
     const { count, digest } = this.#sum.finish(this.#blockCount);
     let attempts = 0;
     const about = { name: this.name, signal, isNew: true };
@@ -120,7 +152,7 @@ class EbsUpload implements ImageTarget {
         attempts += 1;
         return client.send(
           new sdk.CompleteSnapshotCommand({
-            ...{ SnapshotId: this.#id, ChangedBlocksCount: count },
+            ...{ SnapshotId: this.snapshotId, ChangedBlocksCount: count },
             ...{ Checksum: digest, ChecksumAlgorithm: 'SHA256', ChecksumAggregationMethod: 'LINEAR' },
           }),
           send,
@@ -129,7 +161,7 @@ class EbsUpload implements ImageTarget {
       .catch(async (error: unknown) => {
         // A first attempt whose reply was lost has completed it: the second one finds it done, and it can be read.
         if (attempts === 1 || !(error instanceof VolsealError) || error.code !== 'ERR_STORE_REQUEST') throw error;
-        await SnapshotBlocks.open(this.#connection, this.#id, signal).catch(() => {
+        await SnapshotBlocks.open(this.#connection, this.snapshotId, signal).catch(() => {
           throw error;
         });
       });
@@ -138,14 +170,16 @@ class EbsUpload implements ImageTarget {
   async #put(index: number, block: Uint8Array, digest: Buffer, signal: AbortSignal | undefined): Promise<void> {
     const isLeftOut = this.#base === undefined ? this.#sparse && digest.equals(ZERO_DIGEST) : await isIn(this.#base, index, block, signal);
     if (isLeftOut) return this.#sum.add(index, undefined);
+    // EBS compares the digests of all blocks at the end, these too.
+    if (index < this.#sentBefore) return this.#sum.add(index, digest);
     const Checksum = digest.toString('base64');
     const reply = await this.#connection.call(
       'PutSnapshotBlock',
-      { name: this.name, signal, isNew: true, ofBlock: true },
+      { name: this.name, signal, isNew: this.#sentBefore === 0, ofBlock: true },
       ({ client, sdk }, send) =>
         client.send(
           new sdk.PutSnapshotBlockCommand({
-            ...{ SnapshotId: this.#id, BlockIndex: index, BlockData: block, DataLength: EBS_BLOCK_BYTES },
+            ...{ SnapshotId: this.snapshotId, BlockIndex: index, BlockData: block, DataLength: EBS_BLOCK_BYTES },
             ...{ Checksum, ChecksumAlgorithm: 'SHA256' },
           }),
           send,
@@ -185,6 +219,11 @@ class OrderedSum {
   readonly #waiting = new Map<number, Buffer | undefined>();
   #nextIndex = 0;
   #count = 0;
+
+  /** All before it have come. */
+  get nextIndex(): number {
+    return this.#nextIndex;
+  }
 
   /** @param digest undefined for a block that is left out */
   add(index: number, digest: Buffer | undefined): void {

@@ -21,6 +21,9 @@ export function storePolicy(bucket = '*', keyArn?: string): IdentityPolicy {
     Statement: [
       { Sid: 'ReadObjects', Effect: 'Allow', Action: ['s3:GetObject', 's3:GetObjectVersion'], Resource: `arn:aws:s3:::${bucket}/*` },
       { Sid: 'WriteObjects', Effect: 'Allow', Action: ['s3:PutObject', 's3:AbortMultipartUpload'], Resource: `arn:aws:s3:::${bucket}/*` },
+      // Uploads with --resume: which parts are there; and their record goes when they are complete.
+      { Sid: 'ResumeUploads', Effect: 'Allow', Action: ['s3:ListMultipartUploadParts'], Resource: `arn:aws:s3:::${bucket}/*` },
+      { Sid: 'RemoveRecords', Effect: 'Allow', Action: ['s3:DeleteObject'], Resource: `arn:aws:s3:::${bucket}/*.volseal-resume` },
       // Without it S3 denies an object that is not there, and does not say that it is missing.
       { Sid: 'TellWhatIsMissing', Effect: 'Allow', Action: ['s3:ListBucket'], Resource: `arn:aws:s3:::${bucket}` },
       {

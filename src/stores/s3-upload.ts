@@ -12,7 +12,8 @@ import type { ImageTarget, Piece } from './store.js';
 const PUT = 's3:PutObject';
 const MIB = 1024 * 1024;
 
-interface Part {
+/** A part that S3 has. */
+export interface Part {
   readonly etag: string;
   readonly crc32: number;
   readonly bytes: number;
@@ -41,10 +42,30 @@ export async function openUpload(
   signal?: AbortSignal,
 ): Promise<ImageTarget> {
   const { name } = location;
-  if (location.versionId !== undefined)
-    throw new VolsealError('ERR_ARGUMENT', `${name}: S3 names the version of a new object itself; leave out ?versionId=`);
+  refuseVersion(location);
   const pieceBytes = partBytesFor(sizeBytes, name);
-  if (!force && (await wholeObject(connection, location, signal)) !== undefined) throw exists(name);
+  if (!force && (await wholeObject(connection, location, signal)) !== undefined) throw targetExists(name);
+  const uploadId = await createUpload(connection, location, undefined, signal);
+  return new S3Upload(connection, location, uploadId, { sizeBytes, pieceBytes, force });
+}
+
+/** @throws {VolsealError} `ERR_ARGUMENT` a version as a target */
+export function refuseVersion({ name, versionId }: S3Location): void {
+  if (versionId !== undefined)
+    throw new VolsealError('ERR_ARGUMENT', `${name}: S3 names the version of a new object itself; leave out ?versionId=`);
+}
+
+/** The user's metadata of an object under which the mark of its upload is. */
+const MARK = 'volseal-upload';
+
+/** @param mark the object will have it @returns the id of a new upload @throws {VolsealError} `ERR_STORE_*` */
+export async function createUpload(
+  connection: S3Connection,
+  location: S3Location,
+  mark: string | undefined,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const { bucket: Bucket, key: Key, name } = location;
   const { UploadId } = await connection.call(
     'CreateMultipartUpload',
     PUT,
@@ -52,19 +73,19 @@ export async function openUpload(
     ({ client, sdk }, send) =>
       client.send(
         new sdk.CreateMultipartUploadCommand({
-          ...{ Bucket: location.bucket, Key: location.key },
-          ...{ ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT', ContentType: 'application/octet-stream' },
+          ...{ Bucket, Key, ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT', ContentType: 'application/octet-stream' },
+          ...(mark === undefined ? {} : { Metadata: { [MARK]: mark } }),
         }),
         send,
       ),
     signal,
   );
-  if (UploadId === undefined)
-    throw new VolsealError('ERR_STORE_REQUEST', `${name}: the server began an upload and did not name it`, { details: { path: name } });
-  return new S3Upload(connection, location, UploadId, { sizeBytes, pieceBytes, force });
+  if (UploadId !== undefined) return UploadId;
+  throw new VolsealError('ERR_STORE_REQUEST', `${name}: the server began an upload and did not name it`, { details: { path: name } });
 }
 
-class S3Upload implements ImageTarget {
+/** An upload that has begun. Its connection is its own. */
+export class S3Upload implements ImageTarget {
   readonly pieceBytes: number;
   readonly checksum = 'crc32';
   readonly #connection: S3Connection;
@@ -72,7 +93,7 @@ class S3Upload implements ImageTarget {
   readonly #uploadId: string;
   readonly #sizeBytes: number;
   readonly #force: boolean;
-  readonly #parts: Part[] = [];
+  #parts: Part[] = [];
   #completed = false;
 
   constructor(
@@ -91,6 +112,16 @@ class S3Upload implements ImageTarget {
 
   get name(): string {
     return this.#location.name;
+  }
+
+  /** The parts that S3 has, by their number less one; there may be gaps. */
+  get parts(): readonly Part[] {
+    return this.#parts;
+  }
+
+  /** Takes them as written: by this run or an earlier one. */
+  set parts(parts: readonly Part[]) {
+    this.#parts = [...parts];
   }
 
   get #upload() {
@@ -144,7 +175,7 @@ class S3Upload implements ImageTarget {
         const { status, name } = error instanceof VolsealError ? error.details : {};
         // A first attempt whose reply was lost has completed it: the second one finds it done.
         if (attempts > 1 && (status === 412 || name === 'NoSuchUpload') && (await isOurs())) return;
-        if (status === 412) throw exists(this.name, error);
+        if (status === 412) throw targetExists(this.name, error);
         if (status !== 409) throw error;
         throw new VolsealError('ERR_STATE_BUSY', `${this.name}: somebody else writes the object at the same time; nothing was replaced`, {
           cause: error,
@@ -155,11 +186,12 @@ class S3Upload implements ImageTarget {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#completed) await this.#abort();
+    if (!this.#completed) await this.abort();
     this.#connection.close();
   }
 
-  async #abort(): Promise<void> {
+  /** Gives up the upload. Never throws. */
+  async abort(): Promise<void> {
     // Also after the caller's signal: parts that nobody sees cost money.
     await this.#connection
       .call('AbortMultipartUpload', 's3:AbortMultipartUpload', this.#location, ({ client, sdk }, send) =>
@@ -169,23 +201,27 @@ class S3Upload implements ImageTarget {
   }
 }
 
-/** Length and CRC-32 of the object that is there. @throws {VolsealError} `ERR_STORE_*`, `ERR_ABORTED` */
-async function wholeObject(connection: S3Connection, location: S3Location, signal: AbortSignal | undefined) {
+/**
+ * Length, CRC-32 and mark of the object that is there; undefined for none. @throws {VolsealError} `ERR_STORE_*`,
+ * `ERR_ABORTED`
+ */
+export async function wholeObject(connection: S3Connection, location: S3Location, signal: AbortSignal | undefined) {
   try {
     const { bucket: Bucket, key: Key } = location;
-    const { ContentLength, ChecksumCRC32 } = await connection.call(
+    const { ContentLength, ChecksumCRC32, Metadata } = await connection.call(
       'HeadObject',
       's3:GetObject',
       location,
       ({ client, sdk }, send) => client.send(new sdk.HeadObjectCommand({ Bucket, Key, ChecksumMode: 'ENABLED' }), send),
       signal,
     );
-    return { sizeBytes: ContentLength, checksum: ChecksumCRC32 };
+    return { sizeBytes: ContentLength, checksum: ChecksumCRC32, mark: Metadata?.[MARK] };
   } catch (error) {
     if (error instanceof VolsealError && error.code === 'ERR_STORE_NOT_FOUND') return undefined;
     throw error;
   }
 }
 
-const exists = (name: string, cause?: unknown): VolsealError =>
+/** An object that is in the way. */
+export const targetExists = (name: string, cause?: unknown): VolsealError =>
   new VolsealError('ERR_TARGET_EXISTS', `${name}: there is such an object already`, { cause, details: { path: name } });

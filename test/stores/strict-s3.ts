@@ -17,11 +17,14 @@ interface StoredObject {
   bytes: Buffer;
   etag: string;
   crc: string;
+  /** The user's metadata, as headers. */
+  metadata: Record<string, string>;
 }
 
 interface Upload {
   name: string;
   parts: Map<number, StoredObject>;
+  metadata: Record<string, string>;
 }
 
 /** The server, and what tests see of it. */
@@ -35,8 +38,10 @@ export interface StrictS3 {
   fail(operation: string, ...faults: Fault[]): void;
   /** Takes back the faults that were not used up. */
   mend(): void;
-  /** Called before a request is carried out. */
-  onRequest?: (operation: string) => void;
+  /** Called before a request is carried out, which waits for it. What it gives is a fault for this request, or none. */
+  onRequest?: (operation: string) => unknown;
+  /** Parts of a page of ListParts. */
+  partsPerPage: number;
   put(name: string, bytes: Buffer): void;
 }
 
@@ -61,6 +66,7 @@ const stored = (bytes: Buffer, etag = createHash('md5').update(bytes).digest('he
   bytes,
   etag: `"${etag}"`,
   crc: crcText(bytes),
+  metadata: {},
 });
 
 /** Starts it on loopback; it ends with the test. @param buckets that exist */
@@ -71,6 +77,7 @@ export async function strictS3(...buckets: string[]): Promise<StrictS3> {
     objects: new Map(),
     uploads: new Map(),
     requests: [],
+    partsPerPage: 1000,
     fail(operation, ...more) {
       faults.set(operation, [...(faults.get(operation) ?? []), ...more]);
     },
@@ -111,7 +118,7 @@ function operationOf(method: string, query: URLSearchParams): string {
     };
     return names[method]!;
   }
-  return { GET: 'GetObject', HEAD: 'HeadObject', PUT: 'PutObject' }[method] ?? method;
+  return { GET: 'GetObject', HEAD: 'HeadObject', PUT: 'PutObject', DELETE: 'DeleteObject' }[method] ?? method;
 }
 
 async function answer(
@@ -125,8 +132,7 @@ async function answer(
   const [, bucket = '', key = ''] = /^\/([^/]*)\/?(.*)$/s.exec(decodeURIComponent(url.pathname))!;
   const operation = operationOf(request.method!, url.searchParams);
   s3.requests.push(operation);
-  s3.onRequest?.(operation);
-  const fault = faults.get(operation)?.shift();
+  const fault = ((await s3.onRequest?.(operation)) as Fault | undefined) ?? faults.get(operation)?.shift();
   if (fault === 'cut') return void request.socket.destroy();
   const body = await bodyOf(request);
   if (fault === 'throttle') throw new Refusal(503, 'SlowDown', 'Please reduce your request rate.');
@@ -174,19 +180,24 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
       const last = Math.min(Number(to ?? object.bytes.length - 1), object.bytes.length - 1);
       if (first > last) throw new Refusal(416, 'InvalidRange');
       const bytes = object.bytes.subarray(first, last + 1);
-      const about = { etag: object.etag, 'content-length': bytes.length, 'x-amz-checksum-crc32': object.crc };
+      const about = { ...object.metadata, etag: object.etag, 'content-length': bytes.length, 'x-amz-checksum-crc32': object.crc };
       if (from === undefined) return { headers: about, body: bytes };
       return { status: 206, headers: { ...about, 'content-range': `bytes ${first}-${last}/${object.bytes.length}` }, body: bytes };
     }
     case 'PutObject':
       checkDigest();
+      if (headers['if-none-match'] === '*' && s3.objects.has(name)) throw new Refusal(412, 'PreconditionFailed');
       s3.put(name, body);
       return { headers: { etag: s3.objects.get(name)!.etag } };
+    case 'DeleteObject':
+      s3.objects.delete(name);
+      return { status: 204 };
     case 'CreateMultipartUpload': {
       if (headers['x-amz-checksum-algorithm'] !== 'CRC32' || headers['x-amz-checksum-type'] !== 'FULL_OBJECT')
         throw new Refusal(400, 'InvalidRequest', 'this fake wants CRC32 of the full object');
       const id = randomBytes(8).toString('hex');
-      s3.uploads.set(id, { name, parts: new Map() });
+      const metadata = Object.entries(headers).filter((header): header is [string, string] => header[0].startsWith('x-amz-meta-'));
+      s3.uploads.set(id, { name, parts: new Map(), metadata: Object.fromEntries(metadata) });
       return { body: `<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>` };
     }
     case 'UploadPart': {
@@ -200,6 +211,8 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
     }
     case 'CompleteMultipartUpload':
       return complete(s3, name, uploadOf(), query.get('uploadId')!, headers, body.toString());
+    case 'ListParts':
+      return listParts(uploadOf(), Number(query.get('part-number-marker') ?? 0), s3.partsPerPage);
     case 'AbortMultipartUpload':
       uploadOf();
       s3.uploads.delete(query.get('uploadId')!);
@@ -207,6 +220,18 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
     default:
       throw new Refusal(501, 'NotImplemented', operation);
   }
+}
+
+function listParts({ parts }: Upload, marker: number, perPage: number): Reply {
+  const after = [...parts].filter(([number]) => number > marker).sort(([one], [other]) => one - other);
+  const page = after.slice(0, perPage);
+  const listed = page.map(
+    ([number, { bytes, etag, crc }]) =>
+      `<Part><PartNumber>${number}</PartNumber><ETag>${etag.replaceAll('"', '&quot;')}</ETag><Size>${bytes.length}</Size><ChecksumCRC32>${crc}</ChecksumCRC32></Part>`,
+  );
+  const more = page.length < after.length;
+  const next = `<IsTruncated>${more}</IsTruncated><NextPartNumberMarker>${page.at(-1)?.[0] ?? marker}</NextPartNumberMarker>`;
+  return { body: `<ListPartsResult>${next}${listed.join('')}</ListPartsResult>` };
 }
 
 function complete(s3: StrictS3, name: string, upload: Upload, id: string, headers: IncomingMessage['headers'], xml: string): Reply {
@@ -227,7 +252,7 @@ function complete(s3: StrictS3, name: string, upload: Upload, id: string, header
   const bytes = Buffer.concat(parts.map((part) => part.bytes));
   if (headers['x-amz-checksum-crc32'] !== crcText(bytes)) throw new Refusal(400, 'BadDigest', 'the CRC32 of the object differs');
   if (headers['x-amz-mp-object-size'] !== String(bytes.length)) throw new Refusal(400, 'InvalidRequest', 'the size differs');
-  const object = stored(bytes, `${id}-${parts.length}`);
+  const object = { ...stored(bytes, `${id}-${parts.length}`), metadata: upload.metadata };
   s3.objects.set(name, object);
   s3.uploads.delete(id);
   return {

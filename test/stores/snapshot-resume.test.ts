@@ -1,0 +1,206 @@
+/** Snapshots that are interrupted and resumed (`decrypt VOLUME ebs:new --resume`), against the strict fake. */
+import assert from 'node:assert/strict';
+import { chmodSync, existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'vitest';
+import { hintFor } from '../../src/cli/hints.js';
+import type { VolsealError } from '../../src/errors.js';
+import { type DecryptOptions, decryptImage, encryptImage } from '../../src/index.js';
+import { native } from '../../src/native.js';
+import { poolIsUsed } from '../../src/workers/pool.js';
+import { ended, lab } from '../cli/program.js';
+import { sandbox } from '../volume/sandbox.js';
+import { type StrictEbs, strictEbs } from './strict-ebs.js';
+
+const SIGNER = { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: 'example' };
+Object.assign(process.env, SIGNER);
+
+const MIB = 1024 * 1024;
+/** Blocks of 512 KiB of a snapshot of 1 GiB, which is the smallest. */
+const BLOCKS = 2048;
+const IMAGE_BYTES = 200 * MIB + 512;
+const RECORD = '.a.vol.snapshot-resume';
+
+async function office() {
+  const box = sandbox();
+  const ebs = await strictEbs();
+  const image = box.image('a.raw', IMAGE_BYTES);
+  await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: box.kms });
+  const options: DecryptOptions = { kms: box.kms, store: { ebsEndpointUrl: ebs.url }, resume: true };
+  const decrypt = (more: DecryptOptions = {}) => decryptImage(box.path('a.vol'), 'ebs:new', { ...options, ...more });
+  return { box, ebs, image, decrypt, record: box.path(RECORD) };
+}
+
+const putsOf = ({ requests }: StrictEbs): number => requests.filter((name) => name === 'PutSnapshotBlock').length;
+const pendingOf = ({ snapshots }: StrictEbs): string => [...snapshots].find(([, { state }]) => state === 'pending')![0];
+
+/** Stops at the `blocks`-th block. */
+async function interrupt(ebs: StrictEbs, blocks: number, work: (signal: AbortSignal) => Promise<unknown>): Promise<VolsealError> {
+  const stop = new AbortController();
+  let puts = 0;
+  ebs.onRequest = (operation) => {
+    if (operation !== 'PutSnapshotBlock') return;
+    puts += 1;
+    if (puts === blocks) stop.abort();
+  };
+  const error = await work(stop.signal).then(
+    () => assert.fail('it was not interrupted'),
+    (reason: VolsealError) => reason,
+  );
+  ebs.onRequest = undefined;
+  ebs.requests.length = 0;
+  assert.equal(error.code, 'ERR_ABORTED', error.message);
+  return error;
+}
+
+const refused = async (work: Promise<unknown>, why: RegExp, code = 'ERR_RESUME'): Promise<void> => {
+  await assert.rejects(work, (error: VolsealError) => {
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, why);
+    if (code === 'ERR_RESUME')
+      assert.match(
+        hintFor({ code, details: error.details, command: 'decrypt' })!,
+        /rm .*snapshot-resume.*aws ec2 delete-snapshot --snapshot-id snap/i,
+      );
+    return true;
+  });
+};
+
+function isRight(ebs: StrictEbs, id: string, image: Buffer): void {
+  assert.equal(ebs.snapshots.get(id)!.state, 'completed');
+  assert.equal(ebs.snapshots.get(id)!.blocks.size, BLOCKS);
+  assert.ok(ebs.contents(id).subarray(0, image.length).equals(image));
+  assert.equal(poolIsUsed(), false);
+  assert.equal(native.vaultInfo().liveKeys, 0);
+}
+
+describe('an interrupted snapshot goes on', () => {
+  test('what was sent is not sent again, and EBS compares all of it', async () => {
+    const { ebs, image, decrypt, record } = await office();
+    const error = await interrupt(ebs, 300, (signal) => decrypt({ signal }));
+    assert.match(error.message, /stopped on request; what was sent is kept for a day, with the record .*snapshot-resume$/);
+    assert.match(hintFor({ code: error.code, details: error.details, command: 'decrypt' })!, /run the same command again/);
+    const id = pendingOf(ebs);
+    assert.equal(ebs.snapshots.get(id)!.request.Timeout, 24 * 60);
+    const sent = Number(readFileSync(record, 'utf8').split('\n')[1]);
+    assert.ok(sent > 200 && sent < 300, `${sent} blocks are known to be there`);
+    const warnings: string[] = [];
+    const made = await decrypt({ onWarning: (warning) => warnings.push(warning) });
+    assert.equal(made.snapshotId, id);
+    assert.equal(ebs.snapshots.size, 1);
+    assert.equal(putsOf(ebs), BLOCKS - sent);
+    assert.match(warnings[0]!, new RegExp(`resuming: ${sent} blocks were sent`));
+    assert.equal(existsSync(record), false);
+    isRight(ebs, id, image);
+  });
+
+  test('interrupted twice, the second time behind the image', async () => {
+    const { ebs, image, decrypt } = await office();
+    await interrupt(ebs, 100, (signal) => decrypt({ signal }));
+    await interrupt(ebs, 1000, (signal) => decrypt({ signal }));
+    const made = await decrypt();
+    assert.ok(putsOf(ebs) < 1200);
+    isRight(ebs, made.snapshotId!, image);
+  });
+
+  test('the program, killed with SIGKILL', async () => {
+    const box = lab();
+    const ebs = await strictEbs();
+    const image = box.image('a.raw', IMAGE_BYTES);
+    box.ok(['encrypt', 'a.raw', 'a.vol']);
+    const env = { ...SIGNER, AWS_ENDPOINT_URL_EBS: ebs.url, AWS_REGION: 'us-east-1' };
+    for (const blocks of [60, 500, 700]) {
+      const child = box.start(['decrypt', 'a.vol', 'ebs:new', '--resume'], env);
+      let puts = 0;
+      ebs.onRequest = (operation) => {
+        if (operation !== 'PutSnapshotBlock') return;
+        puts += 1;
+        if (puts === blocks) child.kill('SIGKILL');
+      };
+      assert.equal((await ended(child)).signal, 'SIGKILL');
+      assert.equal(ebs.snapshots.size, 1, 'one snapshot, however often it is begun again');
+    }
+    ebs.onRequest = undefined;
+    const { status, stderr } = await ended(box.start(['decrypt', 'a.vol', 'ebs:new', '--resume'], env));
+    assert.equal(status, 0, stderr);
+    const [id] = [...ebs.snapshots.keys()];
+    isRight(ebs, id!, image);
+    assert.equal(existsSync(box.path(RECORD)), false);
+  });
+
+  test('completed, and only the record is left: it is found done', async () => {
+    const { box, ebs, image, decrypt, record } = await office();
+    let text = Buffer.alloc(0);
+    ebs.onRequest = (operation) => {
+      if (operation === 'CompleteSnapshot') text = readFileSync(record);
+    };
+    const first = await decrypt();
+    ebs.onRequest = undefined;
+    writeFileSync(box.path(RECORD), text, { mode: 0o600 });
+    ebs.requests.length = 0;
+    const second = await decrypt();
+    assert.equal(second.snapshotId, first.snapshotId);
+    assert.equal(putsOf(ebs), 0);
+    assert.equal(existsSync(record), false);
+    isRight(ebs, first.snapshotId!, image);
+  });
+});
+
+describe('what is refused', () => {
+  test('a volume that was changed, other choices, a forged record, one that others may write to', async () => {
+    const { box, ebs, image, decrypt, record } = await office();
+    await interrupt(ebs, 100, (signal) => decrypt({ signal, snapshot: { description: 'golden' } }));
+    const good = readFileSync(record, 'utf8');
+    await refused(decrypt({ snapshot: { description: 'other' } }), /the snapshot was begun with \{"description":"golden"/);
+    const forged = async (text: string, why: RegExp): Promise<void> => {
+      writeFileSync(record, text);
+      await refused(decrypt({ snapshot: { description: 'golden' } }), why);
+    };
+    await forged('{\n', /it is not JSON/);
+    await forged(`${JSON.stringify({ version: 1 })}\n`, /it is not valid/);
+    await forged(good.replace(/snap-0[0-9a-f]{16}/, 'snap-00000000000000000'), /was not written by somebody with the key of this volume/);
+    writeFileSync(record, good);
+    chmodSync(record, 0o660);
+    await refused(decrypt({ snapshot: { description: 'golden' } }), /not a file of this user alone/);
+    chmodSync(record, 0o600);
+
+    // A count that lies makes blocks missing, and EBS refuses the snapshot.
+    writeFileSync(record, good.replace(/\d{16}$/, '0000000000002000'));
+    await refused(decrypt({ snapshot: { description: 'golden' } }), /EBS does not go on with it .*EBS refuses CompleteSnapshot/);
+    writeFileSync(record, good);
+    isRight(ebs, (await decrypt({ snapshot: { description: 'golden' } })).snapshotId!, image);
+
+    await interrupt(ebs, 100, (signal) => decrypt({ signal }));
+    utimesSync(box.path('a.vol'), 1, 1);
+    await refused(decrypt(), /the volume is not as it was: it was written to/);
+  });
+
+  test('a snapshot that EBS has cancelled; removing the record begins anew', async () => {
+    const { box, ebs, image, decrypt, record } = await office();
+    await interrupt(ebs, 100, (signal) => decrypt({ signal }));
+    ebs.snapshots.clear();
+    await refused(decrypt(), /snap-0[0-9a-f]{16} is gone/);
+    writeFileSync(record, '');
+    isRight(ebs, (await decrypt()).snapshotId!, image);
+    assert.equal(existsSync(box.path(RECORD)), false);
+  });
+
+  test('a volume that changes while it is read: the record goes', async () => {
+    const { box, ebs, decrypt, record } = await office();
+    ebs.onRequest = (operation) => {
+      if (operation === 'PutSnapshotBlock') utimesSync(box.path('a.vol'), 1, 1);
+    };
+    await refused(decrypt(), /was changed while it was read/, 'ERR_SOURCE_CHANGED');
+    assert.equal(existsSync(record), false);
+  });
+
+  test('two at once: the second is told', async () => {
+    const { ebs, image, decrypt } = await office();
+    let second: Promise<unknown> | undefined;
+    ebs.onRequest = (operation) => {
+      if (operation === 'PutSnapshotBlock') second ??= refused(decrypt(), /another run is at work/, 'ERR_STATE_BUSY');
+    };
+    const { snapshotId } = await decrypt();
+    await second;
+    isRight(ebs, snapshotId!, image);
+  });
+});

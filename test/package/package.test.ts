@@ -1,10 +1,11 @@
 /** The package as people get it: packed, installed by npm in an empty directory, and used from there. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { ROOT } from '../built.js';
+import { pack } from './tarball.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'volseal consumer '));
 const inPackage = (path: string): string => join(directory, 'node_modules/volseal', path);
@@ -16,10 +17,7 @@ function run(command: string, words: readonly string[], environment: Record<stri
 
 beforeAll(() => {
   cpSync(join(ROOT, 'test/package/consumer'), directory, { recursive: true });
-  // dist/ is there: the global set-up has built it.
-  const pack = ['pack', '--ignore-scripts', '--pack-destination', directory, '--json'];
-  const [{ filename }] = JSON.parse(execFileSync('npm', pack, { cwd: ROOT, encoding: 'utf8' })) as [{ filename: string }];
-  const installed = run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', join(directory, filename)]);
+  const installed = run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', pack(directory)]);
   expect(installed.status, installed.output).toBe(0);
 }, 1_800_000);
 
@@ -33,6 +31,7 @@ test('installing compiles the addon and makes the code cache', () => {
 for (const typescript of ['typescript5', 'typescript7']) {
   for (const [resolution, module] of [
     ['nodenext', 'nodenext'],
+    ['node16', 'node16'],
     ['bundler', 'esnext'],
   ] as const) {
     test(`its types hold under ${typescript} with ${resolution}, libraries checked too`, () => {

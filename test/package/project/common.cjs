@@ -1,0 +1,1 @@
+require('./round-trip.cjs')(require('volseal'));

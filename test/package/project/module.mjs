@@ -1,0 +1,4 @@
+import * as volseal from 'volseal';
+import roundTrip from './round-trip.cjs';
+
+await roundTrip(volseal);

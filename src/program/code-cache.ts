@@ -1,24 +1,40 @@
 /**
- * Writes the code cache of the bundle: `node dist/program/code-cache.js`. npm runs it after each build and at each
- * installation, because the cache fits only the Node that made it. Without a cache that fits, volseal works and starts
- * more slowly.
+ * Writes the code caches of the bundle: `node dist/program/code-cache.js`. npm runs it after each build and at each
+ * installation, because they fit only the Node that made them. Without a cache that fits, volseal works and starts more
+ * slowly.
  */
+import { spawn } from 'node:child_process';
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { CODE_CACHE_FILE, cacheHead, compileBundle, readBundle, runBundle } from './load.js';
+import { cacheHead, codeCacheFile, compileBundle, readBundle, runBundle } from './load.js';
+import type { Role } from './role.js';
 
-async function writeCodeCache(): Promise<void> {
-  // First of all: whatever is wrong with the old cache, the rehearsal's threads do not load it.
-  rmSync(CODE_CACHE_FILE, { force: true });
+const ROLES: readonly Role[] = ['program', 'thread'];
+
+/** Each role in a process of its own, because V8 keeps one compiled bundle in a process. */
+async function writeCodeCaches(): Promise<void> {
+  // First of all: whatever is wrong with the old caches, a rehearsal does not load them.
+  for (const role of ROLES) rmSync(codeCacheFile(role), { force: true });
+  const words = [...process.execArgv, process.argv[1]!, 'thread'];
+  const other = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'inherit'] });
+  const ended = new Promise<void>((resolve, reject) => {
+    other.once('error', reject);
+    other.once('close', () => resolve());
+  });
+  await Promise.all([writeCodeCache('program'), ended]);
+}
+
+async function writeCodeCache(role: Role): Promise<void> {
   const bundle = readBundle();
   const script = compileBundle(bundle);
   // A rehearsal that fails has still compiled the functions that it reached.
-  await runBundle(script).rehearse().catch(warn);
+  await runBundle(script).rehearse(role).catch(warn);
   const cache = script.createCachedData();
+  const file = codeCacheFile(role);
   // In one step: a program that starts meanwhile must not read half of it.
-  const temporary = `${CODE_CACHE_FILE}.${process.pid}`;
+  const temporary = `${file}.${process.pid}`;
   try {
     writeWhole(temporary, Buffer.concat([cacheHead(bundle, cache), cache]));
-    renameSync(temporary, CODE_CACHE_FILE);
+    renameSync(temporary, file);
   } finally {
     rmSync(temporary, { force: true });
   }
@@ -40,4 +56,4 @@ function warn(error: unknown): void {
   process.emitWarning(`volseal will start more slowly: its code cache is incomplete: ${String(error)}`);
 }
 
-writeCodeCache().catch(warn);
+(process.argv[2] === 'thread' ? writeCodeCache('thread') : writeCodeCaches()).catch(warn);

@@ -6,11 +6,15 @@ import { cachedDataVersionTag } from 'node:v8';
 import { Script } from 'node:vm';
 import { crc32 } from 'node:zlib';
 import type * as Bundle from './bundle.js';
+import type { Role } from './role.js';
 
 const BUNDLE_FILE = fileURLToPath(new URL('./bundle.js', import.meta.url));
 
-/** The compiled bundle, functions and all, behind its `cacheHead` (code-cache.ts writes it). */
-export const CODE_CACHE_FILE = fileURLToPath(new URL('./bundle.cache', import.meta.url));
+/** One for each role: V8 reads a whole cache before it runs any function. */
+const CACHE_NAMES: Readonly<Record<Role, string>> = { program: 'bundle.cache', thread: 'bundle.cache-thread' };
+
+/** The bundle, compiled, with the functions that a role runs, behind its `cacheHead` (code-cache.ts writes it). */
+export const codeCacheFile = (role: Role): string => fileURLToPath(new URL(`./${CACHE_NAMES[role]}`, import.meta.url));
 
 /**
  * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which
@@ -44,14 +48,14 @@ export function runBundle(script: Script): typeof Bundle {
 }
 
 /** What the bundle exports. */
-export function loadBundle(): typeof Bundle {
+export function loadBundle(role: Role): typeof Bundle {
   const bundle = readBundle();
-  return runBundle(compileBundle(bundle, cachedCode(bundle)));
+  return runBundle(compileBundle(bundle, cachedCode(bundle, role)));
 }
 
-function cachedCode(bundle: Buffer): Buffer | undefined {
+function cachedCode(bundle: Buffer, role: Role): Buffer | undefined {
   try {
-    const file = readFileSync(CODE_CACHE_FILE);
+    const file = readFileSync(codeCacheFile(role));
     const cache = file.subarray(file.indexOf('\n') + 1);
     const head = cacheHead(bundle, cache);
     return head.equals(file.subarray(0, head.length)) ? cache : undefined;

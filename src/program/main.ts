@@ -2,7 +2,7 @@
 /** The program `volseal`. */
 import { loadBundle } from './load.js';
 
-loadBundle()
+loadBundle('program')
   .main()
   .catch((error: { code?: string; message: string }) => {
     // The command line, which reports every other failure, needs the addon itself.

@@ -2,9 +2,11 @@
  * A small image encrypted and decrypted in a directory that is thrown away: what V8 compiles for that is what most
  * commands need, and goes into the code cache. The bytes are public, and nobody keeps the key.
  */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { runCommand } from '../cli/main.js';
 import type { Output } from '../cli/output.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
@@ -12,20 +14,32 @@ import { native } from '../native.js';
 import { openVolumeFile } from '../volume/volume-file.js';
 import type { TaskResult } from '../workers/task-result.js';
 import runTask, { type Task, type TaskValue } from '../workers/tasks.js';
+import type { Role } from './role.js';
 
 const IMAGE_BYTES = 64 * 1024;
 
-/** @throws {Error} where a command fails here: no room, no memory to lock */
-export async function rehearse(): Promise<void> {
+/** The program, beside the bundle that this is a part of. */
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+
+/**
+ * Runs what a role runs. The program's commands have their threads do the calls to KMS, whose functions stay out of the
+ * program's cache for that.
+ * @throws {Error} where a command fails here: no room, no memory to lock
+ */
+export async function rehearse(role: Role): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'volseal-rehearsal-'));
   try {
     const path = (name: string): string => join(directory, name);
     writeFileSync(path('image'), Buffer.alloc(IMAGE_BYTES, 1));
     const flags = ['--kms', `embedded:${path('home')}`];
+    if (role === 'thread') {
+      execFileSync(process.execPath, [MAIN, 'encrypt', path('image'), path('volume'), ...flags], { stdio: 'ignore' });
+      await inThisThread(path('volume'), { kind: 'embedded', home: path('home') });
+      return;
+    }
     await command('encrypt', path('image'), path('volume'), ...flags);
     await command('info', path('volume'));
     await command('decrypt', path('volume'), path('copy'), ...flags);
-    await inThisThread(path('volume'), { kind: 'embedded', home: path('home') });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -5,4 +5,4 @@ import { loadBundle } from './load.js';
 // environment.
 process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
 
-export default loadBundle().runTask;
+export default loadBundle('thread').runTask;

@@ -2,27 +2,33 @@
  * A real disk image, encrypted and decrypted again: `npm run demo`.
  *
  * A raw ext4 image becomes an encrypted LUKS2 volume whose data key KMS wraps; the volume is attached, read and written
- * like a disk, and detached; then it becomes an image again, byte for byte what it was.
+ * like a disk, and detached; then it becomes an image again, byte for byte what it was. Image and volume stay, to go on
+ * with.
+ *
+ *   node dist/examples/round-trip.js [DIRECTORY]
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { fileURLToPath } from 'node:url';
 import { attach, decryptImage, encryptImage } from 'volseal';
 
-const directory = await mkdtemp(join(tmpdir(), 'volseal-demo-'));
+const directory = resolve(process.argv[2] ?? 'demo');
 const image = join(directory, 'disk.raw');
 const volumeFile = join(directory, 'disk.vol');
 const restored = join(directory, 'restored.raw');
 // The demo has its own KMS. Without this option the KMS in your data directory is used; or name aws, aws:eu-west-1,
 // http://127.0.0.1:4599.
-const kms = `embedded:${join(directory, 'kms home')}`;
+const home = join(directory, 'home');
+const kms = `embedded:${home}`;
 
 try {
-  await mkdir(join(directory, 'files'));
+  await mkdir(join(directory, 'files'), { recursive: true });
+  // What an earlier run has left.
+  await rm(image, { force: true });
   await writeFile(join(directory, 'files', 'letter.txt'), 'Dear reader, this file system is real.\n');
   execFileSync('mkfs.ext4', ['-q', '-d', join(directory, 'files'), image, '256M'], {
     env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
@@ -30,7 +36,7 @@ try {
   console.log(`1. a raw disk image with ext4 on it      ${image}`);
 
   const started = performance.now();
-  const info = await encryptImage(image, volumeFile, { kms, encryptionContext: { user: 'alice' } });
+  const info = await encryptImage(image, volumeFile, { kms, encryptionContext: { user: 'alice' }, force: true });
   const rate = info.sizeBytes / 1e6 / ((performance.now() - started) / 1000);
   console.log(`2. encrypted, ${rate.toFixed(0)} MB/s, KMS included      ${volumeFile}`);
   console.log(`     volume id           ${info.volumeId}`);
@@ -58,8 +64,20 @@ try {
   const [was, is] = await Promise.all([sha256(image), sha256(restored)]);
   if (was !== is) throw new Error('the restored image differs');
   console.log(`5. decrypted: identical to the original    sha256 ${is.slice(0, 16)}...`);
+  const shown = (path: string): string => relative('', path) || '.';
+  console.log(`
+Go on with ${shown(image)} and ${shown(volumeFile)}:
+
+  export VOLSEAL_HOME='${home}'
+  alias volseal="node '${fileURLToPath(new URL('../program/main.js', import.meta.url))}'"    # or, once: npm link
+  volseal info ${shown(volumeFile)}
+  volseal attach ${shown(volumeFile)}        # a disk for QEMU, nbdcopy, nbdfuse, ...
+  volseal detach ${shown(volumeFile)}
+  volseal decrypt ${shown(volumeFile)} again.raw
+  volseal encrypt --help`);
 } finally {
-  await rm(directory, { recursive: true });
+  await rm(restored, { force: true });
+  await rm(join(directory, 'files'), { recursive: true, force: true });
 }
 
 async function sha256(path: string): Promise<string> {

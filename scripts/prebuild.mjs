@@ -6,11 +6,11 @@
 // Both by default. For another processor than this one's it takes Debian's cross compiler. The same sources and the
 // same compiler give the same bytes, so anybody can check a release: the list names both.
 import { execFileSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { sha256, sourcesDigest } from './native-sources.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const require = createRequire(import.meta.url);
@@ -18,17 +18,6 @@ const require = createRequire(import.meta.url);
 const PROCESSORS = { x64: 'x86_64', arm64: 'aarch64' };
 /** What a machine needs at most: Debian 12, Ubuntu 22.04, Red Hat Enterprise Linux 9, Amazon Linux 2023 have it. */
 const GLIBC_MAX = '2.34';
-
-const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
-
-/** Of what the addon is made from: each file's name and contents. */
-function sourcesDigest() {
-  const files = readdirSync(join(ROOT, 'native'), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length));
-  const lines = ['CMakeLists.txt', ...files].sort().map((file) => `${sha256(readFileSync(join(ROOT, file)))}  ${file}\n`);
-  return sha256(lines.join(''));
-}
 
 /** The newest version of the C library that a file asks for, as "2.34". */
 function glibcOf(file, processor) {

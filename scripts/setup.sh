@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine with Node ready to build and run volseal; with --test, to test it as well.
 #
-#   scripts/setup.sh [--test]
+#   scripts/setup.sh [--test] [--prebuilt FILE]
 #
 # Installs what is missing through apt-get (with sudo where it has to), then the packages of package-lock.json; npm's
 # own life cycle compiles the addon and the TypeScript. Safe to run again: where nothing is missing it takes seconds and
 # asks for no rights.
+#
+# --prebuilt takes the addon from FILE, the npm package of a release (volseal-VERSION.tgz) with the same C++ sources:
+# then no compiler is needed, and no rights.
 set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -31,18 +34,33 @@ say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 with_tests=false
-for argument in "$@"; do
-  case $argument in
+prebuilt=
+while (($# > 0)); do
+  case $1 in
     --test) with_tests=true ;;
-    *) echo "usage: scripts/setup.sh [--test]" >&2; exit 2 ;;
+    --prebuilt) prebuilt=${2:?"--prebuilt needs a file"}; shift ;;
+    *) echo "usage: scripts/setup.sh [--test] [--prebuilt FILE]" >&2; exit 2 ;;
   esac
+  shift
 done
 
-# Runs a command without its output, which is shown if it fails.
+# Runs a command whose output is shown if it fails. While it runs, the last line of that is shown every five seconds.
 quietly() {
-  local log status=0
+  local log status=0 began=$SECONDS said=0 command
   log=$(mktemp)
-  "$@" >"$log" 2>&1 </dev/null || status=$?
+  "$@" >"$log" 2>&1 </dev/null &
+  command=$!
+  # Bash lets what runs in the background ignore Ctrl-C.
+  trap 'kill "$command" 2>/dev/null; rm -f "$log"; exit 130' INT TERM
+  while kill -0 "$command" 2>/dev/null; do
+    sleep 0.2
+    if ((SECONDS - began >= said + 5)); then
+      said=$((SECONDS - began))
+      say "  ${said} s: $(last_line "$log")"
+    fi
+  done
+  wait "$command" || status=$?
+  trap - INT TERM
   if ((status != 0)); then
     cat "$log" >&2
     printf 'setup: failed with status %d: %s\n' "$status" "$*" >&2
@@ -51,11 +69,14 @@ quietly() {
   return "$status"
 }
 
+# What a log says last, as much as fits a line, without colours and what moves the cursor.
+last_line() { tail -c 2000 "$1" | tr '\r' '\n' | sed 's/\x1b\[[0-9;]*[A-Za-z]//g' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c 1-100 || true; }
+
 # Sets `privileged`: what goes before a command that only root may run.
 privileged=()
 become_root_for() {
   ((EUID == 0)) && return
-  command -v sudo >/dev/null || fail "needs root to $*: run it as root, or install sudo"
+  command -v sudo >/dev/null || fail "needs root to $*: run it as root, or install sudo; without either, --prebuilt FILE takes the addon from the npm package of a release, and nothing else needs root"
   privileged=(sudo)
 }
 
@@ -104,11 +125,12 @@ install_needs() {
 # npm ci writes node_modules/.package-lock.json last, so a newer lock file means that it has to run again.
 install_packages() {
   if [[ node_modules/.package-lock.json -nt package-lock.json && node_modules/.package-lock.json -nt package.json ]]; then
-    quietly npm run --silent build:native
-    quietly npm run --silent build
+    [[ -n $prebuilt ]] || quietly npm run --silent build:native
+    quietly node scripts/build-if-needed.mjs
   else
-    say "installing npm packages, compiling the addon"
-    quietly npm ci --include=dev --no-audit --no-fund
+    say "installing npm packages, ${prebuilt:+with the addon of $prebuilt, }then compiling"
+    # Each package and each line of the compilers is a line of the log.
+    quietly npm ci --include=dev --no-audit --no-fund --loglevel=http --foreground-scripts
   fi
 }
 
@@ -120,11 +142,16 @@ install_nodes() {
 }
 
 check_node
-if $with_tests; then
-  install_needs "${build_needs[@]}" "${test_needs[@]}"
+needs=()
+if [[ -n $prebuilt ]]; then
+  node scripts/take-prebuilt.mjs "$prebuilt"
+  # One that was compiled here would come first.
+  rm -f build/Release/volseal.node
 else
-  install_needs "${build_needs[@]}"
+  needs+=("${build_needs[@]}")
 fi
+if $with_tests; then needs+=("${test_needs[@]}"); fi
+install_needs "${needs[@]}"
 install_packages
 if $with_tests; then install_nodes; fi
 if $with_tests && [[ $(uname -m) == x86_64 ]] && ! test/interop/linux-guest --is-prepared; then
@@ -133,4 +160,4 @@ if $with_tests && [[ $(uname -m) == x86_64 ]] && ! test/interop/linux-guest --is
   say "preparing the Linux guest"
   quietly test/interop/linux-guest --prepare
 fi
-say "ready"
+say "ready: npm run demo shows an image there and back; npm link puts volseal on your PATH"

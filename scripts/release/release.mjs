@@ -54,7 +54,7 @@ const environment = {
 };
 Object.assign(process.env, environment);
 
-/** Builds everything in a clone below `directory`. @returns the directory with the files of the release, and the clone */
+/** Builds everything in a clone below `directory`. @returns the clone, and the directory with the release's files */
 function buildIn(directory, name) {
   const clone = join(directory, name);
   const output = join(directory, `${name}-output`);
@@ -93,7 +93,7 @@ function compare(first, second) {
 function check(tarball) {
   const program = (name, bin) => join(ROOT, 'node_modules', name, readJson(join(ROOT, 'node_modules', name, 'package.json')).bin[bin]);
   run(process.execPath, [program('publint', 'publint'), 'run', tarball, '--strict']);
-  // An ES module alone: `require` of it works in every Node that volseal runs on, but TypeScript 5 says that it may not.
+  // An ES module alone: `require` of it works in Node 20.19 and 22.12 or later, but TypeScript 5 says that it may not.
   run(process.execPath, [
     program('@arethetypeswrong/cli', 'attw'),
     tarball,

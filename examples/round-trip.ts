@@ -37,8 +37,8 @@ try {
 
   const started = performance.now();
   const info = await encryptImage(image, volumeFile, { kms, encryptionContext: { user: 'alice' }, force: true });
-  const rate = info.sizeBytes / 1e6 / ((performance.now() - started) / 1000);
-  console.log(`2. encrypted, ${rate.toFixed(0)} MB/s, KMS included      ${volumeFile}`);
+  const rate = info.sizeBytes / 2 ** 20 / ((performance.now() - started) / 1000);
+  console.log(`2. encrypted, ${rate.toFixed(0)} MiB/s, KMS included      ${volumeFile}`);
   console.log(`     volume id           ${info.volumeId}`);
   console.log(`     KMS key             ${info.keyId}`);
   console.log(`     encryption context  ${JSON.stringify(info.encryptionContext)}`);

@@ -56,7 +56,7 @@ quietly() {
     sleep 0.2
     if ((SECONDS - began >= said + 5)); then
       said=$((SECONDS - began))
-      say "  ${said} s: $(last_line "$log")"
+      say "  ${said} s: $(so_far "$log")"
     fi
   done
   wait "$command" || status=$?
@@ -69,8 +69,14 @@ quietly() {
   return "$status"
 }
 
-# What a log says last, as much as fits a line, without colours and what moves the cursor.
-last_line() { tail -c 2000 "$1" | tr '\r' '\n' | sed 's/\x1b\[[0-9;]*[A-Za-z]//g' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c 1-100 || true; }
+# What a log says last, as much as fits a line, without colours and what moves the cursor. npm says nothing while it
+# unpacks what it has in its cache.
+so_far() {
+  local line
+  line=$(tail -c 2000 "$1" | tr '\r' '\n' | sed 's/\x1b\[[0-9;]*[A-Za-z]//g' | grep -v '^[[:space:]]*$' | tail -n 1 | cut -c 1-100) || true
+  [[ -n $line ]] || line="$(du -sm node_modules 2>/dev/null | cut -f 1) MB in node_modules"
+  printf '%s' "$line"
+}
 
 # Sets `privileged`: what goes before a command that only root may run.
 privileged=()

@@ -196,6 +196,9 @@ export const NBD_DRAIN_MS_MAX = 3_600_000;
 export const S3_PARTS_MAX = 10_000;
 export const S3_PART_BYTES_MIN = 16 * 1024 * 1024;
 export const S3_PART_BYTES_MAX = 48 * 1024 * 1024;
+/** What S3 copies in one request (at most 5 GiB), and how many of these are under way at once. */
+export const S3_COPY_BYTES = 1024 * 1024 * 1024;
+export const S3_COPIES_AT_ONCE = 8;
 /** The record of an upload that can be resumed: a header of 32 KiB as base64, and some KiB. */
 export const UPLOAD_RECORD_BYTES_MAX = 256 * 1024;
 /** What is read of an object at once where its own parts do not decide. */

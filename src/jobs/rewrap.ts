@@ -5,14 +5,17 @@
 import { VolsealError, withPath } from '../errors.js';
 import { parseKmsArn } from '../kms/shared/arn.js';
 import { logged } from '../logging.js';
-import { intactHeader } from '../luks2/header.js';
+import { intactHeader, type Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import { repairHeader, writeHeader } from '../luks2/store.js';
-import { native } from '../native.js';
+import { type KeyHandle, native } from '../native.js';
+import { isStored } from '../stores/location.js';
+import type { StoreOptions } from '../stores/store.js';
 import { traced } from '../tracing.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
-import { checkExpected, endpointOf, type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
+import { checkExpected, endpointOf, type NamedContents, type OpenOptions, unlockByKms } from '../volume/unlock.js';
+import { claimsOf } from '../volume/volume-file.js';
+import type { PoolLease } from '../workers/pool.js';
 import type { RewrapTask } from '../workers/tasks.js';
 
 /** Options of `rewrapVolume`. */
@@ -21,6 +24,8 @@ export interface RewrapOptions extends OpenOptions {
   key: string;
   /** Asks KMS whether it would, and changes nothing. */
   dryRun?: boolean | undefined;
+  /** How a store is reached where the volume is an object (`s3://BUCKET/KEY`). */
+  store?: StoreOptions | undefined;
 }
 
 /** What `rewrapVolume` did, or would do. */
@@ -44,7 +49,8 @@ const AS_BEFORE = 'the volume is as it was';
  *
  * The new token is proved before the old one is given up: KMS unwraps it, and what comes out must be the key of this
  * volume's digest. Then the header's copies are written one after the other; whenever that ends, kill -9 included, one
- * of them is whole, and the data key in it opens. Nothing but the header is written.
+ * of them is whole, and the data key in it opens. Nothing but the header is written. A volume in S3 is replaced by one
+ * with the new header, whose data S3 copies; only if it is still the one that was read.
  *
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` for a key of another region: ReEncrypt works inside one KMS
  */
@@ -53,13 +59,15 @@ export async function rewrapVolume(path: string, options: RewrapOptions): Promis
 }
 
 async function rewrapOne(path: string, options: RewrapOptions): Promise<RewrappedVolume> {
+  if (isStored(path)) return (await import('./rewrap-stored.js')).rewrapStored(path, options);
   const dryRun = options.dryRun === true;
   try {
     return await withVolume(path, options, { lock: dryRun ? 'none' : 'exclusive', ifStopped: AS_BEFORE }, async (session) => {
-      const { volumeId, keyId: fromKeyArn } = session.file.token;
+      const { file, pool } = session;
+      const { volumeId, keyId: fromKeyArn } = file.token;
       session.throwIfAborted();
       checkSameKms(fromKeyArn, options.key, path);
-      const toKeyArn = dryRun ? await tryRewrap(session, options) : await rewrap(session, options);
+      const toKeyArn = dryRun ? await tryRewrap(file, pool, options) : await rewrap(session, options);
       return { path, volumeId, fromKeyArn, toKeyArn, dryRun };
     });
   } catch (error) {
@@ -67,9 +75,10 @@ async function rewrapOne(path: string, options: RewrapOptions): Promise<Rewrappe
   }
 }
 
-async function tryRewrap({ file, pool }: VolumeSession, options: RewrapOptions): Promise<string> {
-  checkExpected(file, options);
-  await pool.run({ ...rewrapTask(file, options), kind: 'tryRewrap' }, options.signal);
+/** Asks KMS whether it would. @returns the key as the caller named it @throws {VolsealError} as `rewrapVolume` */
+export async function tryRewrap(volume: NamedContents, pool: PoolLease, options: RewrapOptions): Promise<string> {
+  checkExpected(volume, options);
+  await pool.run({ ...rewrapTask(volume, options), kind: 'tryRewrap' }, options.signal);
   return options.key;
 }
 
@@ -79,21 +88,34 @@ async function rewrap(session: VolumeSession, options: RewrapOptions): Promise<s
   // First, so that nobody makes KMS rewrap what a forged header holds.
   const key = await session.unlock();
   await repairHeader(handle, file.found, path);
-  const { keyArn, encryptedDataKey } = await traced('volseal.kms', { operation: 'ReEncrypt' }, () =>
-    pool.run(rewrapTask(file, options), options.signal),
-  );
-  const token = { ...file.token, keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) };
-  const header = nextHeader(key, file.found.header, token, path);
-  // Unlocks the volume as the next attach will, by the header that is to be written.
-  const written = { ...file, ...contentsOf(intactHeader(header), file) };
-  const byKms = { ...options, expectedKey: undefined, recoveryKeyFile: undefined, passphraseFile: undefined };
-  native.keyWipe(await unlockVolume(written, byKms, pool));
+  const { keyArn, header } = await rewrappedHeader(file, key, pool, options);
   session.throwIfAborted();
   await writeHeader(handle, header, path);
   return keyArn;
 }
 
-function rewrapTask(file: VolumeFile, options: RewrapOptions): RewrapTask {
+/**
+ * The next header of an unlocked volume, with its data key under the new KMS key; proved as the next attach will.
+ * @throws {VolsealError} as `rewrapVolume`
+ */
+export async function rewrappedHeader(
+  volume: NamedContents,
+  key: KeyHandle,
+  pool: PoolLease,
+  options: RewrapOptions,
+): Promise<{ keyArn: string; header: Luks2Header }> {
+  const { path } = volume.header;
+  const { keyArn, encryptedDataKey } = await traced('volseal.kms', { operation: 'ReEncrypt' }, () =>
+    pool.run(rewrapTask(volume, options), options.signal),
+  );
+  const token = { ...volume.token, keyId: keyArn, encryptedDataKey: Buffer.from(encryptedDataKey) };
+  const header = nextHeader(key, volume.found.header, token, path);
+  const written = { ...volume, ...claimsOf(intactHeader(header), path) };
+  native.keyWipe(await unlockByKms(written, { ...options, expectedKey: undefined }, pool));
+  return { keyArn, header };
+}
+
+function rewrapTask(file: NamedContents, options: RewrapOptions): RewrapTask {
   const { keyId: keyArn, encryptedDataKey, encryptionContext: context } = file.token;
   const { grantTokens = [] } = options.kmsAccess ?? {};
   return {
@@ -103,7 +125,8 @@ function rewrapTask(file: VolumeFile, options: RewrapOptions): RewrapTask {
   };
 }
 
-function checkSameKms(fromKeyArn: string, toKey: string, path: string): void {
+/** @throws {VolsealError} `ERR_ARGUMENT` keys of two regions */
+export function checkSameKms(fromKeyArn: string, toKey: string, path: string): void {
   const [from, to] = [fromKeyArn, toKey].map((name) => {
     const arn = parseKmsArn(name);
     return arn === undefined ? undefined : `${arn.partition}:${arn.region}`;

@@ -28,12 +28,12 @@ export async function openObject(connection: S3Connection, location: S3Location,
     throw new VolsealError('ERR_STORE_REQUEST', `${name}: the server tells neither length nor ETag of the object`, {
       details: { path: name },
     });
-  const named = head.VersionId === 'null' ? undefined : head.VersionId;
+  const named = versionIn(head);
   const pinned = { Bucket, Key, IfMatch: ETag, ...versionOf(location.versionId ?? named) };
   return {
     name,
     sizeBytes,
-    state: `${named ?? ''} ${ETag}`,
+    state: objectState(head),
     async readRange(offsetBytes, target, ended) {
       const Range = `bytes=${offsetBytes}-${offsetBytes + target.length - 1}`;
       await connection.call(
@@ -56,6 +56,16 @@ export async function openObject(connection: S3Connection, location: S3Location,
     },
   };
 }
+
+interface State {
+  readonly VersionId?: string | undefined;
+  readonly ETag?: string | undefined;
+}
+
+const versionIn = ({ VersionId }: State): string | undefined => (VersionId === 'null' ? undefined : VersionId);
+
+/** The state of an object by what S3 says of it (`ImageSource.state`). */
+export const objectState = (head: State): string => `${versionIn(head) ?? ''} ${head.ETag}`;
 
 const versionOf = (versionId: string | undefined) => (versionId === undefined ? {} : { VersionId: versionId });
 

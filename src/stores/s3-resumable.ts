@@ -9,7 +9,17 @@ import { type S3Location, s3Location } from './location.js';
 import { S3Connection } from './s3-client.js';
 import { listParts } from './s3-parts.js';
 import { createRecord, readRecord, recordOf, removeRecord } from './s3-record.js';
-import { createUpload, type Part, partBytesFor, refuseVersion, S3Upload, targetExists, wholeObject } from './s3-upload.js';
+import {
+  conditionOf,
+  createUpload,
+  markedWith,
+  type Part,
+  partBytesFor,
+  refuseVersion,
+  S3Upload,
+  targetExists,
+  wholeObject,
+} from './s3-upload.js';
 import type { ImageTarget, Piece, StoreOptions } from './store.js';
 
 /** Which upload it is. */
@@ -105,7 +115,7 @@ export class ResumableUpload implements ImageTarget {
    */
   async begin(recordText: (upload: UploadIdentity) => string, signal: AbortSignal | undefined): Promise<void> {
     const mark = randomUUID();
-    this.#take({ uploadId: await createUpload(this.#connection, this.#location, mark, signal), mark }, 'begun');
+    this.#take({ uploadId: await createUpload(this.#connection, this.#location, markedWith(mark), signal), mark }, 'begun');
     if (!(await createRecord(this.#connection, this.#record, recordText(this.#identity), signal)))
       throw new VolsealError('ERR_STATE_BUSY', `${this.name}: another run has begun to write this object (${this.record})`, {
         details: { path: this.name, record: this.record },
@@ -134,8 +144,9 @@ export class ResumableUpload implements ImageTarget {
 
   #take(identity: UploadIdentity, state: State): void {
     const { sizeBytes, pieceBytes } = this;
+    const condition = conditionOf(this.#force);
     this.#identity = identity;
-    this.#upload = new S3Upload(this.#connection, this.#location, identity.uploadId, { sizeBytes, pieceBytes, force: this.#force });
+    this.#upload = new S3Upload(this.#connection, this.#location, identity.uploadId, { sizeBytes, pieceBytes, condition });
     this.#state = state;
   }
 

@@ -2,6 +2,7 @@
  * A new object, by multipart upload. Each part carries its CRC-32, and the whole object's is named at the end: S3
  * refuses what differs. Nothing is visible before that.
  */
+import type { CreateMultipartUploadCommandInput } from '@aws-sdk/client-s3';
 import { VolsealError } from '../errors.js';
 import { S3_PART_BYTES_MAX, S3_PART_BYTES_MIN, S3_PARTS_MAX } from '../limits.js';
 import { combineCrc32, crc32Text } from './crc32.js';
@@ -45,8 +46,8 @@ export async function openUpload(
   refuseVersion(location);
   const pieceBytes = partBytesFor(sizeBytes, name);
   if (!force && (await wholeObject(connection, location, signal)) !== undefined) throw targetExists(name);
-  const uploadId = await createUpload(connection, location, undefined, signal);
-  return new S3Upload(connection, location, uploadId, { sizeBytes, pieceBytes, force });
+  const uploadId = await createUpload(connection, location, {}, signal);
+  return new S3Upload(connection, location, uploadId, { sizeBytes, pieceBytes, condition: conditionOf(force) });
 }
 
 /** @throws {VolsealError} `ERR_ARGUMENT` a version as a target */
@@ -55,14 +56,23 @@ export function refuseVersion({ name, versionId }: S3Location): void {
     throw new VolsealError('ERR_ARGUMENT', `${name}: S3 names the version of a new object itself; leave out ?versionId=`);
 }
 
+/** What must be at the key when an upload is completed: nothing, this object, or whatever is there. */
+export type UploadCondition = { readonly IfNoneMatch: '*' } | { readonly IfMatch: string } | Record<string, never>;
+
+/** @param force whatever is there is replaced */
+export const conditionOf = (force: boolean): UploadCondition => (force ? {} : { IfNoneMatch: '*' });
+
 /** The user's metadata of an object under which the mark of its upload is. */
 const MARK = 'volseal-upload';
 
-/** @param mark the object will have it @returns the id of a new upload @throws {VolsealError} `ERR_STORE_*` */
+/** The metadata that marks an object. */
+export const markedWith = (mark: string): Pick<CreateMultipartUploadCommandInput, 'Metadata'> => ({ Metadata: { [MARK]: mark } });
+
+/** @param about the object will have it @returns the id of a new upload @throws {VolsealError} `ERR_STORE_*` */
 export async function createUpload(
   connection: S3Connection,
   location: S3Location,
-  mark: string | undefined,
+  about: Partial<CreateMultipartUploadCommandInput>,
   signal: AbortSignal | undefined,
 ): Promise<string> {
   const { bucket: Bucket, key: Key, name } = location;
@@ -74,7 +84,7 @@ export async function createUpload(
       client.send(
         new sdk.CreateMultipartUploadCommand({
           ...{ Bucket, Key, ChecksumAlgorithm: 'CRC32', ChecksumType: 'FULL_OBJECT', ContentType: 'application/octet-stream' },
-          ...(mark === undefined ? {} : { Metadata: { [MARK]: mark } }),
+          ...about,
         }),
         send,
       ),
@@ -92,7 +102,7 @@ export class S3Upload implements ImageTarget {
   readonly #location: S3Location;
   readonly #uploadId: string;
   readonly #sizeBytes: number;
-  readonly #force: boolean;
+  readonly #condition: UploadCondition;
   #parts: Part[] = [];
   #completed = false;
 
@@ -100,14 +110,14 @@ export class S3Upload implements ImageTarget {
     connection: S3Connection,
     location: S3Location,
     uploadId: string,
-    { sizeBytes, pieceBytes, force }: { sizeBytes: number; pieceBytes: number; force: boolean },
+    { sizeBytes, pieceBytes, condition }: { sizeBytes: number; pieceBytes: number; condition: UploadCondition },
   ) {
     this.pieceBytes = pieceBytes;
     this.#connection = connection;
     this.#location = location;
     this.#uploadId = uploadId;
     this.#sizeBytes = sizeBytes;
-    this.#force = force;
+    this.#condition = condition;
   }
 
   get name(): string {
@@ -162,10 +172,9 @@ export class S3Upload implements ImageTarget {
         this.#location,
         ({ client, sdk }, send) => {
           attempts += 1;
-          const condition = this.#force ? {} : { IfNoneMatch: '*' };
           const facts = { ChecksumType: 'FULL_OBJECT' as const, ChecksumCRC32: checksum, MpuObjectSize: this.#sizeBytes };
           return client.send(
-            new sdk.CompleteMultipartUploadCommand({ ...this.#upload, ...facts, ...condition, MultipartUpload: { Parts } }),
+            new sdk.CompleteMultipartUploadCommand({ ...this.#upload, ...facts, ...this.#condition, MultipartUpload: { Parts } }),
             send,
           );
         },
@@ -175,6 +184,7 @@ export class S3Upload implements ImageTarget {
         const { status, name } = error instanceof VolsealError ? error.details : {};
         // A first attempt whose reply was lost has completed it: the second one finds it done.
         if (attempts > 1 && (status === 412 || name === 'NoSuchUpload') && (await isOurs())) return;
+        if ((status === 412 || name === 'NoSuchKey') && 'IfMatch' in this.#condition) throw replaced(this.name, error);
         if (status === 412) throw targetExists(this.name, error);
         if (status !== 409) throw error;
         throw new VolsealError('ERR_STATE_BUSY', `${this.name}: somebody else writes the object at the same time; nothing was replaced`, {
@@ -225,3 +235,10 @@ export async function wholeObject(connection: S3Connection, location: S3Location
 /** An object that is in the way. */
 export const targetExists = (name: string, cause?: unknown): VolsealError =>
   new VolsealError('ERR_TARGET_EXISTS', `${name}: there is such an object already`, { cause, details: { path: name } });
+
+/** An object that is not the one any more that was read. */
+export const replaced = (name: string, cause?: unknown): VolsealError =>
+  new VolsealError('ERR_SOURCE_CHANGED', `${name}: was replaced or removed meanwhile; nothing was changed`, {
+    cause,
+    details: { path: name },
+  });

@@ -107,11 +107,11 @@ async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function operationOf(method: string, query: URLSearchParams): string {
+function operationOf(method: string, query: URLSearchParams, copies: boolean): string {
   if (query.has('uploads')) return method === 'POST' ? 'CreateMultipartUpload' : 'ListMultipartUploads';
   if (query.has('uploadId')) {
     const names: Record<string, string> = {
-      PUT: 'UploadPart',
+      PUT: copies ? 'UploadPartCopy' : 'UploadPart',
       POST: 'CompleteMultipartUpload',
       DELETE: 'AbortMultipartUpload',
       GET: 'ListParts',
@@ -130,7 +130,7 @@ async function answer(
 ): Promise<void> {
   const url = new URL(request.url!, 'http://fake');
   const [, bucket = '', key = ''] = /^\/([^/]*)\/?(.*)$/s.exec(decodeURIComponent(url.pathname))!;
-  const operation = operationOf(request.method!, url.searchParams);
+  const operation = operationOf(request.method!, url.searchParams, request.headers['x-amz-copy-source'] !== undefined);
   s3.requests.push(operation);
   const fault = ((await s3.onRequest?.(operation)) as Fault | undefined) ?? faults.get(operation)?.shift();
   if (fault === 'cut') return void request.socket.destroy();
@@ -180,7 +180,13 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
       const last = Math.min(Number(to ?? object.bytes.length - 1), object.bytes.length - 1);
       if (first > last) throw new Refusal(416, 'InvalidRange');
       const bytes = object.bytes.subarray(first, last + 1);
-      const about = { ...object.metadata, etag: object.etag, 'content-length': bytes.length, 'x-amz-checksum-crc32': object.crc };
+      const about = {
+        ...object.metadata,
+        etag: object.etag,
+        'content-length': bytes.length,
+        'x-amz-checksum-crc32': object.crc,
+        'x-amz-checksum-type': 'FULL_OBJECT',
+      };
       if (from === undefined) return { headers: about, body: bytes };
       return { status: 206, headers: { ...about, 'content-range': `bytes ${first}-${last}/${object.bytes.length}` }, body: bytes };
     }
@@ -209,6 +215,11 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
       uploadOf().parts.set(number, part);
       return { headers: { etag: part.etag, 'x-amz-checksum-crc32': part.crc } };
     }
+    case 'UploadPartCopy': {
+      const part = copied(s3, headers);
+      uploadOf().parts.set(Number(query.get('partNumber')), part);
+      return { body: `<CopyPartResult><ETag>${part.etag}</ETag><ChecksumCRC32>${part.crc}</ChecksumCRC32></CopyPartResult>` };
+    }
     case 'CompleteMultipartUpload':
       return complete(s3, name, uploadOf(), query.get('uploadId')!, headers, body.toString());
     case 'ListParts':
@@ -220,6 +231,16 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
     default:
       throw new Refusal(501, 'NotImplemented', operation);
   }
+}
+
+/** A range of an object, as S3 copies it. */
+function copied(s3: StrictS3, headers: IncomingMessage['headers']): StoredObject {
+  const object = s3.objects.get(decodeURIComponent(String(headers['x-amz-copy-source'])));
+  if (object === undefined) throw new Refusal(404, 'NoSuchKey');
+  if (headers['x-amz-copy-source-if-match'] !== object.etag) throw new Refusal(412, 'PreconditionFailed');
+  const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(String(headers['x-amz-copy-source-range'])) ?? [];
+  if (Number(last) >= object.bytes.length) throw new Refusal(400, 'InvalidArgument', 'the range is not in the object');
+  return stored(Buffer.from(object.bytes.subarray(Number(first), Number(last) + 1)));
 }
 
 function listParts({ parts }: Upload, marker: number, perPage: number): Reply {
@@ -236,6 +257,11 @@ function listParts({ parts }: Upload, marker: number, perPage: number): Reply {
 
 function complete(s3: StrictS3, name: string, upload: Upload, id: string, headers: IncomingMessage['headers'], xml: string): Reply {
   if (headers['if-none-match'] === '*' && s3.objects.has(name)) throw new Refusal(412, 'PreconditionFailed');
+  if (headers['if-match'] !== undefined) {
+    const there = s3.objects.get(name);
+    if (there === undefined) throw new Refusal(404, 'NoSuchKey');
+    if (headers['if-match'] !== there.etag) throw new Refusal(412, 'PreconditionFailed');
+  }
   const named = [...xml.matchAll(/<Part>(.*?)<\/Part>/gs)].map(([, text = '']) => ({
     number: Number(/<PartNumber>(\d+)</.exec(text)?.[1]),
     etag: /<ETag>(.*?)</.exec(text)?.[1]?.replaceAll('&quot;', '"'),

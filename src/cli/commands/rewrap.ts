@@ -2,10 +2,19 @@
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { RewrappedVolume } from '../../jobs/rewrap.js';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withAllowNoLock, withExistingVolume } from '../options.js';
+import {
+  type ExistingVolumeFlags,
+  existingVolumeOptions,
+  type Session,
+  type StoreFlags,
+  storeOptions,
+  withAllowNoLock,
+  withExistingVolume,
+  withStore,
+} from '../options.js';
 import { withExamples } from '../output.js';
 
-interface RewrapFlags extends ExistingVolumeFlags {
+interface RewrapFlags extends ExistingVolumeFlags, StoreFlags {
   key: string;
   dryRun?: boolean;
 }
@@ -25,17 +34,17 @@ export function rewrapCommand({ output, signal }: Session): Command {
     .description(
       'wrap the data keys of volumes under another KMS key, inside KMS; the data is not touched (after a key rotation in KMS no rewrap is needed)',
     )
-    .argument('<volume...>', 'the volumes')
+    .argument('<volume...>', 'the volumes: files, block devices, s3://BUCKET/KEY')
     .requiredOption('--key <key>', 'the new KMS key: id, ARN or alias, in the same KMS and region')
     .option('--dry-run', 'only ask KMS whether it would do it; change nothing');
-  withAllowNoLock(withExistingVolume(command));
+  withStore(withAllowNoLock(withExistingVolume(command)));
   withExamples(command, ['volseal rewrap disk.vol --key alias/aws/ebs --dry-run', 'volseal rewrap disk.vol --key alias/aws/ebs']);
   return command.action(async (paths: string[], { key, dryRun = false, ...flags }: RewrapFlags) => {
     if (flags.header !== undefined && paths.length > 1) {
       throw new VolsealError('ERR_ARGUMENT', '--header names the header of one volume; rewrap those with detached headers one by one');
     }
     const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../jobs/rewrap.js'), import('p-limit')]);
-    const options = { ...existingVolumeOptions(flags, output), key, dryRun, signal };
+    const options = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), key, dryRun, signal };
     const limit = pLimit(VOLUMES_AT_ONCE);
     const outcomes = await limit.map(paths, (path) =>
       rewrapVolume(path, options).catch(async (error: unknown) => refused(path, await named(error))),

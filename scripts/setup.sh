@@ -19,7 +19,7 @@ test_needs=(
   cryptsetup:cryptsetup-bin qemu-img:qemu-utils /usr/bin/aws:awscli strace:strace setfattr:attr setfacl:acl
   clang-format:clang-format
   qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git man:man-db
-  openssl:openssl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
+  openssl:openssl curl:curl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   nbdkit:nbdkit nbdinfo:libnbd-bin nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:libnbd-bin fusermount3:fuse3
   qrencode:qrencode nbd-client:nbd-client bindfs:bindfs
   redis-server:redis-server redis-cli:redis-tools /usr/lib/postgresql/15/bin/postgres:postgresql

@@ -1,4 +1,16 @@
-import { attach, encryptImage, VolsealError, type ErrorCode, type Volume, kernels, useKernel, describeVolume } from 'volseal';
+import { fakeKms } from 'volseal/testing';
+import { type Logger, attach, encryptImage, VolsealError, type ErrorCode, type Volume, kernels, useKernel, describeVolume } from 'volseal';
+
+const logger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+export async function tested(): Promise<number> {
+  await using kms = await fakeKms();
+  await encryptImage('a', 'b', { ...kms.options, logger });
+  // @ts-expect-error no credentials
+  await attach('b', { kmsAccess: { credentials: 'AKID' } });
+  kms.fail('Decrypt', 'AccessDeniedException')();
+  return kms.calls.length;
+}
 
 export async function use(signal: AbortSignal): Promise<number> {
   const made = await encryptImage('a', 'b', { encryptionContext: { user: 'alice' } });

@@ -29,7 +29,7 @@ export interface HintRequest {
 }
 
 /** The header in use may be the only one that opens the data: an older one must not simply replace it. */
-const KEEP_HEADER = 'Keep a copy of the header as it is (dd if=VOLUME of=COPY bs=1M count=1).';
+const KEEP_HEADER = 'Keep a copy of the header as it is (dd if=VOLUME of=COPY bs=1M count=16 conv=excl).';
 
 type Hint = string | undefined | ((request: HintRequest) => string | undefined);
 
@@ -89,9 +89,11 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       : 'Change nothing in the directory kms of $VOLSEAL_HOME before you have a copy of it. If the root key is missing or wrong, bring back the right one (key file, passphrase file or command). If the disk is full, free some space. Only a damaged store must be restored from a backup, which lacks the keys made since.',
   ERR_CONTEXT_MISMATCH: contextHint,
   ERR_NOT_A_VOLUME: ({ details, command }) =>
-    command === 'header restore' && typeof details.backup === 'string'
-      ? `To see whether the backup fits, without a change: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. If it does, restore it with --force.`
-      : `If its header is detached, name the header with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
+    details.kind === 'LUKS1'
+      ? luks1Hint(shown(details.path, 'VOLUME'))
+      : command === 'header restore' && typeof details.backup === 'string'
+        ? `To see whether the backup fits, without a change: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. If it does, restore it with --force.`
+        : `If its header is detached, name the header with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
   ERR_HEADER_DAMAGED: ({ details }) =>
     Object.values(details.copies ?? {}).includes('good')
       ? `Attaching for writing repairs it from the other copy: volseal write ${shown(details.path, 'VOLUME')}${details.header === undefined ? '' : ` --header ${shown(details.header, 'HEADER')}`} < /dev/null`
@@ -107,7 +109,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
   ERR_KEYSLOT: ({ details }) =>
     `volseal recovery list ${shown(details.path, 'VOLUME')} shows the keyslots.${
       Array.isArray(details.foreign) && details.foreign.length > 0
-        ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2), cryptsetup open does.'
+        ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2, other hashes), cryptsetup open does.'
         : ' With KMS the volume opens without a recovery key.'
     }`,
   ERR_DATA_MISMATCH: ({ details, command }) =>
@@ -143,6 +145,15 @@ function resumeHint({ details }: HintRequest): string {
   const checkpoint = details.path === undefined ? '' : `${details.path}.json`;
   return `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(checkpoint, 'FILE.json')}`;
 }
+
+/** cryptsetup itself refuses a volume that is open, and a file for the backup that exists. */
+const luks1Hint = (volume: string): string =>
+  [
+    'With a copy of its header, cryptsetup converts it:',
+    `cryptsetup luksHeaderBackup ${volume} --header-backup-file ${volume}.luks1`,
+    `cryptsetup convert --type luks2 ${volume}`,
+    `volseal adopt ${volume} --passphrase-file FILE`,
+  ].join('\n');
 
 function keyDigestHint({ details }: HintRequest): string {
   if (Number(details.keyslots) > 0)
@@ -227,9 +238,9 @@ function formatHint({ path, conversion, program }: ErrorDetails): string {
   const insist = 'If it is what you want to encrypt, as it is: --raw.';
   switch (conversion) {
     case 'qemu-img':
-      return `Convert it first: qemu-img convert -p -O raw ${image} disk.raw. ${insist}`;
+      return `Convert it first: qemu-img convert -p -O raw ${image} RAW, a new file. ${insist}`;
     case 'simg2img':
-      return `Convert it first: simg2img ${image} disk.raw. ${insist}`;
+      return `Convert it first: simg2img ${image} RAW, a new file. ${insist}`;
     case 'luks':
       return `It is encrypted already: volseal info ${image} shows how. ${insist}`;
     default:
@@ -249,7 +260,7 @@ function targetExistsHint({ details, command }: HintRequest): string {
   if (command === 'kms backup') return 'Name a directory that does not exist yet.';
   if (details.kind === 'a header') {
     const header = shown(details.path, 'HEADER');
-    return `Name another file for the new one. To use this name all the same, keep the old header: mv ${header} ${header}.old. Remove it only if ${details.volumeId ?? 'that volume'} is not needed any more: rm ${header}`;
+    return `Name another file for the new one. To use this name all the same, keep the old header: mv -n ${header} ${header}.old. Remove it only if ${details.volumeId ?? 'that volume'} is not needed any more: rm ${header}`;
   }
   if (isObject(details.path)) return 'Choose another key, or replace this object with --force, once the new one is complete.';
   if (details.kind === 'a block device')

@@ -181,7 +181,8 @@ const LOOKS: readonly { name: string; at: number; magic: Buffer }[] = [
 ];
 
 function notAVolume(area: Buffer, path: string): VolsealError {
-  return new VolsealError('ERR_NOT_A_VOLUME', `${path}: not a LUKS2 volume: ${appearance(area)}`, { details: { path } });
+  const kind = isLuks1(area) ? { kind: 'LUKS1' } : {};
+  return new VolsealError('ERR_NOT_A_VOLUME', `${path}: not a LUKS2 volume: ${appearance(area)}`, { details: { path, ...kind } });
 }
 
 /**
@@ -191,10 +192,12 @@ export function foreignContent(area: Buffer): string | undefined {
   return LOOKS.find(({ at, magic }) => area.subarray(at, at + magic.length).equals(magic))?.name;
 }
 
+/** Of an area that `readHeader` refuses: a LUKS2 header begins alike. */
+const isLuks1 = (area: Buffer): boolean => area.length > 0 && carriesMagic(area, 0, 'primary');
+
 function appearance(area: Buffer): string {
   if (area.length === 0) return 'the file is empty';
-  if (carriesMagic(area, 0, 'primary'))
-    return 'it has a LUKS1 header, which volseal does not read; open it with cryptsetup, and encrypt what is in it';
+  if (isLuks1(area)) return 'it has a LUKS1 header; once cryptsetup has converted that, volseal adopt takes the volume';
   const content = foreignContent(area);
   if (content !== undefined) return `it looks like ${content}`;
   if (area.length < EMBEDDED_DATA_OFFSET_BYTES) return `no header in its ${area.length} bytes`;

@@ -35,7 +35,10 @@ describe('hints', () => {
       at({ format: 'a Zstandard file', conversion: 'decompress', program: 'zstd' }),
       /zstd -dc 'a disk' \| volseal encrypt - VOLUME --size/,
     );
-    assert.match(at({ format: 'a qcow2 image', conversion: 'qemu-img', program: '' }), /qemu-img convert -p -O raw 'a disk' disk\.raw/);
+    assert.match(
+      at({ format: 'a qcow2 image', conversion: 'qemu-img', program: '' }),
+      /qemu-img convert -p -O raw 'a disk' RAW, a new file/,
+    );
     assert.match(at({ format: 'a LUKS volume', conversion: 'luks', program: '' }), /volseal info 'a disk'.*--raw/);
     assert.match(at({ format: 'a ZIP archive', conversion: 'decompress', program: '' }), /^Unpack it first\..*--raw/);
   });

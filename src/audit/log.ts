@@ -62,7 +62,7 @@ export class AuditLog {
         throw error;
       }
     });
-    if (!durable) this.#timer ??= setTimeout(() => this.#tryCheckpoint(), AUDIT_FLUSH_INTERVAL_MS).unref();
+    if (!durable) this.#timer ??= setTimeout(() => this.flush(), AUDIT_FLUSH_INTERVAL_MS).unref();
   }
 
   /**
@@ -104,7 +104,18 @@ export class AuditLog {
 
   /** Makes the last records durable where it can. Nothing may be called after it. */
   close(): void {
-    if (this.#timer !== undefined) this.#tryCheckpoint();
+    if (this.#timer !== undefined) this.flush();
+  }
+
+  /** As `checkpoint`, but where it fails, it says so in a warning: for the end of a process. */
+  flush(): void {
+    try {
+      this.checkpoint();
+    } catch (error) {
+      // The records are in the log, and the next call says what is wrong with it. There may be no next call.
+      const warning = `${this.#path}: its last records could not be flushed, and a power cut may take them: ${messageOf(error)}`;
+      process.emitWarning(warning, { type: 'VolsealWarning', code: 'VOLSEAL_AUDIT_NOT_FLUSHED' });
+    }
   }
 
   /**
@@ -195,16 +206,6 @@ export class AuditLog {
       return this.#owner.state.read() ?? EMPTY_STATE;
     } catch {
       return EMPTY_STATE;
-    }
-  }
-
-  #tryCheckpoint(): void {
-    try {
-      this.checkpoint();
-    } catch (error) {
-      // The records are in the log, and the next call says what is wrong with it. There may be no next call.
-      const warning = `${this.#path}: its last records could not be flushed, and a power cut may take them: ${messageOf(error)}`;
-      process.emitWarning(warning, { type: 'VolsealWarning', code: 'VOLSEAL_AUDIT_NOT_FLUSHED' });
     }
   }
 

@@ -1,10 +1,12 @@
 /** The program `volseal`: command line in, exit status out. */
 import { readFileSync } from 'node:fs';
+import { setImmediate } from 'node:timers/promises';
 import { Command, CommanderError } from 'commander';
 import { isError, VolsealError } from '../errors.js';
 import { useKernel } from '../kernels.js';
 import { type KernelName, native } from '../native.js';
 import { ADDON_IS_PREBUILT, PACKAGE_FILE } from '../package-files.js';
+import { flushCallLogs } from '../workers/last-flush.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
@@ -164,5 +166,9 @@ export async function main(): Promise<never> {
   // A standard error that is full or closed must not end a job in the middle.
   process.stderr.on('error', () => {});
   process.on('uncaughtException', (error) => process.exit(reportBug(error)));
-  process.exit(await runCommand(words, output, interruption));
+  const status = await runCommand(words, output, interruption);
+  await flushCallLogs();
+  // Warnings are printed in a tick of their own.
+  await setImmediate();
+  process.exit(status);
 }

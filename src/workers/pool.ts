@@ -15,6 +15,7 @@ import { TASKS_FILE } from '../package-files.js';
 import { sendAbort } from './abort.js';
 import type { KmsTask } from './key-tasks.js';
 import { KmsSession, sessionKey } from './kms-session.js';
+import { expectLastFlush } from './last-flush.js';
 import { resultValue, type TaskResult } from './task-result.js';
 import type { Order, Task, TaskValue } from './tasks.js';
 
@@ -90,6 +91,7 @@ export function leasePool(logger?: Logger): PoolLease {
   const lease: PoolLease = {
     async run(task, signal) {
       if (!asksKms(task)) return send(task, signal);
+      expectLastFlush(task.kms);
       const facts = { kms: kmsUri(task.kms), call: task.kind === 'kmsCall' ? task.call : task.kind };
       return loggedCall(logger, facts, async () => send((await readyToAsk(task, signal)) as typeof task, signal));
     },

@@ -46,6 +46,7 @@ export {
 export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
 export { readStoredRange, type StoredRange, type StoredRead } from './jobs/stored-read.js';
 export type { JobOptions, Progress } from './jobs/transform.js';
+export { type UpdatedVolume, type UpdateOptions, updateVolume } from './jobs/update-volume.js';
 export type { VerifiedVolume, VerifyOptions } from './jobs/verify.js';
 export { handOverVolumeKey, type VolumeKeyStream } from './jobs/volume-key.js';
 export { type WatchedJob, watchProgress } from './jobs/watch-progress.js';

@@ -55,7 +55,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       : `Stop the program that writes to it (fuser -v ${shown(details.path, 'IMAGE')} names it), or read a snapshot instead. Then ${beginAnew(details.partial)}run the command again.`,
   ERR_RESUME: resumeHint,
   ERR_IMAGE_SIZE: imageSizeHint,
-  ERR_IMAGE_DIFFERS: 'One of the two was changed, or the image is another one. volseal cannot tell which one is right.',
+  ERR_IMAGE_DIFFERS: imageDiffersHint,
   ERR_ABORTED: ({ details }) => {
     if (details.record !== undefined) return uploadAbortedHint({ details });
     return details.partial === undefined ? undefined : 'To continue from there, run the same command again.';
@@ -161,8 +161,14 @@ function keyDigestHint({ details }: HintRequest): string {
   return `${KEEP_HEADER} Then restore the header from a backup of this very volume, made after its last re-encryption, and compare the data before you use it.`;
 }
 
+function imageDiffersHint({ details: { snapshot } }: HintRequest): string {
+  if (snapshot !== undefined) return `Nothing was changed. To make a new volume of all of it: volseal encrypt ebs:${snapshot} NEW_VOLUME`;
+  return 'One of the two was changed, or the image is another one. volseal cannot tell which one is right.';
+}
+
 function interruptedHint({ details, command: interrupted }: HintRequest): string {
-  const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, kind } = details;
+  const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, kind, snapshot, since } = details;
+  if (snapshot !== undefined) return `To finish it: volseal encrypt ebs:${snapshot} ${shown(image, 'VOLUME')} --since ${since}`;
   if (inPlace === true) {
     const command =
       kind === undefined

@@ -44,9 +44,14 @@ export function worksInPlace(
     return false;
   }
   if (target !== undefined) throw new VolsealError('ERR_ARGUMENT', `--in-place changes the file itself: leave ${target} out`);
-  const given = Object.entries(others).find(([, value]) => value !== undefined && value !== false);
-  if (given !== undefined) throw new VolsealError('ERR_ARGUMENT', `${given[0]} cannot be combined with --in-place`);
+  refuseTogether('--in-place', others);
   return true;
+}
+
+/** @param others flags that make no sense with `option`, by their names @throws {VolsealError} `ERR_ARGUMENT` one is set */
+export function refuseTogether(option: string, others: Readonly<Record<string, unknown>>): void {
+  const given = Object.entries(others).find(([, value]) => value !== undefined && value !== false);
+  if (given !== undefined) throw new VolsealError('ERR_ARGUMENT', `${given[0]} cannot be combined with ${option}`);
 }
 
 /** @throws {VolsealError} `ERR_ARGUMENT` where a target is missing */

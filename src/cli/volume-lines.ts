@@ -1,9 +1,11 @@
 /** Facts about a volume, as lines of text. */
+
+import type { UpdatedVolume } from '../jobs/update-volume.js';
 import type { KeyslotInfo } from '../luks2/known-keyslots.js';
 import type { ForeignInfo, HeaderInfo } from '../volume/any-info.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { alignedRows, contextLines } from './output.js';
-import { exactSize } from './sizes.js';
+import { exactSize, pace } from './sizes.js';
 
 type Row = readonly [label: string, value: string];
 
@@ -13,6 +15,12 @@ export function newVolumeLines(done: string, info: VolumeInfo): string[] {
     done,
     ...alignedRows([['volume id', info.volumeId], ...sizeRows(info), allocationRow(info), ['kms key', info.keyId], ...contextRows(info)]),
   ];
+}
+
+/** The result of bringing a volume to another snapshot. */
+export function updatedVolumeLines(snapshot: string, { path, volumeId, changedBytes, dataSeconds }: UpdatedVolume): string[] {
+  if (changedBytes === 0) return [`${path} (${volumeId}) is the image of ${snapshot}; nothing had to be written`];
+  return [`${path} (${volumeId}) is the image of ${snapshot} now: ${exactSize(changedBytes)} changed ${pace(changedBytes, dataSeconds)}`];
 }
 
 /** Everything that the header says, with a reminder that nothing of it is proved. */
@@ -28,6 +36,7 @@ export function infoLines(info: VolumeInfo | HeaderInfo | ForeignInfo): string[]
     ...sizeRows(info),
     headerOnly ? ['allocation', info.allocation] : allocationRow(info),
     ['cipher', `${cipherText(info)}, ${info.sectorBytes}-byte sectors, data from byte ${info.dataOffsetBytes}`],
+    ...snapshotRows(info),
     ['kms', info.kms],
     ['kms key', info.keyId],
     ...contextRows(info),
@@ -102,6 +111,13 @@ const KEYSLOT_KINDS = {
 /** A keyslot in words. */
 export const keyslotLine = ({ keyslot, kind, created }: KeyslotInfo): string =>
   `${keyslot}: ${KEYSLOT_KINDS[kind]}${created === null ? '' : `, since ${created}`}`;
+
+const snapshotRows = ({ snapshot, updatingSince }: VolumeInfo): Row[] => {
+  if (snapshot === null) return [];
+  return [
+    ['snapshot', updatingSince === null ? `the image of ${snapshot}` : `a mixture: being brought from ${updatingSince} to ${snapshot}`],
+  ];
+};
 
 const keyslotRows = ({ keyslotList }: VolumeInfo): Row[] =>
   (keyslotList.length === 0 ? ['none'] : keyslotList.map(keyslotLine)).map((line, index) => [index === 0 ? 'keyslots' : '', line]);

@@ -2,7 +2,8 @@
 import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { withPath } from '../errors.js';
-import type { Luks2Header } from '../luks2/header.js';
+import { intactHeader, type Luks2Header } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
 import { readHeader, repairHeader, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
@@ -12,7 +13,7 @@ import { refuseHalfReplaced } from '../output/pair-journal.js';
 import { refuseOtherData, renewSamples } from '../volume/data-binding.js';
 import { readHeaderArea } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { claimsOf, type HeaderContents, isDataOf, readContents } from '../volume/volume-file.js';
+import { claimsOf, contentsOf, type HeaderContents, isDataOf, readContents, refuseMixture } from '../volume/volume-file.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { checkMarkFits, type InPlaceOptions, OpenImage, unfinished } from './job.js';
 import type { InPlaceRecord } from './record.js';
@@ -100,13 +101,19 @@ async function openHeaderFile({ image, journal }: OpenImage, header: string | un
 async function unlockWhole({ image }: OpenImage, headerFile: NamedFile, options: OpenOptions, pool: PoolLease): Promise<WholeVolume> {
   const files = { data: image, header: headerFile };
   const contents = await readContents(files);
+  refuseMixture(contents, image.path);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
   try {
     // With the key of another volume the data would become noise, for good.
     await refuseOtherData({ ...files, ...contents, isBound: await isDataOf(files, contents.found) }, key, options);
     await repairHeader(headerFile.handle, contents.found, headerFile.path);
-    checkMarkFits(contents.found.header, key, headerFile.path);
-    return { ...contents, key, headerFile, area: (await readHeaderArea(headerFile)).area };
+    // A job that is taken back brings the header back, perhaps after somebody has written to the volume.
+    const { found, token } = contents;
+    const header = token.snapshot && nextHeader(key, found.header, { ...token, snapshot: undefined }, headerFile.path);
+    if (header !== undefined) await writeHeader(headerFile.handle, header, headerFile.path, found.from);
+    const current = header === undefined ? contents : contentsOf(intactHeader(header), files);
+    checkMarkFits(current.found.header, key, headerFile.path);
+    return { ...current, key, headerFile, area: (await readHeaderArea(headerFile)).area };
   } catch (error) {
     native.keyWipe(key);
     throw error;

@@ -5,14 +5,11 @@
 import { withPath } from '../errors.js';
 import { FILL_BYTES } from '../limits.js';
 import { logged } from '../logging.js';
-import { intactHeader } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
-import { repairHeader, writeHeader } from '../luks2/store.js';
+import { repairHeader } from '../luks2/store.js';
 import { native } from '../native.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
 import type { OpenOptions } from '../volume/unlock.js';
-import { contentsOf, type VolumeFile } from '../volume/volume-file.js';
 import type { JobOptions } from './transform.js';
 
 /** Options of `densifyVolume`. */
@@ -56,9 +53,14 @@ async function densify(path: string, options: DensifyOptions): Promise<Densified
       const { hasHoles } = await describeContents(file);
       // A device does not say where it was trimmed: only reading all of it shows that.
       if (wasSparse || hasHoles !== false) await fillDevice(session, options);
-      if (wasSparse) return { ...(await describeContents(await declareFull(session))), wasSparse, hadHoles: false };
-      await repairHeader(file.header.handle, file.found, file.header.path);
-      return { ...(await describeContents(file)), wasSparse, hadHoles: hasHoles === true };
+      // Once every sector is on the disk: from now on a sector of zeros is noise, not zeros.
+      if (wasSparse) await session.writeToken({ allocation: 'full' });
+      else {
+        await repairHeader(file.header.handle, file.found, file.header.path);
+        // What was in the holes is zeros now, and no snapshot's data.
+        if (hasHoles !== false) await session.forgetSnapshot();
+      }
+      return { ...(await describeContents(session.file)), wasSparse, hadHoles: !wasSparse && hasHoles === true };
     });
   } catch (error) {
     throw withPath(error, path);
@@ -81,15 +83,4 @@ async function fillDevice(session: VolumeSession, { onProgress }: JobOptions): P
   } finally {
     native.deviceClose(device);
   }
-}
-
-/**
- * Writes the header of a full volume, once every sector is on the disk: from now on a sector of zeros is noise, not
- * zeros.
- */
-async function declareFull({ file, key }: VolumeSession): Promise<VolumeFile> {
-  const { handle, path } = file.header;
-  const header = nextHeader(key, file.found.header, { ...file.token, allocation: 'full' }, path);
-  await writeHeader(handle, header, path, file.found.from);
-  return { ...file, ...contentsOf(intactHeader(header), file) };
 }

@@ -5,10 +5,11 @@ import { parseKmsArn } from '../kms/shared/arn.js';
 import { checkContext, type EncryptionContext } from '../kms/shared/encryption-context.js';
 import { type KmsEndpoint, kmsUri } from '../kms/shared/endpoint.js';
 import type { Luks2Header } from '../luks2/header.js';
-import { newHeader } from '../luks2/new-header.js';
+import { FIRST_SEQUENCE, newHeader } from '../luks2/new-header.js';
 import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
+import { isSnapshot, snapshotId } from '../stores/ebs-location.js';
 import { traced } from '../tracing.js';
 import { type NamedContents, type OpenOptions, unlockByKms } from '../volume/unlock.js';
 import { readContents } from '../volume/volume-file.js';
@@ -69,6 +70,8 @@ export async function newVolumeKey(
       imageBytes: source.imageBytes,
       allocation,
       created: new Date().toISOString(),
+      snapshot:
+        source.side.kind === 'stored' && isSnapshot(source.path) ? { id: snapshotId(source.path), sequence: FIRST_SEQUENCE } : undefined,
     };
     return { key, volumeId, header: newHeader({ volumeKey: key, sectorBytes, placement, token }, headerPath) };
   } catch (error) {

@@ -50,7 +50,7 @@ export async function openParent(
 }
 
 /** Spread over the image, with the first and the last block. */
-async function checkSamples(image: ImageSource, parent: ImageSource, signal: AbortSignal | undefined): Promise<void> {
+export async function checkSamples(image: ImageSource, parent: ImageSource, signal: AbortSignal | undefined): Promise<void> {
   const differs = (what: string, details = {}): VolsealError =>
     new VolsealError('ERR_IMAGE_DIFFERS', `${image.name}: is not the image of ${parent.name}: ${what}`, {
       details: { path: image.name, parent: parent.name, ...details },

@@ -60,13 +60,16 @@ export function sealHeader(volumeKey: KeyHandle, header: Luks2Header, path: stri
 }
 
 /**
- * The next version of a header, with another token and under its MAC; the argument is not changed.
+ * The next version of a header, with another token and under its MAC; the argument is not changed. A record of a
+ * snapshot in the token holds for the new version as well.
  *
  * @param volumeKey stays the caller's
  * @throws {VolsealError} `ERR_ARGUMENT` as `withToken`; `ERR_KEY_GONE`
  */
 export function nextHeader(volumeKey: KeyHandle, old: Luks2Header, token: UnsealedToken, path: string): Luks2Header {
-  return sealHeader(volumeKey, { ...old, sequence: nextSequence(old), metadata: withToken(old.metadata, token) }, path);
+  const sequence = nextSequence(old);
+  const snapshot = token.snapshot && { ...token.snapshot, sequence };
+  return sealHeader(volumeKey, { ...old, sequence, metadata: withToken(old.metadata, { ...token, snapshot }) }, path);
 }
 
 /**

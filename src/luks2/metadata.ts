@@ -29,6 +29,14 @@ export const SPARSE_REQUIREMENT = 'volseal-sparse';
  */
 export const IN_PLACE_REQUIREMENT = 'volseal-in-place';
 
+/**
+ * The entry in `config.requirements.mandatory` while the data is being brought from one snapshot to another: a mixture
+ * of two states of a file system, which nobody may mount.
+ */
+export const UPDATE_REQUIREMENT = 'volseal-update';
+
+const OWN_REQUIREMENTS: readonly string[] = [SPARSE_REQUIREMENT, UPDATE_REQUIREMENT];
+
 /** As deep as any LUKS2 reader goes (json-c's default); a token nested a million deep must not exhaust the stack. */
 const NESTING_MAX = 32;
 /** cryptsetup's own limit of keyslots and of tokens. */
@@ -142,7 +150,7 @@ export function headerAreaBytes(metadata: Luks2Metadata): number {
 
 /**
  * The part of a well-formed header that volseal supports: one segment `0` of type crypt in aes-xts-plain64, without
- * integrity, flags or requirements (but for that of a sparse volume), and one PBKDF2-SHA-256 digest over it. Everything
+ * integrity, flags or requirements (but for volseal's own), and one PBKDF2-SHA-256 digest over it. Everything
  * else is refused by name.
  *
  * @param path the file, for messages
@@ -161,7 +169,7 @@ export function assertSupported(metadata: Luks2Metadata, path: string): { segmen
   const requirements = metadata.config.requirements;
   if (requirements?.mandatory?.includes(IN_PLACE_REQUIREMENT)) throw inTheMiddle(path);
   const unknown = requirements === undefined ? [] : Object.keys(requirements).filter((key) => key !== 'mandatory');
-  const required = [...(requirements?.mandatory ?? []).filter((name) => name !== SPARSE_REQUIREMENT), ...unknown];
+  const required = [...(requirements?.mandatory ?? []).filter((name) => !OWN_REQUIREMENTS.includes(name)), ...unknown];
   if (required.length > 0) {
     const reencryption = required.some((name) => name.includes('reencrypt'));
     refuse(`the header has the requirement ${printable(required.join(', '))}${reencryption ? ' (a re-encryption in progress)' : ''}`);
@@ -172,9 +180,9 @@ export function assertSupported(metadata: Luks2Metadata, path: string): { segmen
 /** Whether the header keeps readers away that do not know sparse volumes. */
 export const requiresSparse = ({ config }: Luks2Metadata): boolean => config.requirements?.mandatory?.includes(SPARSE_REQUIREMENT) === true;
 
-/** The metadata with or without the requirement of sparse volumes; the argument is not changed. */
-export const withSparseRequirement = (metadata: Luks2Metadata, sparse: boolean): Luks2Metadata =>
-  withRequirement(metadata, SPARSE_REQUIREMENT, sparse);
+/** The metadata with or without the requirements that its token brings; the argument is not changed. */
+export const withRequirements = (metadata: Luks2Metadata, { sparse, update }: { sparse: boolean; update: boolean }): Luks2Metadata =>
+  withRequirement(withRequirement(metadata, SPARSE_REQUIREMENT, sparse), UPDATE_REQUIREMENT, update);
 
 /** The metadata of a volume that a job in place is in the middle of; the argument is not changed. */
 export const withInPlaceRequirement = (metadata: Luks2Metadata): Luks2Metadata => withRequirement(metadata, IN_PLACE_REQUIREMENT, true);

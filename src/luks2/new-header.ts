@@ -12,6 +12,9 @@ import { type UnsealedToken, withToken } from './token.js';
 
 const DIGEST_SALT_BYTES = 32;
 
+/** The sequence number of a new header. */
+export const FIRST_SEQUENCE = 1n;
+
 export interface NewHeaderOptions {
   /** The data key itself; stays the caller's. */
   volumeKey: KeyHandle;
@@ -65,7 +68,7 @@ export function newHeader(options: NewHeaderOptions, path: string): Luks2Header 
     uuid: randomUUID(),
     label: '',
     subsystem: '',
-    sequence: 1n,
+    sequence: FIRST_SEQUENCE,
     copyBytes: HEADER_COPY_BYTES,
     metadata: withToken(metadata, token),
   };

@@ -10,13 +10,16 @@ import { VolsealError } from '../errors.js';
 import { isKeyArn } from '../kms/shared/arn.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
 import { type KnownKeyslots, knownKeyslotsSchema } from './known-keyslots.js';
-import { decodeBase64, firstIssue, type Luks2Metadata, requiresSparse, SPARSE_REQUIREMENT, withSparseRequirement } from './metadata.js';
+import { decodeBase64, firstIssue, type Luks2Metadata, requiresSparse, SPARSE_REQUIREMENT, withRequirements } from './metadata.js';
+import { decodeRecord, encodeRecord, type SnapshotRecord, snapshotRecordSchema } from './snapshot-record.js';
 
 export const TOKEN_TYPE = 'aws-kms';
 /** The member that contains the MAC; it is the only one that the MAC does not cover. */
 export const MAC_MEMBER = 'volseal-header-mac';
 /** Lists the keyslots that volseal has added; left out where there is none. */
 const KEYSLOTS_MEMBER = 'volseal-keyslots';
+/** Left out where the data is not known to be that of a snapshot. */
+const SNAPSHOT_MEMBER = 'volseal-snapshot';
 const SAMPLES_MEMBER = 'volseal-data-samples';
 const SAMPLE_COUNT_MAX = 16;
 const SAMPLE_DIGEST_BYTES = 16;
@@ -56,6 +59,8 @@ export interface UnsealedToken {
    * no data, and for a header in front of its data.
    */
   dataSamples?: Readonly<Record<string, string>> | undefined;
+  /** The EBS snapshot whose image the data is; undefined where that is not known. */
+  snapshot?: SnapshotRecord | undefined;
 }
 
 /** What the header of a volume says about its key. */
@@ -104,6 +109,7 @@ const members = z.strictObject({
   'volseal-created': z.iso.datetime(),
   [KEYSLOTS_MEMBER]: knownKeyslotsSchema.optional(),
   [SAMPLES_MEMBER]: dataSamples.optional(),
+  [SNAPSHOT_MEMBER]: snapshotRecordSchema.optional(),
 });
 const agrees = (object: z.infer<typeof members>): boolean => object['volseal-version'] === VERSIONS[object['volseal-allocation'] ?? 'full'];
 const DISAGREES = { path: ['volseal-allocation'], message: 'does not fit volseal-version' };
@@ -133,6 +139,7 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
     'volseal-created': token.created,
     ...(hasKeyslots(token) ? { [KEYSLOTS_MEMBER]: { ...token.keyslots } } : {}),
     ...(token.dataSamples === undefined ? {} : { [SAMPLES_MEMBER]: { ...token.dataSamples } }),
+    ...(token.snapshot === undefined ? {} : { [SNAPSHOT_MEMBER]: encodeRecord(token.snapshot) }),
     ...('headerMac' in token ? { [MAC_MEMBER]: token.headerMac.toString('base64') } : {}),
   } as const;
   const checked = ('headerMac' in token ? sealedSchema : unsealedSchema).safeParse(object);
@@ -167,6 +174,7 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
     created: object['volseal-created'],
     ...(object[KEYSLOTS_MEMBER] === undefined ? {} : { keyslots: object[KEYSLOTS_MEMBER] }),
     ...(object[SAMPLES_MEMBER] === undefined ? {} : { dataSamples: object[SAMPLES_MEMBER] }),
+    ...(object[SNAPSHOT_MEMBER] === undefined ? {} : { snapshot: decodeRecord(object[SNAPSHOT_MEMBER]) }),
     headerMac: Buffer.from(object[MAC_MEMBER], 'base64'),
   };
 }
@@ -191,8 +199,8 @@ export function findTokenObject(metadata: Luks2Metadata, path: string): { name: 
 }
 
 /**
- * The metadata with `token` instead of every existing `aws-kms` token, and with the requirement of sparse volumes if it
- * is one; other tokens stay. The argument is not changed.
+ * The metadata with `token` instead of every existing `aws-kms` token, and with the requirements that it brings (of a
+ * sparse volume, of one between two snapshots); other tokens stay. The argument is not changed.
  *
  * @throws {VolsealError} `ERR_ARGUMENT` if the token is not valid, or if there are 32 other tokens
  */
@@ -200,5 +208,8 @@ export function withToken(metadata: Luks2Metadata, token: UnsealedToken | Volume
   const others = Object.fromEntries(Object.entries(metadata.tokens).filter(([, object]) => object.type !== TOKEN_TYPE));
   const name = Array.from({ length: TOKENS_MAX }, (_, index) => String(index)).find((free) => !Object.hasOwn(others, free));
   if (name === undefined) throw new VolsealError('ERR_ARGUMENT', `LUKS2 header: all ${TOKENS_MAX} tokens are taken`);
-  return withSparseRequirement({ ...metadata, tokens: { ...others, [name]: encodeToken(token) } }, token.allocation === 'sparse');
+  return withRequirements(
+    { ...metadata, tokens: { ...others, [name]: encodeToken(token) } },
+    { sparse: token.allocation === 'sparse', update: token.snapshot?.since !== undefined },
+  );
 }

@@ -99,8 +99,8 @@ export class SnapshotBlocks {
   }
 }
 
-/** A token of a page lives for an hour. */
-function unlessExpired(error: unknown): undefined {
+/** Undefined where the token of a page was too old: it lives for an hour. */
+export function unlessExpired(error: unknown): undefined {
   if (error instanceof VolsealError && error.details.reason === 'INVALID_PAGE_TOKEN') return undefined;
   throw error;
 }

@@ -27,7 +27,10 @@ export async function attach(path: string, options: AttachOptions = {}): Promise
     await session.unlock();
     session.throwIfAborted();
     const { header, found } = session.file;
-    if (writable) await repairHeader(header.handle, found, header.path);
+    if (writable) {
+      await repairHeader(header.handle, found, header.path);
+      await session.forgetSnapshot();
+    }
     return new Volume({ session, device: session.openDevice(writable), writable, logger: options.logger });
   } catch (error) {
     await session.close();

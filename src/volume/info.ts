@@ -48,6 +48,13 @@ export interface VolumeInfo {
    * told: a block device, a stream.
    */
   hasHoles: boolean | null;
+  /**
+   * The EBS snapshot (`snap-...`) whose image the data is: it was encrypted from there, and not written to since. Null
+   * where that is not known.
+   */
+  snapshot: string | null;
+  /** Where the data is being brought to `snapshot` from another one, and is a mixture of both: that one; else null. */
+  updatingSince: string | null;
   /** Where the key was wrapped. */
   kms: string;
   /** ISO 8601, UTC. */
@@ -108,6 +115,8 @@ export function describeHeader(
     allocation: token.allocation,
     allocatedBytes: files.allocatedBytes,
     hasHoles: files.hasHoles,
+    snapshot: token.snapshot?.id ?? null,
+    updatingSince: token.snapshot?.since ?? null,
     kms: token.kms,
     created: token.created,
     headerCopies: { ...found.copies },

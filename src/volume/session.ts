@@ -2,19 +2,33 @@
  * The one way to open a volume: its files with their lock, a share of the pool, and its key in the vault; all of it is
  * given back together.
  */
+import { intactHeader } from '../luks2/header.js';
+import { nextHeader } from '../luks2/header-mac.js';
+import { writeHeader } from '../luks2/store.js';
+import type { UnsealedToken } from '../luks2/token.js';
 import { type DeviceHandle, type KeyHandle, native, type TransformVolume } from '../native.js';
 import type { InPlaceKind } from '../output/in-place-mark.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { openDevice, refuseOtherData, renewSamples } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
-import { type HeaderContents, type OpenFiles, openVolumeFile, type VolumeFile, type VolumeLock } from './volume-file.js';
+import {
+  contentsOf,
+  type HeaderContents,
+  type OpenFiles,
+  openVolumeFile,
+  refuseMixture,
+  type VolumeFile,
+  type VolumeLock,
+} from './volume-file.js';
 
 /** For what a volume is opened. */
 export interface VolumeAccess {
   readonly lock: VolumeLock;
   /** What has become of the caller's files where the signal ends the job. Default: targets are as they were. */
   readonly ifStopped?: string;
+  /** Also a volume whose data is a mixture of two snapshots: for the job that ends that. */
+  readonly mixture?: boolean;
 }
 
 /** An open volume whose image can be read as a whole, also in the middle of a job in place. */
@@ -38,7 +52,7 @@ export interface ImageSession {
 /** An open volume. Whoever opened it closes it. */
 export class VolumeSession implements ImageSession {
   readonly inPlace = null;
-  readonly file: VolumeFile;
+  #file: VolumeFile;
   readonly pool: PoolLease;
   readonly #options: OpenOptions;
   readonly #ifStopped: string | undefined;
@@ -46,7 +60,7 @@ export class VolumeSession implements ImageSession {
   #isBound = false;
 
   private constructor(file: VolumeFile, pool: PoolLease, options: OpenOptions, ifStopped: string | undefined) {
-    this.file = file;
+    this.#file = file;
     this.pool = pool;
     this.#options = options;
     this.#ifStopped = ifStopped;
@@ -54,16 +68,22 @@ export class VolumeSession implements ImageSession {
 
   /**
    * Opens the files, locks them, reads the header and starts the pool. KMS is not asked yet.
-   * @throws {VolsealError} as `openVolumeFile`
+   * @throws {VolsealError} as `openVolumeFile`; `ERR_STATE_INTERRUPTED` also where the data is a mixture of two snapshots
    */
-  static async open(path: string, options: OpenOptions, { lock, ifStopped }: VolumeAccess): Promise<VolumeSession> {
+  static async open(path: string, options: OpenOptions, { lock, ifStopped, mixture }: VolumeAccess): Promise<VolumeSession> {
     const file = await openVolumeFile(path, lock, options.header, options);
     try {
+      if (mixture !== true) refuseMixture(file, path);
       return new VolumeSession(file, leasePool(options.logger), options, ifStopped);
     } catch (error) {
       await file.close();
       throw error;
     }
+  }
+
+  /** The open files, with what their header says by now. */
+  get file(): VolumeFile {
+    return this.#file;
   }
 
   /** Whether the data is known to be the header's, once `unlock` has returned; false where nothing tells. */
@@ -107,6 +127,25 @@ export class VolumeSession implements ImageSession {
     const { offsetBytes, sectorBytes } = segment;
     const regions = [{ fd: data.fd, key: this.key, offsetBytes, sizeBytes }];
     return { kind: 'volume', regions, sectorBytes, sizeBytes, sparse: token.allocation === 'sparse' };
+  }
+
+  /**
+   * Writes the next version of the header, with `changes` in its token, and flushes it.
+   * @throws {VolsealError} `ERR_ARGUMENT` as `encodeToken`; `ERR_IO`
+   */
+  async writeToken(changes: Partial<UnsealedToken>): Promise<void> {
+    const { header, found, token } = this.file;
+    const next = nextHeader(this.key, found.header, { ...token, ...changes }, header.path);
+    await writeHeader(header.handle, next, header.path, found.from);
+    this.#file = { ...this.file, ...contentsOf(intactHeader(next), this.file) };
+  }
+
+  /**
+   * The data is no snapshot's any more, or will not be: the header says so no longer.
+   * @throws {VolsealError} `ERR_IO`
+   */
+  async forgetSnapshot(): Promise<void> {
+    if (this.file.token.snapshot !== undefined) await this.writeToken({ snapshot: undefined });
   }
 
   /** Records anew which data is that of a detached header. @throws {VolsealError} as `renewSamples` */

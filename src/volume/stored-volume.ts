@@ -8,7 +8,7 @@ import { leasePool, type PoolLease } from '../workers/pool.js';
 import { describeHeader, type VolumeInfo } from './info.js';
 import { type NamedContents, type OpenOptions, unlockByKms } from './unlock.js';
 import { asksKeyslot } from './unlock-keyslot.js';
-import { claimsOf } from './volume-file.js';
+import { claimsOf, refuseMixture } from './volume-file.js';
 
 /** Options of what opens a volume, which may be in a store. */
 export interface StoredOpenOptions extends OpenOptions {
@@ -65,7 +65,9 @@ export async function withStoredSource<T>(
   use: (volume: StoredVolume) => Promise<T>,
 ): Promise<T> {
   using source = await openStored(path, store, signal);
-  return await use(await readStoredVolume(source, signal));
+  const volume = await readStoredVolume(source, signal);
+  refuseMixture(volume, path);
+  return await use(volume);
 }
 
 /** An open volume, its key, and a share of the pool. */
@@ -94,6 +96,7 @@ export async function withStoredVolume<T>(
   if (asksKeyslot(options)) refuse('it is opened by KMS only; to open it by a keyslot, download it first');
   using source = await openStored(path, options.store, options.signal);
   const volume = await readStoredVolume(source, options.signal);
+  refuseMixture(volume, path);
   await before(volume);
   await using pool = leasePool(options.logger);
   const key = await unlockByKms(volume, options, pool);

@@ -6,6 +6,7 @@ import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
+import { heldRecord } from '../luks2/snapshot-record.js';
 import { hasHeader, readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
@@ -134,8 +135,20 @@ export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): Hea
  */
 export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents {
   const { segment } = assertSupported(found.header.metadata, headerPath);
-  const token = findToken(found.header.metadata, headerPath);
+  const { snapshot, ...others } = findToken(found.header.metadata, headerPath);
+  const token = { ...others, snapshot: heldRecord(snapshot, found.header.sequence) };
   return { found, segment, token, sizeBytes: Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes };
+}
+
+/**
+ * Refuses a volume whose data is a mixture of two snapshots.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`
+ */
+export function refuseMixture({ token: { snapshot, volumeId } }: HeaderContents, path: string): void {
+  if (snapshot?.since === undefined) return;
+  const { id, since } = snapshot;
+  const message = `${path}: is being brought from ${since} to ${id}, and its data is a mixture of both; finish that first`;
+  throw new VolsealError('ERR_STATE_INTERRUPTED', message, { details: { path, volumeId, snapshot: id, since } });
 }
 
 /**

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { SourceStream } from '../../jobs/image-stream.js';
-import { type InPlaceFlags, inPlaceLines, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
+import { type InPlaceFlags, inPlaceLines, refuseTogether, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
 import {
   type NewVolumeFlags,
   newVolumeOptions,
@@ -23,7 +23,7 @@ import { reportProgress } from '../progress.js';
 import { pace } from '../sizes.js';
 import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
 import { STANDARD_INPUT } from '../standard-streams.js';
-import { newVolumeLines } from '../volume-lines.js';
+import { newVolumeLines, updatedVolumeLines } from '../volume-lines.js';
 
 /** The command; `session` is what it runs with. */
 export function encryptCommand({ output, signal }: Session): Command {
@@ -36,18 +36,21 @@ export function encryptCommand({ output, signal }: Session): Command {
     .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
     .option('--sparse', 'leave zeros of the image as holes: small and fast, but it shows which blocks are in use')
     .option('--size <size>', 'size of an image on standard input, or on a device in place: bytes, or with K, M, G, T', sizeArgument);
+  command.option('--since <snapshot>', 'change a volume that was made from this snapshot (snap-...): only blocks that differ are read');
   withSnapshot(withInPlace(withStore(withResume(withSha256(command))), 'a volume'));
   withExamples(command, [
     'volseal encrypt disk.raw disk.vol --context user=alice',
     'volseal encrypt disk.raw - | cat > streamed.vol',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
     'volseal encrypt --in-place disk.raw',
+    'volseal encrypt ebs:snap-0123456789abcdef1 disk.vol --since snap-0123456789abcdef0',
   ]);
   return command.action(
     async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags & StoreFlags & SnapshotFlags) => {
       const { sha256: hash, resume: continues, force, fsync } = flags;
-      const others = { '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
+      const others = { '--since': flags.since, '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
       if (worksInPlace(flags, volume, others)) return encryptedInPlace(image, flags, { output, signal });
+      if (flags.since !== undefined) return updated(image, volume, { ...flags, since: flags.since }, { output, signal });
       const source = sourceOf(image, flags.size);
       const target = targetStreamOr(requiredTarget(volume, 'volume'));
       const { encryptImage } = await import('../../jobs/encrypt.js');
@@ -78,6 +81,29 @@ export function encryptCommand({ output, signal }: Session): Command {
   );
 }
 
+/** A volume that is there already is brought to another snapshot. */
+async function updated(
+  snapshot: string,
+  volume: string | undefined,
+  flags: NewVolumeFlags & EncryptFlags & StoreFlags & SnapshotFlags & { since: string },
+  { output, signal }: Pick<Session, 'output' | 'signal'>,
+): Promise<void> {
+  const { pad, raw, size, sha256, resume, undo, journal, key, sectorSize, sparse, full, force, fsync } = flags;
+  const { description, tag, snapshotKey } = flags;
+  refuseTogether('--since', {
+    ...{ '--pad': pad, '--raw': raw, '--size': size, '--sha256': sha256, '--resume': resume, '--undo': undo, '--journal': journal },
+    ...{ '--key': key, '--sector-size': sectorSize, '--sparse': sparse, '--full': full, '--force': force },
+    ...{ '--no-fsync': fsync === false, '--description': description, '--tag': tag, '--snapshot-key': snapshotKey },
+  });
+  const { updateVolume } = await import('../../jobs/update-volume.js');
+  const progress = reportProgress(output, flags.progress === true, signal);
+  const { kms, header, context: encryptionContext, since } = flags;
+  const reports = { onProgress: progress.onProgress, onWarning: output.warning };
+  const options = { kms, header, encryptionContext, since, ...storeOptions(flags), signal, ...reports };
+  const info = await updateVolume(snapshot, requiredTarget(volume, 'volume'), options).finally(progress.end);
+  output.result(info, updatedVolumeLines(snapshot, info));
+}
+
 async function encryptedInPlace(
   image: string,
   flags: NewVolumeFlags & EncryptFlags,
@@ -98,6 +124,7 @@ interface EncryptFlags extends InPlaceFlags {
   resume?: boolean;
   size?: number;
   sha256?: boolean;
+  since?: string;
 }
 
 /** @throws {VolsealError} `ERR_ARGUMENT` for a stream without a size, or a file with one */

@@ -66,12 +66,19 @@ MutableBytes Transmission::ReceiveSpace() {
 
 void Transmission::Work() {
   TakeCompletions();
-  has_more_ = false;
+  has_more_ = starved_ = false;
   while (!broken_ && Step()) {
     if (output_.length() < kSendBytes) continue;
     has_more_ = true;
     return;
   }
+  has_more_ = starved_;
+}
+
+std::shared_ptr<Buffer> Transmission::TakeBuffer(size_t capacity) {
+  std::shared_ptr<Buffer> buffer = share_.Take(capacity);
+  if (!buffer) starved_ = true;
+  return buffer;
 }
 
 bool Transmission::Step() {

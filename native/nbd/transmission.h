@@ -58,7 +58,8 @@ class Transmission {
   // Goes on with everything that can be done now, until kSendBytes of replies wait to be sent.
   void Work();
   static constexpr size_t kSendBytes = 128 << 10;
-  // Whether Work stopped at kSendBytes with more to do.
+  // Whether Work stopped with more to do, at kSendBytes or because the share is used up: it can go on once replies have
+  // been sent. No event of the socket says so.
   bool has_more() const { return has_more_; }
 
   Output& output() { return output_; }
@@ -112,6 +113,8 @@ class Transmission {
   void FinishWrite(const std::shared_ptr<Operation>& operation);
   void SubmitFlush(const std::shared_ptr<Operation>& operation);
   void SubmitZero(std::unique_ptr<Job> job);
+  // From the share, for a step that waits where there is none.
+  std::shared_ptr<Buffer> TakeBuffer(size_t capacity);
   uint8_t* ReplyRoom(size_t length);
   void ReplySimple(const Request& request, Error error);
   void ReplyError(const Request& request, Error error);
@@ -144,6 +147,7 @@ class Transmission {
 
   size_t jobs_ = 0;
   bool has_more_ = false;
+  bool starved_ = false;  // a step of this Work found no memory in the share
   bool draining_ = false;
   bool broken_ = false;
 

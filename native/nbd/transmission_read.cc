@@ -51,14 +51,17 @@ bool Transmission::StepRead() {
   std::shared_ptr<Buffer> buffer;
   if (small) {
     uint8_t* const to = output_.Reserve(header + length);
-    if (!to) return false;
+    if (!to) {
+      starved_ = true;
+      return false;
+    }
     status = backend_.TryRead(offset, {to + header, length});
     if (!status) {
-      buffer = share_.Take(length + kDataStart);
+      buffer = TakeBuffer(length + kDataStart);
       if (!buffer) return false;
     }
   } else {
-    buffer = share_.Take(std::max(length + kDataStart, kBufferBytes));
+    buffer = TakeBuffer(std::max(length + kDataStart, kBufferBytes));
     if (!buffer) return false;
     status = backend_.TryRead(offset, {buffer->data() + kDataStart, length});
   }
@@ -128,7 +131,7 @@ void Transmission::CompleteRead(Job& job) {
 bool Transmission::StepStream() {
   const auto operation = streaming_;
   if (operation->left == 0 || operation->error != kNoError || streamed_.size() >= kStreamJobsMax) return false;
-  std::shared_ptr<Buffer> buffer = share_.Take(kBufferBytes);
+  std::shared_ptr<Buffer> buffer = TakeBuffer(kBufferBytes);
   if (!buffer) return false;
   auto job = std::make_unique<Job>(*this, RequestKind::kRead, operation);
   const size_t length = PieceLength(operation->next, operation->left, kPieceBytes);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -107,16 +108,22 @@ class Client {
     }
     return sent;
   }
-  // All replies that are there, or come once the socket takes bytes.
+  // All replies that are there, or come once the socket takes bytes. As a connection does: nobody calls Work once all
+  // is sent, unless it said that there is more.
   ByteVector Take(size_t step = SIZE_MAX) {
     ByteVector taken;
-    for (transmission.Work(); transmission.output().length() > 0; transmission.Work()) {
-      iovec vector = {};
-      transmission.output().Gather(&vector, 1);
-      const size_t count = std::min(vector.iov_len, step);
-      const auto* const from = static_cast<const uint8_t*>(vector.iov_base);
-      taken.insert(taken.end(), from, from + count);
-      transmission.output().Sent(count);
+    transmission.Work();
+    while (transmission.output().length() > 0) {
+      std::array<iovec, 64> vectors;
+      const size_t pieces = transmission.output().Gather(vectors.data(), vectors.size());
+      const size_t before = taken.size();
+      for (size_t i = 0; i < pieces && taken.size() - before < step; ++i) {
+        const size_t count = std::min(vectors[i].iov_len, step - (taken.size() - before));
+        const auto* const from = static_cast<const uint8_t*>(vectors[i].iov_base);
+        taken.insert(taken.end(), from, from + count);
+      }
+      transmission.output().Sent(taken.size() - before);
+      if (transmission.has_more() || transmission.output().length() > 0) transmission.Work();
     }
     return taken;
   }

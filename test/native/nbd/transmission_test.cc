@@ -218,6 +218,29 @@ TEST_CASE("a client that does not read its replies is not read either, and holds
   }
 }
 
+TEST_CASE("a client that is silent until all its reads are answered gets them all, however many came at once") {
+  MemoryVolume volume = Patterned();
+  for (bool at_once : {true, false}) {
+    volume.at_once = at_once;
+    for (uint32_t length : {4096u, 65'536u, 262'144u}) {
+      CAPTURE(at_once);
+      CAPTURE(length);
+      Client client(volume, true);
+      ByteVector requests;
+      constexpr size_t kRequests = 64;
+      for (size_t i = 0; i < kRequests; ++i) {
+        const ByteVector request = RequestOf(kRead, i * length, length);
+        requests.insert(requests.end(), request.begin(), request.end());
+      }
+      CHECK(client.Send(requests) == requests.size());
+      client.Finish();
+      CHECK(client.transmission.idle());
+      CHECK(client.counters.requests == kRequests);
+      CHECK(client.counters.bytes_read == kRequests * length);
+    }
+  }
+}
+
 TEST_CASE("a read beyond memory: 32 MiB of simple reply within a share") {
   MemoryVolume volume = Patterned();
   volume.at_once = false;

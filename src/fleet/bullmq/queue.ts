@@ -1,6 +1,6 @@
 /** The queue of a fleet: submits jobs, says how they are, retries and cancels them. */
 import { createHash } from 'node:crypto';
-import type { Job, Queue } from 'bullmq';
+import type { Job, Queue, Worker, WorkerOptions } from 'bullmq';
 import canonicalize from 'canonicalize';
 import { VolsealError } from '../../errors.js';
 import type { JobOutcome } from '../run-job.js';
@@ -50,7 +50,7 @@ export interface FleetStatus {
 }
 
 /** The name of a queue at its server. @throws {VolsealError} `ERR_ARGUMENT` */
-export function queueName(name = 'default'): string {
+function queueName(name = 'default'): string {
   if (NAME.test(name)) return `volseal-${name}`;
   throw new VolsealError(
     'ERR_ARGUMENT',
@@ -198,6 +198,27 @@ export class FleetQueue {
     });
   }
 
+  /**
+   * A worker of this queue, on its connection; the caller closes it before the queue.
+   * @param run does a job, with the token of its lock
+   */
+  makeWorker(
+    run: (job: Job<QueuedJob, JobOutcome>, token?: string) => Promise<JobOutcome>,
+    options: Omit<WorkerOptions, 'connection'>,
+  ): Worker<QueuedJob, JobOutcome> {
+    return this.#backend.makeWorker<QueuedJob, JobOutcome>(this.#queue.name, run, options);
+  }
+
+  /** BullMQ, for its errors that have a meaning to it. */
+  get bullmq(): typeof import('bullmq') {
+    return this.#backend.bullmq;
+  }
+
+  /** What the server said, as an error of ours. */
+  refusedBy(error: unknown): unknown {
+    return refusedBy(error, this.#backend.name);
+  }
+
   /** Never throws. */
   async close(): Promise<void> {
     await this.#queue.close().catch(() => {});
@@ -212,7 +233,7 @@ export class FleetQueue {
     try {
       return await calling();
     } catch (error) {
-      throw refusedBy(error, this.#backend.name);
+      throw this.refusedBy(error);
     }
   }
 }

@@ -5,8 +5,7 @@ import { workerName } from '../claim.js';
 import { type JobOutcome, type RunJobOptions, runJob } from '../run-job.js';
 import { checkJob, type JobKind } from '../spec.js';
 import { type Verdict, verdictOf } from '../verdict.js';
-import { openBackend, refusedBy } from './connection.js';
-import { FleetQueue, type QueuedJob, type QueueOptions, queueName } from './queue.js';
+import { FleetQueue, type QueuedJob, type QueueOptions } from './queue.js';
 
 /** What a worker tells of its work. */
 export interface WorkerReports {
@@ -52,10 +51,9 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
   const { concurrency = 1, lockSeconds = 30, signal, reports = {} } = options;
   const counts = { done: 0, failed: 0 };
   await using queue = await FleetQueue.open(options);
-  const backend = await openBackend(options.url);
   const stopping = new AbortController();
-  const running = new Running(queue, options, stopping.signal, backend.bullmq);
-  const worker = backend.makeWorker<QueuedJob, JobOutcome>(queueName(options.name), running.process, {
+  const running = new Running(queue, options, stopping.signal);
+  const worker = queue.makeWorker(running.process, {
     concurrency,
     name: workerName(),
     lockDuration: lockSeconds * 1000,
@@ -64,7 +62,7 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
     autorun: false,
   });
   const tell = seldom((message) => reports.onTrouble?.(message));
-  worker.on('error', (error) => tell(messageOf(refusedBy(error, backend.name))));
+  worker.on('error', (error) => tell(messageOf(queue.refusedBy(error))));
   // BullMQ goes on with such a job; two workers would be at it.
   worker.on('lockRenewalFailed', (queueIds) => {
     for (const queueId of queueIds) running.loseLock(queueId);
@@ -83,7 +81,6 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
     stopping.abort();
     await worker.close();
     await run;
-    await backend.close().catch(() => {});
   }
   return counts;
 }
@@ -117,14 +114,12 @@ class Running {
   readonly #queue: FleetQueue;
   readonly #options: WorkOptions;
   readonly #stopping: AbortSignal;
-  readonly #bullmq: typeof import('bullmq');
   readonly #stops = new Map<string, (why: Stop) => void>();
 
-  constructor(queue: FleetQueue, options: WorkOptions, stopping: AbortSignal, bullmq: typeof import('bullmq')) {
+  constructor(queue: FleetQueue, options: WorkOptions, stopping: AbortSignal) {
     this.#queue = queue;
     this.#options = options;
     this.#stopping = stopping;
-    this.#bullmq = bullmq;
   }
 
   loseLock(queueId: string): void {
@@ -179,7 +174,7 @@ class Running {
   };
 
   async #verdict(job: Job<QueuedJob, JobOutcome>, token: string | undefined, failure: Failure, why: Stop | undefined): Promise<Error> {
-    const { UnrecoverableError, WaitingError } = this.#bullmq;
+    const { UnrecoverableError, WaitingError } = this.#queue.bullmq;
     const text = `${failure.code}: ${failure.message}`;
     if (why === 'cancelled') return new UnrecoverableError('ERR_ABORTED: cancelled');
     // Another worker has the job: whatever is said of it here counts for nothing.

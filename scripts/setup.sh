@@ -21,7 +21,7 @@ test_needs=(
   qemu-system-x86_64:qemu-system-x86 static/busybox:busybox-static cpio:cpio depmod:kmod flock:util-linux git:git man:man-db
   openssl:openssl curl:curl fio:fio /usr/bin/time:time script:bsdutils setpriv:util-linux mkfifo:coreutils zstd:zstd
   nbdkit:nbdkit nbdinfo:libnbd-bin nbdcopy:libnbd-bin nbdsh:python3-libnbd nbdfuse:libnbd-bin fusermount3:fuse3
-  qrencode:qrencode nbd-client:nbd-client bindfs:bindfs
+  qrencode:qrencode nbd-client:nbd-client bindfs:bindfs ip:iproute2
   redis-server:redis-server redis-cli:redis-tools /usr/lib/postgresql/15/bin/postgres:postgresql
   xz:xz-utils bzip2:bzip2 sfdisk:fdisk losetup:mount zsh:zsh fish:fish
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind

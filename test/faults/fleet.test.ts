@@ -1,6 +1,7 @@
 /** A short campaign of faults on a fleet, with each server; docs/FLEET.md has the figures of a long one. */
 import { expect, test } from 'vitest';
 import { runCampaign } from '../fleet/campaign.js';
+import { inNamespace, skipWithoutNamespaces } from '../fleet/machines.js';
 import { skipPostgres, startPostgres, startRedis } from '../fleet/servers.js';
 import { skipWithout } from '../interop/tools.js';
 import { describeUnless } from '../requirements.js';
@@ -31,3 +32,19 @@ for (const [name, skip, start] of SERVERS) {
     );
   });
 }
+
+describeUnless(skipInjection() || skipWithout('redis-server', 'redis-cli', 'cryptsetup', 'ip') || skipWithoutNamespaces())(
+  'two machines, each with a network of its own',
+  () => {
+    test(
+      'links that go down, workers killed and stopped: every job is done once, and right',
+      async () => {
+        const machines = { ...campaign, jobs: 6, workers: 2, faults: Math.min(FAULTS, 6), machine: inNamespace };
+        const counts = await runCampaign(await startRedis(), machines);
+        console.log(`faults on two machines: ${JSON.stringify(counts)}`);
+        expect(Object.values(counts).some((count) => count > 0)).toBe(true);
+      },
+      DEADLINE_MS,
+    );
+  },
+);

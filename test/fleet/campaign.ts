@@ -11,7 +11,8 @@ import { MAIN } from '../built.js';
 import { type Lab, lab } from '../cli/program.js';
 import { requireTool } from '../interop/tools.js';
 import { seededNumbers } from '../seed.js';
-import { type QueueServer, type Relay, startRelay } from './servers.js';
+import { behindRelay, type Machine } from './machines.js';
+import type { QueueServer } from './servers.js';
 
 /** How the campaign is run. */
 export interface Campaign {
@@ -19,6 +20,8 @@ export interface Campaign {
   readonly jobs: number;
   readonly workers: number;
   readonly faults: number;
+  /** Where each worker runs. Default: this machine, behind a relay. */
+  readonly machine?: (server: QueueServer, index: number) => Promise<Machine>;
 }
 
 const IMAGE_BYTES = 16 * 1024 * 1024;
@@ -31,12 +34,15 @@ const FAULTS = ['kill', 'kill', 'stop', 'network', 'server', 'interrupt'] as con
 type Fault = (typeof FAULTS)[number];
 
 interface Worker {
-  readonly relay: Relay;
+  readonly machine: Machine;
   child: ChildProcess;
 }
 
 /** Runs the campaign. @returns how often each fault was injected, and how often the workers resumed */
-export async function runCampaign(server: QueueServer, { seed, jobs, workers, faults }: Campaign): Promise<Record<Fault, number>> {
+export async function runCampaign(
+  server: QueueServer,
+  { seed, jobs, workers, faults, machine: place = behindRelay }: Campaign,
+): Promise<Record<Fault, number>> {
   const at = lab();
   const choose = seededNumbers(seed);
   const specs = Array.from({ length: jobs }, (_, index) => {
@@ -50,8 +56,8 @@ export async function runCampaign(server: QueueServer, { seed, jobs, workers, fa
   const log = createWriteStream(at.path('workers.log'), { flags: 'a' });
   const fleet: Worker[] = [];
   for (let index = 0; index < workers; index += 1) {
-    const relay = await startRelay(server.port);
-    fleet.push({ relay, child: startWorker(at, server.url(relay.port), log) });
+    const machine = await place(server, index);
+    fleet.push({ machine, child: startWorker(at, machine, log) });
   }
   const counts = Object.fromEntries(FAULTS.map((fault) => [fault, 0])) as Record<Fault, number>;
   const inject = async (fault: Fault, worker: Worker): Promise<void> => {
@@ -60,7 +66,7 @@ export async function runCampaign(server: QueueServer, { seed, jobs, workers, fa
       case 'kill':
       case 'interrupt':
         await end(worker.child, fault === 'kill' ? 'SIGKILL' : 'SIGTERM');
-        worker.child = startWorker(at, server.url(worker.relay.port), log);
+        worker.child = startWorker(at, worker.machine, log);
         return;
       case 'stop':
         worker.child.kill('SIGSTOP');
@@ -68,9 +74,7 @@ export async function runCampaign(server: QueueServer, { seed, jobs, workers, fa
         worker.child.kill('SIGCONT');
         return;
       case 'network':
-        worker.relay.pause();
-        await sleep(1000 * LOCK_SECONDS * (1 + choose(2)));
-        worker.relay.resume();
+        await worker.machine.cutOff(1000 * LOCK_SECONDS * (1 + choose(2)));
         return;
       case 'server':
         await server.restart();
@@ -91,10 +95,11 @@ export async function runCampaign(server: QueueServer, { seed, jobs, workers, fa
   return counts;
 }
 
-function startWorker(at: Lab, url: string, log: NodeJS.WritableStream): ChildProcess {
+function startWorker(at: Lab, { url, through }: Machine, log: NodeJS.WritableStream): ChildProcess {
   const slow = ['-D', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=pwrite64', '-e', `inject=pwrite64:delay_enter=${WRITE_DELAY_US}`];
   const work = [process.execPath, MAIN, 'jobs', 'work', '--queue', url, '--lock', String(LOCK_SECONDS)];
-  const child = spawn(requireTool('strace'), [...slow, ...work], { cwd: at.directory, env: at.env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const [command = '', ...args] = [...through, requireTool('strace'), ...slow, ...work];
+  const child = spawn(command, args, { cwd: at.directory, env: at.env, stdio: ['ignore', 'ignore', 'pipe'] });
   child.stderr!.pipe(log, { end: false });
   onTestFinished(() => void child.kill('SIGKILL'));
   return child;

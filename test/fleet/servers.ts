@@ -104,8 +104,8 @@ export interface Relay {
   resume(): void;
 }
 
-/** Opens a way to the port. */
-export async function startRelay(to: number): Promise<Relay> {
+/** Opens a way to the port. @param host where it listens */
+export async function startRelay(to: number, host = '127.0.0.1'): Promise<Relay> {
   const sockets = new Set<Socket>();
   let isPaused = false;
   const server: Server = createServer((client) => {
@@ -122,7 +122,7 @@ export async function startRelay(to: number): Promise<Relay> {
       if (isPaused) socket.pause();
     }
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   onTestFinished(() => {
     server.close();
     for (const socket of sockets) socket.destroy();

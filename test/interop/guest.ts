@@ -26,6 +26,8 @@ export interface GuestRun {
   files?: Record<string, string>;
   /** Whether the guest has a network, in which 127.0.0.1 of the host is 10.0.2.2. */
   network?: boolean;
+  /** Whether the host's root is at /host, for chroot: to read, with memory to write to at its /mnt. */
+  hostRoot?: boolean;
   /** busybox sh; say `set -e`. cryptsetup, mkfs.ext4, e2fsck, nbd-client, mount, dd, sha256sum are there. */
   script: string;
 }
@@ -36,7 +38,7 @@ export interface GuestRun {
  * @throws {Error} where the script ends with another status than 0 or the guest does not boot; the message has all it
  * printed
  */
-export async function runGuest({ disks = [], files = {}, network = false, script }: GuestRun): Promise<string> {
+export async function runGuest({ disks = [], files = {}, network = false, hostRoot = false, script }: GuestRun): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'volseal-guest-'));
   try {
     const scriptFile = join(directory, 'script');
@@ -45,6 +47,7 @@ export async function runGuest({ disks = [], files = {}, network = false, script
       ...disks.flatMap((disk) => ['--disk', disk]),
       ...Object.entries(files).flatMap(([guestPath, hostPath]) => ['--file', `${hostPath}:${guestPath}`]),
       ...(network ? ['--network'] : []),
+      ...(hostRoot ? ['--host-root'] : []),
       scriptFile,
     ]);
   } finally {

@@ -100,7 +100,8 @@ async function update(
         within.map((index) =>
           atOnce(async () => {
             session.throwIfAborted();
-            changedBytes += await bringBlock(source, device, index, signal);
+            const bytes = await bringBlock(source, device, index, signal);
+            changedBytes += bytes;
             onProgress?.({ doneBytes: Math.min(totalBytes, (index + 1) * EBS_BLOCK_BYTES), totalBytes });
           }),
         ),

@@ -456,6 +456,42 @@ export function deviceExtents(device: DeviceHandle, offsetBytes: number, lengthB
  */
 export function deviceClose(device: DeviceHandle): boolean;
 
+/** A device whose ciphertext is fetched, block by block, by the thread that opens it. It is read only. */
+export interface CachedDeviceOptions {
+  /** A key that `xtsPrepare` has seen. */
+  key: KeyHandle;
+  /** Bytes of what is fetched: the whole object. */
+  sourceBytes: number;
+  /** Where the sectors begin in it, a multiple of 512. */
+  offsetBytes: number;
+  /** Bytes of the sectors, a multiple of `sectorBytes`. */
+  sizeBytes: number;
+  sectorBytes: number;
+  /** As of `DeviceOptions`. */
+  sparse: boolean;
+  /** Bytes that are fetched at once, at most 64 MiB; the last block is shorter. */
+  blockBytes: number;
+  /** Blocks of ciphertext that are kept, 1 to 65536. */
+  blocksMax: number;
+}
+
+/**
+ * As `deviceOpen`. Reads that find a block missing wait for it; eight of them at a time, of all devices together.
+ * @param fetch called with the index of a block; `cachedDeviceStored` or `cachedDeviceFailed` answers, once for each
+ * call. It keeps the thread alive only while a read waits
+ */
+export function cachedDeviceOpen(options: CachedDeviceOptions, fetch: (index: number) => void): DeviceHandle;
+/**
+ * The block is there; `bytes` are copied. @throws `ERR_ARGUMENT` it was not asked for, or has another length;
+ * `ERR_STATE_DETACHED`
+ */
+export function cachedDeviceStored(device: DeviceHandle, index: number, bytes: Uint8Array): void;
+/**
+ * The block could not be fetched: reads that wait for it fail with `ERR_IO` and this message. Later ones ask for it
+ * again. @throws `ERR_STATE_DETACHED`
+ */
+export function cachedDeviceFailed(device: DeviceHandle, index: number, message: string): void;
+
 /** A regular file or block device that holds an image or a volume's data. */
 export interface TransformFile {
   kind: 'file';

@@ -208,6 +208,9 @@ export const STORE_BUFFER_BYTES = 96 * 1024 * 1024;
 export const STORE_BUFFERS_MAX = 8;
 /** Connections to a store at once. */
 export const STORE_SOCKETS = 16;
+/** An attached volume in a store: ciphertext is fetched in blocks of so many bytes, and so many are kept. */
+export const STORE_CACHE_BLOCK_BYTES = 1024 * 1024;
+export const STORE_CACHE_BLOCKS = 64;
 /** EBS direct APIs: bytes of a block; GiB of a volume; what a snapshot may be given. */
 export const EBS_BLOCK_BYTES = 524_288;
 export const EBS_VOLUME_GIB_MAX = 65_536;

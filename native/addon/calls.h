@@ -19,6 +19,7 @@ void RegisterKeyslotCalls(Napi::Env env, Napi::Object exports);
 void RegisterXtsCalls(Napi::Env env, Napi::Object exports);
 void RegisterMeasureCalls(Napi::Env env, Napi::Object exports);
 void RegisterDeviceCalls(Napi::Env env, Napi::Object exports);
+void RegisterCachedDeviceCalls(Napi::Env env, Napi::Object exports);
 void RegisterEngineCalls(Napi::Env env, Napi::Object exports);
 void RegisterMoveCalls(Napi::Env env, Napi::Object exports);
 void RegisterNbdCalls(Napi::Env env, Napi::Object exports);
@@ -36,6 +37,12 @@ vault::PinnedKey Pin(const Napi::Value& handle, const char* what);
 
 // The hash of a LUKS header that a text names; throws where there is none of that name.
 vault::Hash HashOf(const Napi::Value& value, const char* what);
+
+// Opens a device, which ends with the environment; throws.
+Napi::Value OpenDevice(Napi::Env env, engine::DeviceOptions options);
+
+// Nothing is fetched any more for the device, in the thread that opened it; nothing where it fetches nothing.
+void EndFetching(uint64_t device);
 
 // The open device that a handle names; throws where it names none.
 std::shared_ptr<engine::DeviceRequests> DeviceRequestsOf(const Napi::Value& handle);

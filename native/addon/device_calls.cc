@@ -245,6 +245,7 @@ std::shared_ptr<DeviceRequests> DeviceWith(const Napi::Value& handle, uint64_t o
 
 void Close(uint64_t handle) {
   if (const auto device = Devices().Remove(handle)) device->Close();
+  EndFetching(handle);
 }
 
 Napi::Value DeviceOpen(const Arguments& info) {
@@ -255,10 +256,7 @@ Napi::Value DeviceOpen(const Arguments& info) {
       .writable = BooleanOf(from.Get("writable"), "writable"),
       .sparse = BooleanOf(from.Get("sparse"), "sparse"),
   };
-  const uint64_t handle =
-      HandleIn(info.Env(), Devices(), ValueOrThrow(info.Env(), DeviceRequests::Open(std::move(options))), "devices");
-  Environment::Of(info.Env()).AtEnd(handle, [handle] { Close(handle); });
-  return FromHandle(info.Env(), handle);
+  return OpenDevice(info.Env(), std::move(options));
 }
 
 Napi::Value DeviceRead(const Arguments& info) {
@@ -332,6 +330,13 @@ Napi::Value DeviceClose(const Arguments& info) {
 }
 
 }  // namespace
+
+Napi::Value OpenDevice(Napi::Env env, engine::DeviceOptions options) {
+  const uint64_t handle =
+      HandleIn(env, Devices(), ValueOrThrow(env, DeviceRequests::Open(std::move(options))), "devices");
+  Environment::Of(env).AtEnd(handle, [handle] { Close(handle); });
+  return FromHandle(env, handle);
+}
 
 std::shared_ptr<DeviceRequests> DeviceRequestsOf(const Napi::Value& handle) {
   auto device = Devices().Find(HandleOf(handle, "the handle"));

@@ -12,6 +12,7 @@ Napi::Object Register(Napi::Env env, Napi::Object exports) {
   volseal::addon::RegisterXtsCalls(env, exports);
   volseal::addon::RegisterMeasureCalls(env, exports);
   volseal::addon::RegisterDeviceCalls(env, exports);
+  volseal::addon::RegisterCachedDeviceCalls(env, exports);
   volseal::addon::RegisterEngineCalls(env, exports);
   volseal::addon::RegisterMoveCalls(env, exports);
   volseal::addon::RegisterNbdCalls(env, exports);

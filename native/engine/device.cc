@@ -17,19 +17,27 @@ Result<Device::Region> Device::OpenRegion(const DeviceRegion& from, const Device
     return Failure(Code::kArgument, "the data offset is not a multiple of 512");
   if (from.size_bytes == 0 || from.size_bytes % options.sector_bytes != 0)
     return Failure(Code::kArgument, "the volume's size is not a whole number of sectors");
-  auto fd = Duplicate(from.fd);
-  if (!fd.ok()) return fd.status();
-  auto size = CheckFile(fd.value().get(), options.writable ? Access::kReadWrite : Access::kRead);
-  if (!size.ok()) return size.status();
-  if (from.offset_bytes > size.value() || from.size_bytes > size.value() - from.offset_bytes) {
-    return Failure(Code::kArgument, "the file has " + std::to_string(size.value()) +
-                                        " bytes and does not hold the volume's " + std::to_string(from.size_bytes) +
-                                        " at " + std::to_string(from.offset_bytes));
+  if (from.cache && options.writable) return Failure(Code::kArgument, "a volume behind a cache is read only");
+  UniqueFd fd;
+  uint64_t size = 0;
+  if (from.cache) {
+    size = from.cache->size_bytes();
+  } else {
+    auto copy = Duplicate(from.fd);
+    if (!copy.ok()) return copy.status();
+    fd = std::move(copy.value());
+    auto found = CheckFile(fd.get(), options.writable ? Access::kReadWrite : Access::kRead);
+    if (!found.ok()) return found.status();
+    size = found.value();
+  }
+  if (from.offset_bytes > size || from.size_bytes > size - from.offset_bytes) {
+    return Failure(Code::kArgument, "the file has " + std::to_string(size) + " bytes and does not hold the volume's " +
+                                        std::to_string(from.size_bytes) + " at " + std::to_string(from.offset_bytes));
   }
   if (from.key) {
     if (auto key = vault::Vault::OfProcess().PinVolumeKey(*from.key); !key.ok()) return key.status();
   }
-  return Region{std::move(fd.value()), from.key, begin, begin + from.size_bytes, from.offset_bytes};
+  return Region{std::move(fd), from.cache, from.key, begin, begin + from.size_bytes, from.offset_bytes};
 }
 
 Result<std::shared_ptr<Device>> Device::Open(DeviceOptions options) {
@@ -101,14 +109,17 @@ void Device::DecryptSectors(const Sectors& sectors, uint64_t offset, MutableByte
 
 Status Device::ReadSectors(const Sectors& sectors, uint64_t offset, MutableBytes target) const {
   const Region& region = sectors.region;
-  if (Status status = ReadAt(region.fd.get(), region.FileOffset(offset), target); !status.ok()) return status;
+  const uint64_t from = region.FileOffset(offset);
+  Status status = region.cache ? region.cache->Read(from, target) : ReadAt(region.fd.get(), from, target);
+  if (!status.ok()) return status;
   DecryptSectors(sectors, offset, target);
   return Ok();
 }
 
 bool Device::TryReadSectors(const Sectors& sectors, uint64_t offset, MutableBytes target) const {
   const Region& region = sectors.region;
-  if (!ReadCachedAt(region.fd.get(), region.FileOffset(offset), target)) return false;
+  const uint64_t from = region.FileOffset(offset);
+  if (!(region.cache ? region.cache->TryRead(from, target) : ReadCachedAt(region.fd.get(), from, target))) return false;
   DecryptSectors(sectors, offset, target);
   return true;
 }
@@ -233,7 +244,14 @@ Status Device::Flush() {
   return Ok();
 }
 
+void Device::CloseCaches() {
+  for (const Region& region : regions_) {
+    if (region.cache) region.cache->Close();
+  }
+}
+
 void Device::Close() {
+  CloseCaches();
   const std::unique_lock alone(lifetime_);
   closed_ = true;
   for (Region& region : regions_) region.fd.Reset();

@@ -87,12 +87,15 @@ class Device {
   Status CheckRange(uint64_t offset, uint64_t length) const;
   bool sparse() const { return options_.sparse; }
 
+  // Calls that wait for a cache end: whoever has to answer them may be the one who closes the device.
+  void CloseCaches();
   // Waits for calls under way; later ones fail with kDetached.
   void Close();
 
  private:
   struct Region {
     UniqueFd fd;
+    std::shared_ptr<BlockCache> cache;  // instead of the file
     std::optional<vault::KeyHandle> key;
     uint64_t begin;  // in the device
     uint64_t end;

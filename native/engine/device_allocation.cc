@@ -155,6 +155,11 @@ Result<std::vector<BlockStatus>> Device::Extents(uint64_t offset, uint64_t lengt
   for (const Region& region : regions_) {
     const uint64_t begin = std::max(offset, region.begin), end = std::min(offset + length, region.end);
     if (begin >= end) continue;
+    // What lies elsewhere has no holes to look for.
+    if (region.cache) {
+      Append(list, {begin, end - begin, false});
+      continue;
+    }
     if (Status status = AddExtents(region, begin, end - begin, count_max, list); !status.ok()) return status;
   }
   if (list.size() > count_max) list.resize(count_max);

@@ -76,6 +76,7 @@ void Device::Prefetch(uint64_t offset, uint64_t length) {
   if (!alive.owns_lock() || closed_ || !CheckRange(offset, length).ok()) return;
   const Region* const region = RegionOf(offset, length);
   if (!region) return;
+  if (region->cache) return region->cache->Prefetch(region->FileOffset(offset), length);
   // Advice: nothing is lost where the system does not take it.
   static_cast<void>(posix_fadvise(region->fd.get(), static_cast<off_t>(region->FileOffset(offset)),
                                   static_cast<off_t>(length), POSIX_FADV_WILLNEED));

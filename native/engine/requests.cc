@@ -129,6 +129,7 @@ void DeviceRequests::Leave() {
 }
 
 void DeviceRequests::Close() {
+  device_->CloseCaches();
   {
     std::unique_lock guard(mutex_);
     if ((under_way_.fetch_or(kClosed) & ~kClosed) == 0) drained_ = true;

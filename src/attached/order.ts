@@ -28,6 +28,14 @@ export const serveOrder = z.strictObject({
         allowNoLock: z.boolean().optional(),
         anyData: z.boolean().optional(),
         journal: text.optional(),
+        store: z
+          .strictObject({
+            endpointUrl: text.optional(),
+            ebsEndpointUrl: text.optional(),
+            pathStyle: z.boolean().optional(),
+            region: text.optional(),
+          })
+          .optional(),
       }),
     }),
     z.strictObject({ kind: z.literal('workspace'), workspaceId: text, which: z.enum(['root', 'user']) }),

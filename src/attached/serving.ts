@@ -9,6 +9,7 @@ import { attach } from '../in-place/attach.js';
 import { DETACH_DRAIN_MS } from '../limits.js';
 import { serveVolumes } from '../nbd/serve.js';
 import type { NbdServer } from '../nbd/server.js';
+import { isStored } from '../stores/location.js';
 import type { Volume } from '../volume/volume.js';
 import { attachWorkspaceVolume } from '../workspaces/lifecycle.js';
 import { liveAttachments } from './attachments.js';
@@ -170,5 +171,5 @@ async function startMetrics(
 async function attachOrdered({ volume, readOnly }: ServeOrder, signal: AbortSignal): Promise<{ volume: Volume; path: string }> {
   if (volume.kind === 'workspace') return attachWorkspaceVolume(volume.workspaceId, volume.which, { readOnly, signal });
   const attached = await attach(volume.path, { ...volume.options, readOnly, signal });
-  return { volume: attached, path: realpathSync(volume.path) };
+  return { volume: attached, path: isStored(volume.path) ? volume.path : realpathSync(volume.path) };
 }

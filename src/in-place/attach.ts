@@ -1,6 +1,7 @@
 /** Attaching, also in the middle of a job in place. */
 import { withPath } from '../errors.js';
 import { logged } from '../logging.js';
+import { isStored } from '../stores/location.js';
 import { type AttachOptions, attach as attachWhole } from '../volume/attach.js';
 import { Volume } from '../volume/volume.js';
 import { type UnfinishedOptions, UnfinishedSession, wholeOrUnfinished } from './unfinished.js';
@@ -16,6 +17,9 @@ export interface AttachAnyOptions extends AttachOptions, UnfinishedOptions {}
  * the headers in the journal. Attached for writing, the part in the journal is first put into its place. No job goes on
  * meanwhile (`ERR_STATE_BUSY`); afterwards it goes on, or is taken back, with what was written.
  *
+ * A volume in a store is attached for reading only, as `attachStored` says.
+ *
+ * @param path of a file or block device, `s3://BUCKET/KEY`, `ebs:snap-...`
  * @returns the volume; the caller detaches it
  * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_KMS_*`,
  * `ERR_CONTEXT_MISMATCH`, `ERR_KEY_DIGEST`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED`;
@@ -23,13 +27,14 @@ export interface AttachAnyOptions extends AttachOptions, UnfinishedOptions {}
  * damaged
  */
 export async function attach(path: string, options: AttachAnyOptions = {}): Promise<Volume> {
-  return logged('attach', { path }, options, (own) =>
-    wholeOrUnfinished(
+  return logged('attach', { path }, options, async (own) => {
+    if (isStored(path)) return (await import('../volume/attach-stored.js')).attachStored(path, own);
+    return wholeOrUnfinished(
       own,
       () => attachWhole(path, own),
       () => attachUnfinished(path, own),
-    ),
-  );
+    );
+  });
 }
 
 async function attachUnfinished(path: string, options: AttachAnyOptions): Promise<Volume | undefined> {

@@ -2,11 +2,11 @@
 import { withPath } from '../errors.js';
 import { repairHeader } from '../luks2/store.js';
 import { VolumeSession } from './session.js';
-import type { OpenOptions } from './unlock.js';
+import type { StoredOpenOptions } from './stored-volume.js';
 import { Volume } from './volume.js';
 
 /** Options of `attach`. */
-export interface AttachOptions extends OpenOptions {
+export interface AttachOptions extends StoredOpenOptions {
   /** Several readers may attach the same volume; a writer is alone. */
   readOnly?: boolean | undefined;
 }

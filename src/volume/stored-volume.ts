@@ -87,22 +87,43 @@ export async function withStoredVolume<T>(
   path: string,
   options: StoredOpenOptions,
   use: (session: StoredSession) => Promise<T>,
-  before: (volume: StoredVolume) => Promise<void> = async () => {},
+  before?: (volume: StoredVolume) => Promise<void>,
 ): Promise<T> {
+  await using session = await openStoredVolume(path, options, before);
+  return await use(session);
+}
+
+/** The same, for a caller who closes it. @throws {VolsealError} as `withStoredVolume` */
+export async function openStoredVolume(
+  path: string,
+  options: StoredOpenOptions,
+  before: (volume: StoredVolume) => Promise<void> = async () => {},
+): Promise<StoredSession & AsyncDisposable> {
   const refuse = (why: string): never => {
     throw new VolsealError('ERR_ARGUMENT', `${path}: is in a store: ${why}`, { details: { path } });
   };
   if (options.header !== undefined) refuse('its header must be in front of its data; leave out the header option');
   if (asksKeyslot(options)) refuse('it is opened by KMS only; to open it by a keyslot, download it first');
-  using source = await openStored(path, options.store, options.signal);
-  const volume = await readStoredVolume(source, options.signal);
-  refuseMixture(volume, path);
-  await before(volume);
-  await using pool = leasePool(options.logger);
-  const key = await unlockByKms(volume, options, pool);
+  const source = await openStored(path, options.store, options.signal);
+  let pool: PoolLease | undefined;
   try {
-    return await use({ volume, key, pool });
-  } finally {
-    native.keyWipe(key);
+    const volume = await readStoredVolume(source, options.signal);
+    refuseMixture(volume, path);
+    await before(volume);
+    const lease = leasePool(options.logger);
+    pool = lease;
+    const key = await unlockByKms(volume, options, lease);
+    return {
+      ...{ volume, key, pool },
+      async [Symbol.asyncDispose]() {
+        native.keyWipe(key);
+        source[Symbol.dispose]();
+        await lease.release();
+      },
+    };
+  } catch (error) {
+    source[Symbol.dispose]();
+    await pool?.release();
+    throw error;
   }
 }

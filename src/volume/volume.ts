@@ -17,7 +17,7 @@ import type { VolumeFile } from './volume-file.js';
 
 /** The files and keys of an unlocked volume. */
 export interface OpenVolume {
-  readonly file: Pick<VolumeFile, 'data' | 'segment' | 'token' | 'sizeBytes'>;
+  readonly file: Pick<VolumeFile, 'segment' | 'token' | 'sizeBytes'> & { readonly data: { readonly path: string } };
   /** What is left to do once a writer's last flush has come back. @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE` */
   afterFlush(): Promise<void>;
   /** Wipes the keys and closes the files. Never throws. */

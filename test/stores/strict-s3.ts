@@ -10,8 +10,11 @@ import type { AddressInfo } from 'node:net';
 import { crc32 } from 'node:zlib';
 import { onTestFinished } from 'vitest';
 
-/** What is done to a request instead of an answer. `lostReply`: it is carried out, and nobody is told. */
-export type Fault = 'throttle' | 'fail' | 'deny' | 'cut' | 'cutBody' | 'lostReply' | 'conflict' | 'flip';
+/**
+ * What is done to a request instead of an answer. `lostReply`: it is carried out, and nobody is told; `hang`: it is
+ * never answered.
+ */
+export type Fault = 'throttle' | 'fail' | 'deny' | 'cut' | 'cutBody' | 'lostReply' | 'conflict' | 'flip' | 'hang';
 
 interface StoredObject {
   bytes: Buffer;
@@ -134,6 +137,7 @@ async function answer(
   s3.requests.push(operation);
   const fault = ((await s3.onRequest?.(operation)) as Fault | undefined) ?? faults.get(operation)?.shift();
   if (fault === 'cut') return void request.socket.destroy();
+  if (fault === 'hang') return;
   const body = await bodyOf(request);
   if (fault === 'throttle') throw new Refusal(503, 'SlowDown', 'Please reduce your request rate.');
   if (fault === 'fail') throw new Refusal(500, 'InternalError');

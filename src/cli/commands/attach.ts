@@ -8,15 +8,18 @@ import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   type Session,
+  type StoreFlags,
+  storeOptions,
   withAllowNoLock,
   withExistingVolume,
   withMetrics,
+  withStore,
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { runShellCommand } from '../run-program.js';
 import { ownRuntimeDirectory } from '../runtime.js';
 
-interface AttachFlags extends ExistingVolumeFlags {
+interface AttachFlags extends ExistingVolumeFlags, StoreFlags {
   socket?: string;
   readOnly?: boolean;
   run?: string;
@@ -30,13 +33,13 @@ interface AttachFlags extends ExistingVolumeFlags {
 export function attachCommand({ output, signal, endWith }: Session): Command {
   const command = new Command('attach')
     .description('attach a volume: a process of its own serves it over NBD until volseal detach; prints the URI')
-    .argument('<volume>', 'the volume')
+    .argument('<volume>', 'the volume; s3://BUCKET/KEY and ebs:snap-... with --read-only')
     .option('--socket <path>', 'the unix socket of the server (default: one in $XDG_RUNTIME_DIR)')
     .option('--read-only', 'clients may only read; several readers may attach one volume')
     .option('--run <command>', 'run a shell command with $uri and $unixsocket, then detach, with its exit status')
     .option('--device [path]', 'also as a block device of the kernel, /dev/nbdN (needs root, nbd-client and the kernel module nbd)')
     .option('--mount <directory>', 'also as a file in an empty directory (needs nbdfuse)');
-  withUnfinished(withAllowNoLock(withExistingVolume(withMetrics(command))));
+  withStore(withUnfinished(withAllowNoLock(withExistingVolume(withMetrics(command)))));
   withExamples(command, ["volseal attach disk.vol --run 'nbdinfo $uri'", 'volseal attach disk.vol']);
   return command.action(async (path: string, flags: AttachFlags) => {
     const { launchServing } = await import('../../attached/launch.js');
@@ -62,7 +65,7 @@ function orderOf(path: string, flags: AttachFlags): ServeOrder {
   const { readOnly = false, socket, device, mount, metrics, journal } = flags;
   return {
     directory: ownRuntimeDirectory(),
-    volume: { kind: 'file', path, options: { ...existingVolumeOptions(flags), journal } },
+    volume: { kind: 'file', path, options: { ...existingVolumeOptions(flags), ...storeOptions(flags), journal } },
     readOnly,
     socket,
     device: device === true ? 'any' : device,

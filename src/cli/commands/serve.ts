@@ -16,14 +16,17 @@ import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
   type Session,
+  type StoreFlags,
+  storeOptions,
   withAllowNoLock,
   withExistingVolume,
   withMetrics,
+  withStore,
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { type ServiceManager, serviceManager, writePidFile } from '../service-manager.js';
 
-interface ServeFlags extends ExistingVolumeFlags {
+interface ServeFlags extends ExistingVolumeFlags, StoreFlags {
   socket?: string;
   listen?: Address;
   stdio?: boolean;
@@ -46,7 +49,7 @@ interface ServeFlags extends ExistingVolumeFlags {
 export function serveCommand(session: Session): Command {
   const command = new Command('serve')
     .description('attach volumes and serve them over NBD in the foreground, until Ctrl-C or SIGTERM')
-    .argument('<volume...>', 'the volumes')
+    .argument('<volume...>', 'the volumes; s3://BUCKET/KEY and ebs:snap-... with --read-only')
     .option('--socket <path>', 'listen on a unix socket, for this user alone')
     .option('--listen <host:port>', 'listen on TCP; 10809 is the port of NBD, and port 0 takes a free one', addressArgument)
     .option('--stdio', 'serve the client at standard input, a socket, and end with it')
@@ -61,7 +64,7 @@ export function serveCommand(session: Session): Command {
     .option('--allow-plaintext-beyond-loopback', 'TCP without TLS: whoever reaches the port reads and changes the volumes')
     .option('--pid-file <file>', 'write the process id here when the volumes are served')
     .option('--exit-with-parent', 'end when the process ends that started this one');
-  withUnfinished(withAllowNoLock(withExistingVolume(withMetrics(command))));
+  withStore(withUnfinished(withAllowNoLock(withExistingVolume(withMetrics(command)))));
   withExamples(
     command,
     ['volseal serve disk.vol --socket disk.sock', 'volseal serve disk.vol --listen 127.0.0.1:10809'],
@@ -92,6 +95,7 @@ async function serve(paths: string[], flags: ServeFlags, { output, signal }: Ses
     for (const path of paths) {
       const volume = await attach(path, {
         ...existingVolumeOptions(flags, output),
+        ...storeOptions(flags),
         journal: flags.journal,
         readOnly: flags.readOnly,
         signal,

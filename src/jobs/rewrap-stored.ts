@@ -6,7 +6,7 @@ import { checkReplaceable, replaceFront } from '../stores/s3-replace.js';
 import { withStoredSource, withStoredVolume } from '../volume/stored-volume.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool } from '../workers/pool.js';
-import { checkSameKms, type RewrapOptions, type RewrappedVolume, rewrappedHeader, tryRewrap } from './rewrap.js';
+import { checkSameKms, type RewrapOptions, type RewrappedVolume, rewrappedHeader, tryRewrap } from './rewrapped-header.js';
 
 /** @throws {VolsealError} as `rewrapVolume`; `ERR_STORE_*`, `ERR_SOURCE_CHANGED`. Whatever fails, the object stays */
 export async function rewrapStored(path: string, options: RewrapOptions): Promise<RewrappedVolume> {

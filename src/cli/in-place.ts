@@ -48,7 +48,10 @@ export function worksInPlace(
   return true;
 }
 
-/** @param others flags that make no sense with `option`, by their names @throws {VolsealError} `ERR_ARGUMENT` one is set */
+/**
+ * @param others flags that make no sense with `option`, by their names
+ * @throws {VolsealError} `ERR_ARGUMENT` one is set
+ */
 export function refuseTogether(option: string, others: Readonly<Record<string, unknown>>): void {
   const given = Object.entries(others).find(([, value]) => value !== undefined && value !== false);
   if (given !== undefined) throw new VolsealError('ERR_ARGUMENT', `${given[0]} cannot be combined with ${option}`);

@@ -68,7 +68,8 @@ export class VolumeSession implements ImageSession {
 
   /**
    * Opens the files, locks them, reads the header and starts the pool. KMS is not asked yet.
-   * @throws {VolsealError} as `openVolumeFile`; `ERR_STATE_INTERRUPTED` also where the data is a mixture of two snapshots
+   * @throws {VolsealError} as `openVolumeFile`; `ERR_STATE_INTERRUPTED` also where the data is a mixture of two
+   * snapshots
    */
   static async open(path: string, options: OpenOptions, { lock, ifStopped, mixture }: VolumeAccess): Promise<VolumeSession> {
     const file = await openVolumeFile(path, lock, options.header, options);

@@ -4,6 +4,7 @@
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
+import { inPlaceHint, noRoomInPlaceHint } from './in-place-hints.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
 import {
   isObject,
@@ -93,7 +94,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       ? luks1Hint(shown(details.path, 'VOLUME'))
       : command === 'header restore' && typeof details.backup === 'string'
         ? `To see whether the backup fits, without a change: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. If it does, restore it with --force.`
-        : `If its header is detached, name the header with --header FILE. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
+        : `If its header is detached, name the header with --header FILE. If the header was lost and you have a backup: volseal header restore ${shown(details.path, 'VOLUME')} BACKUP. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
   ERR_HEADER_DAMAGED: ({ details }) =>
     Object.values(details.copies ?? {}).includes('good')
       ? `Attaching for writing repairs it from the other copy: volseal write ${shown(details.path, 'VOLUME')}${details.header === undefined ? '' : ` --header ${shown(details.header, 'HEADER')}`} < /dev/null`
@@ -166,19 +167,10 @@ function imageDiffersHint({ details: { snapshot } }: HintRequest): string {
   return 'One of the two was changed, or the image is another one. volseal cannot tell which one is right.';
 }
 
-function interruptedHint({ details, command: interrupted }: HintRequest): string {
+function interruptedHint({ details, command }: HintRequest): string {
   const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, kind, snapshot, since } = details;
   if (snapshot !== undefined) return `To finish it: volseal encrypt ebs:${snapshot} ${shown(image, 'VOLUME')} --since ${since}`;
-  if (inPlace === true) {
-    const command =
-      kind === undefined
-        ? `the command that began it (encrypt, decrypt or reencrypt) in place for ${shown(image, 'IMAGE')} again`
-        : `volseal ${String(kind)}${kind === 'reencrypt' ? '' : ' --in-place'} ${shown(image, 'IMAGE')} again, with the options of the first time`;
-    const opens = kind !== undefined && (!isReader(interrupted) || interrupted === 'rewrap' || interrupted === 'densify');
-    return `Run ${command}: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.${
-      opens ? ' Until then decrypt, verify, read, write and attach open the volume.' : ''
-    }`;
-  }
+  if (inPlace === true) return inPlaceHint(details, command);
   const path = shown(header, 'HEADER');
   const ways = [
     ...(resumable ? ['To complete the replacement, run the same command again.'] : []),
@@ -377,7 +369,7 @@ function ioHint(request: HintRequest): string | undefined {
       return `Check who may do that: ls -ld ${shown(details.path, 'FILE')} and its directory.`;
     case 'ENOSPC':
     case 'EDQUOT':
-      if (details.inPlace === true) return 'Free some space on that disk, then run the same command again; or with --undo.';
+      if (details.inPlace === true || details.room !== undefined) return noRoomInPlaceHint(details);
       if (!isMaker(command) || isStore(details.path)) return 'Free some space on that disk, then run the command again.';
       return 'Free some space, or choose a target on another disk: it needs the size of the image and 1 MiB more.';
     case 'EROFS':

@@ -10,7 +10,7 @@ import { withInPlaceRequirement } from '../luks2/metadata.js';
 import { writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
-import { type InPlaceKind, inTheMiddle } from '../output/in-place-mark.js';
+import { type InPlaceKind, inPlaceJournalName, inTheMiddle } from '../output/in-place-mark.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
 import { refuseOtherWriters } from '../output/other-writers.js';
 import { type LockPolicy, lockVolume } from '../volume/volume-file.js';
@@ -103,7 +103,10 @@ export class OpenImage {
 
   /** @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE` */
   async begin(headers: JournalHeaders, record: InPlaceRecord, key: KeyHandle): Promise<InPlaceJournal> {
-    this.journal = await InPlaceJournal.create(this.image.path, this.#journalPath, headers, record, key);
+    const { path } = this.image;
+    this.journal = await InPlaceJournal.create(path, this.#journalPath, headers, record, key).catch((error: unknown) => {
+      throw namingRoom(error, path, this.#journalPath ?? inPlaceJournalName(path));
+    });
     return this.journal;
   }
 
@@ -181,6 +184,10 @@ export async function moveImage(
   direction: InPlaceRecord['direction'],
   job: JobOptions,
 ): Promise<void> {
+  const { frontierBytes, dataBytes, highOffsetBytes, pending } = record;
+  const isThere = pending === null && frontierBytes === (direction === 'toHigh' ? 0 : dataBytes);
+  // Room is set aside before a move: who takes back a job that found none must not need it.
+  if (isThere && (isAllLow(record) || opened.image.sizeBytes() >= highOffsetBytes + dataBytes)) return;
   await withMove(opened, pool, record, keys, (moving) => moveAll(moving, record, direction, job));
 }
 
@@ -239,7 +246,8 @@ async function withMove<T>(
       const move = await pool.run({ kind: 'openMove', options });
       await image.sync();
       return move;
-    } catch (error) {
+    } catch (thrown) {
+      const error = namingRoom(thrown, image.path, journal.path);
       // Of a job that marks the header first, the next run takes back the mark.
       if (!atStart || record.kind !== 'encrypt') throw error;
       if (!opened.isDevice) await image.truncate(record.fileBytes);
@@ -248,6 +256,14 @@ async function withMove<T>(
       throw error;
     }
   }
+}
+
+/** Of a full disk: what lacks the room, with `details.room`. Any other error as it is. */
+function namingRoom(thrown: unknown, path: string, journal: string): unknown {
+  const error = asVolsealError(thrown);
+  if (!(error instanceof VolsealError) || !['ENOSPC', 'EDQUOT'].includes(String(error.details.errno))) return error;
+  const message = `${path}: there is no room for this job: its journal (${journal}) holds two parts, and the file may grow: ${error.message}`;
+  return new VolsealError(error.code, message, { cause: error, details: { ...error.details, path, room: 'in place' } });
 }
 
 /** The same error, with how the job goes on; as it is where there is no journal any more. */

@@ -28,6 +28,8 @@ const MIB = 1024 * 1024;
 /** Of one record: far enough apart that no sector holds parts of both. */
 const COPIES = 2;
 const RECORD_PLACES = 2;
+/** What of the headers is overwritten at once. */
+const WIPED_BYTES = 64 * 1024;
 
 /** The headers in a journal: `first` opens the volume and proves the records. */
 export interface JournalHeaders {
@@ -179,7 +181,12 @@ export class InPlaceJournal {
     // The name first: a crash between the two must not leave a journal without headers.
     await namingPath(this.path, () => rm(this.#directory.at(this.#name), { force: true }));
     await this.#directory.sync();
-    await this.file.write(Buffer.alloc(this.#recordsAt), 0);
+    // Not its holes: on a full disk they would take room.
+    const area = await this.file.read(0, this.#recordsAt);
+    for (let at = 0; at < area.length; at += WIPED_BYTES) {
+      const piece = area.subarray(at, at + WIPED_BYTES);
+      if (piece.some((byte) => byte !== 0)) await this.file.write(piece.fill(0), at);
+    }
     await this.file.sync();
   }
 

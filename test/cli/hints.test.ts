@@ -26,6 +26,15 @@ describe('hints', () => {
     for (const command of ['write', 'read', 'kms serve']) assert.match(ioHint(command, 'EINVAL', 'a.vol'), /^Remove the cause, then run/);
   });
 
+  test('a job in place that lacks room makes no target, and can have its journal elsewhere', () => {
+    const full = { errno: 'ENOSPC', syscall: 'fallocate', path: 'disk.raw' };
+    const before = hintFor({ code: 'ERR_IO', details: { ...full, room: 'in place' }, command: 'encrypt' }) ?? '';
+    assert.match(before, /^Nothing was changed\. .*--journal FILE/);
+    const inside = hintFor({ code: 'ERR_IO', details: { ...full, room: 'in place', inPlace: true }, command: 'decrypt' }) ?? '';
+    assert.match(inside, /same command again; or with --undo/);
+    for (const text of [before, inside]) assert.doesNotMatch(text, /target|size of the image/);
+  });
+
   const hint = (code: Parameters<typeof hintFor>[0]['code'], details: Parameters<typeof hintFor>[0]['details'], command: string): string =>
     hintFor({ code, details, command }) ?? '';
 

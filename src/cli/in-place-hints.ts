@@ -1,0 +1,24 @@
+/** What to do about an image in the middle of a job in place. */
+import type { ErrorDetails } from '../errors.js';
+import { quoted } from './text.js';
+
+/** They open such a volume themselves: where they are refused, its journal is missing or damaged. */
+const OPENERS = ['decrypt', 'verify', 'read', 'write', 'attach', 'serve'];
+
+/** How the job ends, of a command that it kept away. */
+export function inPlaceHint({ path, kind }: ErrorDetails, command: string): string {
+  const image = typeof path === 'string' ? quoted(path) : 'IMAGE';
+  const job =
+    kind === undefined
+      ? `the command that began it (encrypt, decrypt or reencrypt) in place for ${image} again`
+      : `volseal ${String(kind)}${kind === 'reencrypt' ? '' : ' --in-place'} ${image} again, with the options of the first time`;
+  const meanwhile =
+    kind === undefined || OPENERS.includes(command) ? '' : ' Until then decrypt, verify, read, write and attach open the volume.';
+  return `Run ${job}: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.${meanwhile}`;
+}
+
+/** Of a full disk. */
+export const noRoomInPlaceHint = ({ inPlace }: ErrorDetails): string =>
+  inPlace === true
+    ? 'Free some space on that disk, then run the same command again; or with --undo.'
+    : 'Nothing was changed. Free some space, or put the journal on another disk: --journal FILE. With the header in front the file grows by 1 MiB; with --header FILE it does not.';

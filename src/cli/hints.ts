@@ -168,7 +168,7 @@ function imageDiffersHint({ details: { snapshot } }: HintRequest): string {
 }
 
 function interruptedHint({ details, command }: HintRequest): string {
-  const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, kind, snapshot, since } = details;
+  const { backup, header, successor, volume, resumable, replaced, inPlace, path: image, snapshot, since } = details;
   if (snapshot !== undefined) return `To finish it: volseal encrypt ebs:${snapshot} ${shown(image, 'VOLUME')} --since ${since}`;
   if (inPlace === true) return inPlaceHint(details, command);
   const path = shown(header, 'HEADER');

@@ -46,6 +46,8 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
   ['alone', ['engine/page-cache']],
   // Random inputs and kills by count: `npm run fuzz`.
   ['fuzz', ['fuzz/**']],
+  // The C++ tests, built with sanitizers: `npm run sanitize`. Its name: `npm test` leaves out what begins with fuzz.
+  ['fuzz-sanitize', ['sanitize/**']],
 ];
 
 const globs = (files: readonly string[]): string[] => files.map((file) => `test/${file.endsWith('**') ? `${file}/*` : file}.test.ts`);

@@ -5,7 +5,11 @@ import { ROOT } from '../built.js';
 import { runTool, skipFor, type ToolResult } from '../interop/tools.js';
 
 /** Debian packages without a command of their own: a header of each. */
-const HEADERS = { 'doctest-dev': '/usr/include/doctest/doctest.h', valgrind: '/usr/include/valgrind/memcheck.h' };
+const HEADERS = {
+  'doctest-dev': '/usr/include/doctest/doctest.h',
+  valgrind: '/usr/include/valgrind/memcheck.h',
+  'libssl-dev': '/usr/include/openssl/evp.h',
+};
 
 /**
  * Why a test that needs these headers is skipped; false where they are there. @throws {Error} as `skipFor` of
@@ -37,7 +41,7 @@ export type BuildTarget = 'native' | 'aarch64' | 'address,undefined' | 'thread';
  * Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the
  * compiler's output
  */
-export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_test' | 'engine_test' = 'xts_test'): string {
+export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_test' | 'engine_test' | 'faulty' = 'xts_test'): string {
   const directory = `${ROOT}build/native-tests${target === 'native' ? '' : `-${target.replace(',', '-')}`}`;
   const settings = {
     native: () => addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']),
@@ -56,6 +60,7 @@ export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_tes
 const sanitized = (sanitizers: string): string[] => [
   ...addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE']),
   `-DCMAKE_CXX_FLAGS=-fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer`,
+  '-DVOLSEAL_OPTIMIZATION=-O1',
 ];
 
 /** Runs the program to its end. */

@@ -95,7 +95,7 @@ bool IsRight(uint64_t offset, const std::vector<uint8_t>& bytes) {
 }
 
 TEST_CASE("what was fetched is there without waiting, and no more than the cache keeps") {
-  Elsewhere elsewhere(4);
+  Elsewhere elsewhere(16);
   std::vector<uint8_t> bytes(kBlockBytes * 2);
   CHECK(!elsewhere.cache().TryRead(30, bytes));
   CHECK(elsewhere.cache().Read(30, bytes).ok());
@@ -107,8 +107,8 @@ TEST_CASE("what was fetched is there without waiting, and no more than the cache
   CHECK(IsRight(0, all));
   std::vector<uint8_t> start(kBlockBytes);
   CHECK(!elsewhere.cache().TryRead(0, start));
-  // Each block once, but for the three that the first read had fetched and the fourth ahead of it.
-  CHECK(elsewhere.fetches() <= kBlocks + 8);
+  // Each block once, but for those that were dropped between the two reads.
+  CHECK(elsewhere.fetches() <= kBlocks + 16);
 }
 
 TEST_CASE("readers of many threads see the right bytes, whatever is dropped meanwhile") {

@@ -27,15 +27,18 @@ const EVERY = '8';
 
 describeUnless(skipWithout('cmake', 'g++') || skipWithoutHeaders())('the C++ tests with sanitizers', () => {
   for (const sanitizers of ['address,undefined', 'thread'] as const) {
-    test.each(Object.entries(PROGRAMS).filter(([program]) => LONG || program === 'engine_test'))(`${sanitizers}: %s`, (program, leftOut) => {
-      const built = buildProgram(sanitizers, program as keyof typeof PROGRAMS);
-      const { status, stdout, stderr } = runProgram(built, [...leftOut], { ...process.env, VOLSEAL_TEST_EVERY: EVERY });
-      assert.deepEqual(reportsIn(stderr), []);
-      assert.equal(status, 0, `${stdout}${stderr}`);
-      const [, cases] = /test cases: +(\d+) \|/.exec(stdout) ?? [];
-      assert.ok(Number(cases) > 0, stdout);
-      console.info(`${sanitizers}, ${program}: ${cases} test cases, 0 reports`);
-    });
+    test.each(Object.entries(PROGRAMS).filter(([program]) => LONG || program === 'engine_test'))(
+      `${sanitizers}: %s`,
+      (program, leftOut) => {
+        const built = buildProgram(sanitizers, program as keyof typeof PROGRAMS);
+        const { status, stdout, stderr } = runProgram(built, [...leftOut], { ...process.env, VOLSEAL_TEST_EVERY: EVERY });
+        assert.deepEqual(reportsIn(stderr), []);
+        assert.equal(status, 0, `${stdout}${stderr}`);
+        const [, cases] = /test cases: +(\d+) \|/.exec(stdout) ?? [];
+        assert.ok(Number(cases) > 0, stdout);
+        console.info(`${sanitizers}, ${program}: ${cases} test cases, 0 reports`);
+      },
+    );
   }
 
   test.each([

@@ -17,9 +17,13 @@ export interface KmsClientLike {
 
 /** A server, as the SDK keeps it. */
 export interface ClientEndpoint {
+  /** `http:` or `https:`. */
   readonly protocol: string;
+  /** Its name or address. */
   readonly hostname: string;
+  /** Default: that of the protocol. */
   readonly port?: number | undefined;
+  /** What paths of requests begin with, `/` where nothing. */
   readonly path: string;
 }
 

@@ -5,7 +5,7 @@
 import pLimit from 'p-limit';
 import { VolsealError, withPath } from '../errors.js';
 import { EBS_BLOCK_BYTES, EBS_REQUESTS_AT_ONCE } from '../limits.js';
-import type { SnapshotRecord } from '../luks2/snapshot-record.js';
+import type { SnapshotOrigin } from '../luks2/snapshot-origin.js';
 import { repairHeader } from '../luks2/store.js';
 import { type DeviceHandle, native } from '../native.js';
 import { changedBlocks } from '../stores/ebs-changes.js';
@@ -142,7 +142,7 @@ function imageIn(device: DeviceHandle, { file }: VolumeSession): ImageSource {
   };
 }
 
-function checkRecord(record: SnapshotRecord | undefined, { path, id, since }: { path: string; id: string; since: string }): void {
+function checkRecord(record: SnapshotOrigin | undefined, { path, id, since }: { path: string; id: string; since: string }): void {
   const details = { path, snapshot: id, since };
   if (record?.since !== undefined && (record.id !== id || record.since !== since)) {
     const way = `is on its way from ${record.since} to ${record.id}, and its data is a mixture of both; finish that first`;

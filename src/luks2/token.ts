@@ -11,7 +11,7 @@ import { isKeyArn } from '../kms/shared/arn.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
 import { type KnownKeyslots, knownKeyslotsSchema } from './known-keyslots.js';
 import { decodeBase64, firstIssue, type Luks2Metadata, requiresSparse, SPARSE_REQUIREMENT, withRequirements } from './metadata.js';
-import { decodeRecord, encodeRecord, type SnapshotRecord, snapshotRecordSchema } from './snapshot-record.js';
+import { decodeOrigin, encodeOrigin, type SnapshotOrigin, snapshotOriginSchema } from './snapshot-origin.js';
 
 export const TOKEN_TYPE = 'aws-kms';
 /** The member that contains the MAC; it is the only one that the MAC does not cover. */
@@ -60,7 +60,7 @@ export interface UnsealedToken {
    */
   dataSamples?: Readonly<Record<string, string>> | undefined;
   /** The EBS snapshot whose image the data is; undefined where that is not known. */
-  snapshot?: SnapshotRecord | undefined;
+  snapshot?: SnapshotOrigin | undefined;
 }
 
 /** What the header of a volume says about its key. */
@@ -109,7 +109,7 @@ const members = z.strictObject({
   'volseal-created': z.iso.datetime(),
   [KEYSLOTS_MEMBER]: knownKeyslotsSchema.optional(),
   [SAMPLES_MEMBER]: dataSamples.optional(),
-  [SNAPSHOT_MEMBER]: snapshotRecordSchema.optional(),
+  [SNAPSHOT_MEMBER]: snapshotOriginSchema.optional(),
 });
 const agrees = (object: z.infer<typeof members>): boolean => object['volseal-version'] === VERSIONS[object['volseal-allocation'] ?? 'full'];
 const DISAGREES = { path: ['volseal-allocation'], message: 'does not fit volseal-version' };
@@ -139,7 +139,7 @@ export function encodeToken(token: UnsealedToken | VolumeToken): TokenObject {
     'volseal-created': token.created,
     ...(hasKeyslots(token) ? { [KEYSLOTS_MEMBER]: { ...token.keyslots } } : {}),
     ...(token.dataSamples === undefined ? {} : { [SAMPLES_MEMBER]: { ...token.dataSamples } }),
-    ...(token.snapshot === undefined ? {} : { [SNAPSHOT_MEMBER]: encodeRecord(token.snapshot) }),
+    ...(token.snapshot === undefined ? {} : { [SNAPSHOT_MEMBER]: encodeOrigin(token.snapshot) }),
     ...('headerMac' in token ? { [MAC_MEMBER]: token.headerMac.toString('base64') } : {}),
   } as const;
   const checked = ('headerMac' in token ? sealedSchema : unsealedSchema).safeParse(object);
@@ -174,7 +174,7 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
     created: object['volseal-created'],
     ...(object[KEYSLOTS_MEMBER] === undefined ? {} : { keyslots: object[KEYSLOTS_MEMBER] }),
     ...(object[SAMPLES_MEMBER] === undefined ? {} : { dataSamples: object[SAMPLES_MEMBER] }),
-    ...(object[SNAPSHOT_MEMBER] === undefined ? {} : { snapshot: decodeRecord(object[SNAPSHOT_MEMBER]) }),
+    ...(object[SNAPSHOT_MEMBER] === undefined ? {} : { snapshot: decodeOrigin(object[SNAPSHOT_MEMBER]) }),
     headerMac: Buffer.from(object[MAC_MEMBER], 'base64'),
   };
 }

@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
-import { heldRecord } from '../luks2/snapshot-record.js';
+import { heldOrigin } from '../luks2/snapshot-origin.js';
 import { hasHeader, readHeader } from '../luks2/store.js';
 import { findToken, type VolumeToken } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
@@ -136,7 +136,7 @@ export function contentsOf(found: FoundHeader, { data, header }: OpenFiles): Hea
 export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents {
   const { segment } = assertSupported(found.header.metadata, headerPath);
   const { snapshot, ...others } = findToken(found.header.metadata, headerPath);
-  const token = { ...others, snapshot: heldRecord(snapshot, found.header.sequence) };
+  const token = { ...others, snapshot: heldOrigin(snapshot, found.header.sequence) };
   return { found, segment, token, sizeBytes: Math.ceil(token.imageBytes / segment.sectorBytes) * segment.sectorBytes };
 }
 

@@ -5,7 +5,7 @@
 import * as z from 'zod';
 
 /** A record as the token has it. */
-export interface SnapshotRecord {
+export interface SnapshotOrigin {
   /** `snap-` and 8 or 17 hexadecimal digits. */
   readonly id: string;
   /**
@@ -21,21 +21,21 @@ export interface SnapshotRecord {
 const snapshotId = z.string().regex(/^snap-(?:[0-9a-f]{8}|[0-9a-f]{17})$/, 'is not the id of a snapshot');
 
 /** The record as JSON. */
-export const snapshotRecordSchema = z.strictObject({
+export const snapshotOriginSchema = z.strictObject({
   id: snapshotId,
   since: snapshotId.optional(),
   sequence: z.string().regex(/^(0|[1-9][0-9]{0,19})$/, 'is not a 64-bit number as a string'),
 });
 
 /** The record as JSON. */
-export const encodeRecord = ({ id, since, sequence }: SnapshotRecord): z.infer<typeof snapshotRecordSchema> => ({
+export const encodeOrigin = ({ id, since, sequence }: SnapshotOrigin): z.infer<typeof snapshotOriginSchema> => ({
   id,
   ...(since === undefined ? {} : { since }),
   sequence: String(sequence),
 });
 
 /** The record from JSON. */
-export const decodeRecord = ({ id, since, sequence }: z.infer<typeof snapshotRecordSchema>): SnapshotRecord => ({
+export const decodeOrigin = ({ id, since, sequence }: z.infer<typeof snapshotOriginSchema>): SnapshotOrigin => ({
   id,
   ...(since === undefined ? {} : { since }),
   sequence: BigInt(sequence),
@@ -45,5 +45,5 @@ export const decodeRecord = ({ id, since, sequence }: z.infer<typeof snapshotRec
  * The record if it still holds in the header with that sequence number. A backup that was restored has a later one, and
  * the volume may have been written to since the backup; a mixture stays a mixture.
  */
-export const heldRecord = (record: SnapshotRecord | undefined, sequence: bigint): SnapshotRecord | undefined =>
+export const heldOrigin = (record: SnapshotOrigin | undefined, sequence: bigint): SnapshotOrigin | undefined =>
   record?.since !== undefined || record?.sequence === sequence ? record : undefined;

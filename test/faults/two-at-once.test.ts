@@ -10,6 +10,7 @@ import { decryptImage, describeVolume, testKeyslot, VolsealError, verifyVolume }
 import { ended, failureOf, type Lab, lab } from '../cli/program.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { describeUnless, testUnless } from '../requirements.js';
+import { SEED, seededNumbers } from '../seed.js';
 import { until } from '../until.js';
 import { skipInjection, startFaulty } from './injected.js';
 
@@ -230,12 +231,21 @@ async function checkPair(at: Bench, names: readonly [string, string], ends: read
 
 const NAMES = Object.keys(COMMANDS);
 
+/** All pairs take seven minutes (VOLSEAL_PAIRS=all); a run takes some with each command, as its seed says. */
+const SECONDS_MAX = process.env.VOLSEAL_PAIRS === 'all' ? NAMES.length : 3;
+
+function someOf(names: readonly string[], seed: number): string[] {
+  const choose = seededNumbers(seed);
+  const left = [...names];
+  return Array.from({ length: Math.min(SECONDS_MAX, left.length) }, () => left.splice(choose(left.length), 1)[0]!);
+}
+
 describeUnless(skipInjection())('while one command is under way', () => {
-  for (const first of NAMES) {
-    test(`${first}: every other one is refused, or comes after it`, async () => {
+  for (const [index, first] of NAMES.entries()) {
+    test(`${first}: each other one is refused, or comes after it`, async () => {
       const at = await bench();
       let refused = 0;
-      for (const second of NAMES) {
+      for (const second of someOf(NAMES, SEED + index)) {
         at.reset();
         const slow = startFaulty(at.at, SLOW, [...COMMANDS[first]!.args(0), '--json']);
         let isOver = false;
@@ -249,7 +259,8 @@ describeUnless(skipInjection())('while one command is under way', () => {
         refused += ends.filter(({ code }) => code !== undefined && BUSY.includes(code)).length;
         await checkPair(at, [first, second], ends);
       }
-      assert.ok(refused > 0, 'no two were ever at it together');
+      // A short command may be over before the other one has begun, on a busy machine three times in a row.
+      if (SECONDS_MAX === NAMES.length) assert.ok(refused > 0, 'no two were ever at it together');
     });
   }
 });
@@ -258,7 +269,7 @@ describe('two commands that begin together', () => {
   for (const [index, first] of NAMES.entries()) {
     test(`${first}, with each of the others`, async () => {
       const at = await bench();
-      for (const second of NAMES.slice(index)) {
+      for (const second of someOf(NAMES.slice(index), SEED + index)) {
         for (let round = 0; round < 2; round++) {
           at.reset();
           const children = [first, second].map((name, side) => at.at.start([...COMMANDS[name]!.args(side), '--json']));

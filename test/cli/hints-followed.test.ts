@@ -266,7 +266,7 @@ const ANYWHERE: Scenario[] = [
     texts: ['Name another file for the new one. To use this name all the same'],
     run({ at, hintOf, follow }) {
       for (const name of ['a', 'b', 'c']) at.image(`${name}.raw`, MIB);
-      const into = (name: string): string[] => ['encrypt', `${name}.raw`, `${name}.vol`, '--header', 'disk.header'];
+      const into = (name: string): string[] => ['encrypt', `${name}.raw`, `${name}.vol`, '--header', 'disk.header', '--force'];
       at.ok(into('a'));
       follow(hintOf(into('b'), 'ERR_TARGET_EXISTS'), /mv -n \S+ \S+\.old/);
       at.ok(into('b'));
@@ -590,6 +590,7 @@ const SLOW: Scenario[] = [
 
 /** Followed by another file's tests. */
 const ELSEWHERE: Record<string, string> = {
+  'To finish it: volseal encrypt ebs:': 'test/stores/update.test.ts',
   'To complete the replacement: mv': 'test/faults/pairs.test.ts',
   'To roll back to what was there before: mv': 'test/faults/pairs.test.ts',
   'To roll back to what was there before: rm': 'test/faults/pairs.test.ts',
@@ -607,6 +608,7 @@ const ELSEWHERE: Record<string, string> = {
 
 /** Not followed, and why. */
 const NOT: Record<string, string> = {
+  'Nothing was changed. To make a new volume of all of it': 'needs a store: test/stores/update.test.ts',
   'Name one version of it (s3://': 'needs a store that keeps versions',
   'The server that answered is not a KMS that can be trusted': 'only its user knows which KMS is right',
   'volseal reads LUKS2 with aes-xts-plain64': 'opening needs the kernel: test/interop/kernel.test.ts',
@@ -628,6 +630,7 @@ const NOT: Record<string, string> = {
   'Unpack it on the way': 'test/cli/streams.test.ts unpacks on the way',
   'Choose another name: names that begin with alias/aws/': 'another name is for the user to choose',
   'Free some space on that disk, then run the same command again; or with --undo': 'needs a full disk: test/faults/in-place.test.ts',
+  'Nothing was changed. Free some space, or put the journal on another disk': 'needs a full disk: test/faults/full-disk.test.ts',
   'Enable the key': 'the first of the lines of one hint: see the next',
   'volseal kms serve --listen 127.0.0.1:4599 &': 'takes a port that may be in use on this machine',
   ' --endpoint-url http://127.0.0.1:4599': 'as the line before',

@@ -43,7 +43,6 @@ export function encryptCommand({ output, signal }: Session): Command {
     'volseal encrypt disk.raw - | cat > streamed.vol',
     'zstdcat disk.raw.zst | volseal encrypt - piped.vol --size 10G',
     'volseal encrypt --in-place disk.raw',
-    'volseal encrypt ebs:snap-0123456789abcdef1 disk.vol --since snap-0123456789abcdef0',
   ]);
   return command.action(
     async (image: string, volume: string | undefined, flags: NewVolumeFlags & EncryptFlags & StoreFlags & SnapshotFlags) => {

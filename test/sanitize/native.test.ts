@@ -7,8 +7,8 @@ import { buildProgram, runProgram, skipWithoutHeaders } from '../xts/native-prog
 import { LONG, reportsIn } from './sanitizers.js';
 
 /**
- * Of each, the tests that a sanitizer makes meaningless are left out. The short form is the engine: the project `native`
- * has the protocol with sanitizers, and the cipher takes minutes.
+ * Of each, the tests that a sanitizer makes meaningless are left out. The short form is the engine: the project
+ * `native` has the protocol with sanitizers, and the cipher takes minutes.
  */
 const PROGRAMS = {
   xts_test: [

@@ -2,8 +2,7 @@
 import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { withPath } from '../errors.js';
-import { intactHeader, type Luks2Header } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
+import type { Luks2Header } from '../luks2/header.js';
 import { readHeader, repairHeader, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
@@ -13,7 +12,8 @@ import { refuseHalfReplaced } from '../output/pair-journal.js';
 import { refuseOtherData, renewSamples } from '../volume/data-binding.js';
 import { readHeaderArea } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { claimsOf, contentsOf, type HeaderContents, isDataOf, readContents, refuseMixture } from '../volume/volume-file.js';
+import { claimsOf, type HeaderContents, isDataOf, readContents, refuseMixture } from '../volume/volume-file.js';
+import { writeToken } from '../volume/write-token.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { checkMarkFits, type InPlaceOptions, OpenImage, unfinished } from './job.js';
 import type { InPlaceRecord } from './record.js';
@@ -108,10 +108,8 @@ async function unlockWhole({ image }: OpenImage, headerFile: NamedFile, options:
     await refuseOtherData({ ...files, ...contents, isBound: await isDataOf(files, contents.found) }, key, options);
     await repairHeader(headerFile.handle, contents.found, headerFile.path);
     // A job that is taken back brings the header back, perhaps after somebody has written to the volume.
-    const { found, token } = contents;
-    const header = token.snapshot && nextHeader(key, found.header, { ...token, snapshot: undefined }, headerFile.path);
-    if (header !== undefined) await writeHeader(headerFile.handle, header, headerFile.path, found.from);
-    const current = header === undefined ? contents : contentsOf(intactHeader(header), files);
+    const current =
+      contents.token.snapshot === undefined ? contents : await writeToken({ ...files, ...contents }, key, { snapshot: undefined });
     checkMarkFits(current.found.header, key, headerFile.path);
     return { ...current, key, headerFile, area: (await readHeaderArea(headerFile)).area };
   } catch (error) {

@@ -2,9 +2,6 @@
  * The one way to open a volume: its files with their lock, a share of the pool, and its key in the vault; all of it is
  * given back together.
  */
-import { intactHeader } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
-import { writeHeader } from '../luks2/store.js';
 import type { UnsealedToken } from '../luks2/token.js';
 import { type DeviceHandle, type KeyHandle, native, type TransformVolume } from '../native.js';
 import type { InPlaceKind } from '../output/in-place-mark.js';
@@ -12,15 +9,8 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { openDevice, refuseOtherData, renewSamples } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
-import {
-  contentsOf,
-  type HeaderContents,
-  type OpenFiles,
-  openVolumeFile,
-  refuseMixture,
-  type VolumeFile,
-  type VolumeLock,
-} from './volume-file.js';
+import { type HeaderContents, type OpenFiles, openVolumeFile, refuseMixture, type VolumeFile, type VolumeLock } from './volume-file.js';
+import { writeToken } from './write-token.js';
 
 /** For what a volume is opened. */
 export interface VolumeAccess {
@@ -135,10 +125,7 @@ export class VolumeSession implements ImageSession {
    * @throws {VolsealError} `ERR_ARGUMENT` as `encodeToken`; `ERR_IO`
    */
   async writeToken(changes: Partial<UnsealedToken>): Promise<void> {
-    const { header, found, token } = this.file;
-    const next = nextHeader(this.key, found.header, { ...token, ...changes }, header.path);
-    await writeHeader(header.handle, next, header.path, found.from);
-    this.#file = { ...this.file, ...contentsOf(intactHeader(next), this.file) };
+    this.#file = { ...this.file, ...(await writeToken(this.file, this.key, changes)) };
   }
 
   /**

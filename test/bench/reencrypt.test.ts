@@ -17,6 +17,7 @@ import { reencryptTargetLines } from '../../bench/reencrypt-targets.js';
 import { built } from '../built.js';
 import { skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
+import { cellsOf } from './table-cells.js';
 
 testUnless(skipWithout('dd', 'cryptsetup', 'time'))('the benchmark of new keys runs, small: tables and JSON', () => {
   const directory = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
@@ -52,14 +53,7 @@ test('each goal is held against its own peer, and one that was not measured stay
     { ...common, scene: 'inPlace', name: CRYPTSETUP_REENCRYPT, gbps: 0.3, dataRatio: null, sectorBytes: 4096 },
   ];
   const report = { measurements, imageBytes: 1024 ** 3 } as unknown as ImageReport;
-  const cells = reencryptTargetLines(report)
-    .slice(4)
-    .map((line) =>
-      line
-        .split('|')
-        .slice(2, -1)
-        .map((cell) => cell.trim()),
-    );
+  const cells = cellsOf(reencryptTargetLines(report).slice(4), 1);
   assert.deepEqual(cells, [
     ['>= 0.90', '0.95', ''],
     ['>= 0.60', '0.59 (missed)', ''],

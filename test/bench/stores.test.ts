@@ -10,6 +10,7 @@ import { built } from '../built.js';
 import { skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import { machineShape } from './report-shape.js';
+import { cellsOf } from './table-cells.js';
 
 testUnless(skipWithout('aws', 'curl', 'openssl', 'time'))('images to S3 and back: a table, goals and JSON', () => {
   const directory = mkdtempSync(join(tmpdir(), 'volseal-bench-'));
@@ -50,14 +51,7 @@ test('goals: rate and CPU of aws s3 cp, memory less that of Node', () => {
       measurement('download', 'volseal', 0.5, 6),
     ],
   } as unknown as StoresReport;
-  const cells = storesLines(report)
-    .slice(-3)
-    .map((line) =>
-      line
-        .split('|')
-        .slice(2, -1)
-        .map((cell) => cell.trim()),
-    );
+  const cells = cellsOf(storesLines(report).slice(-3), 1);
   assert.deepEqual(cells, [
     ['>= 1.00', '2.00', '0.50 (missed)'],
     ['<= 0.50', '0.40', '0.60 (missed)'],

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'vitest';
 import { targetLines } from '../../bench/targets.js';
 import type { KernelReport, Measurement } from '../../src/bench/measurement.js';
+import { cellsOf } from './table-cells.js';
 
 const MIB = 1024 * 1024;
 
@@ -25,14 +26,7 @@ test('targets are held against the worse direction, and what was not measured st
     { ...common, name: 'call', direction: 'encrypt', sectorBytes: 4096, bufferBytes: 4096, ratio: 0.1, nsPerCall: 301 },
   ];
   const report = { measurements, largeBytes: 256 * MIB } as unknown as KernelReport;
-  const cells = targetLines(report)
-    .slice(4)
-    .map((line) =>
-      line
-        .split('|')
-        .slice(1, -1)
-        .map((cell) => cell.trim()),
-    );
+  const cells = cellsOf(targetLines(report).slice(4));
   assert.deepEqual(cells, [
     ['vaes512, 1 MiB in place, of the 512-bit limit', '>= 0.90', '0.910', '0.850 (missed)'],
     ['vaes256, 1 MiB in place, of the 256-bit limit', '>= 0.85', '', ''],

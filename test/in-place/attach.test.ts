@@ -3,12 +3,12 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
-import { addRecoveryKey, attach, createVolume, reencryptInPlace, verifyVolume } from '../../src/index.js';
+import { addRecoveryKey, attach, reencryptInPlace, verifyVolume } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { runTool, skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
-import { failsWith, JOBS, type Job, MIB, PART, prepared, stoppingAt } from './stopping.js';
+import { failsWith, JOBS, type Job, MIB, PART, prepared, sparseInTheMiddle, stoppingAt } from './stopping.js';
 
 const IMAGE_BYTES = 4 * MIB + 8192;
 
@@ -158,13 +158,7 @@ describe('in the middle of a new key', () => {
 
   test('a sparse volume says where its zeros are, on both sides', async () => {
     const box = sandbox();
-    const volume = box.path('disk.vol');
-    await createVolume(volume, { kms: box.kms, sizeBytes: 32 * MIB });
-    {
-      await using attached = await attach(volume, { kms: box.kms });
-      for (const at of [2, 12, 30]) await attached.write(at * MIB, Buffer.alloc(4096, at));
-    }
-    await assert.rejects(reencryptInPlace(volume, { kms: box.kms, ...PART, ...stoppingAt(16 * MIB) }), { code: 'ERR_ABORTED' });
+    const volume = await sparseInTheMiddle(box);
     await using reader = await attach(volume, { kms: box.kms, readOnly: true });
     const data = (await reader.extents(0, 32 * MIB)).filter(({ zero }) => !zero);
     assert.deepEqual(

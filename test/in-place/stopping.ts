@@ -1,6 +1,6 @@
 /** Jobs in place that stop in the middle. */
 import assert from 'node:assert/strict';
-import { decryptInPlace, encryptInPlace, type JobOptions, reencryptInPlace, VolsealError } from '../../src/index.js';
+import { attach, createVolume, decryptInPlace, encryptInPlace, type JobOptions, reencryptInPlace, VolsealError } from '../../src/index.js';
 import type { Sandbox } from '../volume/sandbox.js';
 
 export const MIB = 1024 * 1024;
@@ -41,4 +41,19 @@ export async function prepared(
   const image = box.image('disk', imageBytes);
   if (kind !== 'encrypt') await encryptInPlace(box.path('disk'), { kms: box.kms, sectorBytes, header, pad: true });
   return image;
+}
+
+/**
+ * A sparse volume of 32 MiB, `disk.vol`, in the middle of `reencrypt`: at 2, 12 and 30 MiB are 4096 bytes of that
+ * number. @returns its path
+ */
+export async function sparseInTheMiddle(box: Sandbox): Promise<string> {
+  const volume = box.path('disk.vol');
+  await createVolume(volume, { kms: box.kms, sizeBytes: 32 * MIB });
+  {
+    await using attached = await attach(volume, { kms: box.kms });
+    for (const at of [2, 12, 30]) await attached.write(at * MIB, Buffer.alloc(4096, at));
+  }
+  await assert.rejects(reencryptInPlace(volume, { kms: box.kms, ...PART, ...stoppingAt(16 * MIB) }), { code: 'ERR_ABORTED' });
+  return volume;
 }

@@ -12,7 +12,7 @@ import { refuseHalfReplaced } from '../output/pair-journal.js';
 import { refuseOtherData, renewSamples } from '../volume/data-binding.js';
 import { readHeaderArea } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { claimsOf, type HeaderContents, isDataOf, readContents, refuseMixture } from '../volume/volume-file.js';
+import { claimsOf, type HeaderContents, isDataOf, readContents, refuseCopyOfHeader, refuseMixture } from '../volume/volume-file.js';
 import { writeToken } from '../volume/write-token.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { checkMarkFits, type InPlaceOptions, OpenImage, unfinished } from './job.js';
@@ -102,6 +102,7 @@ async function unlockWhole({ image }: OpenImage, headerFile: NamedFile, options:
   const files = { data: image, header: headerFile };
   const contents = await readContents(files);
   refuseMixture(contents, image.path);
+  await refuseCopyOfHeader(files, true);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
   try {
     // With the key of another volume the data would become noise, for good.

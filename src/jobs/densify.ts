@@ -44,7 +44,7 @@ export async function densifyVolume(path: string, options: DensifyOptions = {}):
 }
 
 async function densify(path: string, options: DensifyOptions): Promise<DensifiedVolume> {
-  const access = { lock: 'exclusive', ifStopped: STILL_SPARSE } as const;
+  const access = { lock: 'exclusive', changesData: true, ifStopped: STILL_SPARSE } as const;
   try {
     return await withVolume(path, options, access, async (session) => {
       const { file } = session;

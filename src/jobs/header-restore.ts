@@ -8,9 +8,9 @@ import { stat } from 'node:fs/promises';
 import { VolsealError, withPath } from '../errors.js';
 import { logged } from '../logging.js';
 import { BINARY_HEADER_BYTES, carriesMagic, headerVersion } from '../luks2/binary-header.js';
-import { type FoundHeader, foreignContent, type Luks2Header, nextSequence } from '../luks2/header.js';
-import { dataDigests } from '../luks2/metadata.js';
+import { describeSameData, type FoundHeader, foreignContent, type Luks2Header, nextSequence } from '../luks2/header.js';
 import { hasHeader, readHeader, writeHeader } from '../luks2/store.js';
+import { findUsableToken } from '../luks2/token.js';
 import { native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
 import { isDetachedHeader } from '../output/detached-header.js';
@@ -18,7 +18,7 @@ import { ifThere, type NamedFile } from '../output/named-file.js';
 import { refuseOtherData } from '../volume/data-binding.js';
 import { type HeaderArea, readHeaderArea, writeHeaderFile } from '../volume/header-area.js';
 import { type OpenOptions, unlockVolume } from '../volume/unlock.js';
-import { contentsOf, isDataOf, type OpenFiles, openVolumeFiles } from '../volume/volume-file.js';
+import { contentsOf, isDataOf, type OpenFiles, openVolumeFiles, refuseMixture } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool } from '../workers/pool.js';
 
@@ -29,7 +29,10 @@ export interface RestoreHeaderOptions extends OpenOptions {
    * damaged makes the volume unreadable, or has it read and written under a key that somebody else knows.
    */
   prove?: boolean | undefined;
-  /** Writes the header also where nothing tells that a volume was there: what lies in its place is lost. */
+  /**
+   * Writes the header also where nothing tells that a volume was there: what lies in its place is lost. And over one
+   * that knows that the data is a mixture of two snapshots (`updateVolume`): nothing tells afterwards.
+   */
   force?: boolean | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
@@ -59,7 +62,7 @@ export interface RestoredHeader {
  * same call completes it.
  *
  * @throws {VolsealError} `ERR_HEADER_BACKUP`, `ERR_NOT_A_VOLUME`, `ERR_HEADER_*`, `ERR_VOLUME_SIZE`, `ERR_STATE_BUSY`,
- * `ERR_IO`, `ERR_ABORTED`; where it is proved also as `attach`
+ * `ERR_STATE_INTERRUPTED`, `ERR_IO`, `ERR_ABORTED`; where it is proved also as `attach`
  */
 export async function restoreHeader(volume: string, backup: string, options: RestoreHeaderOptions = {}): Promise<RestoredHeader> {
   return logged('restore header', { source: backup, target: volume }, options, (own) => restore(volume, backup, own));
@@ -75,7 +78,10 @@ async function restore(volume: string, backup: string, options: RestoreHeaderOpt
     const headerFile = isNew ? undefined : files.header;
     if (await backupFile.isAt(headerFile?.path ?? volume)) throw isItself(backup);
     const current = headerFile && (await findHeader(headerFile));
-    if (current !== undefined) refuseMisfit(stored.found.header, current.header, volume, backup);
+    if (current !== undefined) {
+      refuseMisfit(stored.found.header, current.header, volume, backup);
+      if (options.force !== true) refuseToForgetMixture(stored.found, current, files.data.path);
+    }
     const before =
       current !== undefined
         ? 'header'
@@ -151,11 +157,18 @@ function refuseMisfit(stored: Luks2Header, current: Luks2Header, volume: string,
     throw new VolsealError('ERR_HEADER_BACKUP', `${backup}: ${what}; nothing was written`, { details: { path: volume, backup } });
   };
   if (stored.uuid !== current.uuid) refuse(`is the header of another volume (UUID ${stored.uuid}; ${volume} has ${current.uuid})`);
-  const ofData = ({ metadata, copyBytes }: Luks2Header): string =>
-    JSON.stringify([copyBytes, metadata.segments, Object.values(dataDigests(metadata))]);
-  if (ofData(stored) !== ofData(current)) {
+  if (!describeSameData(stored, current)) {
     refuse(`was made before ${volume} got another data key or another place for its data: with it, the data would be unreadable`);
   }
+}
+
+/**
+ * Only the header that is there knows that the data is a mixture of two snapshots.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`
+ */
+function refuseToForgetMixture(stored: FoundHeader, current: FoundHeader, path: string): void {
+  const [before, after] = [current, stored].map(({ header }) => findUsableToken(header.metadata, path));
+  if (before !== undefined && after?.snapshot?.since === undefined) refuseMixture({ token: before }, path);
 }
 
 /** @throws {VolsealError} `ERR_NOT_A_VOLUME` where something else than the header of a volume would be overwritten */

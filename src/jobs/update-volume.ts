@@ -54,7 +54,7 @@ const STOPPED = 'where blocks were written already, the volume is a mixture of b
 export async function updateVolume(snapshot: string, path: string, options: UpdateOptions): Promise<UpdatedVolume> {
   const id = snapshotId(snapshot);
   const since = snapshotId(snapshotName(options.since));
-  const access = { lock: 'exclusive', ifStopped: STOPPED, mixture: true } as const;
+  const access = { lock: 'exclusive', changesData: true, ifStopped: STOPPED, mixture: true } as const;
   try {
     return await withVolume(path, options, access, async (session) => {
       checkRecord(session.file.token.snapshot, { path, id, since });

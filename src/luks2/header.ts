@@ -14,7 +14,7 @@ import {
   encodeCopy,
   headerVersion,
 } from './binary-header.js';
-import { type Luks2Metadata, parseMetadata } from './metadata.js';
+import { dataDigests, type Luks2Metadata, parseMetadata } from './metadata.js';
 
 /** The content of a header, from either copy. */
 export interface Luks2Header extends BinaryHeader {
@@ -148,6 +148,13 @@ function choose(primary: Copy, secondary: Copy): FoundHeader {
 function sameContent(one: Luks2Header, other: Luks2Header): boolean {
   const content = ({ uuid, label, subsystem, metadata }: Luks2Header): string => JSON.stringify([uuid, label, subsystem, metadata]);
   return content(one) === content(other);
+}
+
+/** Whether both are headers of the same data: with the same data keys, and the same place and form of it. */
+export function describeSameData(one: Luks2Header, other: Luks2Header): boolean {
+  const ofData = ({ metadata, copyBytes }: Luks2Header): string =>
+    JSON.stringify([copyBytes, metadata.segments, Object.values(dataDigests(metadata))]);
+  return ofData(one) === ofData(other);
 }
 
 function findSecondary(area: Buffer, primary: Luks2Header | undefined): Copy {

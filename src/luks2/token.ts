@@ -179,6 +179,16 @@ export function findToken(metadata: Luks2Metadata, path: string): VolumeToken {
   };
 }
 
+/** The token, undefined where the header has none that is usable. */
+export function findUsableToken(metadata: Luks2Metadata, path: string): VolumeToken | undefined {
+  try {
+    return findToken(metadata, path);
+  } catch (error) {
+    if (error instanceof VolsealError && error.code === 'ERR_HEADER_TOKEN') return undefined;
+    throw error;
+  }
+}
+
 /**
  * The one `aws-kms` token as it is in the header, sealed or not, and its name.
  *

@@ -6,7 +6,7 @@ import { VolsealError } from '../errors.js';
 import type { FoundHeader } from '../luks2/header.js';
 import { assertSupported } from '../luks2/metadata.js';
 import { hasHeader, readHeader } from '../luks2/store.js';
-import { findToken, type VolumeToken } from '../luks2/token.js';
+import { findUsableToken, type VolumeToken } from '../luks2/token.js';
 import { describeKind } from './data-file.js';
 import { countMatches } from './data-samples.js';
 import { NamedFile } from './named-file.js';
@@ -37,7 +37,7 @@ export async function refuseOthersHeader(
   if (!(await hasHeader(file.handle, file.path))) return;
   const found = await unlessUnusable(() => readHeader(file.handle, file.path));
   if (found !== undefined && found.header.uuid === headerUuid) return;
-  const token = found && (await unlessUnusable(async () => findToken(found.header.metadata, file.path)));
+  const token = found && findUsableToken(found.header.metadata, file.path);
   if (dataPath === undefined) {
     if (found === undefined || !isDetachedHeader(found)) return;
   } else if (found !== undefined && token !== undefined && (await isDataAt(dataPath, found, token, file.path))) return;

@@ -21,7 +21,7 @@ export interface AttachOptions extends StoredOpenOptions {
  */
 export async function attach(path: string, options: AttachOptions = {}): Promise<Volume> {
   const writable = options.readOnly !== true;
-  const access = { lock: writable ? 'exclusive' : 'shared', ifStopped: 'the volume was not attached' } as const;
+  const access = { lock: writable ? 'exclusive' : 'shared', changesData: writable, ifStopped: 'the volume was not attached' } as const;
   const session = await VolumeSession.open(path, options, access);
   try {
     await session.unlock();

@@ -9,7 +9,7 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { openDevice, refuseOtherData, renewSamples } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
-import { type HeaderContents, type OpenFiles, openVolumeFile, refuseMixture, type VolumeFile, type VolumeLock } from './volume-file.js';
+import { type HeaderContents, type OpenFiles, openVolumeFile, refuseCopyOfHeader, refuseMixture, type VolumeFile, type VolumeLock } from './volume-file.js';
 import { writeToken } from './write-token.js';
 
 /** For what a volume is opened. */
@@ -17,6 +17,8 @@ export interface VolumeAccess {
   readonly lock: VolumeLock;
   /** What has become of the caller's files where the signal ends the job. Default: targets are as they were. */
   readonly ifStopped?: string;
+  /** The data changes, not the header alone. */
+  readonly changesData?: boolean;
   /** Also a volume whose data is a mixture of two snapshots: for the job that ends that. */
   readonly mixture?: boolean;
 }
@@ -59,12 +61,13 @@ export class VolumeSession implements ImageSession {
   /**
    * Opens the files, locks them, reads the header and starts the pool. KMS is not asked yet.
    * @throws {VolsealError} as `openVolumeFile`; `ERR_STATE_INTERRUPTED` also where the data is a mixture of two
-   * snapshots
+   * snapshots; `ERR_ARGUMENT` also where the data is to change by a copy of the volume's own header
    */
-  static async open(path: string, options: OpenOptions, { lock, ifStopped, mixture }: VolumeAccess): Promise<VolumeSession> {
+  static async open(path: string, options: OpenOptions, { lock, ifStopped, changesData = false, mixture = false }: VolumeAccess): Promise<VolumeSession> {
     const file = await openVolumeFile(path, lock, options.header, options);
     try {
-      if (mixture !== true) refuseMixture(file, path);
+      if (!mixture) refuseMixture(file, path);
+      await refuseCopyOfHeader(file, changesData);
       return new VolumeSession(file, leasePool(options.logger), options, ifStopped);
     } catch (error) {
       await file.close();

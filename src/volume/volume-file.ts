@@ -4,11 +4,11 @@
  */
 import { constants } from 'node:fs';
 import { VolsealError } from '../errors.js';
-import type { FoundHeader } from '../luks2/header.js';
+import { describeSameData, type FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
 import { heldOrigin } from '../luks2/snapshot-origin.js';
 import { hasHeader, readHeader } from '../luks2/store.js';
-import { findToken, type VolumeToken } from '../luks2/token.js';
+import { findToken, findUsableToken, type VolumeToken } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
 import { hasSamples, isDetachedHeader } from '../output/detached-header.js';
 import type { NamedFile } from '../output/named-file.js';
@@ -144,7 +144,7 @@ export function claimsOf(found: FoundHeader, headerPath: string): HeaderContents
  * Refuses a volume whose data is a mixture of two snapshots.
  * @throws {VolsealError} `ERR_STATE_INTERRUPTED`
  */
-export function refuseMixture({ token: { snapshot, volumeId } }: HeaderContents, path: string): void {
+export function refuseMixture({ token: { snapshot, volumeId } }: Pick<HeaderContents, 'token'>, path: string): void {
   if (snapshot?.since === undefined) return;
   const { id, since } = snapshot;
   const message = `${path}: is being brought from ${since} to ${id}, and its data is a mixture of both; finish that first`;
@@ -201,15 +201,43 @@ export async function isDataOf({ data, header }: OpenFiles, found: FoundHeader):
 
 /** A copy of the header that is in front of the data, or was. */
 async function isCopyOfHeader(data: NamedFile, { header }: FoundHeader, token: VolumeToken, headerPath: string): Promise<boolean> {
-  if (!(await hasHeader(data.handle, data.path))) return false;
+  const own = (await findHeader(data))?.header;
+  if (own === undefined) return false;
+  const refuse = (why: string): never => {
+    throw otherData(data.path, headerPath, token, why);
+  };
+  if (own.uuid !== header.uuid) refuse('it has the header of another volume');
+  if (!describeSameData(own, header)) refuse('its own header has another data key, or another place for the data, since that copy was made');
+  return true;
+}
+
+/** The header in front of the data; undefined where there is none, or where both of its copies are damaged. */
+async function findHeader(data: NamedFile): Promise<FoundHeader | undefined> {
+  if (!(await hasHeader(data.handle, data.path))) return undefined;
   try {
-    if ((await readHeader(data.handle, data.path)).header.uuid === header.uuid) return true;
+    return await readHeader(data.handle, data.path);
   } catch (error) {
     // A damaged header may be what the copy is used for.
-    if (error instanceof VolsealError && error.code === 'ERR_HEADER_DAMAGED') return false;
+    if (error instanceof VolsealError && error.code === 'ERR_HEADER_DAMAGED') return undefined;
     throw error;
   }
-  throw otherData(data.path, headerPath, token, 'it has the header of another volume');
+}
+
+/**
+ * Refuses a copy of the header where the one in front of the data knows better: where it says that the data is a
+ * mixture, and for whatever changes the data, which it would not get to know (a new data key, another snapshot).
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT`, `ERR_IO`
+ */
+export async function refuseCopyOfHeader({ data, header }: OpenFiles, changesData: boolean): Promise<void> {
+  const own = header === data ? undefined : await findHeader(data);
+  const { path } = data;
+  // A header that lost its token is what the copy is used for as well.
+  const token = own && findUsableToken(own.header.metadata, path);
+  if (token === undefined) return;
+  refuseMixture({ token }, path);
+  if (!changesData) return;
+  const message = `${path}: has a good header of its own, which would not know of what is written by ${header.path}, a copy of it; leave that header out`;
+  throw new VolsealError('ERR_ARGUMENT', message, { details: { path, header: header.path } });
 }
 
 /** @param why what was found, a clause */

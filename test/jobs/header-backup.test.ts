@@ -7,9 +7,12 @@ import {
   attach,
   backupHeader,
   decryptImage,
+  decryptInPlace,
+  densifyVolume,
   describeVolume,
   encryptImage,
   readHeaderText,
+  reencryptInPlace,
   restoreHeader,
   rewrapVolume,
   VolsealError,
@@ -89,6 +92,29 @@ describe('a backup of a header', () => {
       await assertReads(made);
     });
   }
+
+  test('changes no data while the volume has its own header, which would not know', async () => {
+    const { box, volume, backup, image } = await prepared();
+    const by = { kms: box.kms, header: backup };
+    for (const change of [attach, densifyVolume, reencryptInPlace, decryptInPlace]) {
+      await assert.rejects(change(volume, by), failsWith('ERR_ARGUMENT', /leave that header out/));
+    }
+    assert.ok(box.contents('backup').equals(box.contents('disk.vol').subarray(0, SIZE)));
+
+    await reencryptInPlace(volume, { kms: box.kms });
+    const [older, out] = [failsWith('ERR_DATA_MISMATCH', /another data key/), box.path('out.raw')];
+    await assert.rejects(decryptImage(volume, out, by), older);
+    await assert.rejects(attach(volume, { ...by, readOnly: true }), older);
+    await assertReads({ box, image, volume, backup, header: undefined });
+  });
+
+  test('changes data where the volume lost its own header', async () => {
+    const { box, volume, backup } = await prepared();
+    await overwrite(volume, 100, Buffer.alloc(2 * COPY_BYTES, 0x55));
+    await using attached = await attach(volume, { kms: box.kms, header: backup });
+    await attached.write(0, Buffer.alloc(4096, 1));
+    assert.ok(Buffer.alloc(4096, 1).equals(await attached.read(0, 4096)));
+  });
 
   test('is made while the volume is attached, and has two good copies where the volume has one', async () => {
     const made = await prepared();

@@ -156,6 +156,8 @@ describe('the program', () => {
     };
     const made = await run('encrypt', `ebs:${one}`, 'a.vol');
     assert.equal(made.status, 0, made.stderr);
+    const backedUp = await run('header', 'backup', 'a.vol', 'before.header');
+    assert.equal(backedUp.status, 0, backedUp.stderr);
     const update = ['encrypt', `ebs:${two}`, 'a.vol', '--since', one];
     const refused = async (status: number, code: string, hint: RegExp, ...args: string[]) => {
       const outcome = await run(...args, '--json');
@@ -189,6 +191,12 @@ describe('the program', () => {
     await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'decrypt', 'a.vol', 'out.raw');
     await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'write', 'a.vol', '--offset', '0');
     await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'reencrypt', 'a.vol');
+    // An older header knows nothing of it.
+    await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'decrypt', 'a.vol', 'out.raw', '--header', 'before.header');
+    await refused(4, 'ERR_STATE_INTERRUPTED', finish, ...update, '--header', 'before.header');
+    await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'header', 'restore', 'a.vol', 'before.header');
+    await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'header', 'restore', 'a.vol', 'before.header', '--no-proof');
+    assert.equal(parsed((await run('info', 'a.vol', '--json')).text).updatingSince, one);
     await refused(4, 'ERR_STATE_INTERRUPTED', finish, 'encrypt', `ebs:${three}`, 'a.vol', '--since', two);
     const done = await run(...update);
     assert.equal(done.status, 0, done.stderr);

@@ -46,7 +46,7 @@ function restoreCommand({ output, signal }: Session): Command {
       '--no-proof',
       'do not ask KMS: a backup that was forged or damaged then makes the volume unreadable, or puts it under a key that somebody else knows',
     )
-    .option('--force', 'also where nothing is left of the header: what is in its place is overwritten');
+    .option('--force', 'also where nothing is left of the header, and where it says that the data is a mixture of two snapshots');
   withExistingVolume(command);
   withExamples(command, ['volseal header backup disk.vol disk.header', 'volseal header restore disk.vol disk.header']);
   return command.action(async (volume: string, file: string, flags: RestoreFlags) => {

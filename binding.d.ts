@@ -330,6 +330,18 @@ export function fileHasRecordLock(fd: number): boolean;
  */
 export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number): boolean;
 
+/**
+ * Calls `open`, which opens an LMDB store with the lock file `lockPath`, and has this process hold a lock on that file
+ * from then on: without it, LMDB destroys the store's mutexes where one process closes it while another opens it.
+ * Stores of any number of threads; each calls it at every opening.
+ * @returns an id for `storeClosed` @throws what `open` throws; `ERR_IO` where the lock file cannot be opened: the store
+ * is open all the same
+ */
+export function openStore(lockPath: string, open: () => void): number;
+
+/** The caller has closed a store. @param id from `openStore` @throws `ERR_ARGUMENT` it is no id */
+export function storeClosed(id: number): void;
+
 /** What the symbolic link `fd` (open with O_PATH and O_NOFOLLOW) leads to. @throws `ERR_IO` it is no link */
 export function fileLinkTarget(fd: number): string;
 

@@ -1,6 +1,7 @@
-// Files beside their contents: the part of binding.d.ts about attributes of files.
+// Files beside their contents: the part of binding.d.ts about attributes of files, and about stores.
 #include "addon/args.h"
 #include "addon/calls.h"
+#include "base/store_guard.h"
 #include "engine/file_attributes.h"
 
 namespace volseal::addon {
@@ -19,11 +20,26 @@ Napi::Value FileIsReadOnlyDevice(const Arguments& info) {
                             ValueOrThrow(info.Env(), engine::IsReadOnlyDevice(FileDescriptor(info[0], "fd"))));
 }
 
+Napi::Value OpenStore(const Arguments& info) {
+  const std::string lock_path = TextOf(info[0], "lockPath");
+  if (!info[1].IsFunction()) ThrowArgument(info.Env(), "open: is not a function");
+  const Napi::Function open = info[1].As<Napi::Function>();
+  const uint32_t id = ValueOrThrow(info.Env(), volseal::OpenStore(lock_path, [&open] { open.Call({}); }));
+  return Napi::Number::New(info.Env(), id);
+}
+
+Napi::Value StoreClosed(const Arguments& info) {
+  volseal::StoreClosed(static_cast<uint32_t>(WholeNumber(info[0], "id", 0, UINT32_MAX)));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void RegisterFileCalls(Napi::Env env, Napi::Object exports) {
   Export<FileCopyAttributes>(env, exports, "fileCopyAttributes");
   Export<FileIsReadOnlyDevice>(env, exports, "fileIsReadOnlyDevice");
+  Export<OpenStore>(env, exports, "openStore");
+  Export<StoreClosed>(env, exports, "storeClosed");
 }
 
 }  // namespace volseal::addon

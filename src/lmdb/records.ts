@@ -6,10 +6,11 @@
  * whole transactions, and a process that is killed, or a power cut, leaves the last whole transaction behind.
  */
 import { getSystemErrorName } from 'node:util';
-import { open, type RootDatabaseOptionsWithPath } from 'lmdb';
+import { open, type RootDatabase, type RootDatabaseOptionsWithPath } from 'lmdb';
 import type * as z from 'zod';
-import { asVolsealError, type ErrorCode, type ErrorDetails, messageOf, VolsealError } from '../errors.js';
+import { asVolsealError, type ErrorCode, type ErrorDetails, messageOf, VolsealError, withPath } from '../errors.js';
 import { STORE_READERS_MAX, STORE_ROOM_BYTES } from '../limits.js';
+import { native } from '../native.js';
 import { makeRoom } from './room.js';
 import { prepareStoreFile } from './store-file.js';
 
@@ -66,6 +67,7 @@ export function openRecords(path: string, what: RecordsOf): Records {
     new VolsealError(what.code, `${path}: ${problem}`, { cause, details: { path } });
   /** What LMDB threw: its own codes are negative, those of system calls are positive. */
   const failure = (cause: unknown, details: ErrorDetails = {}): VolsealError => {
+    if (cause instanceof VolsealError) return cause;
     const { code } = cause as { code?: unknown };
     const problem = `${path}: ${what.name} failed: ${messageOf(cause)}`;
     const isSystem = typeof code === 'number' && code > 0;
@@ -80,19 +82,7 @@ export function openRecords(path: string, what: RecordsOf): Records {
     }
   };
   prepareStoreFile(path, what);
-  const database = guarded(() =>
-    open<unknown, string>({
-      path,
-      noSubdir: true,
-      encoding: 'json',
-      // A commit is LMDB's own then: data synced, then the page that makes it valid, before it returns.
-      overlappingSync: false,
-      mapSize: what.bytesMax,
-      maxDbs: 1,
-      maxReaders: STORE_READERS_MAX,
-      permissionsMode: 0o600,
-    } as RootDatabaseOptionsWithPath),
-  );
+  const { database, storeId } = guarded(() => openDatabase(path, what.bytesMax));
 
   function checked<Schema extends z.ZodType>(value: unknown, key: string, schema: Schema): z.infer<Schema> {
     const result = schema.safeParse(value);
@@ -154,6 +144,33 @@ export function openRecords(path: string, what: RecordsOf): Records {
         throw fault(`copying to ${target} failed: ${(error as Error).message}`, error);
       }
     },
-    close: () => database.close(),
+    async close() {
+      await database.close();
+      native.storeClosed(storeId);
+    },
   };
+}
+
+/** Other threads and processes open and close it at the same time. */
+function openDatabase(path: string, bytesMax: number): { database: RootDatabase<unknown, string>; storeId: number } {
+  let database: RootDatabase<unknown, string> | undefined;
+  try {
+    const storeId = native.openStore(`${path}-lock`, () => {
+      database = open({
+        path,
+        noSubdir: true,
+        encoding: 'json',
+        // A commit is LMDB's own then: data synced, then the page that makes it valid, before it returns.
+        overlappingSync: false,
+        mapSize: bytesMax,
+        maxDbs: 1,
+        maxReaders: STORE_READERS_MAX,
+        permissionsMode: 0o600,
+      } as RootDatabaseOptionsWithPath);
+    });
+    return { database: database!, storeId };
+  } catch (error) {
+    void database?.close();
+    throw error instanceof VolsealError ? withPath(error, `${path}-lock`) : error;
+  }
 }

@@ -1,7 +1,7 @@
 /** What the queue costs: small images by workers on a queue, and the same without an engine, in turns. */
 import { spawn } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -104,6 +104,8 @@ async function timed(directory: string, { images }: EnginePlan, name: string, wo
   const startedMs = performance.now();
   await work(jobs);
   const seconds = (performance.now() - startedMs) / 1000;
+  const volumes = readdirSync(targets).filter((file) => file.endsWith('.vol')).length;
+  if (volumes !== images) throw new Error(`${name}: ${volumes} of ${images} images were encrypted`);
   rmSync(targets, { recursive: true });
   return images / seconds;
 }

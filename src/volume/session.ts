@@ -9,7 +9,15 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { openDevice, refuseOtherData, renewSamples } from './data-binding.js';
 import { type OpenOptions, unlockVolume } from './unlock.js';
-import { type HeaderContents, type OpenFiles, openVolumeFile, refuseCopyOfHeader, refuseMixture, type VolumeFile, type VolumeLock } from './volume-file.js';
+import {
+  type HeaderContents,
+  type OpenFiles,
+  openVolumeFile,
+  refuseCopyOfHeader,
+  refuseMixture,
+  type VolumeFile,
+  type VolumeLock,
+} from './volume-file.js';
 import { writeToken } from './write-token.js';
 
 /** For what a volume is opened. */
@@ -63,7 +71,11 @@ export class VolumeSession implements ImageSession {
    * @throws {VolsealError} as `openVolumeFile`; `ERR_STATE_INTERRUPTED` also where the data is a mixture of two
    * snapshots; `ERR_ARGUMENT` also where the data is to change by a copy of the volume's own header
    */
-  static async open(path: string, options: OpenOptions, { lock, ifStopped, changesData = false, mixture = false }: VolumeAccess): Promise<VolumeSession> {
+  static async open(
+    path: string,
+    options: OpenOptions,
+    { lock, ifStopped, changesData = false, mixture = false }: VolumeAccess,
+  ): Promise<VolumeSession> {
     const file = await openVolumeFile(path, lock, options.header, options);
     try {
       if (!mixture) refuseMixture(file, path);

@@ -207,7 +207,8 @@ async function isCopyOfHeader(data: NamedFile, { header }: FoundHeader, token: V
     throw otherData(data.path, headerPath, token, why);
   };
   if (own.uuid !== header.uuid) refuse('it has the header of another volume');
-  if (!describeSameData(own, header)) refuse('its own header has another data key, or another place for the data, since that copy was made');
+  if (!describeSameData(own, header))
+    refuse('its own header has another data key, or another place for the data, since that copy was made');
   return true;
 }
 

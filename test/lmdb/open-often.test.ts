@@ -14,7 +14,9 @@ const THREADS = [1, 1, 1, 3];
 test('each of many openings in several processes can write; the last one to close takes nothing from the others', async () => {
   const path = sandbox().path('store.mdb');
   const children = THREADS.map((threads) =>
-    spawn(process.execPath, [built('test/lmdb/open-often.ts'), path, String(TIMES), String(threads)], { stdio: ['ignore', 'inherit', 'pipe'] }),
+    spawn(process.execPath, [built('test/lmdb/open-often.ts'), path, String(TIMES), String(threads)], {
+      stdio: ['ignore', 'inherit', 'pipe'],
+    }),
   );
   const outcomes = children.map(async (child) => {
     let said = '';

@@ -7,9 +7,9 @@ import { VolsealError } from '../errors.js';
 import type { TargetStream } from '../jobs/image-stream.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { SECTOR_SIZES } from '../limits.js';
+import { parseSize } from '../size-text.js';
 import type { RootKeyWatch } from './new-root-key.js';
 import type { Output } from './output.js';
-import { parseSize } from './sizes.js';
 import { STANDARD_OUTPUT } from './standard-streams.js';
 
 /** What every command runs with. */

@@ -8,7 +8,7 @@ import { codeOnly, linesWith, type SourceFile } from './sources.js';
 /** Each layer may import itself and the layers above its line; layers of one line do not know each other. */
 const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['async-dispose', 'errors', 'limits', 'package-files', 'context-keys'],
-  ['native', 'directories', 'own-files', 'logging', 'strict-json', 'tracing'],
+  ['native', 'directories', 'own-files', 'logging', 'size-text', 'strict-json', 'tracing'],
   ['directory-entry'],
   ['audit', 'lmdb'],
   ['bench', 'kernels', 'kms'],

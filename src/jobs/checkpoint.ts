@@ -5,17 +5,18 @@
  * machine.
  */
 import { constants } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
-import { namingPath, VolsealError } from '../errors.js';
+import { namingPath } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
 import { firstIssue } from '../luks2/metadata.js';
 import type { KeyHandle } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
-import { cannotResume, chooseCheckpointName, isOwn } from '../output/partial-file.js';
+import { cannotResume, chooseRecordName, isOwn } from '../output/partial-file.js';
+import { replaceRecord } from '../output/record-file.js';
 import type { TargetFile } from '../output/target.js';
-import { removeTemporaryFiles, temporaryName } from '../output/temporary-files.js';
+import { removeTemporaryFiles } from '../output/temporary-files.js';
 import { parseStrictJson } from '../strict-json.js';
 import { isRecordMac, recordMac } from './record-mac.js';
 
@@ -62,7 +63,7 @@ export type Partial = Pick<TargetFile, 'directory' | 'openPath'>;
  */
 export async function readCheckpoint(partial: Partial): Promise<StoredCheckpoint | undefined> {
   const { directory, openPath } = partial;
-  const name = await chooseCheckpointName(directory, basename(openPath));
+  const name = await chooseRecordName(directory, basename(openPath));
   if (!(await isOwn(directory, name))) return undefined;
   await using file = await NamedFile.openIn(directory, name, constants.O_RDONLY);
   let object: unknown;
@@ -86,41 +87,12 @@ export function proveCheckpoint({ mac, ...record }: StoredCheckpoint, key: KeyHa
 }
 
 /**
- * In a directory that others may write to, somebody may take a name between the choice and the rename: so often another
- * one is chosen.
- */
-const NAME_TRIES = 3;
-const IS_TAKEN = new Set(['EPERM', 'EACCES', 'EISDIR', 'ENOTEMPTY', 'EEXIST']);
-
-/**
  * Replaces the last record, which stays until then. What `record` calls safe must be on the disk already.
  * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`
  */
 export async function writeCheckpoint(partial: Partial, record: CheckpointRecord, key: KeyHandle): Promise<void> {
   const stored: StoredCheckpoint = { ...record, mac: recordMac('checkpoint', record, key) };
-  for (let triesLeft = NAME_TRIES; ; triesLeft--) {
-    try {
-      return await replaceCheckpoint(partial, `${JSON.stringify(stored, undefined, 2)}\n`);
-    } catch (error) {
-      const isTaken = error instanceof VolsealError && error.details.syscall === 'rename' && IS_TAKEN.has(String(error.details.errno));
-      if (!isTaken || triesLeft === 1) throw error;
-    }
-  }
-}
-
-async function replaceCheckpoint({ directory, openPath }: Partial, text: string): Promise<void> {
-  const name = await chooseCheckpointName(directory, basename(openPath));
-  const temporary = temporaryName(name);
-  try {
-    await using file = await NamedFile.openIn(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL);
-    await file.writeText(text);
-    await file.sync();
-    await namingPath(join(directory.path, name), () => rename(directory.at(temporary), directory.at(name)));
-  } catch (error) {
-    await rm(directory.at(temporary), { force: true }).catch(() => {});
-    throw error;
-  }
-  await directory.sync();
+  await replaceRecord(partial.directory, basename(partial.openPath), `${JSON.stringify(stored, undefined, 2)}\n`);
 }
 
 /**
@@ -128,7 +100,7 @@ async function replaceCheckpoint({ directory, openPath }: Partial, text: string)
  * {VolsealError} `ERR_IO`
  */
 export async function removeCheckpoint({ directory, openPath }: Partial): Promise<void> {
-  const name = await chooseCheckpointName(directory, basename(openPath));
+  const name = await chooseRecordName(directory, basename(openPath));
   if (await isOwn(directory, name)) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
   await removeTemporaryFiles(directory, name);
   await directory.sync();

@@ -11,6 +11,7 @@ const MAC_KEY_LABELS = {
   checkpoint: Buffer.from('volseal checkpoint mac v1'),
   upload: Buffer.from('volseal upload mac v1'),
   snapshot: Buffer.from('volseal snapshot mac v1'),
+  range: Buffer.from('volseal range mac v1'),
 };
 const MAC_BYTES = 32;
 

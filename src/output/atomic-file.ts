@@ -11,7 +11,7 @@ import { basename, join } from 'node:path';
 import { type Directory, directoryOf, WRITABLE_FOR_ALL } from '../directory-entry.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { ifThere, NamedFile } from './named-file.js';
-import { chooseCheckpointName, choosePartialName, isOwn, openPartial } from './partial-file.js';
+import { choosePartialName, chooseRecordName, isOwn, openPartial } from './partial-file.js';
 import { lockExisting, type ResolvedTarget, targetExists } from './resolve-target.js';
 import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';
 import { backupPath, removeStaleFiles, temporaryName } from './temporary-files.js';
@@ -267,7 +267,7 @@ async function warnOfPartial(directory: Directory, target: string, { onWarning }
   if (onWarning === undefined) return;
   const partial = await choosePartialName(directory, target);
   if (!(await isOwn(directory, partial))) return;
-  const checkpoint = await chooseCheckpointName(directory, partial);
+  const checkpoint = await chooseRecordName(directory, partial);
   const [path, checkpointPath] = [partial, checkpoint].map((name) => join(directory.path, name));
   onWarning(`${path} holds what an interrupted run has done: continue it with --resume, or remove it and ${checkpointPath}`);
 }

@@ -26,8 +26,8 @@ export const isPartialName = (name: string, target: string): boolean => isOneOf(
  */
 export const choosePartialName = (directory: Directory, target: string): Promise<string> => chooseName(directory, `.${target}`, '.resume');
 
-/** The same for the checkpoint of the partial file `partial`. @throws {VolsealError} `ERR_IO` */
-export const chooseCheckpointName = (directory: Directory, partial: string): Promise<string> => chooseName(directory, partial, '.json');
+/** The same for a record beside it, of the partial file or of a part of it. @throws {VolsealError} `ERR_IO` */
+export const chooseRecordName = (directory: Directory, stem: string): Promise<string> => chooseName(directory, stem, '.json');
 
 const isOneOf = (name: string, stem: string, ending: string): boolean =>
   name === stem + ending ||
@@ -78,23 +78,34 @@ export function openPartial(directory: Directory, name: string): Promise<NamedFi
 }
 
 /**
+ * Opens what another run has left, to write a part of it beside others; the lock keeps away whoever would publish it,
+ * or begin it anew, until the file is closed.
+ * @throws {VolsealError} `ERR_IO` (`details.errno` is `ENOENT` where there is none); as `openPartial`
+ */
+export function openSharedPartial(directory: Directory, name: string): Promise<NamedFile> {
+  return openOwnFile(directory, name, 0, 'shared', (why) => cannotResume(join(directory.path, name), why));
+}
+
+/**
  * Opens for reading and writing, and locks, a file that only this user can change.
  * @param create `constants.O_CREAT` to make a missing file; 0: a missing file is an `ERR_IO`
  * @param notOwn makes the error for a file that others can write to
- * @param lock `ifPossible` goes on where the file system has no locks; `none` where another lock keeps others away
+ * @param lock `always` alone; `shared` with others who share it; `ifPossible` alone, and goes on where the file system
+ * has no locks; `none` where another lock keeps others away
  * @throws {VolsealError} `ERR_STATE_BUSY` another run holds it; what `notOwn` makes; `ERR_IO`
  */
 export async function openOwnFile(
   directory: Directory,
   name: string,
   create: number,
-  lock: 'always' | 'ifPossible' | 'none',
+  lock: 'always' | 'shared' | 'ifPossible' | 'none',
   notOwn: (why: string) => VolsealError,
 ): Promise<NamedFile> {
   const path = join(directory.path, name);
   const file = await openPrivate(directory, name, create, notOwn);
   try {
     if (lock === 'always') file.lock('exclusive');
+    else if (lock === 'shared') file.lock('shared');
     else if (lock === 'ifPossible') file.lockIfPossible('exclusive');
     const found = await file.stat();
     // In a directory that others may write to, somebody may have made the file, to read or to change what is written to

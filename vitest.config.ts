@@ -19,6 +19,7 @@ const FILES: readonly (readonly [project: string, files: readonly string[]])[] =
       ...['messages', 'slots'].map((name) => `attached/${name}`),
       'stores/names',
       'fleet/spec',
+      'jobs/image-ranges',
     ],
   ],
   // Contracts whose tests take seconds each: every sector size and kernel, HTTP, many processes.

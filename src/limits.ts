@@ -132,6 +132,13 @@ export const CHECKPOINT_INTERVAL_MS = 2_000;
  */
 export const RESUME_UNIT_BYTES = 1024 * 1024;
 /**
+ * A range of one image that is a job of its own: a smaller one would be over before its key is unwrapped, a larger one
+ * is much to do again after a fault. So many ranges of the largest length are 64 TiB.
+ */
+export const RANGE_BYTES_MIN = 256 * 1024 * 1024;
+export const RANGE_BYTES_MAX = 4 * 1024 * 1024 * 1024;
+export const RANGES_MAX = 16_384;
+/**
  * What a job in place moves at once; its journal has room for two. Each part waits for the disk three times, and 32 MiB
  * make that a small share.
  */

@@ -62,7 +62,11 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
       const startedMs = performance.now();
       const { side } = source;
       const move = async (): Promise<string | undefined> => {
-        if (side.kind === 'stored') return moveStored(plan, files, side.source, keyed.key, pool, job).then(() => undefined);
+        if (side.kind === 'stored') {
+          for (const target of detached === undefined ? [volume] : [volume, detached]) await target.begin();
+          await moveStored(plan, { file: volume.file, layout, source: side.source, key: keyed.key, pool }, job);
+          return undefined;
+        }
         const transform = transformOf(plan, side, files, keyed.key);
         return moveData(plan, files, keyed, transform, resumable && { ...resumable, stored }, pool, job);
       };
@@ -78,19 +82,22 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
   }
 }
 
-const headerTargetOf = ({ detached, header, layout }: NewVolumeFiles): HeaderTarget => ({
+/** What the header of a new volume must know of its files. */
+export const headerTargetOf = ({ detached, header, layout }: NewVolumeFiles): HeaderTarget => ({
   headerPath: header.path,
   placement: detached === undefined ? 'embedded' : 'detached',
   allocation: layout.allocation,
 });
 
-interface ResolvedTargets {
+/** Where a volume goes. */
+export interface ResolvedTargets {
   readonly layout: Layout;
   readonly volumeTarget: ResolvedTarget;
   readonly headerTarget: ResolvedTarget | undefined;
 }
 
-async function resolveTargets(plan: VolumePlan): Promise<ResolvedTargets> {
+/** Where the volume goes, and where its data lies there. @throws {VolsealError} as `resolveTarget` */
+export async function resolveTargets(plan: VolumePlan): Promise<ResolvedTargets> {
   const { source, volumePath, header, sectorBytes, allocation, output } = plan;
   const dataOffsetBytes = header === undefined ? EMBEDDED_DATA_OFFSET_BYTES : 0;
   const dataBytes = Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
@@ -168,7 +175,7 @@ async function moveData(
 }
 
 /** Writes the header if that is still to be done, and publishes the volume. */
-async function finish(plan: VolumePlan, files: NewVolumeFiles, keyed: KeyedHeader, { signal }: JobOptions): Promise<VolumeInfo> {
+export async function finish(plan: VolumePlan, files: NewVolumeFiles, keyed: KeyedHeader, { signal }: JobOptions): Promise<VolumeInfo> {
   const { fsync, resume } = plan.output;
   const { volume, detached } = files;
   const header = detached === undefined ? keyed.header : await headerWithSamples(files, keyed);
@@ -198,7 +205,7 @@ async function describeNewVolume(files: NewVolumeFiles, header: Luks2Header): Pr
 }
 
 /** For a job that can be resumed: the wrapped key must be on the disk before the first byte under it. */
-async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Header): Promise<void> {
+export async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Header): Promise<void> {
   const { volume, layout } = files;
   await forgetProgress(volume);
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);

@@ -141,19 +141,28 @@ async function encrypt(
 ): Promise<EncryptedImage> {
   if (typeof image !== 'string' && 'chunks' in image) return await withChunks(image, (stream) => encrypt(stream, volume, options));
   const sectorBytes = checkSectorBytes(options.sectorBytes);
-  const pad = options.pad === true;
   if (typeof image !== 'string') {
     const { fd, name, sizeBytes } = image;
-    checkImageSize(sizeBytes, name, sectorBytes, pad);
+    checkImageSize(sizeBytes, name, sectorBytes, options.pad === true);
     const stream: VolumeSource = { path: name, imageBytes: sizeBytes, side: { kind: 'stream', fd, sizeBytes } };
     return await makeVolume(stream, volume, sectorBytes, options);
   }
+  return await withImage(image, options, (source) => makeVolume(source, volume, sectorBytes, options));
+}
+
+/**
+ * Opens an image for `use`, which encrypts it, once it is known to be one.
+ * @param image a path, or a name in a store @throws {VolsealError} as `encryptImage`, and what `use` throws
+ */
+export async function withImage<T>(image: string, options: EncryptOptions, use: (source: VolumeSource) => Promise<T>): Promise<T> {
+  const sectorBytes = checkSectorBytes(options.sectorBytes);
+  const pad = options.pad === true;
   if (isStored(image)) {
     const { withStoredImage } = await import('./stored-source.js');
     const { store, raw = false, signal } = options;
     return await withStoredImage(image, { store, raw, signal }, (source) => {
       checkImageSize(source.imageBytes, image, sectorBytes, pad);
-      return makeVolume(source, volume, sectorBytes, options);
+      return use(source);
     });
   }
   await using file = await openDataFile(image, constants.O_RDONLY);
@@ -165,7 +174,7 @@ async function encrypt(
   if (edges !== undefined && onWarning !== undefined)
     for (const warning of await sourceWarnings(file, edges, sectorBytes)) onWarning(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
-  return await makeVolume({ path: image, imageBytes, side, file }, volume, sectorBytes, options);
+  return await use({ path: image, imageBytes, side, file });
 }
 
 /**

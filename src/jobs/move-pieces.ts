@@ -32,6 +32,8 @@ export interface PieceMove {
   readonly pieceBytes: number;
   /** Length of the target: what lies beyond is not written. */
   readonly targetBytes: number;
+  /** Where to begin in the target: a multiple of a piece. Default: 0. */
+  readonly startByte?: number | undefined;
   /** Which checksums `write` gets. */
   readonly checksum: PieceChecksum | undefined;
   /** Whether the target has this piece already: then it is neither read nor written. */
@@ -43,14 +45,15 @@ export interface PieceMove {
 
 /** @throws {VolsealError} what reading, the cipher and writing throw, the first of it; `ERR_ABORTED` */
 export async function movePieces(move: PieceMove, { signal, onProgress }: JobOptions): Promise<void> {
-  const { pieceBytes, targetBytes } = move;
+  const { pieceBytes, targetBytes, startByte = 0 } = move;
   const pieceCount = Math.ceil(targetBytes / pieceBytes);
-  const bufferCount = Math.min(pieceCount, STORE_BUFFERS_MAX, Math.max(2, Math.floor(STORE_BUFFER_BYTES / pieceBytes)));
+  const firstPiece = startByte / pieceBytes;
+  const bufferCount = Math.min(pieceCount - firstPiece, STORE_BUFFERS_MAX, Math.max(2, Math.floor(STORE_BUFFER_BYTES / pieceBytes)));
   const failed = new AbortController();
   const ended = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
   // Each request under way listens to it.
   setMaxListeners(0, ended);
-  let next = 0;
+  let next = firstPiece;
   let movedBytes = 0;
   const worker = async (): Promise<void> => {
     const buffer = new Uint8Array(new SharedArrayBuffer(Math.min(pieceBytes, roundUp(targetBytes, move.sectorBytes))));
@@ -60,7 +63,7 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
       const bytes = Math.min(pieceBytes, targetBytes - index * pieceBytes);
       if (move.isWritten?.(index) !== true) await movePiece(move, index * pieceBytes, bytes, buffer, ended);
       movedBytes += bytes;
-      onProgress?.({ doneBytes: movedBytes, totalBytes: targetBytes });
+      onProgress?.({ doneBytes: movedBytes, totalBytes: targetBytes - startByte });
     }
   };
   let first: unknown;

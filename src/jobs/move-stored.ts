@@ -1,29 +1,42 @@
-/** An object in a store, on its way into the files of a new volume. */
+/** An object in a store, on its way into the file of a new volume. */
 import { STORE_PIECE_BYTES } from '../limits.js';
 import type { KeyHandle } from '../native.js';
+import type { NamedFile } from '../output/named-file.js';
 import type { ImageSource } from '../stores/store.js';
 import type { PoolLease } from '../workers/pool.js';
 import { movePieces } from './move-pieces.js';
 import type { JobOptions } from './transform.js';
-import type { NewVolumeFiles, VolumePlan } from './volume-plan.js';
+import type { Layout, VolumePlan } from './volume-plan.js';
 
-/** Encrypts an object into the files of a new volume, without its header. @throws {VolsealError} as `encryptImage` */
-export async function moveStored(
-  { sectorBytes }: VolumePlan,
-  { volume, detached, layout }: NewVolumeFiles,
-  source: ImageSource,
-  key: KeyHandle,
-  pool: PoolLease,
-  job: JobOptions,
-): Promise<void> {
-  for (const target of detached === undefined ? [volume] : [volume, detached]) await target.begin();
+/** Where the data goes. */
+export interface StoredMove {
+  readonly file: NamedFile;
+  readonly layout: Layout;
+  readonly source: ImageSource;
+  readonly key: KeyHandle;
+  readonly pool: PoolLease;
+  /** Default: all of it. Its first byte is a multiple of 1 MiB. */
+  readonly range?: { readonly startByte: number; readonly endByte: number } | undefined;
+}
+
+/** Encrypts an object into the file of a new volume, without its header. @throws {VolsealError} as `encryptImage` */
+export async function moveStored({ sectorBytes }: VolumePlan, move: StoredMove, job: JobOptions): Promise<void> {
+  const { file, layout, source, key, pool, range: { startByte, endByte } = { startByte: 0, endByte: source.sizeBytes } } = move;
   await movePieces(
     {
       ...{ pool, key, encrypt: true, sectorBytes, sparse: false, source, sourceOffsetBytes: 0 },
-      ...{ dataBytes: source.sizeBytes, pieceBytes: STORE_PIECE_BYTES, targetBytes: layout.dataBytes },
+      ...{ dataBytes: source.sizeBytes, pieceBytes: pieceBytesFrom(startByte), startByte },
+      targetBytes: endByte === source.sizeBytes ? layout.dataBytes : endByte,
       checksum: undefined,
-      write: ({ offsetBytes, bytes }) => volume.file.write(bytes, layout.dataOffsetBytes + offsetBytes),
+      write: ({ offsetBytes, bytes }) => file.write(bytes, layout.dataOffsetBytes + offsetBytes),
     },
     job,
   );
+}
+
+/** The longest pieces that meet at `startByte`. */
+function pieceBytesFrom(startByte: number): number {
+  let bytes = STORE_PIECE_BYTES;
+  while (startByte % bytes !== 0) bytes /= 2;
+  return bytes;
 }

@@ -12,7 +12,7 @@ import { cannotResume } from '../output/partial-file.js';
 import { isSnapshot, snapshotId } from '../stores/ebs-location.js';
 import { traced } from '../tracing.js';
 import { type NamedContents, type OpenOptions, unlockByKms } from '../volume/unlock.js';
-import { readContents } from '../volume/volume-file.js';
+import { type OpenFiles, readContents } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
 import type { NewVolumeFiles, VolumePlan } from './volume-plan.js';
@@ -93,7 +93,16 @@ export async function reopenedVolumeKey(
   if (detached?.hasEarlierData === false) throw cannotResume(volume.openPath, `its header ${detached.openPath} is missing`);
   // A run that was killed may have left a sparse file shorter than it is to be.
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
-  const files = { data: volume.file, header: header.file };
+  return await openedVolumeKey(plan, { data: volume.file, header: header.file }, pool, signal);
+}
+
+/** The same of files that are open. @throws {VolsealError} as `readContents` and `unlockVolume` */
+export async function openedVolumeKey(
+  plan: VolumePlan,
+  files: OpenFiles,
+  pool: PoolLease,
+  signal: AbortSignal | undefined,
+): Promise<KeyedHeader> {
   const contents = await readContents(files);
   const key = await unlockByKms({ ...files, ...contents }, sameKms(plan, signal), pool);
   return { key, header: contents.found.header, volumeId: contents.token.volumeId };

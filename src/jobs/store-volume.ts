@@ -28,7 +28,32 @@ import type { VolumePlan, VolumeSource } from './volume-plan.js';
  * Encrypts an image into a new object or snapshot that is a volume: header, then data. It appears when it is complete.
  * @throws {VolsealError} as `encryptImage`, and `ERR_STORE_*`. Whatever fails, an object that was there stays
  */
-export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefined, job: JobOptions): Promise<EncryptedImage> {
+export function storeVolume(plan: VolumePlan, store: StoreOptions | undefined, job: JobOptions): Promise<EncryptedImage> {
+  return withRun(plan, store, job, async (run) => {
+    if (plan.output.resume === true) return await uploadVolume(run);
+    const { volumePath, output } = plan;
+    const wanted = { sizeBytes: run.sizeBytes, force: output.force, snapshot: plan.snapshot };
+    await using target = await beginStored(volumePath, wanted, store, job.signal);
+    const { key, header } = await newVolumeKey(plan, draftOf(plan), contextOf(plan), run.pool, job.signal);
+    try {
+      const startedMs = performance.now();
+      const write: PieceMove['write'] = (piece, signal) => target.write(piece, signal);
+      const { pieceBytes, checksum } = target;
+      await unchanged(run, () => movePieces({ ...moveOf(run, key, headerArea(header)), pieceBytes, checksum, write }, job));
+      return await completed(run, target, header, startedMs);
+    } finally {
+      native.keyWipe(key);
+    }
+  });
+}
+
+/** Checks what can be checked before KMS is asked, and opens what a volume is made with. @throws as `storeVolume` */
+export async function withRun<T>(
+  plan: VolumePlan,
+  store: StoreOptions | undefined,
+  job: JobOptions,
+  use: (run: Run) => Promise<T>,
+): Promise<T> {
   const { source, volumePath, sectorBytes, allocation, output } = plan;
   const resume = output.resume === true;
   checkStoredOptions(volumePath, { sha256: plan.sha256, resume: resume && isSnapshot(volumePath), sparse: allocation === 'sparse' });
@@ -40,28 +65,14 @@ export async function storeVolume(plan: VolumePlan, store: StoreOptions | undefi
     });
   const from = sourceOf(source);
   checkStoredName(volumePath, 'target');
-  // Before KMS is asked: a mistake should cost nothing.
-  const context = contextOf(plan);
+  contextOf(plan);
   await using pool = leasePool(plan.logger);
   const sizeBytes = EMBEDDED_DATA_OFFSET_BYTES + Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
-  const run: Run = { plan, from, sizeBytes, store, pool, job };
-  if (resume) return await uploadVolume(run);
-  const wanted = { sizeBytes, force: output.force, snapshot: plan.snapshot };
-  await using target = await beginStored(volumePath, wanted, store, job.signal);
-  const { key, header } = await newVolumeKey(plan, draftOf(plan), context, pool, job.signal);
-  try {
-    const startedMs = performance.now();
-    const write: PieceMove['write'] = (piece, signal) => target.write(piece, signal);
-    const { pieceBytes, checksum } = target;
-    await unchanged(run, () => movePieces({ ...moveOf(run, key, headerArea(header)), pieceBytes, checksum, write }, job));
-    return await completed(run, target, header, startedMs);
-  } finally {
-    native.keyWipe(key);
-  }
+  return await use({ plan, from, sizeBytes, store, pool, job });
 }
 
 /** What a volume is made of and with. */
-interface Run {
+export interface Run {
   readonly plan: VolumePlan;
   readonly from: ImageSource;
   /** Of the volume, with its header. */
@@ -71,7 +82,12 @@ interface Run {
   readonly job: JobOptions;
 }
 
-const draftOf = ({ volumePath }: VolumePlan): HeaderTarget => ({ headerPath: volumePath, placement: 'embedded', allocation: 'full' });
+/** What the header of such a volume must know. */
+export const draftOf = ({ volumePath }: VolumePlan): HeaderTarget => ({
+  headerPath: volumePath,
+  placement: 'embedded',
+  allocation: 'full',
+});
 
 /** The same in a way that a later run can go on with, or goes on with what an interrupted run has left. */
 async function uploadVolume(run: Run): Promise<EncryptedImage> {
@@ -99,7 +115,8 @@ async function uploadVolume(run: Run): Promise<EncryptedImage> {
   });
 }
 
-function moveOf(
+/** What moves, but for the pieces of the target. */
+export function moveOf(
   { plan, from, sizeBytes, pool }: Run,
   key: KeyHandle,
   preamble: Buffer,
@@ -111,11 +128,13 @@ function moveOf(
   };
 }
 
-async function unchanged<T>({ plan: { source } }: Run, move: () => Promise<T>): Promise<T> {
+/** Runs `move` on a source that must be the same afterwards. @throws {VolsealError} `ERR_SOURCE_CHANGED` */
+export async function unchanged<T>({ plan: { source } }: Run, move: () => Promise<T>): Promise<T> {
   return await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
 }
 
-async function completed({ plan, job }: Run, target: ImageTarget, header: Luks2Header, startedMs: number): Promise<EncryptedImage> {
+/** Makes the target visible. @throws {VolsealError} as `ImageTarget.complete` */
+export async function completed({ plan, job }: Run, target: ImageTarget, header: Luks2Header, startedMs: number): Promise<EncryptedImage> {
   await plan.output.beforePublish?.();
   await target.complete(job.signal);
   const info = describeHeader(claimsOf(intactHeader(header), plan.volumePath), {

@@ -9,7 +9,7 @@ import { identifySource } from '../jobs/source-watch.js';
 import { openDataFile } from '../output/data-file.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
-import type { JobSpec } from './spec.js';
+import { identityOf, type JobSpec } from './spec.js';
 
 /** The state of a source, as text. Two states of one file or object differ in it; a block device does not tell. */
 export async function sourceState(path: string, store?: StoreOptions, signal?: AbortSignal): Promise<string> {
@@ -30,7 +30,7 @@ export async function sourceState(path: string, store?: StoreOptions, signal?: A
  */
 export function jobIdOf(spec: JobSpec, run: string, state: string): string {
   return createHash('sha256')
-    .update(canonicalize(['volseal job 1', run, state, spec])!)
+    .update(canonicalize(['volseal job 1', run, state, identityOf(spec)])!)
     .digest('hex');
 }
 

@@ -1,8 +1,7 @@
 /** Counters of a worker's jobs, for Prometheus. No volume ids as labels: there are too many of them. */
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { type MetricsServer, serveRegistry } from '../metrics-server.js';
-import type { WorkerReports } from './bullmq/worker.js';
-import type { JobKind } from './spec.js';
+import type { ReportedJob, WorkerReports } from './bullmq/worker.js';
 import type { Verdict } from './verdict.js';
 
 /** From small images in a second to large ones in hours. */
@@ -45,7 +44,7 @@ export async function serveJobMetrics(address: {
     labelNames: ['job'],
     registers,
   });
-  const ended = (kind: JobKind, outcome: Verdict | 'done' | 'already'): void => {
+  const ended = (kind: ReportedJob['kind'], outcome: Verdict | 'done' | 'already'): void => {
     jobs.inc({ kind, outcome });
     active.dec();
   };
@@ -57,6 +56,7 @@ export async function serveJobMetrics(address: {
       if (outcome === 'done') bytes.inc({ kind }, imageBytes);
       lastSuccess.set({ job: kind }, Date.now() / 1000);
     },
+    onRanges: () => active.dec(),
     onFailed: ({ kind }, { verdict }) => ended(kind, verdict),
   };
   return { reports, server: await serveRegistry(address, registry) };

@@ -52,11 +52,13 @@ export interface JobOutcome {
   seconds: number;
 }
 
-type Spec<Kind extends JobKind> = Extract<JobSpec, { kind: Kind }>;
-type Done = Pick<JobOutcome, 'outcome' | 'volumeId' | 'imageBytes'>;
+/** A job of one kind. */
+export type Spec<Kind extends JobKind> = Extract<JobSpec, { kind: Kind }>;
+/** What becomes of a job, without what it took. */
+export type Done = Pick<JobOutcome, 'outcome' | 'volumeId' | 'imageBytes'>;
 
 /** A job on its way. */
-interface Run {
+export interface Run {
   readonly jobId: string;
   readonly options: RunJobOptions;
   readonly signal: AbortSignal;
@@ -87,11 +89,22 @@ async function runChecked(job: JobSpec, options: RunJobOptions): Promise<JobOutc
   const { run = 'default', worker = workerName(), signal: ended, store } = options;
   const startedMs = performance.now();
   const jobId = jobIdOf(job, run, await sourceState(job.source, store, ended));
-  const done = (await findDone(job, jobId, options)) ?? (await claimed(job, jobId, worker, options));
+  const done = (await findDone(job, jobId, options)) ?? (await whileClaimed(job, jobId, worker, options, (held) => work(job, held)));
   return { jobId, kind: job.kind, ...done, seconds: (performance.now() - startedMs) / 1000 };
 }
 
-async function claimed(job: JobSpec, jobId: string, worker: string, options: RunJobOptions): Promise<Done> {
+/**
+ * Does the work of a job while this worker has the claim of its target, where that is a file.
+ * @returns what `doing` returns, or what another worker has published meanwhile
+ * @throws {VolsealError} `ERR_STATE_BUSY`, and what `doing` throws
+ */
+export async function whileClaimed<T>(
+  job: JobSpec,
+  jobId: string,
+  worker: string,
+  options: RunJobOptions,
+  doing: (run: Run) => Promise<T>,
+): Promise<T | Done> {
   const target = targetOf(job);
   const isFile = target !== undefined && !isStored(target) && (await becomesFile(target));
   await using claim = isFile ? await claimTarget(target, jobId, worker) : undefined;
@@ -106,7 +119,7 @@ async function claimed(job: JobSpec, jobId: string, worker: string, options: Run
   watch.unref();
   const signal = AbortSignal.any([lost.signal, ...(options.signal === undefined ? [] : [options.signal])]);
   try {
-    return await work(job, { jobId, options, signal, claim });
+    return await doing({ jobId, options, signal, claim });
   } catch (error) {
     if (why !== undefined) throw why;
     // Another worker may have published the very same while this one was at it.
@@ -155,9 +168,16 @@ const isResumable = ({ source, target }: { source: string; target: string }, { c
 
 async function encrypt(job: Spec<'encrypt'>, run: Run): Promise<Done> {
   const { encryptImage } = await import('../jobs/encrypt.js');
-  const options = { ...common(job, run), ...job.choices, key: job.key, volumeId: volumeIdOfJob(run.jobId), resume: isResumable(job, run) };
-  return doneWith(await encryptImage(job.source, job.target, options));
+  return doneWith(await encryptImage(job.source, job.target, { ...encryptOptions(job, run), resume: isResumable(job, run) }));
 }
+
+/** What the library is asked for by a job. */
+export const encryptOptions = (job: Spec<'encrypt'>, run: Run) => ({
+  ...common(job, run),
+  ...job.choices,
+  key: job.key,
+  volumeId: volumeIdOfJob(run.jobId),
+});
 
 async function decrypt(job: Spec<'decrypt'>, run: Run): Promise<Done> {
   const { decryptImage } = await import('../jobs/decrypt.js');
@@ -179,7 +199,8 @@ async function reencrypt(job: Spec<'reencrypt'>, run: Run): Promise<Done> {
   return doneWith(await reencryptVolume(job.source, job.target, { ...common(job, run), ...job.choices, key: job.key }));
 }
 
-const doneWith = ({ volumeId, imageBytes }: Pick<JobOutcome, 'volumeId' | 'imageBytes'>): Done => ({
+/** The same of what the library made. */
+export const doneWith = ({ volumeId, imageBytes }: Pick<JobOutcome, 'volumeId' | 'imageBytes'>): Done => ({
   outcome: 'done',
   volumeId,
   imageBytes,
@@ -193,7 +214,7 @@ const describe = (path: string, header: string | undefined, { store }: RunJobOpt
  * KMS. An image has no header: it is compared with its volume. A target that something else has made is not touched:
  * the job fails with `ERR_TARGET_EXISTS`, unless it is to replace it.
  */
-async function findDone(job: JobSpec, jobId: string, options: RunJobOptions): Promise<Done | undefined> {
+export async function findDone(job: JobSpec, jobId: string, options: RunJobOptions): Promise<Done | undefined> {
   const target = targetOf(job);
   if (target === undefined || !(await isThere(target))) return undefined;
   const already = (info: Pick<JobOutcome, 'volumeId' | 'imageBytes'>): Done => ({ ...doneWith(info), outcome: 'already' });

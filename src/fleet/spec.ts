@@ -1,7 +1,8 @@
 /** What a job is: one line of JSON that any engine can carry. It holds names of things only, never a secret. */
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
-import { SECTOR_SIZES } from '../limits.js';
+import { RANGE_BYTES_MAX, RANGE_BYTES_MIN, RESUME_UNIT_BYTES, SECTOR_SIZES } from '../limits.js';
+import { parseSize } from '../size-text.js';
 import { isSnapshot } from '../stores/ebs-location.js';
 import { parseStrictJson } from '../strict-json.js';
 
@@ -18,6 +19,23 @@ const allocation = z.enum(['full', 'sparse']);
 
 const flag = z.boolean();
 
+/** Of one image over several workers, as people write sizes: the text of a job is what makes it the same job. */
+const rangeSize = z.string().superRefine((text, context) => {
+  const problem = rangeProblem(text);
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
+});
+
+function rangeProblem(text: string): string | undefined {
+  let bytes: number;
+  try {
+    bytes = parseSize(text);
+  } catch (error) {
+    return (error as VolsealError).message;
+  }
+  if (bytes < RANGE_BYTES_MIN || bytes > RANGE_BYTES_MAX) return `${JSON.stringify(text)} is not from 256MiB to 4GiB`;
+  return bytes % RESUME_UNIT_BYTES === 0 ? undefined : `${JSON.stringify(text)} is not a whole number of MiB`;
+}
+
 /** What every job may have. */
 const common = { source: path, kms: name.optional(), context: context.optional() };
 /** Choices for a volume that exists, and for one that is made. */
@@ -26,13 +44,20 @@ const made = { sectorBytes, allocation, force: flag };
 const choices = <Shape extends z.ZodRawShape>(shape: Shape) => z.strictObject(shape).partial().optional();
 
 /** What each kind of job may have; the library's options of the same names say what they mean. */
-const encrypt = z.strictObject({
-  kind: z.literal('encrypt'),
-  ...common,
-  target,
-  key: name.optional(),
-  choices: choices({ ...made, header: path, pad: flag, raw: flag }),
-});
+const encrypt = z
+  .strictObject({
+    kind: z.literal('encrypt'),
+    ...common,
+    target,
+    key: name.optional(),
+    /** On a queue, the image is cut into ranges of this length, which workers encrypt side by side. */
+    rangeSize: rangeSize.optional(),
+    choices: choices({ ...made, header: path, pad: flag, raw: flag }),
+  })
+  .refine(({ rangeSize: size, choices: { header } = {} }) => size === undefined || header === undefined, {
+    path: ['rangeSize'],
+    message: 'a volume that is made in ranges has its header in front: leave out choices.header',
+  });
 const decrypt = z.strictObject({
   kind: z.literal('decrypt'),
   ...common,
@@ -110,6 +135,17 @@ export function parseJobLines(text: string): { jobs: JobLine[]; bad: BadLine[] }
   }
   return { jobs, bad };
 }
+
+/** What makes a job the same job: everything but how it is shared among workers, which its result does not show. */
+export function identityOf(spec: JobSpec): JobSpec {
+  if (spec.kind !== 'encrypt') return spec;
+  const { rangeSize: _, ...what } = spec;
+  return what;
+}
+
+/** Bytes of the ranges into which the image of a job is cut on a queue; undefined where it is done as a whole. */
+export const rangeBytesOf = (spec: JobSpec): number | undefined =>
+  spec.kind === 'encrypt' && spec.rangeSize !== undefined ? parseSize(spec.rangeSize) : undefined;
 
 /** What a job writes to, if that is not its source. */
 export const targetOf = (spec: JobSpec): string | undefined => ('target' in spec ? spec.target : undefined);

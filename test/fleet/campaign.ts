@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createWriteStream, writeFileSync } from 'node:fs';
+import { createWriteStream, truncateSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished } from 'vitest';
 import { MAIN } from '../built.js';
@@ -20,11 +20,15 @@ export interface Campaign {
   readonly jobs: number;
   readonly workers: number;
   readonly faults: number;
+  /** Adds one job whose image is cut into ranges. */
+  readonly inRanges?: boolean;
   /** Where each worker runs. Default: this machine, behind a relay. */
   readonly machine?: (server: QueueServer, index: number) => Promise<Machine>;
 }
 
 const IMAGE_BYTES = 16 * 1024 * 1024;
+/** Two ranges, the second one short. */
+const RANGED_BYTES = (256 + 64) * 1024 * 1024;
 /** On a busy machine a worker may be late with a sign of life, too. */
 const LOCK_SECONDS = 4;
 /** Slow writes, so that faults meet jobs in their middle. */
@@ -41,14 +45,19 @@ interface Worker {
 /** Runs the campaign. @returns how often each fault was injected, and how often the workers resumed */
 export async function runCampaign(
   server: QueueServer,
-  { seed, jobs, workers, faults, machine: place = behindRelay }: Campaign,
+  { seed, jobs, workers, faults, inRanges = false, machine: place = behindRelay }: Campaign,
 ): Promise<Record<Fault, number>> {
   const at = lab();
   const choose = seededNumbers(seed);
   const specs = Array.from({ length: jobs }, (_, index) => {
     at.image(`${index}.raw`, IMAGE_BYTES);
-    return { kind: 'encrypt', source: `${index}.raw`, target: `${index}.vol`, context: { user: `user${index}` } };
+    return specOf(index);
   });
+  if (inRanges) {
+    at.image(`${jobs}.raw`, IMAGE_BYTES);
+    truncateSync(at.path(`${jobs}.raw`), RANGED_BYTES);
+    specs.unshift({ ...specOf(jobs), rangeSize: '256MiB' });
+  }
   writeFileSync(at.path('jobs.jsonl'), specs.map((spec) => `${JSON.stringify(spec)}\n`).join(''));
   at.ok(['kms', 'create-key']);
   const queue = ['--queue', server.url(server.port)];
@@ -81,9 +90,12 @@ export async function runCampaign(
     }
   };
   const unfinished = (): number => {
-    const { counts } = JSON.parse(at.ok(['jobs', 'status', '--json', ...queue]).text) as { counts: Record<string, number> };
+    const { counts, inRanges: waiting } = JSON.parse(at.ok(['jobs', 'status', '--json', ...queue]).text) as {
+      counts: Record<string, number>;
+      inRanges: unknown[];
+    };
     assert.equal(counts.failed, 0, at.run(['jobs', 'status', ...queue]).text);
-    return counts.waiting! + counts.active! + counts.delayed!;
+    return counts.waiting! + counts.active! + counts.delayed! + waiting.length;
   };
   for (let left = faults; left > 0 && unfinished() > 0; left -= 1) {
     await sleep(choose(1500));
@@ -94,6 +106,21 @@ export async function runCampaign(
   checkAll(at, specs);
   return counts;
 }
+
+interface Spec {
+  kind: string;
+  source: string;
+  target: string;
+  context: { user: string };
+  rangeSize?: string;
+}
+
+const specOf = (index: number): Spec => ({
+  kind: 'encrypt',
+  source: `${index}.raw`,
+  target: `${index}.vol`,
+  context: { user: `user${index}` },
+});
 
 function startWorker(at: Lab, { url, through }: Machine, log: NodeJS.WritableStream): ChildProcess {
   const slow = ['-D', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=pwrite64', '-e', `inject=pwrite64:delay_enter=${WRITE_DELAY_US}`];
@@ -113,7 +140,7 @@ async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
 }
 
 /** Nothing is lost, nothing is wrong, nothing stays behind; and stock cryptsetup knows the volumes. */
-function checkAll(at: Lab, specs: readonly { source: string; target: string; context: { user: string } }[]): void {
+function checkAll(at: Lab, specs: readonly Spec[]): void {
   const ids = new Set<string>();
   for (const { source, target, context } of specs) {
     const { volumeId } = JSON.parse(at.ok(['verify', target, '--against', source, '--context', `user=${context.user}`, '--json']).text) as {

@@ -60,6 +60,23 @@ describe('jobs run', () => {
     assert.deepEqual(at.names(), ['a.raw', 'a.vol', 'jobs.jsonl']);
   });
 
+  test('a line with ranges is done as a whole, and is the same job without them', () => {
+    const at = lab();
+    at.image('a.raw', 1024 * 1024);
+    jobsIn(at, [
+      { ...KINDS[0], rangeSize: '1GiB' },
+      { ...KINDS[5], rangeSize: '1GiB' },
+    ]);
+    const { jobId, outcome } = outcomeOf(at, 0);
+    assert.equal(outcome, 'done');
+    const refused = at.run(['jobs', 'run', 'jobs.jsonl', '--index', '1', '--json']);
+    assert.equal(refused.status, 1);
+    assert.match(failureOf(refused).message, /line 2 of jobs\.jsonl is no job: rangeSize: .* has its header in front/);
+    jobsIn(at, [KINDS[0]]);
+    const again = outcomeOf(at, 0);
+    assert.deepEqual([again.jobId, again.outcome], [jobId, 'already']);
+  });
+
   test('an image that is not the one of its volume is not taken for done', () => {
     const at = lab();
     at.image('a.raw', 1024 * 1024);

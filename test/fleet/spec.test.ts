@@ -51,6 +51,16 @@ describe('jobs, one a line', () => {
       '{"kind":"encrypt","source":"a","target":"b","choices":{"sectorBytes":513}}',
       'choices.sectorBytes: is not one of 512, 1024, 2048, 4096',
     ],
+    ['{"kind":"encrypt","source":"a","target":"b","rangeSize":"255MiB"}', 'rangeSize: "255MiB" is not from 256MiB to 4GiB'],
+    ['{"kind":"encrypt","source":"a","target":"b","rangeSize":"5G"}', 'rangeSize: "5G" is not from 256MiB to 4GiB'],
+    ['{"kind":"encrypt","source":"a","target":"b","rangeSize":"268435457"}', 'rangeSize: "268435457" is not a whole number of MiB'],
+    ['{"kind":"encrypt","source":"a","target":"b","rangeSize":"1GB"}', /^rangeSize: "1GB" is not a number of bytes/],
+    ['{"kind":"encrypt","source":"a","target":"b","rangeSize":1073741824}', /^rangeSize: .*expected string/],
+    ['{"kind":"decrypt","source":"a","target":"b","rangeSize":"1GiB"}', /rangeSize/],
+    [
+      '{"kind":"encrypt","source":"a","target":"b","rangeSize":"1GiB","choices":{"header":"c"}}',
+      'rangeSize: a volume that is made in ranges has its header in front: leave out choices.header',
+    ],
     ['{"kind":"encrypt","source":"a","target":"b","target":"c"}', 'has two members named "target" in one object'],
     ['{"kind":"encrypt","source":"a","target":"b","context":{"__proto__":"c"}}', 'has a member named __proto__'],
     ['{"kind":"encrypt","source":"a","target":"b","context":{"user":1}}', /^context\.user: /],
@@ -59,6 +69,10 @@ describe('jobs, one a line', () => {
   ])('%j is none', (line, problem) => {
     if (typeof problem === 'string') expect(problemOf(line)).toBe(problem);
     else expect(problemOf(line)).toMatch(problem);
+  });
+
+  test.each(['256MiB', '4GiB', '1g', '1536 MiB'])('a range of %s', (rangeSize) => {
+    expect(parseJobLines(JSON.stringify({ ...ENCRYPT, rangeSize })).bad).toEqual([]);
   });
 
   test('a target that an earlier line has', () => {
@@ -85,6 +99,8 @@ describe('which job it is', () => {
     const { kind, source, target } = ENCRYPT;
     const id = jobIdOf(ENCRYPT, 'default', 'file 1 2 3');
     expect(jobIdOf({ target, source, kind } as JobSpec, 'default', 'file 1 2 3')).toBe(id);
+    // The same volume, by one worker or by many.
+    expect(jobIdOf({ ...ENCRYPT, rangeSize: '1GiB' } as JobSpec, 'default', 'file 1 2 3')).toBe(id);
     const others = [
       jobIdOf({ ...ENCRYPT, choices: {} }, 'default', 'file 1 2 3'),
       jobIdOf(ENCRYPT, 'again', 'file 1 2 3'),

@@ -66,7 +66,10 @@ function submitCommand({ output }: Session): Command {
     .option('--run <name>', 'a name for this run of the jobs: under another name the same job is done anew', 'default')
     .option('--partial', 'submit what is right although other lines are no jobs');
   withQueue(command);
-  withExamples(command, ['volseal jobs submit jobs.jsonl --queue redis://127.0.0.1:6379']);
+  withExamples(command, [
+    'volseal jobs submit jobs.jsonl --queue redis://127.0.0.1:6379',
+    'echo \'{"kind":"encrypt","source":"huge.raw","target":"huge.vol","rangeSize":"1GiB"}\' > huge.jsonl',
+  ]);
   return command.action(async (path: string, flags: QueueFlags & { run: string; partial?: boolean }) => {
     const { jobs, bad } = await readJobs(path);
     for (const { line, problem } of bad.slice(0, BAD_LINES_SHOWN)) output.warning(`line ${line} of ${path} is no job: ${problem}`);
@@ -144,7 +147,8 @@ async function openLog(quiet: boolean): Promise<Log> {
 
 const logged = (log: Log): WorkerReports => ({
   onStart: (job) => log.info(job, 'job begins'),
-  onDone: (job, outcome) => log.info({ ...job, ...outcome }, 'job done'),
+  onDone: (job, outcome) => log.info({ ...outcome, ...job }, 'job done'),
+  onRanges: (job, ranges) => log.info({ ...job, ...ranges }, 'job waits for its ranges'),
   onFailed: (job, failure) => log[failure.verdict === 'interrupted' ? 'info' : 'error']({ ...job, ...failure }, 'attempt failed'),
   onTrouble: (message) => log.warn(message),
 });
@@ -157,6 +161,10 @@ const both = (one: WorkerReports, other: WorkerReports = {}): WorkerReports => (
   onDone(job, outcome) {
     one.onDone?.(job, outcome);
     other.onDone?.(job, outcome);
+  },
+  onRanges(job, ranges) {
+    one.onRanges?.(job, ranges);
+    other.onRanges?.(job, ranges);
   },
   onFailed(job, failure) {
     one.onFailed?.(job, failure);
@@ -180,14 +188,14 @@ function statusCommand({ output, signal }: Session): Command {
       const status = await queue.status();
       output.result(status, statusLines(status));
       const { waiting, active, delayed } = status.counts;
-      if (flags.watch !== true || waiting + active + delayed === 0) return;
+      if (flags.watch !== true || waiting + active + delayed + status.inRanges.length === 0) return;
       await sleep(WATCH_MS, undefined, { signal }).catch(() => {});
       if (signal.aborted) return;
     }
   });
 }
 
-function statusLines({ counts, active, failures, lastFailures, rate, secondsLeft }: FleetStatus): string[] {
+function statusLines({ counts, active, inRanges, failures, lastFailures, rate, secondsLeft }: FleetStatus): string[] {
   const rows: [string, string][] = Object.entries(counts).map(([state, count]) => [state, String(count)]);
   if (rate !== null) rows.push(['rate', `${rate.jobsPerSecond.toFixed(2)} jobs/s, ${humanSize(rate.bytesPerSecond)}/s`]);
   if (secondsLeft !== null && secondsLeft > 0) rows.push(['left', durationOf(secondsLeft)]);
@@ -195,7 +203,11 @@ function statusLines({ counts, active, failures, lastFailures, rate, secondsLeft
   const percent = (done: number, total: number): string => (total === 0 ? '' : ` ${Math.floor((100 * done) / total)} %`);
   return [
     ...alignedRows(rows),
-    ...active.map(({ kind, source, worker, doneBytes, totalBytes }) => `${worker}: ${kind} ${source}${percent(doneBytes, totalBytes)}`),
+    ...inRanges.map(({ kind, source, done, count }) => `${kind} ${source}: ${done} of ${count} ranges done`),
+    ...active.map(
+      ({ kind, source, range, worker, doneBytes, totalBytes }) =>
+        `${worker}: ${kind} ${source}${range === undefined ? '' : ` range ${range.index + 1} of ${range.count}`}${percent(doneBytes, totalBytes)}`,
+    ),
     ...lastFailures.map(({ kind, source, reason }) => `failed: ${kind} ${source}: ${reason}`),
   ];
 }

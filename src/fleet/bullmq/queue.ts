@@ -3,17 +3,16 @@ import { createHash } from 'node:crypto';
 import type { Job, Queue, Worker, WorkerOptions } from 'bullmq';
 import canonicalize from 'canonicalize';
 import { VolsealError } from '../../errors.js';
+import type { RangeOrder } from '../ranges.js';
 import type { JobOutcome } from '../run-job.js';
-import type { JobKind, JobSpec } from '../spec.js';
+import { identityOf, type JobKind, type JobSpec } from '../spec.js';
 import { type Backend, openBackend, refusedBy } from './connection.js';
+import type { QueuedJob } from './queued-job.js';
 
-/** What lies in the queue. No secret: workers have credentials of their own. */
-export interface QueuedJob {
-  readonly version: 1;
-  readonly run: string;
-  readonly spec: JobSpec;
-  /** Set by `cancel` while a worker is at it. */
-  readonly isCancelled?: true;
+/** A range of a job that has failed for good. */
+export interface RangeFailure {
+  readonly index: number;
+  readonly reason: string;
 }
 
 /** Which queue. */
@@ -35,10 +34,20 @@ const NAME = /^[A-Za-z0-9._-]{1,64}$/;
 
 /** How the jobs of a queue are. */
 export interface FleetStatus {
-  /** Jobs by state. `delayed` wait for another attempt. */
+  /** Jobs by state, and ranges like jobs until they are done. `delayed` wait for another attempt. */
   counts: { waiting: number; active: number; delayed: number; done: number; failed: number };
   /** What workers are at. */
-  active: { kind: JobKind; source: string; worker: string; doneBytes: number; totalBytes: number }[];
+  active: {
+    kind: JobKind;
+    source: string;
+    /** Where it is one range of an image: which one, from 0, and how many there are. */
+    range?: { index: number; count: number };
+    worker: string;
+    doneBytes: number;
+    totalBytes: number;
+  }[];
+  /** Jobs that wait for their ranges, and how many of these are done. */
+  inRanges: { kind: JobKind; source: string; done: number; count: number }[];
   /** Failed jobs by the code of their error. */
   failures: Record<string, number>;
   /** The last failed ones, in words. */
@@ -58,10 +67,10 @@ function queueName(name = 'default'): string {
   );
 }
 
-/** The same job of the same run is one job of the queue. */
+/** The same job of the same run is one job of the queue, in ranges or not. */
 const queueIdOf = ({ run, spec }: QueuedJob): string =>
   createHash('sha256')
-    .update(canonicalize([run, spec])!)
+    .update(canonicalize([run, identityOf(spec)])!)
     .digest('hex');
 
 /** A queue that is open; whoever opened it closes it. Its methods throw `ERR_QUEUE_*`. */
@@ -123,15 +132,21 @@ export class FleetQueue {
   async status(): Promise<FleetStatus> {
     return this.#call(async () => {
       const queue = this.#queue;
-      const [counts, active, failed, done] = await Promise.all([
-        queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'completed', 'failed'),
+      const [counts, active, parents, failed, done] = await Promise.all([
+        queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'waiting-children', 'completed', 'failed'),
         queue.getActive(0, BATCH - 1),
+        queue.getWaitingChildren(0, BATCH - 1),
         queue.getFailed(0, BATCH - 1),
         queue.getCompleted(0, BATCH - 1),
       ]);
       const count = (name: string): number => counts[name] ?? 0;
       const rate = rateOf(done);
-      const left = count('waiting') + count('prioritized') + count('active') + count('delayed');
+      const rangesLeft = await Promise.all(
+        parents.map(async (job) => (await job.getDependenciesCount({ unprocessed: true })).unprocessed ?? 0),
+      );
+      const isOfJob = count('waiting') + count('prioritized') + count('active') + count('delayed');
+      // A job whose ranges are under way is one, however many they are.
+      const left = isOfJob + count('waiting-children') - rangesLeft.reduce((sum, ranges) => sum + ranges, 0);
       const failures: Record<string, number> = {};
       for (const { failedReason } of failed) {
         // BullMQ has words of its own for a job that every worker has lost.
@@ -148,9 +163,14 @@ export class FleetQueue {
         },
         active: active.map(({ data, progress, processedBy }) => ({
           ...nameOf(data),
+          ...(data.range === undefined ? {} : { range: { index: data.range.index, count: data.range.count } }),
           worker: processedBy ?? '',
           ...progressOf(progress),
         })),
+        inRanges: parents.map(({ data }, index) => {
+          const total = data.ranges?.count ?? 0;
+          return { ...nameOf(data), done: Math.max(0, total - rangesLeft[index]!), count: total };
+        }),
         failures,
         lastFailures: failed.slice(0, 10).map(({ data, failedReason }) => ({ ...nameOf(data), reason: failedReason ?? '' })),
         rate,
@@ -164,7 +184,12 @@ export class FleetQueue {
     return this.#call(async () => {
       let count = 0;
       for (let jobs = await this.#queue.getFailed(0, BATCH - 1); jobs.length > 0; jobs = await this.#queue.getFailed(0, BATCH - 1)) {
-        for (const job of jobs) await job.retry('failed', { resetAttemptsMade: true, resetAttemptsStarted: true });
+        for (const job of jobs) {
+          const { isCancelled: _, ranges, ...data } = job.data;
+          // Of those ranges, some may have been cancelled.
+          await job.updateData({ ...data, ...(ranges === undefined ? {} : { ranges: { ...ranges, round: ranges.round + 1 } }) });
+          await job.retry('failed', { resetAttemptsMade: true, resetAttemptsStarted: true });
+        }
         count += jobs.length;
       }
       return count;
@@ -177,12 +202,57 @@ export class FleetQueue {
    */
   async cancel(): Promise<{ removed: number; stopping: number }> {
     return this.#call(async () => {
-      const { waiting = 0, prioritized = 0, delayed = 0 } = await this.#queue.getJobCounts('waiting', 'prioritized', 'delayed');
-      await this.#queue.drain(true);
-      const active = await this.#queue.getActive();
+      const queue = this.#queue;
+      // First: one whose last range is removed would run, and add ranges again.
+      const parents = await queue.getWaitingChildren();
+      for (const job of parents) await job.updateData({ ...job.data, isCancelled: true });
+      const { waiting = 0, prioritized = 0, delayed = 0 } = await queue.getJobCounts('waiting', 'prioritized', 'delayed');
+      await queue.drain(true);
+      const active = await queue.getActive();
       for (const job of active) await job.updateData({ ...job.data, isCancelled: true });
-      return { removed: waiting + prioritized + delayed, stopping: active.length };
+      const isUnderWay = new Set(active.map(({ parent }) => parent?.id));
+      const idle = parents.filter(({ id }) => !isUnderWay.has(id));
+      // One that a worker has taken meanwhile ends there: it is marked.
+      await Promise.all(idle.map((job) => job.remove({ removeChildren: true }).catch(() => {})));
+      return { removed: waiting + prioritized + delayed + idle.length, stopping: active.length };
     });
+  }
+
+  /**
+   * Adds jobs for ranges of a job, which then can wait for them; they are taken before other jobs. Adding them again
+   * adds those that are not there.
+   * @param round another number for each time that ranges are added anew
+   */
+  async addRanges(
+    { id, data: { version, run, spec } }: Job<QueuedJob, JobOutcome>,
+    round: number,
+    ranges: readonly RangeOrder[],
+  ): Promise<void> {
+    await this.#call(async () => {
+      const parent = { id: id!, queue: this.#queue.qualifiedName };
+      // A failed one is told to its parent at once, and nothing of it is kept beside that.
+      const opts = { parent, continueParentOnFailure: true, removeOnComplete: true, removeOnFail: true, lifo: true };
+      // The last one that is added is the first one that is taken.
+      const reversed = [...ranges].reverse();
+      for (let first = 0; first < reversed.length; first += BATCH) {
+        await this.#queue.addBulk(
+          reversed.slice(first, first + BATCH).map((range) => {
+            const own: QueuedJob = { version, run, spec, range };
+            return { name: 'range', data: own, opts: { ...opts, jobId: `${rangesIn(id!, round)}${range.index}` } };
+          }),
+        );
+      }
+    });
+  }
+
+  /** The ranges of this round that have failed for good, as they are told to a job that waited for them. */
+  async rangeFailures(job: Job<QueuedJob, JobOutcome>, round: number): Promise<RangeFailure[]> {
+    return this.#call(async () =>
+      Object.entries(await job.getIgnoredChildrenFailures()).flatMap(([key, reason]) => {
+        const [, index] = key.split(rangesIn(job.id!, round));
+        return index === undefined ? [] : [{ index: Number(index), reason: String(reason) }];
+      }),
+    );
   }
 
   /** Whether somebody has cancelled the job. */
@@ -193,7 +263,7 @@ export class FleetQueue {
   /** Whether nothing waits, is under way or will be tried again. */
   async isEmpty(): Promise<boolean> {
     return this.#call(async () => {
-      const counts = await this.#queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed');
+      const counts = await this.#queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'waiting-children');
       return Object.values(counts).every((count) => count === 0);
     });
   }
@@ -237,6 +307,9 @@ export class FleetQueue {
     }
   }
 }
+
+/** What the ids of the jobs for the ranges of a round begin with; the index of the range follows. */
+const rangesIn = (parentId: string, round: number): string => `${parentId}-${round}-`;
 
 const nameOf = ({ spec }: QueuedJob): { kind: JobKind; source: string } => ({ kind: spec.kind, source: spec.source });
 

@@ -1,20 +1,35 @@
 /** A worker of a fleet: takes jobs from the queue and runs them, until it is told to stop. */
 import type { Job } from 'bullmq';
 import { messageOf, VolsealError } from '../../errors.js';
+import { throwIfAborted } from '../../workers/abort.js';
 import { workerName } from '../claim.js';
 import { type JobOutcome, type RunJobOptions, runJob } from '../run-job.js';
-import { checkJob, type JobKind } from '../spec.js';
+import type { JobKind } from '../spec.js';
 import { type Verdict, verdictOf } from '../verdict.js';
-import { FleetQueue, type QueuedJob, type QueueOptions } from './queue.js';
+import { FleetQueue, type QueueOptions } from './queue.js';
+import { checkQueued, type QueuedJob } from './queued-job.js';
+import { runInRanges, WaitsForRanges } from './range-jobs.js';
+
+/** Which job it is, of those that a worker is at. */
+export interface ReportedJob {
+  readonly queueId: string;
+  /** `range`: one range of the image of a job. */
+  readonly kind: JobKind | 'range';
+  readonly source: string;
+  /** Which range it is, from 0. */
+  readonly range?: number | undefined;
+}
 
 /** What a worker tells of its work. */
 export interface WorkerReports {
   /** A job begins. `attempt` counts from 1. */
-  onStart?(job: { queueId: string; kind: JobKind; source: string; attempt: number }): void;
+  onStart?(job: ReportedJob & { attempt: number }): void;
   /** A job was done. */
-  onDone?(job: { queueId: string; kind: JobKind; source: string }, outcome: JobOutcome): void;
+  onDone?(job: ReportedJob, outcome: JobOutcome): void;
+  /** A job waits for its ranges: so many of so many are left. It begins once more when they are done. */
+  onRanges?(job: ReportedJob, ranges: { left: number; count: number }): void;
   /** An attempt failed. */
-  onFailed?(job: { queueId: string; kind: JobKind; source: string }, failure: { code: string; message: string; verdict: Verdict }): void;
+  onFailed?(job: ReportedJob, failure: { code: string; message: string; verdict: Verdict }): void;
   /** The connection to the queue has a problem; it is tried again. */
   onTrouble?(message: string): void;
 }
@@ -37,6 +52,8 @@ export interface WorkOptions extends QueueOptions, Pick<RunJobOptions, 'home' | 
 const REPORT_MS = 2_000;
 const EMPTY_CHECK_MS = 500;
 const TROUBLE_MS = 10_000;
+/** So long a job waits for a worker that still has the lock of a range that others have done. */
+const BUSY_MS = 5_000;
 /** A job whose workers have lost their locks so often is what kills them. */
 const STALLS_MAX = 25;
 
@@ -44,7 +61,7 @@ const STALLS_MAX = 25;
  * Works on the jobs of a queue. A job whose lock is lost is stopped; one of a worker that died goes to another, which
  * resumes it. What fails for good is not tried again.
  *
- * @returns how many were done and how many failed for good
+ * @returns how many were done and how many failed for good; ranges are no jobs
  * @throws {VolsealError} `ERR_QUEUE_*`, `ERR_REQUIREMENT`, `ERR_ARGUMENT`
  */
 export async function workJobs(options: WorkOptions): Promise<{ done: number; failed: number }> {
@@ -67,10 +84,11 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
   worker.on('lockRenewalFailed', (queueIds) => {
     for (const queueId of queueIds) running.loseLock(queueId);
   });
-  worker.on('completed', () => {
-    counts.done += 1;
+  worker.on('completed', ({ data }) => {
+    if (data.range === undefined) counts.done += 1;
   });
   worker.on('failed', (job, error) => {
+    if (job?.data.range !== undefined) return;
     if (error.name === 'UnrecoverableError' || (job !== undefined && job.finishedOn !== undefined)) counts.failed += 1;
   });
   const ended = waitForEnd(queue, options.untilEmpty === true, signal);
@@ -149,20 +167,27 @@ class Running {
       // The next one may reach the server.
       beat().catch(() => {});
     }, REPORT_MS);
-    const named = { queueId, kind: job.data.spec?.kind, source: job.data.spec?.source };
+    const named = reportedAs(job);
     try {
       reports.onStart?.({ ...named, attempt: job.attemptsMade + 1 });
-      const { spec, run } = checkQueued(job.data);
+      const queued = checkQueued(job.data);
+      if (queued.isCancelled === true) stop('cancelled');
+      throwIfAborted(controller.signal);
       const { home, kms, store, onWarning } = this.#options;
-      const outcome = await runJob(spec, {
-        ...{ run, home, kms, store, onWarning, signal: controller.signal },
+      const options: RunJobOptions = {
+        ...{ run: queued.run, home, kms, store, onWarning, signal: controller.signal },
         onProgress: (now) => {
           progress = now;
         },
-      });
+      };
+      const outcome = (await runInRanges(this.#queue, job, token, queued, options)) ?? (await runJob(queued.spec, options));
       reports.onDone?.(named, outcome);
       return outcome;
     } catch (error) {
+      if (error instanceof WaitsForRanges) {
+        reports.onRanges?.(named, error.ranges);
+        throw new this.#queue.bullmq.WaitingChildrenError();
+      }
       const failure = failureOf(error, why);
       reports.onFailed?.(named, failure);
       throw await this.#verdict(job, token, failure, why);
@@ -174,7 +199,7 @@ class Running {
   };
 
   async #verdict(job: Job<QueuedJob, JobOutcome>, token: string | undefined, failure: Failure, why: Stop | undefined): Promise<Error> {
-    const { UnrecoverableError, WaitingError } = this.#queue.bullmq;
+    const { DelayedError, UnrecoverableError, WaitingError } = this.#queue.bullmq;
     const text = `${failure.code}: ${failure.message}`;
     if (why === 'cancelled') return new UnrecoverableError('ERR_ABORTED: cancelled');
     // Another worker has the job: whatever is said of it here counts for nothing.
@@ -182,6 +207,11 @@ class Running {
     if (failure.verdict === 'interrupted') {
       await job.moveToWait(token);
       return new WaitingError();
+    }
+    // A worker that is stopped, or whose machine is gone, has its lock until a file server takes it away.
+    if (job.data.ranges !== undefined && failure.code === 'ERR_STATE_BUSY') {
+      await job.moveToDelayed(Date.now() + BUSY_MS, token);
+      return new DelayedError();
     }
     return failure.verdict === 'retry' ? new Error(text) : new UnrecoverableError(text);
   }
@@ -195,19 +225,12 @@ interface Failure {
 
 function failureOf(error: unknown, why: Stop | undefined): Failure {
   if (!(error instanceof VolsealError)) return { code: 'INTERNAL', message: messageOf(error), verdict: 'fail' };
-  const { code, message } = error;
+  const { code, message, details } = error;
   if (why === 'lock lost') return { code, message: 'the lock of the job was lost: another worker may have it', verdict: 'retry' };
-  return { code, message, verdict: verdictOf(error) };
+  // A range had its attempts already.
+  return { code, message, verdict: details.range === undefined ? verdictOf(error) : 'fail' };
 }
 
-/** @throws {VolsealError} `ERR_ARGUMENT` */
-function checkQueued(data: QueuedJob): QueuedJob {
-  const { version, run, spec } = data;
-  if (version !== 1)
-    throw new VolsealError(
-      'ERR_ARGUMENT',
-      `the job was submitted by another version of volseal (format ${JSON.stringify(version)}, this one knows 1): run workers and submitters of one version, then jobs retry`,
-    );
-  if (typeof run !== 'string') throw new VolsealError('ERR_ARGUMENT', 'the job names no run');
-  return { version, run, spec: checkJob(spec) };
+function reportedAs({ id, data: { spec, range } }: Job<QueuedJob, JobOutcome>): ReportedJob {
+  return { queueId: id!, source: spec?.source, ...(range === undefined ? { kind: spec?.kind } : { kind: 'range', range: range.index }) };
 }

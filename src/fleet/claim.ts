@@ -64,8 +64,8 @@ export async function claimTarget(target: string, jobId: string, worker: string)
       const record: ClaimRecord = { version: 1, jobId, epoch, holder, worker, since: new Date().toISOString() };
       await file.truncate(0);
       await file.writeText(`${JSON.stringify(record)}\n`);
+      // For readers on other machines. After a power cut nobody works on the target, and the claim may be gone.
       await file.sync();
-      await directory.sync();
       return new HeldClaim(target, directory, file, name, record);
     } catch (error) {
       await file.close();

@@ -102,7 +102,7 @@ async function unlockWhole({ image }: OpenImage, headerFile: NamedFile, options:
   const files = { data: image, header: headerFile };
   const contents = await readContents(files);
   refuseMixture(contents, image.path);
-  await refuseCopyOfHeader(files, true);
+  await refuseCopyOfHeader({ ...files, ...contents }, true);
   const key = await unlockVolume({ ...files, ...contents }, options, pool);
   try {
     // With the key of another volume the data would become noise, for good.

@@ -209,7 +209,9 @@ export async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Heade
   const { volume, layout } = files;
   await forgetProgress(volume);
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
-  await putHeader(files, header, true);
+  // Nobody reads the file yet: the two copies may reach the disk in any order.
+  await putHeader(files, header, false);
+  await files.header.file.sync();
   await files.header.directory.sync();
 }
 

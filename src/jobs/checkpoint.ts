@@ -101,7 +101,8 @@ export async function writeCheckpoint(partial: Partial, record: CheckpointRecord
  */
 export async function removeCheckpoint({ directory, openPath }: Partial): Promise<void> {
   const name = await chooseRecordName(directory, basename(openPath));
-  if (await isOwn(directory, name)) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
-  await removeTemporaryFiles(directory, name);
-  await directory.sync();
+  const isThere = await isOwn(directory, name);
+  if (isThere) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
+  const wereThere = await removeTemporaryFiles(directory, name);
+  if (isThere || wereThere) await directory.sync();
 }

@@ -167,7 +167,7 @@ export class AtomicFile implements TargetFile {
     if (force) await namingPath(this.path, () => rename(this.#newFile, this.#target));
     else await this.#renameToNew();
     this.#state = 'published';
-    if (resume === true) {
+    if (resume === true && this.#replaced !== undefined) {
       await this.#takeAttributes();
       if (fsync) await this.file.sync();
     }

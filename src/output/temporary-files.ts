@@ -57,11 +57,11 @@ export async function removeStaleFiles(directory: Directory, target: string): Pr
 }
 
 /**
- * Removes all temporary files of the target `name`: for a caller who knows that no other run is at work on it. @throws
- * {VolsealError} `ERR_IO`
+ * Removes all temporary files of the target `name`: for a caller who knows that no other run is at work on it.
+ * @returns whether there were any @throws {VolsealError} `ERR_IO`
  */
-export async function removeTemporaryFiles(directory: Directory, target: string): Promise<void> {
-  for (const name of await staleFilesOf(directory, target)) {
-    await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
-  }
+export async function removeTemporaryFiles(directory: Directory, target: string): Promise<boolean> {
+  const names = await staleFilesOf(directory, target);
+  for (const name of names) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
+  return names.length > 0;
 }

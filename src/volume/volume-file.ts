@@ -229,11 +229,12 @@ async function findHeader(data: NamedFile): Promise<FoundHeader | undefined> {
  * mixture, and for whatever changes the data, which it would not get to know (a new data key, another snapshot).
  * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT`, `ERR_IO`
  */
-export async function refuseCopyOfHeader({ data, header }: OpenFiles, changesData: boolean): Promise<void> {
+export async function refuseCopyOfHeader({ data, header, found }: OpenFiles & HeaderContents, changesData: boolean): Promise<void> {
   const own = header === data ? undefined : await findHeader(data);
+  if (own?.header.uuid !== found.header.uuid) return;
   const { path } = data;
   // A header that lost its token is what the copy is used for as well.
-  const token = own && findUsableToken(own.header.metadata, path);
+  const token = findUsableToken(own.header.metadata, path);
   if (token === undefined) return;
   refuseMixture({ token }, path);
   if (!changesData) return;

@@ -4,12 +4,11 @@
  */
 import { VolsealError } from '../errors.js';
 import { EXTENT_COUNT_MAX } from '../limits.js';
-import { nextHeader } from '../luks2/header-mac.js';
-import { writeHeader } from '../luks2/store.js';
 import { type DeviceHandle, type KeyHandle, native } from '../native.js';
 import { countMatches, type DataRun, type DataSamples, spreadOver, takeSamples } from '../output/data-samples.js';
 import { isDetachedHeader } from '../output/detached-header.js';
 import { type HeaderContents, isDataOf, type OpenFiles, otherData, type VolumeFile } from './volume-file.js';
+import { writeToken } from './write-token.js';
 
 /** What one look takes, in bytes: a page of the disk. */
 const LOOK_BYTES = 4096;
@@ -147,16 +146,15 @@ export async function samplesOf(file: OpenData, key: KeyHandle): Promise<DataSam
 /**
  * Records anew which data belongs to a detached header, where most of what it recorded was overwritten since. The
  * volume is open for writing, and its data is flushed.
- * @param key of the volume @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`, `ERR_HEADER_UNSUPPORTED` (its sequence
- * number is the last there is)
+ * @param key of the volume @returns what the header says now, undefined where it was not written
+ * @throws {VolsealError} `ERR_IO`, `ERR_KEY_GONE`, `ERR_HEADER_UNSUPPORTED` (its sequence number is the last there is)
  */
-export async function renewSamples(file: Omit<VolumeFile, 'close'>, key: KeyHandle): Promise<void> {
+export async function renewSamples(file: Omit<VolumeFile, 'close'>, key: KeyHandle): Promise<HeaderContents | undefined> {
   const { data, header, found, segment, token } = file;
-  if (header === data || !isDetachedHeader(found)) return;
+  if (header === data || !isDetachedHeader(found)) return undefined;
   const recorded = token.dataSamples ?? {};
   const count = Object.keys(recorded).length;
-  if (count > 0 && 2 * (await countMatches(data, segment, recorded)) >= count) return;
+  if (count > 0 && 2 * (await countMatches(data, segment, recorded)) >= count) return undefined;
   const dataSamples = await samplesOf(file, key);
-  if (dataSamples === undefined && count === 0) return;
-  await writeHeader(header.handle, nextHeader(key, found.header, { ...token, dataSamples }, header.path), header.path);
+  return dataSamples === undefined && count === 0 ? undefined : await writeToken(file, key, { dataSamples });
 }

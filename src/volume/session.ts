@@ -152,8 +152,8 @@ export class VolumeSession implements ImageSession {
   }
 
   /** Records anew which data is that of a detached header. @throws {VolsealError} as `renewSamples` */
-  afterFlush(): Promise<void> {
-    return renewSamples(this.file, this.key);
+  async afterFlush(): Promise<void> {
+    this.#file = { ...this.file, ...(await renewSamples(this.file, this.key)) };
   }
 
   /** Wipes the key, closes the files, which releases their lock, and gives back the share of the pool. */

@@ -149,6 +149,8 @@ export const FILL_BYTES = 16 * 1024 * 1024;
 export const EXTENT_COUNT_MAX = 65536;
 /** What `volseal read` and `volseal write` hold of a stream at once. */
 export const STREAM_PIECE_BYTES = 4 * 1024 * 1024;
+/** ... and what of a stored volume is fetched while the reader takes a piece. */
+export const STREAM_PIECES_AHEAD = 5;
 /**
  * Threads of the pool: as many as there are processors within these bounds. A whole image or a pipe keeps one busy, and
  * attached volumes need another.
@@ -213,6 +215,8 @@ export const STORE_PIECE_BYTES = 16 * 1024 * 1024;
 /** Buffers of a job that reads or writes objects, together; and how many there are at most. */
 export const STORE_BUFFER_BYTES = 96 * 1024 * 1024;
 export const STORE_BUFFERS_MAX = 8;
+/** What is handed to an encrypted connection at once: Node holds as much again, encrypted, until it is sent. */
+export const STORE_SLICE_BYTES = 256 * 1024;
 /** Connections to a store at once. */
 export const STORE_SOCKETS = 16;
 /** An attached volume in a store: ciphertext is fetched in blocks of so many bytes, and so many are kept. */

@@ -1,5 +1,6 @@
 /** A snapshot as a source: blocks of 512 KiB, each compared with its SHA-256. What it does not have is zeros. */
 import { webcrypto } from 'node:crypto';
+import type { Readable } from 'node:stream';
 import { VolsealError } from '../errors.js';
 import { EBS_BLOCK_BYTES } from '../limits.js';
 import { type BlockToken, isTokenRefused, SnapshotBlocks } from './ebs-blocks.js';
@@ -108,7 +109,7 @@ async function getBlock(
       );
     }
     const block = new Uint8Array(EBS_BLOCK_BYTES);
-    await fillFrom(BlockData as unknown as AsyncIterable<Uint8Array>, block);
+    await fillFrom(BlockData as unknown as Readable, block);
     // In a thread of Node's own pool, unlike createHash.
     const digest = Buffer.from(await webcrypto.subtle.digest('SHA-256', block)).toString('base64');
     if (digest !== Checksum)

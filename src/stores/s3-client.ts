@@ -3,6 +3,7 @@ import type { S3Client } from '@aws-sdk/client-s3';
 import { STORE_ATTEMPTS, STORE_SOCKETS } from '../limits.js';
 import { clientSettings, repeated } from './aws-client.js';
 import type { S3Location } from './location.js';
+import { sendInSlices } from './s3-body.js';
 import { isWorthRetry, type S3Call, storeError } from './s3-errors.js';
 import type { StoreOptions } from './store.js';
 
@@ -32,6 +33,7 @@ export class S3Connection {
       requestChecksumCalculation: 'WHEN_REQUIRED',
       responseChecksumValidation: 'WHEN_REQUIRED',
     });
+    sendInSlices(client);
     return new S3Connection({ sdk, client });
   }
 

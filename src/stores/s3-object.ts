@@ -1,4 +1,5 @@
 /** An object as a source: ranges of one state of it. */
+import type { Readable } from 'node:stream';
 import { VolsealError } from '../errors.js';
 import type { S3Location } from './location.js';
 import type { S3Connection } from './s3-client.js';
@@ -49,7 +50,7 @@ export async function openObject(connection: S3Connection, location: S3Location,
               details: { path: name },
             });
           }
-          await fillFrom(Body as AsyncIterable<Uint8Array>, target);
+          await fillFrom(Body as Readable, target);
         },
         ended,
       );

@@ -1,4 +1,5 @@
 /** A small object beside another one: the record that a later run goes on from. */
+import type { Readable } from 'node:stream';
 import { VolsealError } from '../errors.js';
 import { UPLOAD_RECORD_BYTES_MAX } from '../limits.js';
 import { type S3Location, s3Location } from './location.js';
@@ -34,7 +35,7 @@ export async function readRecord(
         throw new VolsealError('ERR_RESUME', message, { details: { path: name, record: name } });
       }
       const text = Buffer.alloc(ContentLength);
-      await fillFrom(Body as AsyncIterable<Uint8Array>, text);
+      await fillFrom(Body as Readable, text);
       return text.toString();
     },
     signal,

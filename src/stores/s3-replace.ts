@@ -3,6 +3,7 @@
  * bytes and of copies, inside S3, of the rest. It replaces the old one only if that is still there (If-Match), and at
  * once.
  */
+import type { Readable } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import type { CreateMultipartUploadCommandInput, HeadObjectCommandOutput } from '@aws-sdk/client-s3';
 import pLimit from 'p-limit';
@@ -22,7 +23,8 @@ export const checkReplaceable = (name: string): void => refuseVersion(s3Location
 /**
  * Replaces the first bytes of an object. Its metadata, storage class and encryption stay; tags and access control lists
  * do not.
- * @param state that it had when it was read (`ImageSource.state`) @param front shorter than 5 MiB
+ * @param state that it had when it was read (`ImageSource.state`) @param front at most 16 MiB
+ * @returns the state of the new object; undefined where S3 did not tell
  * @throws {VolsealError} `ERR_SOURCE_CHANGED` it has another state now; `ERR_STORE_*`, `ERR_ABORTED`. Whatever fails,
  * the object is as it was
  */
@@ -32,7 +34,7 @@ export async function replaceFront(
   front: Uint8Array,
   store: StoreOptions | undefined,
   signal: AbortSignal | undefined,
-): Promise<void> {
+): Promise<string | undefined> {
   const location = s3Location(name);
   const connection = await S3Connection.open(store);
   try {
@@ -56,6 +58,7 @@ export async function replaceFront(
     checkRest(name, head, before, rest);
     upload.parts = [...upload.parts, ...rest];
     await upload.complete(signal);
+    return upload.made === undefined ? undefined : objectState(upload.made);
   } finally {
     connection.close();
   }
@@ -87,7 +90,7 @@ async function firstPart(
     location,
     async ({ client, sdk }, send) => {
       const { Body } = await client.send(new sdk.GetObjectCommand({ Bucket, Key, IfMatch, Range: `bytes=0-${bytes - 1}` }), send);
-      await fillFrom(Body as AsyncIterable<Uint8Array>, part);
+      await fillFrom(Body as Readable, part);
     },
     signal,
   );

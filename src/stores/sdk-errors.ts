@@ -1,4 +1,6 @@
 /** What errors of the AWS SDK say, whatever the service. */
+import type { Readable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 
 interface SdkError {
   readonly name?: string;
@@ -33,14 +35,20 @@ export const isNetwork = (error: unknown): boolean => NETWORK.has(nameOf(error))
 /** Whether the service does not accept whoever asks. */
 export const isAboutCredentials = (error: unknown): boolean => CREDENTIALS.has(nameOf(error));
 
-/** @throws {Error} `IncompleteBody`, which is worth another try, where the reply is not as long as `target` */
-export async function fillFrom(body: AsyncIterable<Uint8Array>, target: Uint8Array): Promise<void> {
+/**
+ * Fills `target` with a reply. Listeners, not `for await`: over TLS a chunk has 16 KiB, and a promise for each costs
+ * more than to copy it.
+ * @throws {Error} `IncompleteBody`, which is worth another try, where the reply is not as long as `target`
+ */
+export async function fillFrom(body: Readable, target: Uint8Array): Promise<void> {
   let filledBytes = 0;
-  for await (const chunk of body) {
-    if (filledBytes + chunk.length > target.length) break;
+  const incomplete = (): Error =>
+    Object.assign(new Error(`the reply ended after ${filledBytes} of ${target.length} bytes`), { name: 'IncompleteBody' });
+  body.on('data', (chunk: Uint8Array) => {
+    if (filledBytes + chunk.length > target.length) return void body.destroy(incomplete());
     target.set(chunk, filledBytes);
     filledBytes += chunk.length;
-  }
-  if (filledBytes === target.length) return;
-  throw Object.assign(new Error(`the reply ended after ${filledBytes} of ${target.length} bytes`), { name: 'IncompleteBody' });
+  });
+  await finished(body, { writable: false });
+  if (filledBytes < target.length) throw incomplete();
 }

@@ -6,6 +6,7 @@
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { crc32 } from 'node:zlib';
 import { onTestFinished } from 'vitest';
@@ -37,12 +38,17 @@ export interface StrictS3 {
   readonly uploads: Map<string, Upload>;
   /** `OPERATION` of each request, in order. */
   readonly requests: string[];
+  /** Of each UploadPart: the SHA-256 under which its body was signed, or `UNSIGNED-PAYLOAD`. */
+  readonly payloads: string[];
   /** Faults for the next requests of an operation, one each. */
   fail(operation: string, ...faults: Fault[]): void;
   /** Takes back the faults that were not used up. */
   mend(): void;
-  /** Called before a request is carried out, which waits for it. What it gives is a fault for this request, or none. */
-  onRequest?: (operation: string) => unknown;
+  /**
+   * Called before a request is carried out, which waits for it. What it gives is a fault for this request, or none.
+   * `range`: of the object, as asked for.
+   */
+  onRequest?: (operation: string, range: string | undefined) => unknown;
   /** Parts of a page of ListParts. */
   partsPerPage: number;
   put(name: string, bytes: Buffer): void;
@@ -60,7 +66,8 @@ class Refusal extends Error {
   }
 }
 
-const crcText = (bytes: Buffer): string => {
+/** As S3 writes it. */
+export const crcText = (bytes: Buffer): string => {
   const text = Buffer.alloc(4);
   text.writeUInt32BE(crc32(bytes));
   return text.toString('base64');
@@ -73,13 +80,17 @@ const stored = (bytes: Buffer, etag = createHash('md5').update(bytes).digest('he
 });
 
 /** Starts it on loopback; it ends with the test. @param buckets that exist */
-export async function strictS3(...buckets: string[]): Promise<StrictS3> {
+export const strictS3 = (...buckets: string[]): Promise<StrictS3> => strictS3Over(undefined, ...buckets);
+
+/** The same over TLS, with a key and a certificate for 127.0.0.1. */
+export async function strictS3Over(tls: { key: Buffer; cert: Buffer } | undefined, ...buckets: string[]): Promise<StrictS3> {
   const faults = new Map<string, Fault[]>();
   const s3: StrictS3 = {
     url: '',
     objects: new Map(),
     uploads: new Map(),
     requests: [],
+    payloads: [],
     partsPerPage: 1000,
     fail(operation, ...more) {
       faults.set(operation, [...(faults.get(operation) ?? []), ...more]);
@@ -87,7 +98,7 @@ export async function strictS3(...buckets: string[]): Promise<StrictS3> {
     mend: () => faults.clear(),
     put: (name, bytes) => void s3.objects.set(name, stored(bytes)),
   };
-  const server = createServer((request, response) => {
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
     void answer(s3, buckets, faults, request, response).catch((error: unknown) => {
       // Who asked has gone: a test that aborts.
       if ((error as NodeJS.ErrnoException).code === 'ECONNRESET') return;
@@ -95,13 +106,14 @@ export async function strictS3(...buckets: string[]): Promise<StrictS3> {
       if (!response.headersSent) response.writeHead(error.status, { 'content-type': 'application/xml' });
       response.end(request.method === 'HEAD' ? undefined : `<Error><Code>${error.code}</Code><Message>${error.message}</Message></Error>`);
     });
-  });
+  };
+  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
     server.closeAllConnections();
     server.close();
   });
-  return Object.assign(s3, { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  return Object.assign(s3, { url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${(server.address() as AddressInfo).port}` });
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
@@ -135,7 +147,7 @@ async function answer(
   const [, bucket = '', key = ''] = /^\/([^/]*)\/?(.*)$/s.exec(decodeURIComponent(url.pathname))!;
   const operation = operationOf(request.method!, url.searchParams, request.headers['x-amz-copy-source'] !== undefined);
   s3.requests.push(operation);
-  const fault = ((await s3.onRequest?.(operation)) as Fault | undefined) ?? faults.get(operation)?.shift();
+  const fault = ((await s3.onRequest?.(operation, request.headers.range)) as Fault | undefined) ?? faults.get(operation)?.shift();
   if (fault === 'cut') return void request.socket.destroy();
   if (fault === 'hang') return;
   const body = await bodyOf(request);
@@ -165,6 +177,7 @@ function perform(s3: StrictS3, operation: string, name: string, query: URLSearch
     const sent = headers['x-amz-checksum-crc32'];
     if (sent !== undefined && sent !== crcText(body)) throw new Refusal(400, 'BadDigest');
     const hash = headers['x-amz-content-sha256'];
+    if (operation === 'UploadPart') s3.payloads.push(String(hash));
     if (hash !== 'UNSIGNED-PAYLOAD' && hash !== createHash('sha256').update(body).digest('hex'))
       throw new Refusal(400, 'BadDigest', 'x-amz-content-sha256 does not match');
   };

@@ -222,6 +222,7 @@ function argumentHint({ details, command }: HintRequest): string {
   if (details.format !== undefined) return formatHint(details);
   if (details.kernel !== undefined)
     return 'VOLSEAL_KERNEL= volseal kernels shows those that this machine can run. Without VOLSEAL_KERNEL volseal takes the fastest.';
+  if (details.unknownSize === true) return 'Give the size of the image: --size 10G';
   if (details.path === STANDARD_INPUT) return 'Give it a file or a pipe: volseal write VOLUME < FILE';
   if (details.kind === 'a pipe') return pipeHint(command);
   if (details.kind === 'a link to nothing') return 'Name the file itself that is to be made, or remove the link.';
@@ -268,6 +269,7 @@ function targetExistsHint({ details, command }: HintRequest): string {
 
 function imageSizeHint({ details, command }: HintRequest): string {
   const { sizeBytes, sectorBytes } = details;
+  if (details.unknownSize === true) return 'Give the size of the image with --size: then 468 GiB fit.';
   if (Number(sizeBytes) > VOLUME_BYTES_MAX) return 'Split the data over several volumes.';
   if (command === 'create' || command.startsWith('workspace'))
     return `Give a size of at least one sector that is a multiple of ${sectorBytes ?? 512}: 64M, for example.`;

@@ -15,14 +15,24 @@ import { openTarget } from '../output/open-target.js';
 import { publishPair, recoverPair } from '../output/pair-journal.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
+import type { ImageSource } from '../stores/store.js';
 import { samplesOf } from '../volume/data-binding.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { claimsOf, contentsOf } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { moveStored } from './move-stored.js';
+import { type Download, differsBefore, download } from './download.js';
 import { contextOf, type HeaderTarget, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
-import { findCheckpoint, forgetProgress, type ResumableJob, recordProgress, resumeJob } from './resume.js';
+import {
+  findCheckpoint,
+  forgetProgress,
+  proveProgress,
+  type ResumableJob,
+  recordProgress,
+  resumableFile,
+  resumableStored,
+  resumeJob,
+} from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
 import type { Layout, NewVolumeFiles, VolumePlan } from './volume-plan.js';
@@ -62,13 +72,10 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
       const startedMs = performance.now();
       const { side } = source;
       const move = async (): Promise<string | undefined> => {
-        if (side.kind === 'stored') {
-          for (const target of detached === undefined ? [volume] : [volume, detached]) await target.begin();
-          await moveStored(plan, { file: volume.file, layout, source: side.source, key: keyed.key, pool }, job);
-          return undefined;
-        }
+        const going = resumable && { ...resumable, stored };
+        if (side.kind === 'stored') return moveStored(plan, files, keyed, side.source, going, pool, job).then(() => undefined);
         const transform = transformOf(plan, side, files, keyed.key);
-        return moveData(plan, files, keyed, transform, resumable && { ...resumable, stored }, pool, job);
+        return moveData(plan, files, keyed, transform, going, pool, job);
       };
       const sha256 = await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
       const info = await finish(plan, files, keyed, job);
@@ -118,8 +125,7 @@ function resumableJob(
 ): ResumableJob {
   return {
     kind: 'encrypt',
-    source: source.file!,
-    sourceBytes: source.imageBytes,
+    source: source.side.kind === 'stored' ? resumableStored(source.side.source) : resumableFile(source.file!, source.imageBytes),
     target,
     sectorBytes,
     choices: {
@@ -151,27 +157,57 @@ function transformOf(
   };
 }
 
+type Going = ResumableJob & { readonly stored: Awaited<ReturnType<typeof findCheckpoint>> };
+
+/** Encrypts what is in a store into the volume, in the same way as `moveData`. */
+async function moveStored(
+  plan: VolumePlan,
+  files: NewVolumeFiles,
+  { key, header, volumeId }: KeyedHeader,
+  source: ImageSource,
+  resumable: Going | undefined,
+  pool: PoolLease,
+  job: JobOptions,
+): Promise<void> {
+  const { sectorBytes } = plan;
+  const { dataBytes: targetBytes, dataOffsetBytes } = files.layout;
+  const move = { pool, key, encrypt: true, sectorBytes, sparse: false, source, sourceOffsetBytes: 0 };
+  const way: Download = { move: { ...move, dataBytes: source.sizeBytes, targetBytes }, target: files.volume, dataOffsetBytes };
+  const identity = { volumeId, uuid: header.uuid };
+  const proof = { key, sizeBytes: targetBytes, compare: (safeBytes: number) => differsBefore(way, safeBytes, job.signal) };
+  const startByte =
+    resumable?.stored === undefined
+      ? await beginFiles(files, header, resumable !== undefined)
+      : await proveProgress(resumable, resumable.stored, identity, proof, plan.output.onWarning);
+  await download(way, startByte, resumable && (await recordProgress(resumable, identity, proof, headersOf(files))), job);
+}
+
 /** Encrypts the image into the volume, from the beginning or from the checkpoint of an interrupted run. */
 async function moveData(
   plan: VolumePlan,
   files: NewVolumeFiles,
   { header, volumeId }: KeyedHeader,
   transform: TransformOptions,
-  resumable: (ResumableJob & { stored: Awaited<ReturnType<typeof findCheckpoint>> }) | undefined,
+  resumable: Going | undefined,
   pool: PoolLease,
   job: JobOptions,
 ): Promise<string | undefined> {
   const identity = { volumeId, uuid: header.uuid };
-  const headers = files.detached === undefined ? [] : [files.detached];
-  if (resumable?.stored !== undefined) {
-    await resumeJob(resumable, resumable.stored, identity, transform, { pool, signal: job.signal }, plan.output.onWarning);
-  } else {
-    for (const target of [files.volume, ...headers]) await target.begin();
-    if (resumable !== undefined) await writeHeaderFirst(files, header);
-  }
-  const checkpoint = resumable && (await recordProgress(resumable, identity, transform, headers));
+  if (resumable?.stored === undefined) await beginFiles(files, header, resumable !== undefined);
+  else await resumeJob(resumable, resumable.stored, identity, transform, { pool, signal: job.signal }, plan.output.onWarning);
+  const proof = { key: transform.key, sizeBytes: transform.target.sizeBytes };
+  const checkpoint = resumable && (await recordProgress(resumable, identity, proof, headersOf(files)));
   const paths = { source: plan.source.path, target: plan.volumePath };
   return (await transformImage(pool, transform, paths, { ...job, checkpoint })).sha256;
+}
+
+const headersOf = ({ detached }: NewVolumeFiles): TargetFile[] => (detached === undefined ? [] : [detached]);
+
+/** @returns where the data begins: 0 */
+async function beginFiles(files: NewVolumeFiles, header: Luks2Header, isResumable: boolean): Promise<number> {
+  for (const target of [files.volume, ...headersOf(files)]) await target.begin();
+  if (isResumable) await writeHeaderFirst(files, header);
+  return 0;
 }
 
 /** Writes the header if that is still to be done, and publishes the volume. */

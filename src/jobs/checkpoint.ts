@@ -33,12 +33,18 @@ export const sourceSchema = z.strictObject({
   mtimeNs: digits,
 });
 
+/** The same, of an object or a snapshot as well. */
+export const recordedSourceSchema = z.union([
+  sourceSchema,
+  z.strictObject({ kind: z.literal('stored'), sizeBytes: z.number().int().positive(), state: z.string() }),
+]);
+
 const recordSchema = z.strictObject({
   version: z.literal(1),
   kind: z.enum(['encrypt', 'decrypt']),
   volumeId: z.string(),
   uuid: z.string(),
-  source: sourceSchema,
+  source: recordedSourceSchema,
   partial: z.strictObject({ ino: digits }),
   sectorBytes: z.number().int().positive(),
   safeBytes: z

@@ -12,7 +12,10 @@ import type { SourceChunks, SourceStream } from './image-stream.js';
  *
  * @throws {VolsealError} what `use` throws; `ERR_IO` with the stream's own error as `cause` where the stream fails
  */
-export async function withChunks<Result>(source: SourceChunks, use: (stream: SourceStream) => Promise<Result>): Promise<Result> {
+export async function withChunks<Result>(
+  source: SourceChunks & { sizeBytes: number },
+  use: (stream: SourceStream) => Promise<Result>,
+): Promise<Result> {
   const { chunks, sizeBytes, name = 'the stream' } = source;
   const { readFd, writeFd } = native.openPipe();
   const pipe = new Socket({ fd: writeFd, readable: false, writable: true });

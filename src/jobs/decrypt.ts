@@ -10,7 +10,7 @@ import { type ImageSession, withVolume } from '../volume/session.js';
 import type { OpenFiles } from '../volume/volume-file.js';
 import type { DecryptedImage, DecryptOptions } from './decrypt-options.js';
 import type { TargetStream } from './image-stream.js';
-import { beginOrResume, checkResumable, forgetProgress, type ResumableJob } from './resume.js';
+import { beginOrResume, checkResumable, forgetProgress, type ResumableJob, resumableFile } from './resume.js';
 import { whileUnchanged } from './source-watch.js';
 import { type JobOptions, transformImage } from './transform.js';
 
@@ -139,8 +139,7 @@ function transformFrom(session: ImageSession): Omit<TransformOptions, 'target' |
 function resumableJob({ data, header, segment }: ImageSession['file'], target: TargetFile, sparse: boolean): ResumableJob {
   return {
     kind: 'decrypt',
-    source: data,
-    sourceBytes: data.sizeBytes(),
+    source: resumableFile(data, data.sizeBytes()),
     target,
     sectorBytes: segment.sectorBytes,
     choices: { sparse: String(sparse), header: header === data ? 'embedded' : 'detached' },

@@ -19,13 +19,14 @@ import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
 import { withChunks } from './chunk-pump.js';
+import { chunksOf } from './descriptor.js';
 import { readEdges, refuseOtherFormats } from './image-format.js';
 import type { SourceChunks, SourceStream, TargetStream } from './image-stream.js';
 import { checkResumable } from './resume.js';
 import { sourceWarnings } from './source-warnings.js';
 import { streamVolume } from './stream-volume.js';
 import type { JobOptions } from './transform.js';
-import type { VolumePlan, VolumeSource } from './volume-plan.js';
+import type { TargetPlan, VolumePlan, VolumeSource } from './volume-plan.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
 export const DEFAULT_KEY = 'alias/aws/ebs';
@@ -99,7 +100,7 @@ export interface EncryptOptions extends NewVolumeOptions {
   /**
    * A run that is interrupted keeps what it has done in the target's directory, or in S3 with a record beside the
    * object (`KEY.volseal-resume`); the same call resumes it. Not for streams, block devices and snapshots as targets,
-   * not for an object into a file, not with `sha256`, not without `fsync`.
+   * not with `sha256`, not without `fsync`, not for an object with `header`.
    */
   resume?: boolean | undefined;
 }
@@ -114,7 +115,8 @@ export interface CreateOptions extends NewVolumeOptions {
  * Encrypts a raw image (a regular file, a block device, an object or a stream) into a new volume. The image is only
  * read.
  *
- * @param image a path, `s3://BUCKET/KEY`, `ebs:snap-...`, an open stream, or chunks of bytes
+ * @param image a path, `s3://BUCKET/KEY`, `ebs:snap-...`, an open stream, or chunks of bytes, whose length may be
+ * unknown where the volume goes to S3
  * @param volume a path, `s3://BUCKET/KEY`, `ebs:new`, or an open stream, which gets the volume in order; what it got
  * before a failure it keeps
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IMAGE_SIZE`, `ERR_TARGET_EXISTS`, `ERR_STATE_BUSY`, `ERR_KMS_*`, `ERR_IO`
@@ -139,8 +141,18 @@ async function encrypt(
   volume: string | TargetStream,
   options: EncryptOptions,
 ): Promise<EncryptedImage> {
-  if (typeof image !== 'string' && 'chunks' in image) return await withChunks(image, (stream) => encrypt(stream, volume, options));
   const sectorBytes = checkSectorBytes(options.sectorBytes);
+  if (typeof image !== 'string' && typeof volume === 'string' && isStored(volume)) {
+    if ('chunks' in image) return await encryptStream(image, volume, sectorBytes, options);
+    const own = chunksOf(image);
+    return await encryptStream(own, volume, sectorBytes, options).finally(() => own.close());
+  }
+  if (typeof image !== 'string' && 'chunks' in image) {
+    const { sizeBytes, name = 'the stream' } = image;
+    if (sizeBytes === undefined)
+      throw new VolsealError('ERR_ARGUMENT', `${name}: the size of the image must be known, unless the volume goes to S3`);
+    return await withChunks({ ...image, sizeBytes }, (stream) => encrypt(stream, volume, options));
+  }
   if (typeof image !== 'string') {
     const { fd, name, sizeBytes } = image;
     checkImageSize(sizeBytes, name, sectorBytes, options.pad === true);
@@ -175,6 +187,23 @@ export async function withImage<T>(image: string, options: EncryptOptions, use: 
     for (const warning of await sourceWarnings(file, edges, sectorBytes)) onWarning(warning);
   const side = { kind: 'file' as const, fd: file.fd, offsetBytes: 0, sizeBytes: imageBytes, sparse: false };
   return await use({ path: image, imageBytes, side, file });
+}
+
+/** A stream into a store. */
+async function encryptStream(
+  image: SourceChunks,
+  volume: string,
+  sectorBytes: SectorBytes,
+  options: EncryptOptions,
+): Promise<EncryptedImage> {
+  const { name = 'the stream', sizeBytes } = image;
+  const checkSize = (bytes: number): void => checkImageSize(bytes, name, sectorBytes, options.pad === true);
+  if (sizeBytes !== undefined) checkSize(sizeBytes);
+  if (options.resume === true) checkResumable(name, true, options);
+  refuseSnapshotOptions(volume, options.snapshot);
+  const plan = planTarget(volume, { ...options, sectorBytes });
+  const job = { signal: options.signal, onProgress: options.onProgress };
+  return (await import('./store-stream.js')).storeStream(plan, image, checkSize, options.store, job);
 }
 
 /**
@@ -212,8 +241,8 @@ async function makeVolume(
   if (isStored(target)) return (await import('./store-volume.js')).storeVolume(plan, options.store, job);
   if (source.side.kind === 'stored') {
     const { checkStoredOptions } = await import('./stored-source.js');
-    const { sha256, allocation, output } = plan;
-    checkStoredOptions(source.path, { sha256, resume: output.resume === true, sparse: allocation === 'sparse' });
+    const { sha256, allocation } = plan;
+    checkStoredOptions(source.path, { sha256, resume: false, sparse: allocation === 'sparse' });
   }
   return buildVolume(plan, job);
 }
@@ -224,11 +253,14 @@ export function planVolume(
   volumePath: string,
   options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>,
 ): VolumePlan {
+  return { source, ...planTarget(volumePath, options) };
+}
+
+function planTarget(volumePath: string, options: NewVolumeOptions & Pick<EncryptOptions, 'sha256' | 'resume'>): TargetPlan {
   const { header, allocation, onWarning, beforePublish, logger } = options;
   if (allocation !== undefined && allocation !== 'full' && allocation !== 'sparse')
     throw new VolsealError('ERR_ARGUMENT', `an allocation of ${JSON.stringify(allocation)} is neither full nor sparse`);
   return {
-    source,
     volumePath,
     header,
     sectorBytes: checkSectorBytes(options.sectorBytes),

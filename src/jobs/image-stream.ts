@@ -16,8 +16,11 @@ export interface SourceStream {
 export interface SourceChunks {
   /** Read once, in order, and ended early where the job fails. Chunks are not kept. */
   readonly chunks: AsyncIterable<Uint8Array>;
-  /** Bytes that all chunks have together; fewer or more are an error. */
-  readonly sizeBytes: number;
+  /**
+   * Bytes that all chunks have together; fewer or more are an error. Left out: as many as come, up to 156 GiB, into an
+   * object in S3 only.
+   */
+  readonly sizeBytes?: number | undefined;
   /** What messages call it. Default: `the stream`. */
   readonly name?: string | undefined;
 }

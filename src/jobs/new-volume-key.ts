@@ -15,7 +15,7 @@ import { type NamedContents, type OpenOptions, unlockByKms } from '../volume/unl
 import { type OpenFiles, readContents } from '../volume/volume-file.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { NewKeyTask } from '../workers/tasks.js';
-import type { NewVolumeFiles, VolumePlan } from './volume-plan.js';
+import type { NewVolumeFiles, TargetPlan, VolumePlan, VolumeSource } from './volume-plan.js';
 
 /** A volume's key, the caller's to wipe, and the header that holds it wrapped. */
 export interface KeyedHeader {
@@ -38,7 +38,12 @@ export function contextOf({ volumeId, contextPairs }: Pick<VolumePlan, 'volumeId
   return checkContext({ [VOLUME_ID_CONTEXT_KEY]: volumeId, ...contextPairs });
 }
 
-/** What a new header must know of where it goes. */
+/** What a new header must know of the volume. */
+export interface KeyPlan extends TargetPlan {
+  readonly source: Pick<VolumeSource, 'path' | 'imageBytes'> & { readonly side?: { readonly kind: string } };
+}
+
+/** What it must know of where it goes. */
 export interface HeaderTarget {
   /** For messages. */
   readonly headerPath: string;
@@ -51,7 +56,7 @@ export interface HeaderTarget {
  * `ERR_ABORTED`
  */
 export async function newVolumeKey(
-  plan: VolumePlan,
+  plan: KeyPlan,
   { headerPath, placement, allocation }: HeaderTarget,
   context: EncryptionContext,
   pool: PoolLease,
@@ -71,7 +76,7 @@ export async function newVolumeKey(
       allocation,
       created: new Date().toISOString(),
       snapshot:
-        source.side.kind === 'stored' && isSnapshot(source.path) ? { id: snapshotId(source.path), sequence: FIRST_SEQUENCE } : undefined,
+        source.side?.kind === 'stored' && isSnapshot(source.path) ? { id: snapshotId(source.path), sequence: FIRST_SEQUENCE } : undefined,
     };
     return { key, volumeId, header: newHeader({ volumeKey: key, sectorBytes, placement, token }, headerPath) };
   } catch (error) {

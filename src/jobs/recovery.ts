@@ -8,9 +8,7 @@ import { VolsealError, withPath } from '../errors.js';
 import { DATA_KEY_BYTES, PASSPHRASE_ITERATIONS_MIN, PASSPHRASE_MS, RECOVERY_KEY_ITERATIONS } from '../limits.js';
 import { logged } from '../logging.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
-import { type KeyslotInfo, type KeyslotKind, type KnownKeyslots, keyslotSha256, listKeyslots } from '../luks2/known-keyslots.js';
-import type { Luks2Metadata } from '../luks2/metadata.js';
+import { type KeyslotInfo, type KeyslotKind, keyslotSha256, listKeyslots } from '../luks2/known-keyslots.js';
 import {
   areaDataBytes,
   freeKeyslot,
@@ -23,10 +21,14 @@ import { repairHeader, writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openTarget } from '../output/open-target.js';
 import { resolveTarget } from '../output/resolve-target.js';
-import { type VolumeSession, withVolume } from '../volume/session.js';
+import { isStored } from '../stores/location.js';
+import { withVolume } from '../volume/session.js';
+import type { StoredOpenOptions } from '../volume/stored-volume.js';
 import { checkExpected, type OpenOptions } from '../volume/unlock.js';
-import { asksKeyslot, readPassphrase, unlockKeyslot } from '../volume/unlock-keyslot.js';
-import { contentsOf } from '../volume/volume-file.js';
+import { asksKeyslot, type KeyslotVolume, readPassphrase, unlockKeyslot } from '../volume/unlock-keyslot.js';
+import { claimsOf } from '../volume/volume-file.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
+import { changedHeader, type KeyslotSession } from './keyslot-session.js';
 
 /** An open stream that gets the text of a recovery key, once. */
 export interface RecoveryKeyStream {
@@ -37,7 +39,7 @@ export interface RecoveryKeyStream {
 }
 
 /** Options of `addRecoveryKey`. */
-export interface AddRecoveryKeyOptions extends OpenOptions {
+export interface AddRecoveryKeyOptions extends StoredOpenOptions {
   /** Another stream that gets the text as well, before the target. */
   alsoTo?: RecoveryKeyStream | undefined;
 }
@@ -77,15 +79,17 @@ async function addNewKey(path: string, target: string | RecoveryKeyStream, optio
     return await changing(path, options, async (session) => {
       await using file = resolved && (await openTarget(resolved, output));
       const added = await addKeyslot(session, passphrase, 'recovery', RECOVERY_KEY_ITERATIONS);
+      await session.commit();
       try {
         if (options.alsoTo !== undefined) native.recoveryKeyWrite(passphrase, options.alsoTo.fd);
         native.recoveryKeyWrite(passphrase, file?.file.fd ?? (target as RecoveryKeyStream).fd);
         await file?.publish();
       } catch (error) {
         await dropKeyslot(session, added.header, added.keyslot);
+        await session.commit();
         throw withPath(error, typeof target === 'string' ? target : target.name);
       }
-      return describe(session, added.header, added.keyslot);
+      return describe(session.file, added.header, added.keyslot);
     });
   } finally {
     native.keyWipe(passphrase);
@@ -99,17 +103,18 @@ async function addNewKey(path: string, target: string | RecoveryKeyStream, optio
  * @param passphraseFile 1 to 512 bytes; one line end at its end is not part of the passphrase
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` no room for a keyslot, no passphrase; `ERR_IO`
  */
-export async function addPassphrase(path: string, passphraseFile: string, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+export async function addPassphrase(path: string, passphraseFile: string, options: StoredOpenOptions = {}): Promise<VolumeKeyslot> {
   return logged('add passphrase', { path }, options, (own) => addOwnPassphrase(path, passphraseFile, own));
 }
 
-async function addOwnPassphrase(path: string, passphraseFile: string, options: OpenOptions): Promise<VolumeKeyslot> {
+async function addOwnPassphrase(path: string, passphraseFile: string, options: StoredOpenOptions): Promise<VolumeKeyslot> {
   const passphrase = await readPassphrase('passphrase', passphraseFile);
   try {
     return await changing(path, options, async (session) => {
       const measured = await session.pool.run({ kind: 'iterations', milliseconds: PASSPHRASE_MS });
       const added = await addKeyslot(session, passphrase, 'passphrase', Math.max(measured, PASSPHRASE_ITERATIONS_MIN));
-      return describe(session, added.header, added.keyslot);
+      await session.commit();
+      return describe(session.file, added.header, added.keyslot);
     });
   } finally {
     native.keyWipe(passphrase);
@@ -120,14 +125,25 @@ async function addOwnPassphrase(path: string, passphraseFile: string, options: O
  * Opens a volume by the recovery key or passphrase that the options name, and closes it again; nothing is changed.
  * @throws {VolsealError} `ERR_KEYSLOT`, `ERR_ARGUMENT`, and as `attach`
  */
-export async function testKeyslot(path: string, options: OpenOptions): Promise<VolumeKeyslot> {
+export async function testKeyslot(path: string, options: StoredOpenOptions): Promise<VolumeKeyslot> {
   if (!asksKeyslot(options)) throw new VolsealError('ERR_ARGUMENT', 'name the file with the recovery key or the passphrase');
+  if (isStored(path)) {
+    const { withStoredSource } = await import('../volume/stored-volume.js');
+    return await withStoredSource(path, options, async (volume) => {
+      await using pool = leasePool(options.logger);
+      return await tried(volume, options, pool);
+    });
+  }
   return withVolume(path, options, { lock: 'none', ifStopped: 'nothing was changed' }, async (session) => {
-    checkExpected(session.file, options);
-    const { key, keyslot } = await unlockKeyslot(session.file, options, session.pool);
-    native.keyWipe(key);
-    return describe(session, session.file.found.header, keyslot);
+    return await tried(session.file, options, session.pool);
   });
+}
+
+async function tried(volume: KeyslotVolume, options: OpenOptions, pool: PoolLease): Promise<VolumeKeyslot> {
+  checkExpected(volume, options);
+  const { key, keyslot } = await unlockKeyslot(volume, options, pool);
+  native.keyWipe(key);
+  return describe(volume, volume.found.header, keyslot);
 }
 
 /**
@@ -136,11 +152,11 @@ export async function testKeyslot(path: string, options: OpenOptions): Promise<V
  * @param keyslot its LUKS2 name, a number
  * @throws {VolsealError} as `attach`; `ERR_ARGUMENT` there is no such keyslot
  */
-export async function removeKeyslot(path: string, keyslot: string, options: OpenOptions = {}): Promise<VolumeKeyslot> {
+export async function removeKeyslot(path: string, keyslot: string, options: StoredOpenOptions = {}): Promise<VolumeKeyslot> {
   return logged('remove keyslot', { path }, options, (own) => removeOne(path, keyslot, own));
 }
 
-async function removeOne(path: string, keyslot: string, options: OpenOptions): Promise<VolumeKeyslot> {
+async function removeOne(path: string, keyslot: string, options: StoredOpenOptions): Promise<VolumeKeyslot> {
   return changing(path, options, async (session) => {
     const { header } = session.file.found;
     const names = Object.keys(header.metadata.keyslots);
@@ -149,20 +165,31 @@ async function removeOne(path: string, keyslot: string, options: OpenOptions): P
         details: { path, keyslots: names },
       });
     }
-    const removed = describe(session, header, keyslot);
+    const removed = describe(session.file, header, keyslot);
     await dropKeyslot(session, header, keyslot);
+    await session.commit();
     return removed;
   });
 }
 
 /** Opens the volume for a change of its header: alone, with its key, and with both copies good. */
-function changing<T>(path: string, options: OpenOptions, change: (session: VolumeSession) => Promise<T>): Promise<T> {
-  return withVolume(path, options, access, async (session) => {
-    await session.unlock();
-    const { header, found } = session.file;
+async function changing<T>(path: string, options: StoredOpenOptions, change: (session: KeyslotSession) => Promise<T>): Promise<T> {
+  if (isStored(path)) return await (await import('./stored-keyslots.js')).changingStored(path, options, change);
+  return await withVolume(path, options, access, async (session) => {
+    const key = await session.unlock();
+    const { file, pool } = session;
+    const { header, found } = file;
     await repairHeader(header.handle, found, header.path);
     session.throwIfAborted();
-    return change(session);
+    return await change({
+      ...{ file, key, pool },
+      async writeArea(bytes, offsetBytes) {
+        await header.write(bytes, offsetBytes);
+        await header.sync();
+      },
+      writeHeader: (next) => writeHeader(header.handle, next, header.path),
+      async commit() {},
+    });
   });
 }
 
@@ -172,7 +199,7 @@ interface AddedKeyslot {
 }
 
 /** First the area, then the header that names it; then the proof that it opens. */
-async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: KeyslotKind, iterations: number): Promise<AddedKeyslot> {
+async function addKeyslot(session: KeyslotSession, passphrase: KeyHandle, kind: KeyslotKind, iterations: number): Promise<AddedKeyslot> {
   const { file, pool, key } = session;
   const { header: headerFile, found } = file;
   const volumeKeyBytes = native.keyByteLength(key);
@@ -187,13 +214,12 @@ async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: K
     slotKeyBytes: DATA_KEY_BYTES,
   };
   const area = await pool.run({ kind: 'sealKeyslot', passphrase, volumeKey: key, parameters });
-  await headerFile.write(area, areaOffsetBytes);
-  await headerFile.sync();
+  await session.writeArea(area, areaOffsetBytes);
   const keyslot = keyslotObject(parameters);
   const entry = { kind, created: new Date().toISOString(), sha256: keyslotSha256(keyslot) };
   const known = { ...file.token.keyslots, [name]: entry };
   const header = changedHeader(session, found.header, withKeyslot(found.header.metadata, name, keyslot), known);
-  await writeHeader(headerFile.handle, header, headerFile.path);
+  await session.writeHeader(header);
   const written = await headerFile.read(areaOffsetBytes, areaDataBytes(parameters));
   const opened = await pool.run({ kind: 'openKeyslot', passphrase, area: written, parameters, header, headerPath: headerFile.path });
   if (opened === undefined) {
@@ -211,22 +237,15 @@ async function addKeyslot(session: VolumeSession, passphrase: KeyHandle, kind: K
 }
 
 /** First the area, so that nothing opens by it any more, then the header. */
-async function dropKeyslot(session: VolumeSession, header: Luks2Header, name: string): Promise<void> {
-  const { header: headerFile } = session.file;
+async function dropKeyslot(session: KeyslotSession, header: Luks2Header, name: string): Promise<void> {
   const { area } = header.metadata.keyslots[name]!;
-  await headerFile.write(randomBytes(Number(area.size)), Number(area.offset));
-  await headerFile.sync();
-  const { [name]: _, ...known } = contentsOf(intactHeader(header), session.file).token.keyslots ?? {};
-  await writeHeader(headerFile.handle, changedHeader(session, header, withoutKeyslot(header.metadata, name), known), headerFile.path);
+  await session.writeArea(randomBytes(Number(area.size)), Number(area.offset));
+  const { [name]: _, ...known } = claimsOf(intactHeader(header), session.file.header.path).token.keyslots ?? {};
+  await session.writeHeader(changedHeader(session, header, withoutKeyslot(header.metadata, name), known));
 }
 
-/** The next version of a header, with other keyslots, under its MAC. */
-function changedHeader({ file, key }: VolumeSession, old: Luks2Header, metadata: Luks2Metadata, keyslots: KnownKeyslots): Luks2Header {
-  return nextHeader(key, { ...old, metadata }, { ...file.token, keyslots }, file.header.path);
-}
-
-function describe({ file }: VolumeSession, header: Luks2Header, keyslot: string): VolumeKeyslot {
-  const { token } = contentsOf(intactHeader(header), file);
+function describe({ data, header: { path } }: KeyslotVolume, header: Luks2Header, keyslot: string): VolumeKeyslot {
+  const { token } = claimsOf(intactHeader(header), path);
   const info = listKeyslots(header.metadata, token.keyslots).find((candidate) => candidate.keyslot === keyslot)!;
-  return { ...info, path: file.data.path, volumeId: token.volumeId };
+  return { ...info, path: data.path, volumeId: token.volumeId };
 }

@@ -1,30 +1,29 @@
 /**
  * Resumes uploads to S3. S3 knows which parts it has (src/stores/s3-resumable.ts); the record beside the object says
  * what they are of: source, volume and sizes, with a MAC under a key of the data key. A later run goes on only if all
- * of that is as it was, and the last part that S3 has is what the source gives.
+ * of that is as it was, and the last part that S3 has is what the source gives. A copy of a volume as it is has no key,
+ * and so no MAC: there each part that S3 has is compared with the source.
  */
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { S3_PART_BYTES_MAX } from '../limits.js';
 import { firstIssue } from '../luks2/metadata.js';
 import type { KeyHandle } from '../native.js';
-import type { NamedFile } from '../output/named-file.js';
 import type { OpenTargetOptions } from '../output/target.js';
 import type { ResumableUpload } from '../stores/s3-resumable.js';
-import type { ImageSource } from '../stores/store.js';
 import { parseStrictJson } from '../strict-json.js';
-import { sourceSchema } from './checkpoint.js';
+import { recordedSourceSchema } from './checkpoint.js';
 import { movePieces, type PieceMove, pieceOf } from './move-pieces.js';
 import { isRecordMac, recordMac } from './record-mac.js';
 import type { VolumeIdentity } from './resume.js';
-import { differenceOf, identifySource } from './source-watch.js';
+import { sourceDifference } from './source-watch.js';
 import type { JobOptions } from './transform.js';
 
 const bytes = z.number().int().positive();
 
 const recordSchema = z.strictObject({
   version: z.literal(1),
-  kind: z.enum(['encrypt', 'decrypt']),
+  kind: z.enum(['encrypt', 'decrypt', 'copy']),
   object: z.string(),
   uploadId: z.string().min(1).max(4096),
   mark: z.uuid(),
@@ -33,7 +32,7 @@ const recordSchema = z.strictObject({
   sectorBytes: bytes,
   volumeId: z.string(),
   uuid: z.string(),
-  source: z.union([sourceSchema, z.strictObject({ kind: z.literal('stored'), sizeBytes: bytes, state: z.string() })]),
+  source: recordedSourceSchema,
   /** Of `encrypt`: the header as it is in the first part, base64; it holds the wrapped data key. */
   header: z.base64(),
 });
@@ -49,13 +48,6 @@ export interface UploadJob {
   readonly upload: ResumableUpload;
   readonly source: UploadRecord['source'];
   readonly sectorBytes: number;
-}
-
-/**
- * The state of a source: of its file or device, else what a store says of it. @throws {VolsealError} `ERR_IO`
- */
-export async function uploadSource(file: NamedFile | undefined, { sizeBytes, state = '' }: ImageSource): Promise<UploadRecord['source']> {
-  return file === undefined ? { kind: 'stored', sizeBytes, state } : await identifySource(file, sizeBytes);
 }
 
 /** @param why what does not fit, and what was expected */
@@ -88,7 +80,7 @@ export function findUpload(job: UploadJob): StoredUpload | undefined {
 }
 
 function differsFrom(stored: StoredUpload, { kind, upload, source, sectorBytes }: UploadJob): string | undefined {
-  if (stored.kind !== kind) return `it is of a run of volseal ${stored.kind}`;
+  if (stored.kind !== kind) return `it is of ${stored.kind === 'copy' ? 'a copy as it is' : `a run of volseal ${stored.kind}`}`;
   if (stored.object !== upload.name) return `its record is of ${stored.object}`;
   const difference = sourceDifference(stored.source, source);
   if (difference !== undefined) return `the source is not as it was: ${difference}`;
@@ -97,57 +89,52 @@ function differsFrom(stored: StoredUpload, { kind, upload, source, sectorBytes }
   return stored.partBytes === upload.pieceBytes ? undefined : `its parts have ${stored.partBytes} bytes, not ${upload.pieceBytes}`;
 }
 
-function sourceDifference(before: UploadRecord['source'], now: UploadRecord['source']): string | undefined {
-  if (before.kind !== 'stored' && now.kind !== 'stored') return differenceOf(before, now);
-  if (before.kind !== 'stored' || now.kind !== 'stored') return 'one is in a store, the other is not';
-  if (before.sizeBytes !== now.sizeBytes) return `it had ${before.sizeBytes} bytes and has ${now.sizeBytes}`;
-  return before.state === now.state ? undefined : 'it is another object, another version of it or another snapshot';
-}
-
 /**
  * Begins an upload: its record first. @param header of `encrypt`, as it is in the first part
+ * @param key undefined for a copy
  * @throws {VolsealError} as `ResumableUpload.begin`
  */
 export async function beginUpload(
   { kind, upload, source, sectorBytes }: UploadJob,
   { volumeId, uuid }: VolumeIdentity,
   header: Buffer,
-  key: KeyHandle,
+  key: KeyHandle | undefined,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { name: object, sizeBytes, pieceBytes: partBytes } = upload;
   await upload.begin((identity) => {
     const facts = { kind, object, ...identity, sizeBytes, partBytes, sectorBytes, volumeId, uuid, source };
     const record: UploadRecord = { version: 1, ...facts, header: header.toString('base64') };
-    const stored: StoredUpload = { ...record, mac: recordMac('upload', record, key) };
+    const stored: StoredUpload = { ...record, mac: key === undefined ? '' : recordMac('upload', record, key) };
     return `${JSON.stringify(stored, undefined, 2)}\n`;
   }, signal);
 }
 
 /**
- * Proves a record, and goes on with its upload. @param key the volume's; stays the caller's
+ * Proves a record, and goes on with its upload. @param key the volume's; stays the caller's. Undefined for a copy
  * @throws {VolsealError} `ERR_RESUME`, and as `ResumableUpload.resume`
  */
 export async function resumeUpload(
   { upload }: UploadJob,
   stored: StoredUpload,
   { volumeId, uuid }: VolumeIdentity,
-  key: KeyHandle,
+  key: KeyHandle | undefined,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const { mac, ...record } = stored;
   if (stored.volumeId !== volumeId || stored.uuid !== uuid) throw cannotResumeUpload(upload, `it is of the volume ${stored.volumeId}`);
-  if (!isRecordMac(mac, 'upload', record, key))
+  if (key !== undefined && !isRecordMac(mac, 'upload', record, key))
     throw cannotResumeUpload(upload, 'its record was changed by somebody without the key of the volume (its MAC does not hold)');
   await upload.resume(stored, signal);
 }
 
 /**
- * Sends the parts that S3 does not have, once the last one that it has is proved.
+ * Sends the parts that S3 does not have, once the last one that it has is proved; of a copy, once each of them is
+ * compared.
  * @throws {VolsealError} `ERR_RESUME` it is not what the source gives; as `movePieces`
  */
 export async function moveRest(
-  { upload, source }: UploadJob,
+  { kind, upload, source }: UploadJob,
   move: Omit<PieceMove, 'write' | 'pieceBytes' | 'checksum' | 'isWritten'>,
   job: JobOptions,
   onWarning: OpenTargetOptions['onWarning'],
@@ -157,10 +144,19 @@ export async function moveRest(
   const whole = { ...move, pieceBytes, checksum } as const;
   const there = new Set(parts.flatMap((part, index) => (part === undefined ? [] : [index])));
   const last = parts.length - 1;
+  const resuming = (): void =>
+    onWarning?.(`${upload.name}: resuming: ${there.size} of ${Math.ceil(upload.sizeBytes / pieceBytes)} parts are there`);
+  if (kind === 'copy') {
+    if (last >= 0) resuming();
+    const write: PieceMove['write'] = async (piece, signal) => {
+      if (parts[piece.offsetBytes / pieceBytes]?.crc32 !== piece.crc32) await upload.write(piece, signal);
+    };
+    return await movePieces({ ...whole, write }, job);
+  }
   if (last >= 0) {
     const { crc32 } = await pieceOf(whole, last, job.signal);
     if (crc32 !== parts[last]!.crc32) throw cannotResumeUpload(upload, `part ${last + 1} is not what ${move.source.name} gives`);
-    onWarning?.(`${upload.name}: resuming: ${there.size} of ${Math.ceil(upload.sizeBytes / pieceBytes)} parts are there`);
+    resuming();
     if (source.kind === 'device')
       onWarning?.(
         `${move.source.name}: is a block device, which does not tell whether it was written to since: begin again if it may have been`,

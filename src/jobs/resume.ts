@@ -6,10 +6,11 @@
 import assert from 'node:assert/strict';
 import { VolsealError } from '../errors.js';
 import { CHECKPOINT_INTERVAL_MS, RESUME_UNIT_BYTES } from '../limits.js';
-import type { TransformOptions } from '../native.js';
+import type { KeyHandle, TransformOptions } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
 import { cannotResume } from '../output/partial-file.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
+import type { ImageSource } from '../stores/store.js';
 import type { PoolLease } from '../workers/pool.js';
 import {
   type CheckpointRecord,
@@ -19,15 +20,33 @@ import {
   type StoredCheckpoint,
   writeCheckpoint,
 } from './checkpoint.js';
-import { differenceOf, identifySource } from './source-watch.js';
+import { type RecordedSource, recordedSource, sourceDifference } from './source-watch.js';
 import { type Checkpoint, transformImage } from './transform.js';
+
+/** A source as a later run must find it again. */
+export interface ResumableSource {
+  /** What messages call it. */
+  readonly name: string;
+  /** Its state now. @throws {VolsealError} `ERR_IO` */
+  identify(): Promise<RecordedSource>;
+}
+
+/** @param sizeBytes of the file or device */
+export const resumableFile = (file: NamedFile, sizeBytes: number): ResumableSource => ({
+  name: file.path,
+  identify: () => recordedSource(file, { sizeBytes }),
+});
+
+/** An object or a snapshot, which is read in one state. */
+export const resumableStored = (source: ImageSource): ResumableSource => ({
+  name: source.name,
+  identify: () => recordedSource(undefined, source),
+});
 
 /** A job as a later run must find it again. */
 export interface ResumableJob {
   readonly kind: CheckpointRecord['kind'];
-  readonly source: NamedFile;
-  /** Of the source's file or device. */
-  readonly sourceBytes: number;
+  readonly source: ResumableSource;
   /** What is written to. */
   readonly target: TargetFile;
   readonly sectorBytes: number;
@@ -60,8 +79,8 @@ async function differsFrom(stored: StoredCheckpoint, job: ResumableJob): Promise
   const { source, target } = job;
   if (stored.kind !== job.kind) return `it is of a run of volseal ${stored.kind}`;
   if (stored.partial.ino !== (await target.file.identity()).ino) return 'it is not the file that the checkpoint was written for';
-  const difference = differenceOf(stored.source, await identifySource(source, job.sourceBytes));
-  if (difference !== undefined) return `the source ${source.path} is not as it was: ${difference}`;
+  const difference = sourceDifference(stored.source, await source.identify());
+  if (difference !== undefined) return `the source ${source.name} is not as it was: ${difference}`;
   const names = new Set([...Object.keys(stored.choices), ...Object.keys(job.choices)]);
   const other = [...names].find((name) => stored.choices[name] !== job.choices[name]);
   if (other !== undefined) return `it was begun with ${other} ${stored.choices[other] ?? 'unset'}, not ${job.choices[other] ?? 'unset'}`;
@@ -95,9 +114,51 @@ export interface Run {
 
 type OnWarning = OpenTargetOptions['onWarning'];
 
+/** What a checkpoint is proved by. */
+export interface Proof {
+  readonly key: KeyHandle;
+  /** Bytes of the whole target. */
+  readonly sizeBytes: number;
+  /**
+   * Compares the last part before `safeBytes` in the partial target with what the source gives. @returns the first byte
+   * that differs
+   */
+  compare(safeBytes: number): Promise<number | undefined>;
+}
+
 /**
- * Proves a checkpoint, and that the last part before it is in the partial target what the source gives; then sets
- * `transform.startByte`.
+ * Proves a checkpoint, and that the last part before it is in the partial target what the source gives.
+ * @returns where to go on @throws {VolsealError} `ERR_RESUME`, and what `compare` throws
+ */
+export async function proveProgress(
+  job: ResumableJob,
+  stored: StoredCheckpoint,
+  volume: VolumeIdentity,
+  { key, sizeBytes, compare }: Proof,
+  onWarning: OnWarning,
+): Promise<number> {
+  const { openPath: partial } = job.target;
+  // Once more: KMS may have taken long to answer.
+  const why = await differsFrom(stored, job);
+  if (why !== undefined) throw cannotResume(partial, why);
+  proveCheckpoint(stored, key, partial);
+  const { safeBytes } = stored;
+  if (stored.volumeId !== volume.volumeId || stored.uuid !== volume.uuid)
+    throw cannotResume(partial, `it is of the volume ${stored.volumeId}`);
+  if (safeBytes >= sizeBytes) throw cannotResume(partial, `its checkpoint stands at ${safeBytes}, behind the end`);
+  const differsAtByte = await compare(safeBytes);
+  if (differsAtByte !== undefined)
+    throw cannotResume(partial, `at byte ${differsAtByte} of the image it holds what ${job.source.name} does not give`);
+  onWarning?.(`${partial}: resuming at byte ${safeBytes} of ${sizeBytes}`);
+  if (stored.source.kind === 'device')
+    onWarning?.(
+      `${job.source.name}: is a block device, which does not tell whether it was written to since: begin again if it may have been`,
+    );
+  return safeBytes;
+}
+
+/**
+ * The same of a transform from file to file; sets `transform.startByte`.
  *
  * @param transform the job's whole transform
  * @throws {VolsealError} `ERR_RESUME`, and as `transformImage`
@@ -111,27 +172,15 @@ export async function resumeJob(
   onWarning: OnWarning,
 ): Promise<void> {
   const { openPath: partial, file } = job.target;
-  // Once more: KMS may have taken long to answer.
-  const why = await differsFrom(stored, job);
-  if (why !== undefined) throw cannotResume(partial, why);
-  proveCheckpoint(stored, transform.key, partial);
-  const { safeBytes } = stored;
-  if (stored.volumeId !== volume.volumeId || stored.uuid !== volume.uuid)
-    throw cannotResume(partial, `it is of the volume ${stored.volumeId}`);
-  if (safeBytes >= transform.target.sizeBytes) throw cannotResume(partial, `its checkpoint stands at ${safeBytes}, behind the end`);
-  const paths = { source: job.source.path, target: partial };
-  const { differsAtByte } = await transformImage(pool, comparison(transform, safeBytes), paths, { signal });
-  if (differsAtByte !== undefined)
-    throw cannotResume(partial, `at byte ${differsAtByte} of the image it holds what ${job.source.path} does not give`);
+  const { key, target } = transform;
+  const compare = async (safeBytes: number): Promise<number | undefined> => {
+    const paths = { source: job.source.name, target: partial };
+    return (await transformImage(pool, comparison(transform, safeBytes), paths, { signal })).differsAtByte;
+  };
+  const safeBytes = await proveProgress(job, stored, volume, { key, sizeBytes: target.sizeBytes, compare }, onWarning);
   // What lies behind was never flushed, and a sparse target is written only where there is something to write.
-  const { target } = transform;
   if (target.kind === 'file' && target.sparse) await file.truncate(target.offsetBytes + safeBytes);
   transform.startByte = safeBytes;
-  onWarning?.(`${partial}: resuming at byte ${safeBytes} of ${target.sizeBytes}`);
-  if (stored.source.kind === 'device')
-    onWarning?.(
-      `${job.source.path}: is a block device, which does not tell whether it was written to since: begin again if it may have been`,
-    );
 }
 
 /** Of the last part before `safeBytes`: the ciphertext's side, decrypted, against the image's. */
@@ -159,11 +208,11 @@ function comparison(transform: TransformOptions, safeBytes: number): TransformOp
 export async function recordProgress(
   job: ResumableJob,
   volume: VolumeIdentity,
-  { key, target: { sizeBytes } }: TransformOptions,
+  { key, sizeBytes }: Pick<Proof, 'key' | 'sizeBytes'>,
   others: readonly TargetFile[],
 ): Promise<Checkpoint> {
   const { kind, target, sectorBytes, choices } = job;
-  const source = await identifySource(job.source, job.sourceBytes);
+  const source = await job.source.identify();
   const { ino } = await target.file.identity();
   let lastBytes = 0;
   return {
@@ -199,7 +248,7 @@ export async function beginOrResume(
   } else {
     await resumeJob(job, stored, volume, transform, run, onWarning);
   }
-  return recordProgress(job, volume, transform, []);
+  return recordProgress(job, volume, { key: transform.key, sizeBytes: transform.target.sizeBytes }, []);
 }
 
 /** Removes the record of a job that has ended, or is to begin again. @throws {VolsealError} `ERR_IO` */

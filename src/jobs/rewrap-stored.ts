@@ -15,6 +15,12 @@ export async function rewrapStored(path: string, options: RewrapOptions): Promis
     throw new VolsealError('ERR_ARGUMENT', `${path}: a snapshot that is complete cannot be changed; rewrap a copy of it`, {
       details: { path },
     });
+  if (options.header !== undefined)
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${path}: its header is in a file, and is rewrapped beside a copy of the data: download that, and rewrap there`,
+      { details: { path } },
+    );
   checkReplaceable(path);
   if (dryRun) {
     return await withStoredSource(path, options, async (volume) => {

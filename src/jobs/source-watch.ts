@@ -1,6 +1,7 @@
 /** Detects that a source was changed while it was read: the result would be neither its old state nor its new one. */
 import { VolsealError } from '../errors.js';
 import type { NamedFile } from '../output/named-file.js';
+import type { ImageSource } from '../stores/store.js';
 
 /**
  * Which file the source is, and in which state. A block device does not tell when it was written to: its numbers are
@@ -26,7 +27,33 @@ export async function identifySource(file: NamedFile, sizeBytes: number): Promis
   return { kind: 'file', ino: `${ino}`, sizeBytes: `${size}`, mtimeNs: `${mtimeNs}` };
 }
 
+/** The same of an object or a snapshot: a state that the store has a name for. */
+export interface StoredIdentity {
+  readonly kind: 'stored';
+  readonly sizeBytes: number;
+  readonly state: string;
+}
+
+/** What a later run must find again of a source. */
+export type RecordedSource = SourceIdentity | StoredIdentity;
+
+/** @param file undefined for what is in a store @throws {VolsealError} `ERR_IO` */
+export async function recordedSource(
+  file: NamedFile | undefined,
+  { sizeBytes, state = '' }: Pick<ImageSource, 'sizeBytes' | 'state'>,
+): Promise<RecordedSource> {
+  return file === undefined ? { kind: 'stored', sizeBytes, state } : await identifySource(file, sizeBytes);
+}
+
 /** What has changed, in words; undefined where nothing has. */
+export function sourceDifference(before: RecordedSource, now: RecordedSource): string | undefined {
+  if (before.kind !== 'stored' && now.kind !== 'stored') return differenceOf(before, now);
+  if (before.kind !== 'stored' || now.kind !== 'stored') return 'one is in a store, the other is not';
+  if (before.sizeBytes !== now.sizeBytes) return `it had ${before.sizeBytes} bytes and has ${now.sizeBytes}`;
+  return before.state === now.state ? undefined : 'it is another object, another version of it or another snapshot';
+}
+
+/** The same of files and devices. */
 export function differenceOf(before: SourceIdentity, now: SourceIdentity): string | undefined {
   if (before.kind !== now.kind || before.ino !== now.ino) return 'it is another file';
   if (before.sizeBytes !== now.sizeBytes) return `it had ${before.sizeBytes} bytes and has ${now.sizeBytes}`;

@@ -1,12 +1,10 @@
 /** A volume that is a new object or snapshot in a store. */
 import { VolsealError } from '../errors.js';
-import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
-import { headerArea } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { isSnapshot } from '../stores/ebs-location.js';
 import { fileSource, zeroSource } from '../stores/file-source.js';
-import { checkStoredName } from '../stores/location.js';
+import { checkStoredName, isStored } from '../stores/location.js';
 import { beginStored } from '../stores/open.js';
 import { ResumableUpload } from '../stores/s3-resumable.js';
 import type { ImageSource, ImageTarget, StoreOptions } from '../stores/store.js';
@@ -15,32 +13,38 @@ import { claimsOf } from '../volume/volume-file.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import type { EncryptedImage } from './build-volume.js';
 import { madeIn } from './decrypt-options.js';
+import { type HeaderPlace, openHeaderPlace } from './header-place.js';
 import { movePieces, type PieceMove } from './move-pieces.js';
-import { contextOf, type HeaderTarget, newVolumeKey } from './new-volume-key.js';
-import { findUpload, forgetUpload, keepingUpload, moveRest, uploadSource } from './resume-upload.js';
-import { newOrBegunVolume, openVolumeUpload } from './resumed-volume.js';
-import { whileUnchanged } from './source-watch.js';
+import { contextOf, newVolumeKey } from './new-volume-key.js';
+import { findUpload, forgetUpload, keepingUpload, moveRest } from './resume-upload.js';
+import { type BegunVolume, newOrBegunVolume, openVolumeUpload } from './resumed-volume.js';
+import { recordedSource, whileUnchanged } from './source-watch.js';
 import { checkStoredOptions } from './stored-source.js';
 import type { JobOptions } from './transform.js';
-import type { VolumePlan, VolumeSource } from './volume-plan.js';
+import type { TargetPlan, VolumePlan, VolumeSource } from './volume-plan.js';
 
 /**
- * Encrypts an image into a new object or snapshot that is a volume: header, then data. It appears when it is complete.
+ * Encrypts an image into a new object or snapshot that is a volume: header, then data; with the header option the data
+ * alone. It appears when it is complete.
  * @throws {VolsealError} as `encryptImage`, and `ERR_STORE_*`. Whatever fails, an object that was there stays
  */
 export function storeVolume(plan: VolumePlan, store: StoreOptions | undefined, job: JobOptions): Promise<EncryptedImage> {
   return withRun(plan, store, job, async (run) => {
     if (plan.output.resume === true) return await uploadVolume(run);
     const { volumePath, output } = plan;
+    const { place } = run;
     const wanted = { sizeBytes: run.sizeBytes, force: output.force, snapshot: plan.snapshot };
     await using target = await beginStored(volumePath, wanted, store, job.signal);
-    const { key, header } = await newVolumeKey(plan, draftOf(plan), contextOf(plan), run.pool, job.signal);
+    const { key, header } = await newVolumeKey(plan, place.target, contextOf(plan), run.pool, job.signal);
     try {
       const startedMs = performance.now();
-      const write: PieceMove['write'] = (piece, signal) => target.write(piece, signal);
+      const write: PieceMove['write'] = (piece, signal) => {
+        place.see(piece);
+        return target.write(piece, signal);
+      };
       const { pieceBytes, checksum } = target;
-      await unchanged(run, () => movePieces({ ...moveOf(run, key, headerArea(header)), pieceBytes, checksum, write }, job));
-      return await completed(run, target, header, startedMs);
+      await unchanged(run, () => movePieces({ ...moveOf(run, key, place.preamble(header)), pieceBytes, checksum, write }, job));
+      return await completed(run, target, header, startedMs, key);
     } finally {
       native.keyWipe(key);
     }
@@ -54,21 +58,31 @@ export async function withRun<T>(
   job: JobOptions,
   use: (run: Run) => Promise<T>,
 ): Promise<T> {
-  const { source, volumePath, sectorBytes, allocation, output } = plan;
-  const resume = output.resume === true;
-  checkStoredOptions(volumePath, { sha256: plan.sha256, resume: resume && isSnapshot(volumePath), sparse: allocation === 'sparse' });
-  if (plan.header !== undefined)
-    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is one piece, which has its header in front; leave out the header option`);
-  if (plan.snapshot?.parent !== undefined || plan.snapshot?.changedAgainst !== undefined)
+  const { source, sectorBytes } = plan;
+  checkStoredVolume(plan);
+  const from = sourceOf(source);
+  contextOf(plan);
+  await using pool = leasePool(plan.logger);
+  await using place = await openHeaderPlace(plan);
+  const sizeBytes = place.preambleBytes + Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
+  return await use({ plan, from, sizeBytes, store, pool, job, place });
+}
+
+/** What a new volume in a store does not allow. @throws {VolsealError} `ERR_ARGUMENT` */
+export function checkStoredVolume({ volumePath, allocation, sha256, header, snapshot, output }: TargetPlan): void {
+  const resume = output.resume === true && isSnapshot(volumePath);
+  checkStoredOptions(volumePath, { sha256, resume, sparse: allocation === 'sparse' });
+  if (header !== undefined && isStored(header))
+    throw new VolsealError('ERR_ARGUMENT', `${header}: a detached header is a file`, { details: { path: header } });
+  if (header !== undefined && output.resume === true)
+    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: an upload with its header in a file is not resumed; leave out one of the two`, {
+      details: { path: volumePath },
+    });
+  if (snapshot?.parent !== undefined || snapshot?.changedAgainst !== undefined)
     throw new VolsealError('ERR_ARGUMENT', `${volumePath}: a new volume has a new key, so that every block differs; leave out the parent`, {
       details: { path: volumePath },
     });
-  const from = sourceOf(source);
   checkStoredName(volumePath, 'target');
-  contextOf(plan);
-  await using pool = leasePool(plan.logger);
-  const sizeBytes = EMBEDDED_DATA_OFFSET_BYTES + Math.ceil(source.imageBytes / sectorBytes) * sectorBytes;
-  return await use({ plan, from, sizeBytes, store, pool, job });
 }
 
 /** What a volume is made of and with. */
@@ -80,38 +94,33 @@ export interface Run {
   readonly store: StoreOptions | undefined;
   readonly pool: PoolLease;
   readonly job: JobOptions;
+  readonly place: HeaderPlace;
 }
-
-/** What the header of such a volume must know. */
-export const draftOf = ({ volumePath }: VolumePlan): HeaderTarget => ({
-  headerPath: volumePath,
-  placement: 'embedded',
-  allocation: 'full',
-});
 
 /** The same in a way that a later run can go on with, or goes on with what an interrupted run has left. */
 async function uploadVolume(run: Run): Promise<EncryptedImage> {
-  const { plan, from, sizeBytes, store, pool, job } = run;
+  const { plan, from, sizeBytes, store, pool, job, place } = run;
   const { source, volumePath, sectorBytes, output } = plan;
   const { signal } = job;
   await using upload = await ResumableUpload.open(volumePath, { sizeBytes, force: output.force }, store, signal);
   return await keepingUpload(upload, async () => {
     const startedMs = performance.now();
-    const header = await unchanged(run, async () => {
-      const uploadJob = { kind: 'encrypt', upload, source: await uploadSource(source.file, from), sectorBytes } as const;
-      const stored = findUpload(uploadJob);
-      const volume = await newOrBegunVolume(plan, uploadJob, stored, draftOf(plan), pool, signal);
-      try {
+    const begun: { volume?: BegunVolume } = {};
+    try {
+      await unchanged(run, async () => {
+        const uploadJob = { kind: 'encrypt', upload, source: await recordedSource(source.file, from), sectorBytes } as const;
+        const stored = findUpload(uploadJob);
+        const volume = await newOrBegunVolume(plan, uploadJob, stored, place.target, pool, signal);
+        begun.volume = volume;
         await openVolumeUpload(uploadJob, stored, volume, stored?.volumeId ?? plan.volumeId, signal);
         await moveRest(uploadJob, moveOf(run, volume.key, volume.preamble), job, output.onWarning);
-        return volume.header;
-      } finally {
-        native.keyWipe(volume.key);
-      }
-    });
-    const made = await completed(run, upload, header, startedMs);
-    await forgetUpload(upload, output.onWarning);
-    return made;
+      });
+      const made = await completed(run, upload, begun.volume!.header, startedMs);
+      await forgetUpload(upload, output.onWarning);
+      return made;
+    } finally {
+      if (begun.volume !== undefined) native.keyWipe(begun.volume.key);
+    }
   });
 }
 
@@ -133,12 +142,28 @@ export async function unchanged<T>({ plan: { source } }: Run, move: () => Promis
   return await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
 }
 
-/** Makes the target visible. @throws {VolsealError} as `ImageTarget.complete` */
-export async function completed({ plan, job }: Run, target: ImageTarget, header: Luks2Header, startedMs: number): Promise<EncryptedImage> {
+/**
+ * Makes the volume visible.
+ * @param key undefined: the header is in front of the data, or not this run's to write
+ * @throws {VolsealError} as `ImageTarget.complete`, and what `beforePublish` throws
+ */
+export async function completed(
+  { plan, job, place }: Pick<Run, 'job' | 'place'> & { plan: TargetPlan },
+  target: ImageTarget,
+  header: Luks2Header,
+  startedMs: number,
+  key?: KeyHandle,
+): Promise<EncryptedImage> {
   await plan.output.beforePublish?.();
-  await target.complete(job.signal);
-  const info = describeHeader(claimsOf(intactHeader(header), plan.volumePath), {
-    ...{ path: target.name, header: null },
+  // First the header: data whose header is lost would be lost.
+  const written = key === undefined ? header : await place.write(key, header);
+  try {
+    await target.complete(job.signal);
+  } catch (error) {
+    throw await place.withContext(error);
+  }
+  const info = describeHeader(claimsOf(intactHeader(written), place.target.headerPath), {
+    ...{ path: target.name, header: plan.header ?? null },
     ...{ allocatedBytes: null, hasHoles: null },
   });
   return { ...info, ...madeIn(target.name), dataSeconds: (performance.now() - startedMs) / 1000 };

@@ -1,7 +1,5 @@
 /** Decrypting with a store on one side: a volume that is in one, an image that goes there, or both. */
 
-import { VolsealError } from '../errors.js';
-import { STORE_PIECE_BYTES } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
 import { openTarget } from '../output/open-target.js';
@@ -17,11 +15,23 @@ import { withStoredVolume } from '../volume/stored-volume.js';
 import type { NamedContents } from '../volume/unlock.js';
 import type { PoolLease } from '../workers/pool.js';
 import { type DecryptedImage, type DecryptOptions, madeIn } from './decrypt-options.js';
+import { writeInOrder } from './descriptor.js';
+import { type Download, differsBefore, download } from './download.js';
 import type { TargetStream } from './image-stream.js';
 import { movePieces, type PieceMove } from './move-pieces.js';
-import { beginUpload, findUpload, forgetUpload, keepingUpload, moveRest, resumeUpload, uploadSource } from './resume-upload.js';
+import {
+  checkResumable,
+  findCheckpoint,
+  forgetProgress,
+  proveProgress,
+  type ResumableJob,
+  recordProgress,
+  resumableStored,
+} from './resume.js';
+import { beginUpload, findUpload, forgetUpload, keepingUpload, moveRest, resumeUpload } from './resume-upload.js';
 import { openParent } from './snapshot-parent.js';
-import { whileUnchanged } from './source-watch.js';
+import { recordedSource, whileUnchanged } from './source-watch.js';
+import { piecesOf } from './stored-read.js';
 import { checkStoredOptions } from './stored-source.js';
 
 interface Open {
@@ -36,10 +46,11 @@ interface Open {
 /** @throws {VolsealError} as `decryptImage`, and `ERR_STORE_*` */
 export async function decryptStored(volumePath: string, image: string | TargetStream, options: DecryptOptions): Promise<DecryptedImage> {
   if (typeof image !== 'string')
-    throw new VolsealError('ERR_ARGUMENT', `${volumePath}: is in a store; volseal read writes it to a stream, decrypted`);
+    return await decryptStoredTo(volumePath, image.name, options, (pieces) => writeInOrder(image, pieces, options.signal));
   const { sha256 = false, resume = false, sparse = false, signal } = options;
   // A snapshot's record is beside the volume.
-  const isResumable = isStored(image) && (!isSnapshot(image) || !isStored(volumePath));
+  const isResumable = !isSnapshot(image) || !isStored(volumePath);
+  if (resume && !isStored(image)) checkResumable(image, false, options);
   checkStoredOptions(isStored(image) ? image : volumePath, {
     ...{ sha256, resume: resume && !isResumable, sparse: sparse && !isSnapshot(image) },
   });
@@ -62,6 +73,35 @@ export async function decryptStored(volumePath: string, image: string | TargetSt
     const key = await session.unlock();
     signal?.throwIfAborted();
     return make({ volume: session.file, file: data, source: fileSource(data, sizeBytes), key, pool: session.pool });
+  });
+}
+
+/**
+ * Decrypts a volume in a store in order, once.
+ * @param name of where it goes @param use takes the pieces, and ends before the call does
+ * @throws {VolsealError} as `decryptStored`, and whatever `use` throws
+ */
+export async function decryptStoredTo(
+  volumePath: string,
+  name: string,
+  options: DecryptOptions,
+  use: (pieces: AsyncIterable<Uint8Array>) => Promise<void>,
+): Promise<DecryptedImage> {
+  const { sha256 = false, resume = false, sparse = false, signal, onProgress } = options;
+  checkStoredOptions(volumePath, { sha256, resume, sparse });
+  return withStoredVolume(volumePath, options, async (session) => {
+    const { volumeId, imageBytes } = session.volume.token;
+    const startedMs = performance.now();
+    let doneBytes = 0;
+    const counted = async function* (): AsyncGenerator<Uint8Array> {
+      for await (const piece of piecesOf(session, 0, imageBytes, signal)) {
+        yield piece;
+        doneBytes += piece.length;
+        onProgress?.({ doneBytes, totalBytes: imageBytes });
+      }
+    };
+    await use(counted());
+    return { volumeId, path: name, imageBytes, dataSeconds: (performance.now() - startedMs) / 1000 };
   });
 }
 
@@ -118,7 +158,7 @@ async function toUpload(open: Open, image: string, options: DecryptOptions): Pro
   return await keepingUpload(upload, async () => {
     await unchanged(open, async () => {
       const { sectorBytes } = segment;
-      const job = { kind: 'decrypt', upload, source: await uploadSource(file, source), sectorBytes } as const;
+      const job = { kind: 'decrypt', upload, source: await recordedSource(file, source), sectorBytes } as const;
       const stored = findUpload(job);
       if (stored === undefined) await beginUpload(job, identity, Buffer.alloc(0), key, signal);
       else await resumeUpload(job, stored, identity, key, signal);
@@ -132,15 +172,31 @@ async function toUpload(open: Open, image: string, options: DecryptOptions): Pro
 }
 
 async function toFile(open: Open, image: string, options: DecryptOptions): Promise<string> {
-  const { force = false, fsync = true, onWarning, beforePublish } = options;
-  const output = { force, fsync, onWarning, beforePublish, deviceBytes: open.volume.token.imageBytes };
+  const { force = false, fsync = true, resume = false, onWarning, beforePublish, signal } = options;
+  const { token, segment, found } = open.volume;
+  const { imageBytes, volumeId } = token;
+  const output = { force, fsync, resume, onWarning, beforePublish, deviceBytes: imageBytes };
   await using target = await openTarget(await resolveTarget(image, output), output);
   try {
-    await target.begin();
-    const write: PieceMove['write'] = ({ offsetBytes, bytes }) => target.file.write(bytes, offsetBytes);
-    const move = { ...moveOf(open), pieceBytes: STORE_PIECE_BYTES, checksum: undefined, write };
-    await unchanged(open, () => movePieces(move, options));
+    const way: Download = { move: moveOf(open), target, dataOffsetBytes: 0 };
+    const proof = { key: open.key, sizeBytes: imageBytes, compare: (safeBytes: number) => differsBefore(way, safeBytes, signal) };
+    const identity = { volumeId, uuid: found.header.uuid };
+    const header = options.header === undefined ? 'embedded' : 'detached';
+    const { sectorBytes } = segment;
+    const source = resumableStored(open.source);
+    const job: ResumableJob = { kind: 'decrypt', source, target, sectorBytes, choices: { sparse: 'false', header } };
+    const stored = resume ? await findCheckpoint(job) : undefined;
+    let startByte = 0;
+    if (stored !== undefined) {
+      startByte = await proveProgress(job, stored, identity, proof, onWarning);
+    } else {
+      await target.begin();
+      if (resume) await forgetProgress(target);
+    }
+    const checkpoint = resume ? await recordProgress(job, identity, proof, []) : undefined;
+    await download(way, startByte, checkpoint, options);
     await target.publish();
+    if (resume) await forgetProgress(target);
     return image;
   } catch (error) {
     throw target.withContext(error);

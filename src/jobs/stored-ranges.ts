@@ -10,9 +10,10 @@ import { ResumableUpload } from '../stores/s3-resumable.js';
 import type { StoreOptions } from '../stores/store.js';
 import { cutIntoRanges, type ImageRange } from './image-ranges.js';
 import { movePieces } from './move-pieces.js';
-import { findUpload, forgetUpload, keepingUpload, type UploadJob, uploadSource } from './resume-upload.js';
+import { findUpload, forgetUpload, keepingUpload, type UploadJob } from './resume-upload.js';
 import { newOrBegunVolume, openVolumeUpload } from './resumed-volume.js';
-import { completed, draftOf, moveOf, type Run, unchanged, withRun } from './store-volume.js';
+import { recordedSource } from './source-watch.js';
+import { completed, moveOf, type Run, unchanged, withRun } from './store-volume.js';
 import type { JobOptions } from './transform.js';
 import type { VolumePlan } from './volume-plan.js';
 import { checkRangedSource, type RangesStep } from './volume-ranges.js';
@@ -29,19 +30,27 @@ export async function stepUpload(
 }
 
 async function withUpload<T>({ plan, sizeBytes, store, job }: Run, use: (upload: ResumableUpload) => Promise<T>): Promise<T> {
+  if (plan.header !== undefined)
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      `${plan.volumePath}: ranges of an object have the header in front; leave out the header option`,
+      {
+        details: { path: plan.volumePath },
+      },
+    );
   await using upload = await ResumableUpload.open(plan.volumePath, { sizeBytes, force: plan.output.force }, store, job.signal);
   return await keepingUpload(upload, () => use(upload));
 }
 
 async function step(run: Run, upload: ResumableUpload, rangeBytes: number): Promise<RangesStep> {
-  const { plan, sizeBytes, pool, job } = run;
+  const { plan, sizeBytes, pool, job, place } = run;
   const { pieceBytes } = upload;
   const ranges = cutIntoRanges(sizeBytes, pieceBytes * Math.max(1, Math.floor(rangeBytes / pieceBytes)), plan.source.path);
   const startedMs = performance.now();
   const { header, left } = await unchanged(run, async () => {
     const uploadJob = await uploadJobOf(run, upload);
     const stored = findUpload(uploadJob);
-    const { key, header, preamble } = await newOrBegunVolume(plan, uploadJob, stored, draftOf(plan), pool, job.signal);
+    const { key, header, preamble } = await newOrBegunVolume(plan, uploadJob, stored, place.target, pool, job.signal);
     try {
       await openVolumeUpload(uploadJob, stored, { key, header, preamble }, plan.volumeId, job.signal);
     } finally {
@@ -61,7 +70,7 @@ async function step(run: Run, upload: ResumableUpload, rangeBytes: number): Prom
 }
 
 async function uploadJobOf({ plan: { source, sectorBytes }, from }: Run, upload: ResumableUpload): Promise<UploadJob> {
-  return { kind: 'encrypt', upload, source: await uploadSource(source.file, from), sectorBytes };
+  return { kind: 'encrypt', upload, source: await recordedSource(source.file, from), sectorBytes };
 }
 
 /** As `encryptVolumeRange`: sends those parts of the range that S3 does not have. */
@@ -77,13 +86,13 @@ export async function uploadRange(
 }
 
 async function sendRange(run: Run, upload: ResumableUpload, { startByte, endByte }: ImageRange, uuid: string): Promise<void> {
-  const { plan, pool, job } = run;
+  const { plan, pool, job, place } = run;
   await unchanged(run, async () => {
     const uploadJob = await uploadJobOf(run, upload);
     const stored = findUpload(uploadJob);
     if (stored === undefined) throw isGone(upload, 'it has no record');
     if (stored.uuid !== uuid) throw isGone(upload, 'it was begun anew, under another key');
-    const volume = await newOrBegunVolume(plan, uploadJob, stored, draftOf(plan), pool, job.signal);
+    const volume = await newOrBegunVolume(plan, uploadJob, stored, place.target, pool, job.signal);
     try {
       await openVolumeUpload(uploadJob, stored, volume, plan.volumeId, job.signal);
       if (upload.isCompleted) return;

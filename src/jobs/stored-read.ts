@@ -1,6 +1,6 @@
 /** A range of a volume in a store, decrypted: only the sectors that it touches are fetched. */
 import { VolsealError } from '../errors.js';
-import { STREAM_PIECE_BYTES } from '../limits.js';
+import { STREAM_PIECE_BYTES, STREAM_PIECES_AHEAD } from '../limits.js';
 import { type StoredOpenOptions, type StoredSession, withStoredVolume } from '../volume/stored-volume.js';
 
 /** Which bytes of a volume. */
@@ -48,16 +48,28 @@ export async function readStoredRange(
   });
 }
 
-/** The next piece is fetched while the reader takes one. */
-async function* piecesOf(session: StoredSession, startByte: number, endByte: number, signal: AbortSignal | undefined) {
-  let ahead: Promise<Uint8Array> | undefined;
-  for (let at = startByte; at < endByte; at = pieceEnd(at, endByte)) {
-    const now: Promise<Uint8Array> = ahead ?? readPiece(session, at, pieceEnd(at, endByte), signal);
-    const after = pieceEnd(at, endByte);
-    ahead = after < endByte ? readPiece(session, after, pieceEnd(after, endByte), signal) : undefined;
+/**
+ * The plaintext of a range, in order: while the reader takes a piece, the next ones are fetched.
+ * @throws {VolsealError} `ERR_STORE_*`, `ERR_SOURCE_CHANGED`, `ERR_ABORTED`
+ */
+export async function* piecesOf(session: StoredSession, startByte: number, endByte: number, signal: AbortSignal | undefined) {
+  const ahead: Promise<Uint8Array>[] = [];
+  let next = startByte;
+  const fetchNext = (): void => {
+    const piece = readPiece(session, next, pieceEnd(next, endByte), signal);
     // Its failure is the reader's once it gets there.
-    ahead?.catch(() => {});
-    yield await now;
+    piece.catch(() => {});
+    ahead.push(piece);
+    next = pieceEnd(next, endByte);
+  };
+  try {
+    for (let at = startByte; at < endByte; at = pieceEnd(at, endByte)) {
+      while (next < endByte && ahead.length <= STREAM_PIECES_AHEAD) fetchNext();
+      yield await ahead.shift()!;
+    }
+  } finally {
+    // Whoever ends early wipes the key next.
+    await Promise.allSettled(ahead);
   }
 }
 

@@ -1,7 +1,8 @@
 /** A raw image that is an object or a snapshot in a store, as the source of a volume. */
 import { VolsealError } from '../errors.js';
+import { readable } from '../stores/file-source.js';
 import { openStored } from '../stores/open.js';
-import type { ImageSource, StoreOptions } from '../stores/store.js';
+import type { StoreOptions } from '../stores/store.js';
 import { readEdges, refuseOtherFormats } from './image-format.js';
 import type { VolumeSource } from './volume-plan.js';
 
@@ -20,23 +21,12 @@ export async function withStoredImage<T>(
   return await use({ path, imageBytes: source.sizeBytes, side: { kind: 'stored', source } });
 }
 
-/** Short ranges of a source, for whoever looks at what it is. */
-function readable(source: ImageSource, signal: AbortSignal | undefined) {
-  return {
-    async read(offsetBytes: number, bytesMax: number): Promise<Buffer> {
-      const bytes = Buffer.alloc(Math.max(0, Math.min(bytesMax, source.sizeBytes - offsetBytes)));
-      if (bytes.length > 0) await source.readRange(offsetBytes, bytes, signal);
-      return bytes;
-    },
-  };
-}
-
 /** What an object or a snapshot as source or target does not allow. @throws {VolsealError} `ERR_ARGUMENT` */
 export function checkStoredOptions(path: string, { sha256, resume, sparse }: { sha256: boolean; resume: boolean; sparse: boolean }): void {
   const refuse = (why: string): never => {
     throw new VolsealError('ERR_ARGUMENT', `${path}: is in a store: ${why}`, { details: { path } });
   };
   if (sparse) refuse('holes are neither read from there nor written there; leave out the sparse option');
-  if (resume) refuse('only an upload to S3, and decrypting a file to a snapshot, can be resumed; leave out the resume option');
+  if (resume) refuse('of new snapshots only the image of a volume in a file can be resumed; leave out the resume option');
   if (sha256) refuse('its pieces overtake each other, so that no SHA-256 is made on the way; leave out the sha256 option');
 }

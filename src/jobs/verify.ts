@@ -101,8 +101,7 @@ async function verifyStored(path: string, options: VerifyOptions): Promise<Verif
       const differsAtByte = await compareStored(session, image, { ...options, stopped: UNCHANGED });
       if (differsAtByte !== undefined) throw imageDiffers(against, path, differsAtByte, volume.segment.sectorBytes);
     }
-    // The header is in front of the data: both are one object.
-    return { volumeId, path, keyId, imageBytes, dataBound: true, against, inPlace: null };
+    return { volumeId, path, keyId, imageBytes, dataBound: volume.isBound || against !== null, against, inPlace: null };
   });
 }
 

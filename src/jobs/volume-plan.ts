@@ -32,9 +32,13 @@ export interface VolumeSource {
   readonly fileBytes?: number;
 }
 
-/** A volume to make: the caller's options, checked, with their defaults. */
-export interface VolumePlan {
+/** A volume to make of a source: the caller's options, checked, with their defaults. */
+export interface VolumePlan extends TargetPlan {
   readonly source: VolumeSource;
+}
+
+/** The same, whatever its source. */
+export interface TargetPlan {
   readonly volumePath: string;
   /** The file for a detached header. */
   readonly header: string | undefined;

@@ -50,10 +50,18 @@ async function readOn(file: FileHandle, path: string, known: Buffer, bytes: numb
  * {VolsealError} `ERR_IO`
  */
 export async function hasHeader(file: FileHandle, path: string): Promise<boolean> {
-  const magicAt = async (offsetBytes: number, name: CopyName): Promise<boolean> => {
-    const area = Buffer.alloc(MAGIC_BYTES);
+  return await hasMagic(async (offsetBytes, bytes) => {
+    const area = Buffer.alloc(bytes);
     await failingAs('reading', path, offsetBytes, () => file.read(area, 0, area.length, offsetBytes));
-    return carriesMagic(area, 0, name);
+    return area;
+  });
+}
+
+/** The same of whatever `read` reads. @param read gives fewer bytes, or zeros, where there is no more */
+export async function hasMagic(read: (offsetBytes: number, bytes: number) => Promise<Buffer>): Promise<boolean> {
+  const magicAt = async (offsetBytes: number, name: CopyName): Promise<boolean> => {
+    const area = await read(offsetBytes, MAGIC_BYTES);
+    return area.length === MAGIC_BYTES && carriesMagic(area, 0, name);
   };
   if (await magicAt(0, 'primary')) return true;
   for (const size of LUKS2_HEADER_SIZES) if (await magicAt(size, 'secondary')) return true;

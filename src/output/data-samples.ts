@@ -4,7 +4,12 @@
  * sector that still does is proof enough. docs/decisions/0050-data-samples.md says why it is this.
  */
 import { createHash } from 'node:crypto';
-import type { NamedFile } from './named-file.js';
+
+/** What is needed of what has the data. */
+export interface SampledFile {
+  /** Up to `bytesMax` bytes from `offsetBytes` on. */
+  read(offsetBytes: number, bytesMax: number): Promise<Buffer>;
+}
 
 /** Where the data is in its file. */
 export interface SampledData {
@@ -45,7 +50,7 @@ export function spreadOver(runs: readonly DataRun[], count: number): number[] {
  * ciphertext, and say nothing.
  * @returns undefined where there is no data @throws {VolsealError} `ERR_IO`
  */
-export async function takeSamples(file: NamedFile, data: SampledData, runs: readonly DataRun[]): Promise<DataSamples | undefined> {
+export async function takeSamples(file: SampledFile, data: SampledData, runs: readonly DataRun[]): Promise<DataSamples | undefined> {
   const sectors = new Set(spreadOver(runs, SAMPLES_MAX).map((at) => at - (at % data.sectorBytes)));
   const samples: Record<string, string> = {};
   for (const at of sectors) {
@@ -56,13 +61,44 @@ export async function takeSamples(file: NamedFile, data: SampledData, runs: read
 }
 
 /** How many of the samples the data still has. @throws {VolsealError} `ERR_IO` */
-export async function countMatches(file: NamedFile, data: SampledData, samples: DataSamples): Promise<number> {
+export async function countMatches(file: SampledFile, data: SampledData, samples: DataSamples): Promise<number> {
   const found = await Promise.all(Object.entries(samples).map(async ([at, digest]) => (await digestAt(file, data, Number(at))) === digest));
   return found.filter(Boolean).length;
 }
 
-async function digestAt(file: NamedFile, { offsetBytes, sectorBytes }: SampledData, at: number): Promise<string | undefined> {
+async function digestAt(file: SampledFile, { offsetBytes, sectorBytes }: SampledData, at: number): Promise<string | undefined> {
   const sector = await file.read(offsetBytes + at, sectorBytes);
-  if (sector.length < sectorBytes || sector.every((byte) => byte === 0)) return undefined;
+  return sector.length < sectorBytes ? undefined : digestOf(sector);
+}
+
+function digestOf(sector: Uint8Array): string | undefined {
+  if (sector.every((byte) => byte === 0)) return undefined;
   return createHash('sha256').update(sector).digest().subarray(0, DIGEST_BYTES).toString('base64');
+}
+
+/** Samples of data that goes by, all of it, in pieces of whole sectors, in any order: its length need not be known. */
+export class PassingSamples {
+  readonly #sectorBytes: number;
+  readonly #found = new Map<number, string>();
+
+  constructor(sectorBytes: number) {
+    this.#sectorBytes = sectorBytes;
+  }
+
+  /** @param offsetBytes of the piece in the data */
+  see(offsetBytes: number, piece: Uint8Array): void {
+    for (const position of spreadOver([{ offsetBytes: 0, lengthBytes: piece.length }], SAMPLES_MAX)) {
+      const at = position - (position % this.#sectorBytes);
+      const digest = digestOf(piece.subarray(at, at + this.#sectorBytes));
+      if (digest !== undefined) this.#found.set(offsetBytes + at, digest);
+    }
+  }
+
+  /** Some of what was seen, evenly spread; undefined where there was no data. */
+  get samples(): DataSamples | undefined {
+    const all = [...this.#found].sort(([one], [other]) => one - other);
+    if (all.length === 0) return undefined;
+    const chosen = new Set(spreadOver([{ offsetBytes: 0, lengthBytes: all.length }], SAMPLES_MAX));
+    return Object.fromEntries([...chosen].map((index) => [String(all[index]![0]), all[index]![1]]));
+  }
 }

@@ -1,4 +1,4 @@
-/** An open file as a source, and zeros as one. */
+/** An open file as a source, zeros as one, and a source as what is read of a file. */
 import { VolsealError } from '../errors.js';
 import type { ImageSource } from './store.js';
 
@@ -23,6 +23,15 @@ export function fileSource(file: ReadableFile, sizeBytes: number): ImageSource {
     },
   };
 }
+
+/** A source as a file that is read now and then: short ranges, as far as it reaches. */
+export const readable = (source: ImageSource, signal?: AbortSignal) => ({
+  async read(offsetBytes: number, bytesMax: number): Promise<Buffer> {
+    const bytes = Buffer.alloc(Math.max(0, Math.min(bytesMax, source.sizeBytes - offsetBytes)));
+    if (bytes.length > 0) await source.readRange(offsetBytes, bytes, signal);
+    return bytes;
+  },
+});
 
 /** `sizeBytes` zeros. */
 export const zeroSource = (name: string, sizeBytes: number): ImageSource => ({

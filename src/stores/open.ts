@@ -1,4 +1,5 @@
 /** What a name in a store opens: an object or a snapshot, as a source or as a target. */
+import { VolsealError } from '../errors.js';
 import { isSnapshot } from './ebs-location.js';
 import { s3Location } from './location.js';
 import type { ImageSource, ImageTarget, OpenSource, SnapshotOptions, StoreOptions } from './store.js';
@@ -23,7 +24,8 @@ export async function openStored(name: string, store: StoreOptions | undefined, 
 
 /** How a new object or snapshot is made. */
 export interface StoredTargetOptions {
-  readonly sizeBytes: number;
+  /** Undefined: an object that grows as pieces come; a snapshot cannot. */
+  readonly sizeBytes: number | undefined;
   /** An object that is there is replaced. */
   readonly force: boolean;
   /** Of a snapshot: blocks of zeros are left out. */
@@ -43,8 +45,13 @@ export async function beginStored(
   store: StoreOptions | undefined,
   signal?: AbortSignal,
 ): Promise<ImageTarget> {
-  if (isSnapshot(name))
+  if (isSnapshot(name)) {
+    if (sizeBytes === undefined)
+      throw new VolsealError('ERR_ARGUMENT', `${name}: the size of a snapshot must be known when it begins`, {
+        details: { path: name, unknownSize: true },
+      });
     return await (await import('./ebs-upload.js')).startUpload(name, sizeBytes, { ...snapshot, sparse, base }, store, signal);
+  }
   const [{ S3Connection }, { openUpload }] = await Promise.all([import('./s3-client.js'), import('./s3-upload.js')]);
   const location = s3Location(name);
   const connection = await S3Connection.open(store);

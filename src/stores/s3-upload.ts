@@ -2,7 +2,7 @@
  * A new object, by multipart upload. Each part carries its CRC-32, and the whole object's is named at the end: S3
  * refuses what differs. Nothing is visible before that.
  */
-import type { CreateMultipartUploadCommandInput } from '@aws-sdk/client-s3';
+import type { CompleteMultipartUploadCommandOutput, CreateMultipartUploadCommandInput } from '@aws-sdk/client-s3';
 import { VolsealError } from '../errors.js';
 import { S3_PART_BYTES_MAX, S3_PART_BYTES_MIN, S3_PARTS_MAX } from '../limits.js';
 import { combineCrc32, crc32Text } from './crc32.js';
@@ -32,19 +32,20 @@ export function partBytesFor(sizeBytes: number, name: string): number {
 
 /**
  * Begins an upload. The connection is the upload's from then on, which closes it.
+ * @param sizeBytes undefined: as many pieces as come
  * @param force replaces an object; otherwise one that is there, or comes meanwhile, is an error
  * @throws {VolsealError} `ERR_TARGET_EXISTS`, `ERR_ARGUMENT` (a version as a target), `ERR_IMAGE_SIZE`, `ERR_STORE_*`
  */
 export async function openUpload(
   connection: S3Connection,
   location: S3Location,
-  sizeBytes: number,
+  sizeBytes: number | undefined,
   force: boolean,
   signal?: AbortSignal,
 ): Promise<ImageTarget> {
   const { name } = location;
   refuseVersion(location);
-  const pieceBytes = partBytesFor(sizeBytes, name);
+  const pieceBytes = sizeBytes === undefined ? S3_PART_BYTES_MIN : partBytesFor(sizeBytes, name);
   if (!force && (await wholeObject(connection, location, signal)) !== undefined) throw targetExists(name);
   const uploadId = await createUpload(connection, location, {}, signal);
   return new S3Upload(connection, location, uploadId, { sizeBytes, pieceBytes, condition: conditionOf(force) });
@@ -101,16 +102,17 @@ export class S3Upload implements ImageTarget {
   readonly #connection: S3Connection;
   readonly #location: S3Location;
   readonly #uploadId: string;
-  readonly #sizeBytes: number;
+  readonly #sizeBytes: number | undefined;
   readonly #condition: UploadCondition;
   #parts: Part[] = [];
   #completed = false;
+  #made: CompleteMultipartUploadCommandOutput | undefined;
 
   constructor(
     connection: S3Connection,
     location: S3Location,
     uploadId: string,
-    { sizeBytes, pieceBytes, condition }: { sizeBytes: number; pieceBytes: number; condition: UploadCondition },
+    { sizeBytes, pieceBytes, condition }: { sizeBytes: number | undefined; pieceBytes: number; condition: UploadCondition },
   ) {
     this.pieceBytes = pieceBytes;
     this.#connection = connection;
@@ -134,6 +136,11 @@ export class S3Upload implements ImageTarget {
     this.#parts = [...parts];
   }
 
+  /** What S3 says of the object that was made; undefined where its reply was lost. */
+  get made(): Pick<CompleteMultipartUploadCommandOutput, 'ETag' | 'VersionId'> | undefined {
+    return this.#made;
+  }
+
   get #upload() {
     const { bucket: Bucket, key: Key } = this.#location;
     return { Bucket, Key, UploadId: this.#uploadId };
@@ -141,6 +148,7 @@ export class S3Upload implements ImageTarget {
 
   async write({ offsetBytes, bytes, crc32 }: Piece, signal?: AbortSignal): Promise<void> {
     const index = offsetBytes / this.pieceBytes;
+    if (index >= S3_PARTS_MAX) throw tooLong(this.name, this.pieceBytes);
     const part = { PartNumber: index + 1, Body: bytes, ContentLength: bytes.length, ChecksumCRC32: crc32Text(crc32) };
     const { ETag, ChecksumCRC32 } = await this.#connection.call(
       'UploadPart',
@@ -159,20 +167,21 @@ export class S3Upload implements ImageTarget {
   async complete(signal?: AbortSignal): Promise<void> {
     const whole = this.#parts.reduce((sum, { crc32, bytes }) => combineCrc32(sum, crc32, bytes), 0);
     const checksum = crc32Text(whole);
+    const sizeBytes = this.#sizeBytes ?? this.#parts.reduce((sum, { bytes }) => sum + bytes, 0);
     const Parts = this.#parts.map(({ etag, crc32 }, index) => ({ PartNumber: index + 1, ETag: etag, ChecksumCRC32: crc32Text(crc32) }));
     const isOurs = async (): Promise<boolean> => {
       const found = await wholeObject(this.#connection, this.#location, signal);
-      return found?.sizeBytes === this.#sizeBytes && found.checksum === checksum;
+      return found?.sizeBytes === sizeBytes && found.checksum === checksum;
     };
     let attempts = 0;
-    await this.#connection
+    this.#made = await this.#connection
       .call(
         'CompleteMultipartUpload',
         PUT,
         this.#location,
         ({ client, sdk }, send) => {
           attempts += 1;
-          const facts = { ChecksumType: 'FULL_OBJECT' as const, ChecksumCRC32: checksum, MpuObjectSize: this.#sizeBytes };
+          const facts = { ChecksumType: 'FULL_OBJECT' as const, ChecksumCRC32: checksum, MpuObjectSize: sizeBytes };
           return client.send(
             new sdk.CompleteMultipartUploadCommand({ ...this.#upload, ...facts, ...this.#condition, MultipartUpload: { Parts } }),
             send,
@@ -183,7 +192,7 @@ export class S3Upload implements ImageTarget {
       .catch(async (error: unknown) => {
         const { status, name } = error instanceof VolsealError ? error.details : {};
         // A first attempt whose reply was lost has completed it: the second one finds it done.
-        if (attempts > 1 && (status === 412 || name === 'NoSuchUpload') && (await isOurs())) return;
+        if (attempts > 1 && (status === 412 || name === 'NoSuchUpload') && (await isOurs())) return undefined;
         if ((status === 412 || name === 'NoSuchKey') && 'IfMatch' in this.#condition) throw replaced(this.name, error);
         if (status === 412) throw targetExists(this.name, error);
         if (status !== 409) throw error;
@@ -231,6 +240,12 @@ export async function wholeObject(connection: S3Connection, location: S3Location
     throw error;
   }
 }
+
+/** Only what comes without a length that was known beforehand grows beyond what parts of the smallest size carry. */
+const tooLong = (name: string, partBytes: number): VolsealError =>
+  new VolsealError('ERR_IMAGE_SIZE', `${name}: more than ${S3_PARTS_MAX * partBytes} bytes came; longer parts need the size beforehand`, {
+    details: { path: name, sizeBytesMax: S3_PARTS_MAX * partBytes, unknownSize: true },
+  });
 
 /** An object that is in the way. */
 export const targetExists = (name: string, cause?: unknown): VolsealError =>

@@ -1,5 +1,4 @@
 /** What a volume's header says, whether the volume is a file or an object. */
-import { VolsealError } from '../errors.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
 import { describeVolumeFile, type VolumeInfo } from './info.js';
@@ -20,7 +19,5 @@ export interface DescribeOptions {
  */
 export async function describeVolume(path: string, options: DescribeOptions = {}): Promise<VolumeInfo> {
   if (!isStored(path)) return describeVolumeFile(path, options);
-  if (options.header !== undefined)
-    throw new VolsealError('ERR_ARGUMENT', `${path}: is an object, which has its header in front; leave out the header option`);
-  return (await import('./stored-volume.js')).describeStoredVolume(path, options.store);
+  return (await import('./stored-volume.js')).describeStoredVolume(path, options);
 }

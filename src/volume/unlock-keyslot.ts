@@ -7,7 +7,7 @@ import { type KeyHandle, native } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { PoolLease } from '../workers/pool.js';
-import type { HeaderContents, OpenFiles } from './volume-file.js';
+import type { HeaderContents } from './volume-file.js';
 
 /** What opens a volume instead of KMS. */
 export interface KeyslotOptions {
@@ -26,6 +26,16 @@ export interface KeyslotOptions {
 export const asksKeyslot = ({ recoveryKeyFile, passphraseFile }: KeyslotOptions): boolean =>
   (recoveryKeyFile ?? passphraseFile) !== undefined;
 
+/** What a header says, and how the keyslots behind it are read, wherever it is. */
+export interface KeyslotVolume extends HeaderContents {
+  readonly data: { readonly path: string };
+  readonly header: {
+    readonly path: string;
+    /** Up to `bytesMax` bytes from `offsetBytes` on: fewer where the header's file or object ends. */
+    read(offsetBytes: number, bytesMax: number): Promise<Buffer>;
+  };
+}
+
 /** A volume key, the caller's to wipe, and the keyslot that it came from. */
 export interface OpenedKeyslot {
   readonly key: KeyHandle;
@@ -39,7 +49,7 @@ export interface OpenedKeyslot {
  * `ERR_HEADER_MAC`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
 export async function unlockKeyslot(
-  volume: OpenFiles & HeaderContents,
+  volume: KeyslotVolume,
   options: KeyslotOptions & { readonly signal?: AbortSignal | undefined },
   pool: PoolLease,
 ): Promise<OpenedKeyslot> {

@@ -11,8 +11,8 @@ import type { KeyHandle } from '../native.js';
 import { traced } from '../tracing.js';
 import type { PoolLease } from '../workers/pool.js';
 import type { UnlockTask } from '../workers/tasks.js';
-import { asksKeyslot, type KeyslotOptions, unlockKeyslot } from './unlock-keyslot.js';
-import type { HeaderContents, OpenFiles } from './volume-file.js';
+import { asksKeyslot, type KeyslotOptions, type KeyslotVolume, unlockKeyslot } from './unlock-keyslot.js';
+import type { HeaderContents } from './volume-file.js';
 
 /** With which rights KMS is asked, where they are not those of the credentials in the AWS environment alone. */
 export interface KmsAccess {
@@ -154,11 +154,7 @@ function checkExpectedContext(expected: EncryptionContext | undefined, { data, t
  * @throws {VolsealError} `ERR_KEYSLOT`, `ERR_KMS_*`, `ERR_CONTEXT_MISMATCH`, `ERR_ARGUMENT`, `ERR_KEY_DIGEST`,
  * `ERR_HEADER_MAC`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
-export async function unlockVolume(
-  volume: OpenFiles & HeaderContents,
-  options: Omit<OpenOptions, 'header'>,
-  pool: PoolLease,
-): Promise<KeyHandle> {
+export async function unlockVolume(volume: KeyslotVolume, options: Omit<OpenOptions, 'header'>, pool: PoolLease): Promise<KeyHandle> {
   checkExpected(volume, options);
   if (asksKeyslot(options)) return (await unlockKeyslot(volume, options, pool)).key;
   return await unlockByKms(volume, options, pool);

@@ -9,7 +9,7 @@ import { native } from '../../src/native.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
 import { until } from '../until.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
-import { type StrictS3, strictS3 } from './strict-s3.js';
+import { crcText, type StrictS3, strictS3 } from './strict-s3.js';
 
 Object.assign(process.env, { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: 'example' });
 
@@ -131,6 +131,36 @@ describe('an interrupted upload goes on', () => {
       assert.equal(s3.objects.has(`images/${name}.volseal-resume`), false);
       if (name.endsWith('.raw')) assert.ok(s3.objects.get(`images/${name}`)!.bytes.equals(image), name);
       else await verifyVolume(`s3://images/${name}`, { kms, store, against: box.path('a.raw') });
+    }
+    assert.equal(s3.uploads.size, 0);
+  });
+
+  test('a volume as it is, from a file and from an object: without a key; parts that are not its own are sent again', async () => {
+    const { box, s3, options } = await office();
+    box.image('a.raw', IMAGE_BYTES);
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: options.kms });
+    const volume = box.contents('a.vol');
+    s3.put('images/from.vol', volume);
+    const copies = { store: options.store, resume: true, asIs: true };
+    for (const [name, from] of [
+      ['b.vol', box.path('a.vol')],
+      ['c.vol', 's3://images/from.vol'],
+    ] as const) {
+      const copy = (signal?: AbortSignal) => decryptImage(from, `s3://images/${name}`, { ...copies, signal });
+      await interrupt(s3, PARTS, copy);
+      const { parts } = uploadOf(s3);
+      const there = parts.size;
+      // Somebody else's part of the same length.
+      const [number, part] = [...parts][1]!;
+      const other = { ...part, bytes: Buffer.from(part.bytes), etag: '"other"' };
+      other.bytes[5]! ^= 1;
+      other.crc = crcText(other.bytes);
+      parts.set(number, other);
+      s3.requests.length = 0;
+      await copy();
+      assert.equal(sentParts(s3), PARTS - there + 1);
+      assert.ok(s3.objects.get(`images/${name}`)!.bytes.equals(volume));
+      assert.equal(s3.objects.has(`images/${name}.volseal-resume`), false);
     }
     assert.equal(s3.uploads.size, 0);
   });
@@ -341,15 +371,34 @@ describe('what is refused, and what the hint leads to', () => {
     assert.equal(s3.uploads.size + s3.objects.size, 0);
   });
 
+  test('a volume that changes while it is copied as it is: no object', async () => {
+    const { box, s3, options } = await office();
+    box.image('a.raw', MIB);
+    await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms: options.kms });
+    let writes = 0;
+    s3.onRequest = (operation) => {
+      if (operation !== 'UploadPart') return;
+      writes += 1;
+      utimesSync(box.path('a.vol'), writes, writes);
+    };
+    for (const resume of [false, true]) {
+      const copy = decryptImage(box.path('a.vol'), TARGET, { store: options.store, asIs: true, resume });
+      await refused(copy, /was changed while it was read/, 'ERR_SOURCE_CHANGED');
+      assert.equal(s3.uploads.size + s3.objects.size, 0);
+    }
+  });
+
   test('jobs that cannot be resumed', async () => {
     const { box, s3, options } = await office();
     const { kms } = options;
     s3.put('images/a.raw', box.image('a.raw', MIB));
     await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms });
-    await refused(encryptImage('s3://images/a.raw', box.path('b.vol'), options), /only an upload to S3/, 'ERR_ARGUMENT');
-    await refused(encryptImage(box.path('a.raw'), 'ebs:new', options), /only an upload to S3/, 'ERR_ARGUMENT');
-    await refused(decryptImage('s3://images/a.vol', 'ebs:new', options), /only an upload to S3/, 'ERR_ARGUMENT');
-    await refused(decryptImage(box.path('a.vol'), TARGET, { ...options, asIs: true }), /only an upload to S3/, 'ERR_ARGUMENT');
+    const snapshots = /of new snapshots only the image of a volume in a file can be resumed/;
+    await refused(encryptImage(box.path('a.raw'), 'ebs:new', options), snapshots, 'ERR_ARGUMENT');
+    await refused(decryptImage('s3://images/a.vol', 'ebs:new', options), snapshots, 'ERR_ARGUMENT');
+    await refused(decryptImage(box.path('a.vol'), 'ebs:new', { ...options, asIs: true }), snapshots, 'ERR_ARGUMENT');
+    for (const more of [{ fsync: false }, { sha256: true }])
+      await refused(decryptImage('s3://images/a.vol', box.path('b.raw'), { ...options, ...more }), /cannot be resumed/, 'ERR_ARGUMENT');
     await refused(encryptImage(box.path('a.raw'), TARGET, { ...options, sha256: true }), /SHA-256 cannot begin/, 'ERR_ARGUMENT');
     const long = `s3://images/${'k'.repeat(1020)}`;
     await refused(encryptImage(box.path('a.raw'), long, options), /key has more than 1024 bytes/, 'ERR_ARGUMENT');

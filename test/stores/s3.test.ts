@@ -179,7 +179,7 @@ describe('images and volumes in S3', () => {
     await rejects(describeVolume('s3://images/there', { store }), 'ERR_VOLUME_SIZE');
     s3.put('images/disk.qcow2', Buffer.concat([Buffer.from('514649fb', 'hex'), Buffer.alloc(MIB - 4)]));
     await rejects(encryptImage('s3://images/disk.qcow2', box.path('b.vol'), { kms, store }), 'ERR_ARGUMENT');
-    for (const option of [{ sha256: true }, { allocation: 'sparse' as const }, { header: box.path('h') }])
+    for (const option of [{ sha256: true }, { allocation: 'sparse' as const }, { header: box.path('h'), resume: true }])
       await rejects(encryptImage(box.path('a.raw'), 's3://images/new.vol', { kms, store, ...option }), 'ERR_ARGUMENT');
     assert.equal(existsSync(box.path('b.vol')) || existsSync(box.path('a.vol')), false);
     assert.equal(s3.uploads.size, 0);

@@ -1,5 +1,6 @@
 /** `volseal decrypt`: a volume into a raw image. */
 import { Command } from 'commander';
+import { isStored } from '../../stores/location.js';
 import { type InPlaceFlags, inPlaceLines, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
 import {
   type ExistingVolumeFlags,
@@ -60,7 +61,12 @@ export function decryptCommand({ output, signal }: Session): Command {
       const reports = { onProgress: progress.onProgress, onWarning: output.warning };
       const read = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), ...snapshotOptions(flags) };
       const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, asIs, journal, signal, ...reports };
-      const made = await decryptImage(volume, target, options).finally(progress.end);
+      const decrypt = async () => {
+        if (typeof target === 'string' || !isStored(volume) || asIs === true) return await decryptImage(volume, target, options);
+        const { decryptStoredTo } = await import('../../jobs/stored-decrypt.js');
+        return await decryptStoredTo(volume, target.name, options, (pieces) => output.data(pieces, signal));
+      };
+      const made = await decrypt().finally(progress.end);
       const size = exactSize(made.imageBytes);
       // A run that continued another one has moved only a part.
       const moved = resume ? size : `${size} ${pace(made.imageBytes, made.dataSeconds)}`;

@@ -1,7 +1,8 @@
 /** `volseal encrypt`: a raw image into a new volume. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { SourceStream } from '../../jobs/image-stream.js';
+import type { SourceChunks, SourceStream } from '../../jobs/image-stream.js';
+import { isStored } from '../../stores/location.js';
 import { type InPlaceFlags, inPlaceLines, refuseTogether, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
 import {
   type NewVolumeFlags,
@@ -22,7 +23,7 @@ import { withExamples } from '../output.js';
 import { reportProgress } from '../progress.js';
 import { pace } from '../sizes.js';
 import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
-import { STANDARD_INPUT } from '../standard-streams.js';
+import { STANDARD_INPUT, standardInput } from '../standard-streams.js';
 import { newVolumeLines, updatedVolumeLines } from '../volume-lines.js';
 
 /** The command; `session` is what it runs with. */
@@ -35,7 +36,11 @@ export function encryptCommand({ output, signal }: Session): Command {
     .option('--pad', 'fill the last sector with zeros; decrypting gives back the exact length')
     .option('--raw', 'take the image as it is, even if it looks like a qcow2, VHDX, VMDK, VDI, compressed or LUKS file')
     .option('--sparse', 'leave zeros of the image as holes: small and fast, but it shows which blocks are in use')
-    .option('--size <size>', 'size of an image on standard input, or on a device in place: bytes, or with K, M, G, T', sizeArgument);
+    .option(
+      '--size <size>',
+      'size of an image on standard input (not needed into S3), or on a device in place: bytes, or with K, M, G, T',
+      sizeArgument,
+    );
   command.option('--since <snapshot>', 'change a volume that was made from this snapshot (snap-...): only blocks that differ are read');
   withSnapshot(withInPlace(withStore(withResume(withSha256(command))), 'a volume'));
   withExamples(command, [
@@ -50,8 +55,8 @@ export function encryptCommand({ output, signal }: Session): Command {
       const others = { '--since': flags.since, '--sha256': hash, '--resume': continues, '--force': force, '--no-fsync': fsync === false };
       if (worksInPlace(flags, volume, others)) return encryptedInPlace(image, flags, { output, signal });
       if (flags.since !== undefined) return updated(image, volume, { ...flags, since: flags.since }, { output, signal });
-      const source = sourceOf(image, flags.size);
       const target = targetStreamOr(requiredTarget(volume, 'volume'));
+      const source = sourceOf(image, flags.size, typeof target === 'string' && isStored(target));
       const { encryptImage } = await import('../../jobs/encrypt.js');
       const progress = reportProgress(output, flags.progress === true, signal);
       const { pad, raw, sha256, resume } = flags;
@@ -68,7 +73,7 @@ export function encryptCommand({ output, signal }: Session): Command {
         ...reports,
       };
       const info = await encryptImage(source, target, options).finally(progress.end);
-      const name = typeof source === 'string' ? source : source.name;
+      const name = typeof source === 'string' ? source : STANDARD_INPUT;
       const done = `encrypted ${name} into ${info.path}`;
       // A run that continued another one has moved only a part.
       const moved = resume ? done : `${done} ${pace(info.imageBytes, info.dataSeconds)}`;
@@ -127,13 +132,17 @@ interface EncryptFlags extends InPlaceFlags {
 }
 
 /** @throws {VolsealError} `ERR_ARGUMENT` for a stream without a size, or a file with one */
-function sourceOf(image: string, sizeBytes: number | undefined): string | SourceStream {
+function sourceOf(image: string, sizeBytes: number | undefined, intoStore: boolean): string | SourceStream | SourceChunks {
   if (image !== STREAM_ARGUMENT) {
     if (sizeBytes === undefined) return image;
     throw new VolsealError('ERR_ARGUMENT', `--size is for an image on standard input (${STREAM_ARGUMENT}): ${image} has a size of its own`);
   }
+  if (intoStore) return { chunks: standardInput(), sizeBytes, name: STANDARD_INPUT };
   if (sizeBytes === undefined) {
-    throw new VolsealError('ERR_ARGUMENT', 'an image on standard input needs --size: the volume is laid out before the image ends');
+    throw new VolsealError(
+      'ERR_ARGUMENT',
+      'an image on standard input needs --size, unless the volume goes to S3: the volume is laid out before the image ends',
+    );
   }
   return { fd: 0, sizeBytes, name: STANDARD_INPUT };
 }

@@ -2,7 +2,17 @@
 import { isatty } from 'node:tty';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withHeader, withJson } from '../options.js';
+import {
+  type ExistingVolumeFlags,
+  existingVolumeOptions,
+  type Session,
+  type StoreFlags,
+  storeOptions,
+  withExistingVolume,
+  withHeader,
+  withJson,
+  withStore,
+} from '../options.js';
 import { withExamples } from '../output.js';
 import { openQrCode } from '../qr-code.js';
 import { STANDARD_OUTPUT } from '../standard-streams.js';
@@ -15,7 +25,7 @@ export function recoveryCommand(session: Session): Command {
   return withExamples(command, ['volseal recovery add disk.vol --out recovery.key']);
 }
 
-interface AddFlags extends ExistingVolumeFlags {
+interface AddFlags extends ExistingVolumeFlags, StoreFlags {
   out?: string;
   qr?: boolean;
 }
@@ -23,11 +33,11 @@ interface AddFlags extends ExistingVolumeFlags {
 function addCommand({ output, signal }: Session): Command {
   const command = new Command('add')
     .description('add a keyslot for a new recovery key and print the key once; stock cryptsetup takes its text as the passphrase')
-    .argument('<volume>', 'the volume')
+    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
     .option('--out <file>', 'write the recovery key to this new file, with mode 0600, instead of printing it')
     .option('--qr', 'also draw the key as a QR code in the terminal (needs qrencode)')
     .option('--passphrase-file <file>', 'add a keyslot for the passphrase in this file instead (at least 2 s of PBKDF2)');
-  withExistingVolume(command, { passphrase: false });
+  withStore(withExistingVolume(command, { passphrase: false }));
   withExamples(
     command,
     ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery test disk.vol --recovery-key-file recovery.key'],
@@ -35,7 +45,7 @@ function addCommand({ output, signal }: Session): Command {
   );
   return command.action(async (volume: string, { out, qr, passphraseFile, ...flags }: AddFlags) => {
     const { addPassphrase, addRecoveryKey } = await import('../../jobs/recovery.js');
-    const options = { ...existingVolumeOptions(flags, output), signal };
+    const options = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), signal };
     if (passphraseFile !== undefined) {
       if (out !== undefined || qr)
         throw new VolsealError('ERR_ARGUMENT', '--out and --qr are for a recovery key: a passphrase is in its file already');
@@ -69,12 +79,12 @@ function addCommand({ output, signal }: Session): Command {
 function listCommand({ output }: Session): Command {
   const command = new Command('list')
     .description("list a volume's keyslots; needs no key and asks no KMS, so nothing is proved")
-    .argument('<volume>', 'the volume');
-  withJson(withHeader(command, 'the file with the header, if it is detached'));
+    .argument('<volume>', 'the volume: a file, a block device, s3://BUCKET/KEY or ebs:snap-...');
+  withStore(withJson(withHeader(command, 'the file with the header, if it is detached')));
   withExamples(command, ['volseal recovery list disk.vol']);
-  return command.action(async (volume: string, flags: { header?: string }) => {
+  return command.action(async (volume: string, flags: { header?: string } & StoreFlags) => {
     const { describeVolume } = await import('../../volume/describe.js');
-    const { volumeId, keyslotList: keyslots } = await describeVolume(volume, flags);
+    const { volumeId, keyslotList: keyslots } = await describeVolume(volume, { header: flags.header, ...storeOptions(flags) });
     const lines = keyslots.length === 0 ? [`${volume} (${volumeId}) has no keyslot: only KMS opens it`] : keyslots.map(keyslotLine);
     output.result({ path: volume, volumeId, keyslots }, lines);
   });
@@ -83,15 +93,15 @@ function listCommand({ output }: Session): Command {
 function testCommand({ output, signal }: Session): Command {
   const command = new Command('test')
     .description('try a recovery key or a passphrase: which keyslot does it open? Nothing is changed, and KMS is not asked')
-    .argument('<volume>', 'the volume');
-  withExistingVolume(command);
+    .argument('<volume>', 'the volume: a file, a block device, s3://BUCKET/KEY or ebs:snap-...');
+  withStore(withExistingVolume(command));
   withExamples(command, [
     'volseal recovery add disk.vol --out recovery.key',
     'volseal recovery test disk.vol --recovery-key-file recovery.key',
   ]);
-  return command.action(async (volume: string, flags: ExistingVolumeFlags) => {
+  return command.action(async (volume: string, flags: ExistingVolumeFlags & StoreFlags) => {
     const { testKeyslot } = await import('../../jobs/recovery.js');
-    const opened = await testKeyslot(volume, { ...existingVolumeOptions(flags, output), signal });
+    const opened = await testKeyslot(volume, { ...existingVolumeOptions(flags, output), ...storeOptions(flags), signal });
     output.result(opened, [`it opens ${volume} (${opened.volumeId}) by the keyslot ${keyslotLine(opened)}`]);
   });
 }
@@ -99,13 +109,13 @@ function testCommand({ output, signal }: Session): Command {
 function removeCommand({ output, signal }: Session): Command {
   const command = new Command('remove')
     .description('remove a keyslot and overwrite its area; backups of the header still open by it')
-    .argument('<volume>', 'the volume')
+    .argument('<volume>', 'the volume: a file, a block device or s3://BUCKET/KEY')
     .argument('<keyslot>', 'its number: see recovery list');
-  withExistingVolume(command);
+  withStore(withExistingVolume(command));
   withExamples(command, ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery remove disk.vol 0']);
-  return command.action(async (volume: string, keyslot: string, flags: ExistingVolumeFlags) => {
+  return command.action(async (volume: string, keyslot: string, flags: ExistingVolumeFlags & StoreFlags) => {
     const { removeKeyslot } = await import('../../jobs/recovery.js');
-    const removed = await removeKeyslot(volume, keyslot, { ...existingVolumeOptions(flags, output), signal });
+    const removed = await removeKeyslot(volume, keyslot, { ...existingVolumeOptions(flags, output), ...storeOptions(flags), signal });
     output.result(removed, [`removed from ${volume} (${removed.volumeId}) the keyslot ${keyslotLine(removed)}`]);
   });
 }

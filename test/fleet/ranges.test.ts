@@ -7,8 +7,8 @@ import { onTestFinished, test } from 'vitest';
 import { MAIN } from '../built.js';
 import { ended, type Lab, lab } from '../cli/program.js';
 import { skipInjection } from '../faults/injected.js';
-import { requireTool, skipWithout } from '../interop/tools.js';
-import { describeUnless } from '../requirements.js';
+import { requireTool, runTool, skipWithout } from '../interop/tools.js';
+import { describeUnless, testUnless } from '../requirements.js';
 import { until } from '../until.js';
 import { type QueueServer, skipPostgres, startPostgres, startRedis } from './servers.js';
 
@@ -35,6 +35,8 @@ interface Worker {
 
 interface Fleet {
   at: Lab;
+  /** Of the server. */
+  port: number;
   /** Of the KMS key of the volume. */
   keyId: string;
   /** Runs `volseal jobs` with the queue. */
@@ -65,6 +67,7 @@ async function fleetOn(start: () => Promise<QueueServer>): Promise<Fleet> {
   const work = ['jobs', 'work', '--lock', `${LOCK_SECONDS}`];
   return {
     at,
+    port: server.port,
     keyId,
     ok: (...args) => JSON.parse(at.ok(['jobs', ...args, '--json']).text) as Record<string, unknown>,
     worker: (...args) => logged(at.start([...work, ...args])),
@@ -136,13 +139,15 @@ async function end({ child }: Worker, signal: NodeJS.Signals): Promise<void> {
   await over;
 }
 
-/** The volume is the image, by volseal and for cryptsetup; and nothing else was left. */
-function check(at: Lab): void {
+/** The volume is the image, its key is the volume's for cryptsetup too; and nothing else was left. @param keys made */
+function check(at: Lab, keys = 1): void {
   at.ok(['verify', 'huge.vol', '--against', 'huge.raw', '--context', 'user=alice']);
-  // cryptsetup finds the key that KMS unwraps to be the volume's, and sees the data's length.
-  const dumped = at.shell('cryptsetup luksDump huge.vol');
-  assert.equal(dumped.status, 0, dumped.stderr);
-  assert.match(dumped.text, /cipher: aes-xts-plain64/);
+  const opened = at.shell(
+    'volseal volume-key huge.vol --to-fd 1 | cryptsetup open --test-passphrase --volume-key-file /dev/stdin --key-size 512 huge.vol',
+  );
+  assert.equal(opened.status, 0, opened.stderr);
+  const made = at.ok(['audit', '--event', 'GenerateDataKeyWithoutPlaintext', '--json']).text;
+  assert.equal(made.split('\n').filter((line) => line !== '').length, keys);
   assert.deepEqual(at.names(), ['huge.raw', 'huge.vol', 'jobs.jsonl']);
 }
 
@@ -240,7 +245,7 @@ for (const [name, skip, start] of SERVERS) {
       assert.deepEqual(at.names(), ['huge.raw', 'jobs.jsonl']);
       assert.deepEqual(ok('retry'), { retried: 1 });
       assert.equal((await ended(worker('--until-empty').child)).status, 0);
-      check(at);
+      check(at, 2);
     });
 
     test('a range that fails for good fails the job by name; what was done stays done for the next attempt', async () => {
@@ -285,6 +290,23 @@ for (const [name, skip, start] of SERVERS) {
     });
   });
 }
+
+testUnless(skipInjection() || skipWithout('redis-server', 'redis-cli', 'cryptsetup'))(
+  'a queue that loses its jobs loses no work: the file is submitted again',
+  async () => {
+    const { at, port, ok, slow, worker } = await fleetOn(() => startRedis());
+    ok('submit', 'jobs.jsonl');
+    const first = slow();
+    await until(() => at.names().includes(`${PARTIAL}.range-0.json`));
+    await end(first, 'SIGKILL');
+    runTool('redis-cli', ['-p', `${port}`, 'flushall']);
+    assert.deepEqual(ok('submit', 'jobs.jsonl'), { added: 1, known: 0, leftOut: [] });
+    const second = worker('--until-empty');
+    assert.equal((await ended(second.child)).status, 0);
+    assert.ok(!rangesDone(second).includes(0));
+    check(at);
+  },
+);
 
 const digestOf = (at: Lab): string =>
   createHash('sha256')

@@ -5,7 +5,7 @@ import { administerKms } from '../../../src/kms/embedded/administration.js';
 import type { Caller } from '../../../src/kms/embedded/policy/caller.js';
 import { userIdOf } from '../../../src/kms/embedded/policy/caller.js';
 import { ABSENT_CONDITION_KEYS, isConditionKey, SUPPLIED_CONDITION_KEYS } from '../../../src/kms/embedded/policy/condition-keys.js';
-import { done, openEmbedded, refused, temporaryHome } from '../harness.js';
+import { ask, done, openEmbedded, refused, temporaryHome } from '../harness.js';
 
 const ANNA = 'arn:aws:iam::000000000000:user/staff/anna';
 const EBS = 'ebs.amazonaws.com';
@@ -25,6 +25,10 @@ interface Probe {
 const context = { EncryptionContext: { Team: 'a', 'aws:ebs:id': 'vol-1' } };
 const data = { KeyId: '$KEY', NumberOfBytes: 64 };
 const grant = { KeyId: '$KEY', GranteePrincipal: EBS, RetiringPrincipal: ANNA, Operations: ['Decrypt', 'CreateGrant'] };
+const serviceGrant = {
+  ...{ KeyId: '$KEY', GranteeServicePrincipal: EBS, RetiringServicePrincipal: 'workspaces.amazonaws.com', Operations: ['Decrypt'] },
+  Constraints: { SourceArn: VOLUME },
+};
 const subset = { Constraints: { EncryptionContextSubset: { Team: 'a' } } };
 const reEncrypt = { CiphertextBlob: '$BLOB', DestinationKeyId: '$KEY', SourceEncryptionContext: context.EncryptionContext };
 const each = (operations: readonly string[], request: object, key: string, value: string, more: Partial<Probe> = {}): Probe[] =>
@@ -62,6 +66,12 @@ const probes: Probe[] = [
   ...each(['CreateGrant'], grant, 'kms:GrantOperations', 'CreateGrant', { operator: ANY }),
   ...each(['CreateGrant'], grant, 'kms:GranteePrincipal', EBS),
   ...each(['CreateGrant'], grant, 'kms:RetiringPrincipal', ANNA),
+  ...each(['CreateGrant'], serviceGrant, 'kms:GranteeServicePrincipal', EBS),
+  ...each(['CreateGrant'], serviceGrant, 'kms:GranteePrincipal', 'true', { operator: 'Null' }),
+  ...each(['CreateGrant'], serviceGrant, 'kms:RetiringServicePrincipal', 'workspaces.amazonaws.com'),
+  ...each(['CreateGrant'], serviceGrant, 'kms:RetiringPrincipal', 'true', { operator: 'Null' }),
+  ...each(['CreateGrant'], grant, 'kms:GranteeServicePrincipal', 'true', { operator: 'Null' }),
+  ...each(['CreateGrant'], serviceGrant, 'kms:GrantConstraintSourceArn', VOLUME, { operator: 'ArnEquals' }),
   ...each(['CreateGrant'], grant, 'kms:GrantIsForAWSResource', 'false', { operator: 'Bool' }),
   ...each(['RetireGrant'], { KeyId: '$ARN', GrantId: '$GRANT' }, 'kms:GrantConstraintType', 'EncryptionContextSubset'),
   ...each(['RetireGrant'], { KeyId: '$ARN', GrantId: '$GRANT' }, 'kms:EncryptionContext:Team', 'a'),
@@ -101,7 +111,7 @@ const probes: Probe[] = [
 
 /** A value that no request has, for the same operator. */
 const OTHER: Record<string, string> = {
-  Bool: '', // the opposite, below
+  ArnEquals: `${VOLUME}0`,
   NumericEquals: '1',
   NumericGreaterThan: '99999999999',
   DateGreaterThan: '2999-01-01T00:00:00Z',
@@ -143,7 +153,8 @@ describe('condition keys', () => {
     };
     try {
       refused(ask(value), 'AccessDeniedException', /explicit deny/);
-      const other = operator === 'Bool' ? String(value !== 'true') : (OTHER[operator] ?? 'other');
+      const isOpposite = operator === 'Bool' || operator === 'Null';
+      const other = isOpposite ? String(value !== 'true') : (OTHER[operator] ?? 'other');
       const answer = ask(other);
       expect(answer.status, JSON.stringify(answer.body)).toBe(200);
     } finally {
@@ -158,12 +169,25 @@ describe('condition keys', () => {
     expect(SUPPLIED_CONDITION_KEYS.filter((name) => !covers(name))).toEqual([]);
   });
 
+  test('a condition on attestation is never met: no request has a Recipient', () => {
+    const kms = openEmbedded();
+    const KeyId: string = done(kms, 'CreateKey').KeyMetadata.KeyId;
+    const all = { Effect: 'Allow', Principal: '*', Action: 'kms:*', Resource: '*' };
+    const attested = { StringNotEqualsIgnoreCase: { 'kms:RecipientAttestation:ImageSha384': 'ab12' } };
+    const deny = { ...all, Effect: 'Deny', Action: 'kms:Decrypt', Condition: attested };
+    done(kms, 'PutKeyPolicy', { KeyId, Policy: JSON.stringify({ Statement: [all, deny] }) });
+    const { CiphertextBlob } = done(kms, 'GenerateDataKeyWithoutPlaintext', { KeyId, NumberOfBytes: 64 });
+    refused(ask(kms, 'Decrypt', { CiphertextBlob }), 'AccessDeniedException', /explicit deny/);
+  });
+
   test('others are refused by their name when a policy is put', () => {
     const kms = openEmbedded();
     for (const key of [
       'aws:PrincipalOrgID',
       'aws:PrincipalTag/team',
       'kms:NoSuchKey',
+      'kms:TrailingDaysWithoutKeyUsage',
+      'kms:RecipientAttestation:',
       'aws:RequestTag/',
       'kms:EncryptionContext:',
       'team',

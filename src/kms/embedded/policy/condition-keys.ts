@@ -40,10 +40,12 @@ export const SUPPLIED_CONDITION_KEYS = [
   'kms:EncryptionAlgorithm',
   'kms:EncryptionContext:',
   'kms:EncryptionContextKeys',
+  'kms:GrantConstraintSourceArn',
   'kms:GrantConstraintType',
   'kms:GrantIsForAWSResource',
   'kms:GrantOperations',
   'kms:GranteePrincipal',
+  'kms:GranteeServicePrincipal',
   'kms:KeyOrigin',
   'kms:KeySpec',
   'kms:KeyUsage',
@@ -52,6 +54,7 @@ export const SUPPLIED_CONDITION_KEYS = [
   'kms:RequestAlias',
   'kms:ResourceAliases',
   'kms:RetiringPrincipal',
+  'kms:RetiringServicePrincipal',
   'kms:RotationPeriodInDays',
   'kms:ScheduleKeyDeletionPendingWindowInDays',
   'kms:ViaService',
@@ -59,7 +62,8 @@ export const SUPPLIED_CONDITION_KEYS = [
 
 /**
  * Absent from every request here, as in AWS: it sends them only with temporary credentials, through a VPC endpoint, for
- * keys of several Regions, or with operations that this KMS does not have.
+ * keys of several Regions, or with operations and members (`Recipient`) that this KMS does not have. A name that ends in
+ * `:` stands for a family.
  */
 export const ABSENT_CONDITION_KEYS = [
   'aws:FederatedProvider',
@@ -78,6 +82,7 @@ export const ABSENT_CONDITION_KEYS = [
   'kms:MessageType',
   'kms:MultiRegionKeyType',
   'kms:PrimaryRegion',
+  'kms:RecipientAttestation:',
   'kms:ReplicaRegion',
   'kms:SigningAlgorithm',
   'kms:ValidTo',
@@ -86,7 +91,7 @@ export const ABSENT_CONDITION_KEYS = [
 ] as const;
 
 const NAMES: ReadonlySet<string> = new Set([...SUPPLIED_CONDITION_KEYS, ...ABSENT_CONDITION_KEYS].map((name) => name.toLowerCase()));
-const FAMILIES = SUPPLIED_CONDITION_KEYS.filter((name) => /[/:]$/.test(name)).map((name) => name.toLowerCase());
+const FAMILIES = [...NAMES].filter((name) => /[/:]$/.test(name));
 
 /** Whether a policy may use this condition key; names compare without case. */
 export function isConditionKey(name: string): boolean {

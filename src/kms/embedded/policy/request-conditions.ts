@@ -64,11 +64,7 @@ export function conditionsOf(store: KmsStore, caller: Caller, request: Authoriza
   if (GRANT_ACTIONS.has(action)) {
     supply('kms:GrantIsForAWSResource', String(isService(caller.principalArn) || caller.viaService !== undefined));
   }
-  if (newGrant !== undefined) {
-    supply('kms:GrantOperations', ...newGrant.operations);
-    supply('kms:GranteePrincipal', newGrant.granteePrincipal);
-    supply('kms:RetiringPrincipal', newGrant.retiringPrincipal);
-  }
+  if (newGrant !== undefined) supplyNewGrant(supply, newGrant);
   const grant = newGrant ?? retiredGrant;
   if (grant !== undefined) supplyConstraints(supply, grant);
   for (const [name, values] of Object.entries(request.conditions ?? {})) supply(name, ...values);
@@ -133,6 +129,18 @@ function supplyKeyKind(supply: Supply): void {
 function supplyContext(supply: Supply, context: EncryptionContext): void {
   supply('kms:EncryptionContextKeys', ...Object.keys(context));
   for (const [name, value] of Object.entries(context)) supply(`kms:EncryptionContext:${name}`, value);
+}
+
+/** Each member of CreateGrant has a key of its own: a service that is named as one is no `kms:GranteePrincipal`. */
+function supplyNewGrant(
+  supply: Supply,
+  { operations, granteePrincipal, retiringPrincipal, sourceArn, servicePrincipals }: GrantRequest,
+): void {
+  const kindOf = (role: 'grantee' | 'retiring'): string => (servicePrincipals?.includes(role) ? 'ServicePrincipal' : 'Principal');
+  supply('kms:GrantOperations', ...operations);
+  supply(`kms:Grantee${kindOf('grantee')}`, granteePrincipal);
+  supply(`kms:Retiring${kindOf('retiring')}`, retiringPrincipal);
+  supply('kms:GrantConstraintSourceArn', sourceArn);
 }
 
 function supplyConstraints(supply: Supply, { constraint, sourceArn }: GrantRequest | GrantRecord): void {

@@ -5,9 +5,9 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomInt } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
@@ -15,6 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createServer as createTlsServer } from 'node:tls';
 import { describe, onTestFinished, test } from 'vitest';
 import { createVolume } from '../../src/index.js';
+import { initialiseKms } from '../../src/kms/embedded/administration.js';
 import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { built } from '../built.js';
 import { selfSigned } from '../kms/client/fake-server.js';
@@ -111,6 +112,19 @@ for (const name of ['node-20', 'node-22', 'node-24', 'node-26'] as const) {
         const url = over === 'TLS' ? await tlsBefore(Number(new URL(server.url).port), certificate) : server.url;
         const command = ['env', `NODE_EXTRA_CA_CERTS=${certPath}`, nodeExecutable(name)];
         await checkCustody(await startAttached([volumes[0], box.kms, volumes[1], url], command), keys);
+      });
+    }
+
+    for (const source of ['command', 'passphrase'] as const) {
+      test(`a root key from a ${source}: no copy of what it gives outside the vault`, async () => {
+        const box = sandbox();
+        const secret = randomBytes(32);
+        const file = box.path('secret');
+        writeFileSync(file, `${secret.toString(source === 'command' ? 'base64' : 'hex')}\n`);
+        await initialiseKms(box.path('home'), source === 'command' ? { command: ['cat', file] } : { passphraseFile: file });
+        await createVolume(box.path('a.vol'), { sizeBytes: 8 * 1024 * 1024, kms: box.kms });
+        const keys = [await dataKeyOf(box.path('a.vol'), box.kms), secret];
+        await checkCustody(await startAttached([box.path('a.vol'), box.kms], [nodeExecutable(name)]), keys);
       });
     }
   });

@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, scryptSync } from 'node:crypto';
-import { closeSync, existsSync, openSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { makeDirectory, syncDirectorySync } from '../../../directories.js';
@@ -17,6 +17,8 @@ import { createRootKey, readRootKey } from './root-key.js';
 const ROOT_KEY_BYTES = 32;
 const SOURCE_BYTES_MAX = 64 * 1024;
 const COMMAND_TIMEOUT_MS = 30_000;
+/** A key has 44; more is none. */
+const PRINTED_BYTES_MAX = 4096;
 const PASSPHRASE_BYTES_MAX = 4096;
 /** RFC 7914 with what OWASP asks for: 128 MiB and about 0.4 s for each opening of the store. */
 const SCRYPT = { N: 2 ** 17, r: 8, p: 1 } as const;
@@ -111,18 +113,33 @@ function readSource(path: string): z.infer<typeof sourceRecord> {
 
 /** The command prints the 32 bytes of the key in base64. It may ask its user: the terminal is its own. */
 function keyFromCommand([program = '', ...args]: readonly string[]): KeyHandle {
-  const { stdout, status, error } = spawnSync(program, args, {
-    stdio: ['inherit', 'pipe', 'inherit'],
-    timeout: COMMAND_TIMEOUT_MS,
-    maxBuffer: 4096,
-  });
+  const printed = Buffer.alloc(PRINTED_BYTES_MAX);
+  // A pipe of ours: Node reads its own into memory that it frees without wiping.
+  const { readFd, writeFd } = native.openPipe();
   try {
+    const { status, error } = spawnSync(program, args, { stdio: ['inherit', writeFd, 'inherit'], timeout: COMMAND_TIMEOUT_MS });
     if (error !== undefined) throw fromSource(`the command ${program} failed: ${error.message}`);
     if (status !== 0) throw fromSource(`the command ${program} ended with ${status}`);
-    const end = stdout.at(-1) === 0x0a ? stdout.length - 1 : stdout.length;
-    return imported(stdout.subarray(0, end), ROOT_KEY_BYTES, `the command ${program} printed`);
+    const byteCount = readWhatIsThere(readFd, printed);
+    const end = printed[byteCount - 1] === 0x0a ? byteCount - 1 : byteCount;
+    return imported(printed.subarray(0, end), ROOT_KEY_BYTES, `the command ${program} printed`);
   } finally {
-    stdout?.fill(0);
+    closeSync(readFd);
+    closeSync(writeFd);
+    printed.fill(0);
+  }
+}
+
+/** Never waits: a process that the command has left behind may keep the pipe open. @returns the count of bytes */
+function readWhatIsThere(pipe: number, target: Buffer): number {
+  const fd = openSync(`/proc/self/fd/${pipe}`, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return readSync(fd, target);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0;
+    throw error;
+  } finally {
+    closeSync(fd);
   }
 }
 

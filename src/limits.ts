@@ -247,6 +247,8 @@ export const EBS_NEW_SNAPSHOT_MS = 120_000;
 export const STORE_ATTEMPTS = 6;
 export const STORE_BACKOFF_MS = 50;
 export const STORE_BACKOFF_MS_MAX = 5_000;
+/** Of a store's reply that is no range: pages of 10,000 blocks of a snapshot have 2 MB. */
+export const STORE_REPLY_BYTES_MAX = 16 * 1024 * 1024;
 /** A store that takes no connection, or sends nothing, for so long has failed. */
 export const STORE_CONNECT_MS = 10_000;
 export const STORE_SILENCE_MS = 60_000;

@@ -1,8 +1,10 @@
 /** What the AWS SDK's clients for stores have in common: time-outs, endpoints, regions, one layer of retries. */
 import { randomInt } from 'node:crypto';
+import { pipeline, type Readable, Transform } from 'node:stream';
 import { setTimeout } from 'node:timers/promises';
+import type { NodeHttpHandler } from '@smithy/node-http-handler';
 import { VolsealError } from '../errors.js';
-import { STORE_BACKOFF_MS, STORE_BACKOFF_MS_MAX, STORE_CONNECT_MS, STORE_SILENCE_MS } from '../limits.js';
+import { STORE_BACKOFF_MS, STORE_BACKOFF_MS_MAX, STORE_CONNECT_MS, STORE_REPLY_BYTES_MAX, STORE_SILENCE_MS } from '../limits.js';
 
 /**
  * Settings of a client, whatever its service. The SDK's own retries are off: they cannot repeat a body that breaks off.
@@ -21,13 +23,46 @@ export async function clientSettings(endpointUrl: string | undefined, region: st
     ...(endpointUrl === undefined ? {} : { endpoint: endpointUrl }),
     ...(await regionOf(region, endpointUrl)),
     maxAttempts: 1,
-    requestHandler: new NodeHttpHandler({
-      connectionTimeout: STORE_CONNECT_MS,
-      socketTimeout: STORE_SILENCE_MS,
-      httpAgent: new HttpAgent(agent),
-      httpsAgent: new HttpsAgent(agent),
-    }),
+    requestHandler: bounded(
+      new NodeHttpHandler({
+        connectionTimeout: STORE_CONNECT_MS,
+        socketTimeout: STORE_SILENCE_MS,
+        httpAgent: new HttpAgent(agent),
+        httpsAgent: new HttpsAgent(agent),
+      }),
+    ),
   };
+}
+
+/** The SDK collects lists and errors in memory, however long they are. */
+function bounded(
+  inner: NodeHttpHandler,
+): Pick<NodeHttpHandler, 'metadata' | 'handle' | 'updateHttpClientConfig' | 'httpHandlerConfigs' | 'destroy'> {
+  return {
+    metadata: inner.metadata,
+    async handle(request, options) {
+      const { response } = await inner.handle(request, options);
+      // A range is counted where it is read (sdk-errors.ts), and not copied once more.
+      if (response.statusCode !== 206) response.body = pipeline(response.body as Readable, countBytes(), () => {});
+      return { response };
+    },
+    updateHttpClientConfig: (key, value) => inner.updateHttpClientConfig(key, value),
+    httpHandlerConfigs: () => inner.httpHandlerConfigs(),
+    destroy: () => inner.destroy(),
+  };
+}
+
+function countBytes(): Transform {
+  let byteCount = 0;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      byteCount += chunk.length;
+      if (byteCount <= STORE_REPLY_BYTES_MAX) return done(null, chunk);
+      const message = `the reply has more than ${STORE_REPLY_BYTES_MAX} bytes`;
+      // The SDK adds advice to errors that have no metadata.
+      done(Object.assign(new Error(message), { name: 'ReplyTooLong', $metadata: {} }));
+    },
+  });
 }
 
 /** Another server than AWS often has no regions, and the signature names one all the same. */

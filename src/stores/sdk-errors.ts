@@ -21,7 +21,7 @@ export const nameOf = (error: unknown): string => {
 /** Failures of connections: the request may not have arrived. */
 const NETWORK = new Set([
   ...['ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EAI_AGAIN', 'ENOTFOUND', 'EHOSTUNREACH', 'ENETUNREACH'],
-  ...['TimeoutError', 'NetworkingError', 'ERR_STREAM_PREMATURE_CLOSE', 'IncompleteBody'],
+  ...['TimeoutError', 'NetworkingError', 'ERR_STREAM_PREMATURE_CLOSE', 'IncompleteBody', 'ReplyTooLong'],
 ]);
 const CREDENTIALS = new Set([
   ...['CredentialsProviderError', 'InvalidAccessKeyId', 'SignatureDoesNotMatch', 'ExpiredToken', 'InvalidToken', 'TokenRefreshRequired'],

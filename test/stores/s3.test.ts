@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { createVolume, decryptImage, describeVolume, encryptImage, type Progress, readStoredRange, verifyVolume } from '../../src/index.js';
+import { STORE_ATTEMPTS } from '../../src/limits.js';
 import { native } from '../../src/native.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, failureOf, lab } from '../cli/program.js';
@@ -122,7 +123,7 @@ describe('images and volumes in S3', () => {
 
   const faults: [operation: string, faults: Fault[]][] = [
     ['UploadPart', ['throttle', 'fail', 'cut', 'flip', 'lostReply']],
-    ['CreateMultipartUpload', ['throttle', 'cut']],
+    ['CreateMultipartUpload', ['throttle', 'cut', 'endless']],
     ['CompleteMultipartUpload', ['fail', 'cut']],
     ['CompleteMultipartUpload', ['lostReply']],
     ['GetObject', ['throttle', 'cutBody', 'cut', 'fail']],
@@ -142,6 +143,16 @@ describe('images and volumes in S3', () => {
   }
 
   const always = (fault: Fault): Fault[] => Array.from({ length: 100 }, () => fault);
+  test('pages without an end: an error in time, and not in memory', async () => {
+    const { box, s3, kms, store } = await office();
+    box.image('a.raw', MIB);
+    s3.fail('CreateMultipartUpload', ...always('endless'));
+    const encrypting = encryptImage(box.path('a.raw'), 's3://images/a.vol', { kms, store });
+    await assert.rejects(encrypting, { code: 'ERR_STORE_UNREACHABLE', message: /has more than 16777216 bytes$/ });
+    // Of each try 16 MiB, and what lies in the sockets' buffers.
+    assert.ok(s3.endlessBytes < STORE_ATTEMPTS * 32 * MIB, `${s3.endlessBytes} bytes were sent`);
+  });
+
   test('a store that fails for good, or denies: a typed error, no object, no upload, no file', async () => {
     const { box, s3, kms, store } = await office();
     box.image('a.raw', 20 * MIB);

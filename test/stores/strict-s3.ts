@@ -13,9 +13,9 @@ import { onTestFinished } from 'vitest';
 
 /**
  * What is done to a request instead of an answer. `lostReply`: it is carried out, and nobody is told; `hang`: it is
- * never answered.
+ * never answered; `endless`: an error page without an end.
  */
-export type Fault = 'throttle' | 'fail' | 'deny' | 'cut' | 'cutBody' | 'lostReply' | 'conflict' | 'flip' | 'hang';
+export type Fault = 'throttle' | 'fail' | 'deny' | 'cut' | 'cutBody' | 'lostReply' | 'conflict' | 'flip' | 'hang' | 'endless';
 
 interface StoredObject {
   bytes: Buffer;
@@ -51,6 +51,8 @@ export interface StrictS3 {
   onRequest?: (operation: string, range: string | undefined) => unknown;
   /** Parts of a page of ListParts. */
   partsPerPage: number;
+  /** What clients took of endless pages. */
+  endlessBytes: number;
   put(name: string, bytes: Buffer): void;
 }
 
@@ -92,6 +94,7 @@ export async function strictS3Over(tls: { key: Buffer; cert: Buffer } | undefine
     requests: [],
     payloads: [],
     partsPerPage: 1000,
+    endlessBytes: 0,
     fail(operation, ...more) {
       faults.set(operation, [...(faults.get(operation) ?? []), ...more]);
     },
@@ -150,6 +153,7 @@ async function answer(
   const fault = ((await s3.onRequest?.(operation, request.headers.range)) as Fault | undefined) ?? faults.get(operation)?.shift();
   if (fault === 'cut') return void request.socket.destroy();
   if (fault === 'hang') return;
+  if (fault === 'endless') return await sendEndlessPage(s3, response);
   const body = await bodyOf(request);
   if (fault === 'throttle') throw new Refusal(503, 'SlowDown', 'Please reduce your request rate.');
   if (fault === 'fail') throw new Refusal(500, 'InternalError');
@@ -163,6 +167,14 @@ async function answer(
   response.writeHead(reply.status ?? 200, reply.headers);
   if (fault !== 'cutBody') return void response.end(reply.body);
   response.write((reply.body as Buffer).subarray(0, 1000), () => request.socket.destroy());
+}
+
+async function sendEndlessPage(s3: StrictS3, response: ServerResponse): Promise<void> {
+  response.writeHead(503, { 'content-type': 'application/xml' });
+  const piece = Buffer.alloc(1024 * 1024, '<p>sorry</p>');
+  for (let isOpen = true; isOpen; s3.endlessBytes += piece.length) {
+    isOpen = await new Promise<boolean>((resolve) => response.write(piece, (error) => resolve(error == null)));
+  }
 }
 
 interface Reply {

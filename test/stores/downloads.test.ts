@@ -73,8 +73,9 @@ const PIECE_BYTES = 16 * MIB;
 /** So many pieces are there when the others fail. */
 const THERE = 8;
 
-/** Whether a request is for one of the last pieces. */
-const isLate = (range: string | undefined): boolean => Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1] ?? 0) >= THERE * PIECE_BYTES;
+/** Whether a request is for one of the last pieces; a look at the end of an image is shorter. */
+const isLate = (range: string | undefined): boolean =>
+  lengthOf(range) > MIB && Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1] ?? 0) >= THERE * PIECE_BYTES;
 
 /** Runs `work` until the first pieces are there; then `fault` comes over the others. */
 async function interrupt(s3: StrictS3, work: (more: object) => Promise<unknown>, fault: 'abort' | 'deny' = 'abort'): Promise<void> {

@@ -5,7 +5,10 @@
 
 namespace volseal {
 
-void Wipe(void* memory, size_t length) { explicit_bzero(memory, length); }
+void Wipe(void* memory, size_t length) {
+  // Of nothing there may be no address.
+  if (length > 0) explicit_bzero(memory, length);
+}
 
 __attribute__((noinline)) void WipeUsedStack() {
   uint8_t below[65536];

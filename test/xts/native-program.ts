@@ -25,7 +25,7 @@ export function skipWithoutHeaders(): string | false {
  * What the addon was built with, so that the very same code is tested: its compiler, build type and flags, from CMake's
  * cache.
  */
-function addonSettings(names: readonly string[]): string[] {
+export function addonSettings(names: readonly string[]): string[] {
   const cache = readFileSync(`${ROOT}build/CMakeCache.txt`, 'utf8');
   return names.map((name) => {
     const value = new RegExp(`^${name}:\\w+=(.*)$`, 'm').exec(cache)?.[1];
@@ -41,7 +41,10 @@ export type BuildTarget = 'native' | 'aarch64' | 'address,undefined' | 'thread';
  * Builds in a directory of `build`, only what has changed. @returns the program's path. @throws {Error} with the
  * compiler's output
  */
-export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_test' | 'engine_test' | 'faulty' = 'xts_test'): string {
+export function buildProgram(
+  target: BuildTarget,
+  program: 'xts_test' | 'nbd_test' | 'engine_test' | 'faulty' | 'faulty_addon' = 'xts_test',
+): string {
   const directory = `${ROOT}build/native-tests${target === 'native' ? '' : `-${target.replace(',', '-')}`}`;
   const settings = {
     native: () => addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE', 'CMAKE_CXX_FLAGS']),
@@ -49,18 +52,23 @@ export function buildProgram(target: BuildTarget, program: 'xts_test' | 'nbd_tes
     'address,undefined': () => sanitized(target),
     thread: () => sanitized(target),
   }[target]();
-  // Test files run side by side, and CMake has a directory for itself.
-  const cmake = (words: readonly string[]): unknown => runTool('flock', [`${directory}.lock`, 'cmake', ...words]);
-  cmake(['-S', `${ROOT}test/native`, '-B', directory, ...settings]);
-  cmake(['--build', directory, '--target', program, '--parallel', '2']);
+  buildByCMake(`${ROOT}test/native`, directory, settings, program);
   return `${directory}/${program}`;
 }
 
-/** The first report of a sanitizer ends the program. */
-const sanitized = (sanitizers: string): string[] => [
+/** Builds a target of a source directory in a directory of its own. @throws {Error} with the compiler's output */
+export function buildByCMake(source: string, directory: string, settings: readonly string[], target: string, env = process.env): void {
+  // Test files run side by side, and CMake has a directory for itself.
+  const cmake = (words: readonly string[]): unknown => runTool('flock', [`${directory}.lock`, 'cmake', ...words], { env });
+  cmake(['-S', source, '-B', directory, ...settings]);
+  cmake(['--build', directory, '--target', target, '--parallel', '2']);
+}
+
+/** CMake's settings for code with sanitizers of the compiler; their first report ends the program. */
+export const sanitized = (sanitizers: string, optimization = '-O1'): string[] => [
   ...addonSettings(['CMAKE_CXX_COMPILER', 'CMAKE_BUILD_TYPE']),
   `-DCMAKE_CXX_FLAGS=-fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer`,
-  '-DVOLSEAL_OPTIMIZATION=-O1',
+  `-DVOLSEAL_OPTIMIZATION=${optimization}`,
 ];
 
 /** Runs the program to its end. */

@@ -62,8 +62,8 @@ export const SUPPLIED_CONDITION_KEYS = [
 
 /**
  * Absent from every request here, as in AWS: it sends them only with temporary credentials, through a VPC endpoint, for
- * keys of several Regions, or with operations and members (`Recipient`) that this KMS does not have. A name that ends in
- * `:` stands for a family.
+ * keys of several Regions, or with operations and members (`Recipient`) that this KMS does not have. A name that ends
+ * in `:` stands for a family.
  */
 export const ABSENT_CONDITION_KEYS = [
   'aws:FederatedProvider',

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'vitest';
+import { beforeAll, test } from 'vitest';
 import { ROOT } from '../built.js';
 import { skipWithout } from '../interop/tools.js';
 import { describeUnless } from '../requirements.js';
@@ -43,9 +43,17 @@ function files(): string[] {
   return (LONG ? all.filter((name) => LEFT_OUT[name] === undefined) : SHORT).map((name) => `test/${name}.test.ts`);
 }
 
+/** Compiling takes some seven minutes of one processor; a machine may be busy. */
+const DEADLINE_MS = 45 * 60_000;
+
 describeUnless(skipWithout('cmake', 'g++') || skipWithoutHeaders())('the addon with sanitizers', () => {
-  test('its tests pass, and nothing is reported', () => {
-    const { reports, passed, others } = runTests(buildAddon(), files());
+  let addon = '';
+  beforeAll(() => {
+    addon = buildAddon();
+  }, DEADLINE_MS);
+
+  test('its tests pass, and nothing is reported', { timeout: DEADLINE_MS }, () => {
+    const { reports, passed, others } = runTests(addon, files());
     assert.deepEqual(reports, []);
     assert.deepEqual(others, []);
     assert.ok(passed > 0);

@@ -75,6 +75,12 @@ export function notifyServiceManager(address: string, text: string): void;
 export function openPipe(): { readFd: number; writeFd: number };
 
 /**
+ * Closes an end of a pipe. In a worker thread, Node's own closeSync warns of a descriptor that it has not opened.
+ * @throws `ERR_ARGUMENT`, `ERR_IO` it is not open
+ */
+export function closePipeEnd(fd: number): void;
+
+/**
  * Overwrites 64 KiB of this thread's stack below the caller. Node's TLS decrypts into an array on the stack and calls
  * JavaScript from above it: call this from a callback of the event loop's own (setImmediate), where that array lies
  * below.

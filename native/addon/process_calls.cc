@@ -37,12 +37,18 @@ Napi::Value OpenPipe(const Arguments& info) {
   return ends;
 }
 
+Napi::Value ClosePipeEnd(const Arguments& info) {
+  ThrowUnlessOk(info.Env(), volseal::ClosePipeEnd(FileDescriptor(info[0], "fd")));
+  return info.Env().Undefined();
+}
+
 }  // namespace
 
 void RegisterProcessCalls(Napi::Env env, Napi::Object exports) {
   Export<CloseOthersOnExec>(env, exports, "closeOthersOnExec");
   Export<EndWithParent>(env, exports, "endWithParent");
   Export<OpenPipe>(env, exports, "openPipe");
+  Export<ClosePipeEnd>(env, exports, "closePipeEnd");
   Export<NotifyServiceManager>(env, exports, "notifyServiceManager");
 }
 

@@ -88,4 +88,9 @@ Status OpenPipe(Pipe& pipe) {
   return Ok();
 }
 
+Status ClosePipeEnd(int fd) {
+  // On Linux the descriptor is closed also where a signal interrupts that (close(2)).
+  return close(fd) == 0 || errno == EINTR ? Ok() : SystemFailure(errno, "close");
+}
+
 }  // namespace volseal

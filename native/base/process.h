@@ -27,4 +27,7 @@ struct Pipe {
 };
 Status OpenPipe(Pipe& pipe);
 
+// Closes one end of it.
+Status ClosePipeEnd(int fd);
+
 }  // namespace volseal

@@ -1,5 +1,4 @@
 /** A stream of JavaScript as the engine takes images: through a pipe, which the engine reads in its own threads. */
-import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -33,7 +32,7 @@ export async function withChunks<Result>(
     throw new VolsealError('ERR_IO', `${name}: the stream failed: ${String(failure)}`, { cause: failure, details: { path: name } });
   } finally {
     stop.abort();
-    closeSync(readFd);
+    native.closePipeEnd(readFd);
     await pumped;
   }
 }

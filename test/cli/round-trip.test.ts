@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { closeSync, ftruncateSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { type Lab, lab, parsed } from './program.js';
 
@@ -36,6 +36,16 @@ describe('from image to volume and back', () => {
     assert.deepEqual(contents('my copy.raw'), raw);
     assert.deepEqual(contents('my disk.raw'), raw);
     assert.deepEqual(names(), ['my copy.raw', 'my disk.raw', 'my disk.vol']);
+  });
+
+  test('a root key from a command is read in a thread, without a warning', () => {
+    const { image, contents, ok, path } = lab();
+    const raw = image('a.raw', 65536);
+    writeFileSync(path('key'), `${randomBytes(32).toString('base64')}\n`);
+    ok(['kms', 'init', '--command', '--', 'cat', path('key')]);
+    assert.equal(ok(['encrypt', 'a.raw', 'a.vol']).stderr, '');
+    assert.equal(ok(['decrypt', 'a.vol', 'b.raw']).stderr, '');
+    assert.deepEqual(contents('b.raw'), raw);
   });
 
   test('every command prints one JSON object', () => {

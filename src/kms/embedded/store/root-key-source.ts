@@ -124,8 +124,8 @@ function keyFromCommand([program = '', ...args]: readonly string[]): KeyHandle {
     const end = printed[byteCount - 1] === 0x0a ? byteCount - 1 : byteCount;
     return imported(printed.subarray(0, end), ROOT_KEY_BYTES, `the command ${program} printed`);
   } finally {
-    closeSync(readFd);
-    closeSync(writeFd);
+    native.closePipeEnd(readFd);
+    native.closePipeEnd(writeFd);
     printed.fill(0);
   }
 }

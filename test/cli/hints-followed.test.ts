@@ -618,6 +618,8 @@ const NOT: Record<string, string> = {
   'No data was touched. Build volseal again': 'would compile this clone again under the other tests',
   'Convert it first: simg2img': 'Debian has no simg2img by default; the other program of this kind is followed',
   'Choose another key, or replace this object with --force': 'needs a store: test/stores/s3.test.ts replaces objects',
+  'Give the size of the image: --size 10G': 'needs a store, and only its user knows the size',
+  'Give the size of the image with --size: then': 'needs an image of more than 156 GiB',
   'If nothing on it is needed any more: --force': 'needs a device: test/output/device-targets.test.ts does it',
   'Run sync(1), and check the disk': 'would flush every disk of the machine',
   'Go to a directory that exists (cd)': 'test/cli/failures.test.ts has the way back in it',

@@ -230,7 +230,7 @@ async function findHeader(data: NamedFile): Promise<FoundHeader | undefined> {
  * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, `ERR_ARGUMENT`, `ERR_IO`
  */
 export async function refuseCopyOfHeader({ data, header, found }: OpenFiles & HeaderContents, changesData: boolean): Promise<void> {
-  const own = header === data ? undefined : await findHeader(data);
+  const own = header === data || isDetachedHeader(found) ? undefined : await findHeader(data);
   if (own?.header.uuid !== found.header.uuid) return;
   const { path } = data;
   // A header that lost its token is what the copy is used for as well.

@@ -77,7 +77,7 @@ export async function buildVolume(plan: VolumePlan, job: JobOptions): Promise<En
         const transform = transformOf(plan, side, files, keyed.key);
         return moveData(plan, files, keyed, transform, going, pool, job);
       };
-      const sha256 = await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
+      const sha256 = await whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move);
       const info = await finish(plan, files, keyed, job);
       const made = { ...info, dataSeconds: (performance.now() - startedMs) / 1000 };
       return sha256 === undefined ? made : { ...made, sha256 };

@@ -1,9 +1,10 @@
-/** An object in a store, on its way into the file of a new volume. */
+/** A range of an object in a store, on its way into the file of a new volume. */
 import { STORE_PIECE_BYTES } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
 import type { ImageSource } from '../stores/store.js';
 import type { PoolLease } from '../workers/pool.js';
+import type { ImageRange } from './image-ranges.js';
 import { movePieces } from './move-pieces.js';
 import type { JobOptions } from './transform.js';
 import type { Layout, VolumePlan } from './volume-plan.js';
@@ -15,13 +16,14 @@ export interface StoredMove {
   readonly source: ImageSource;
   readonly key: KeyHandle;
   readonly pool: PoolLease;
-  /** Default: all of it. Its first byte is a multiple of 1 MiB. */
-  readonly range?: { readonly startByte: number; readonly endByte: number } | undefined;
+  /** Its first byte is a multiple of 1 MiB. */
+  readonly range: ImageRange;
 }
 
-/** Encrypts an object into the file of a new volume, without its header. @throws {VolsealError} as `encryptImage` */
-export async function moveStored({ sectorBytes }: VolumePlan, move: StoredMove, job: JobOptions): Promise<void> {
-  const { file, layout, source, key, pool, range: { startByte, endByte } = { startByte: 0, endByte: source.sizeBytes } } = move;
+/** Encrypts the range into the file of a new volume. @throws {VolsealError} as `encryptImage` */
+export async function moveStoredRange({ sectorBytes }: VolumePlan, move: StoredMove, job: JobOptions): Promise<void> {
+  const { file, layout, source, key, pool, range } = move;
+  const { startByte, endByte } = range;
   await movePieces(
     {
       ...{ pool, key, encrypt: true, sectorBytes, sparse: false, source, sourceOffsetBytes: 0 },

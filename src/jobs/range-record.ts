@@ -16,7 +16,7 @@ import { replaceRecord } from '../output/record-file.js';
 import { parseStrictJson } from '../strict-json.js';
 import type { ImageRange } from './image-ranges.js';
 import { isRecordMac, recordMac } from './record-mac.js';
-import type { SourceIdentity } from './source-watch.js';
+import type { RecordedSource } from './source-watch.js';
 
 const RECORD_BYTES_MAX = 64 * 1024;
 
@@ -27,7 +27,7 @@ export interface RangedVolume {
   readonly volumeId: string;
   /** Of the header: another one has another data key. */
   readonly uuid: string;
-  readonly source: SourceIdentity | { readonly kind: 'stored'; readonly sizeBytes: number; readonly state: string };
+  readonly source: RecordedSource;
   readonly partial: { readonly ino: string };
   readonly sectorBytes: number;
   readonly allocation: string;

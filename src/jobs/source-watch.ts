@@ -65,11 +65,13 @@ const timeOf = (ns: string): string => new Date(Number(BigInt(ns) / 1_000_000n))
 
 /**
  * Runs `work`, which reads `file`. Where that is a regular file, it must be the same afterwards.
+ * @param file undefined for what is in a store, whose requests name the state that they read
  * @param sizeBytes of the file, as `work` takes it to be
  * @throws {VolsealError} `ERR_SOURCE_CHANGED`, also instead of an `ERR_IO` of `work` that the change caused; whatever
  * else `work` throws; `ERR_IO`
  */
-export async function whileUnchanged<T>(file: NamedFile, sizeBytes: number, work: () => Promise<T>): Promise<T> {
+export async function whileUnchanged<T>(file: NamedFile | undefined, sizeBytes: number, work: () => Promise<T>): Promise<T> {
+  if (file === undefined) return await work();
   const { path } = file;
   const before = { ...(await identifySource(file, sizeBytes)), sizeBytes: `${sizeBytes}` };
   const check = async (cause?: unknown): Promise<void> => {

@@ -62,7 +62,7 @@ const moveOf = ({ volume: { segment }, source }: Original, pool: PoolLease): Omi
 
 /** Runs `move`, which reads the volume. @throws {VolsealError} `ERR_SOURCE_CHANGED`; as `move` */
 async function unchanged<T>({ file, source }: Original, move: () => Promise<T>): Promise<T> {
-  return await (file === undefined ? move() : whileUnchanged(file, source.sizeBytes, move));
+  return await whileUnchanged(file, source.sizeBytes, move);
 }
 
 function madeOf({ volume: { token } }: Original, name: string, startedMs: number): DecryptedImage {

@@ -139,7 +139,7 @@ export function moveOf(
 
 /** Runs `move` on a source that must be the same afterwards. @throws {VolsealError} `ERR_SOURCE_CHANGED` */
 export async function unchanged<T>({ plan: { source } }: Run, move: () => Promise<T>): Promise<T> {
-  return await (source.file === undefined ? move() : whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move));
+  return await whileUnchanged(source.file, source.fileBytes ?? source.imageBytes, move);
 }
 
 /**

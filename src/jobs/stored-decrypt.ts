@@ -122,7 +122,7 @@ function moveOf({ volume, source, key, pool }: Open): Omit<PieceMove, 'pieceByte
 
 /** Runs `move`, which reads the volume. @throws {VolsealError} `ERR_SOURCE_CHANGED`; as `move` */
 async function unchanged<T>({ file, source }: Open, move: () => Promise<T>): Promise<T> {
-  return await (file === undefined ? move() : whileUnchanged(file, source.sizeBytes, move));
+  return await whileUnchanged(file, source.sizeBytes, move);
 }
 
 /** @returns the name of what was made */

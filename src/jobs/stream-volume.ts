@@ -53,7 +53,7 @@ export async function streamVolume(plan: VolumePlan, stream: TargetStream, job: 
         ...job,
         stopped,
       });
-    const { sha256 } = await (source.file === undefined ? move() : whileUnchanged(source.file, source.imageBytes, move));
+    const { sha256 } = await whileUnchanged(source.file, source.imageBytes, move);
     const info = describeHeader(claimsOf(intactHeader(header), stream.name), {
       ...{ path: stream.name, header: null },
       ...{ allocatedBytes: null, hasHoles: null },

@@ -20,10 +20,10 @@ import type { TargetFile } from '../output/target.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { type EncryptedImage, finish, headerTargetOf, resolveTargets, writeHeaderFirst } from './build-volume.js';
 import { cutIntoRanges, type ImageRange } from './image-ranges.js';
-import { moveStored } from './move-stored.js';
+import { moveStoredRange } from './move-stored.js';
 import { contextOf, type KeyedHeader, newVolumeKey, openedVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
 import { type RangedVolume, rangesDone, removeRangeRecords, writeRangeRecord } from './range-record.js';
-import { identifySource, whileUnchanged } from './source-watch.js';
+import { recordedSource, whileUnchanged } from './source-watch.js';
 import { checkStoredOptions } from './stored-source.js';
 import { type JobOptions, type Progress, transformImage } from './transform.js';
 import type { Layout, NewVolumeFiles, VolumePlan, VolumeSource } from './volume-plan.js';
@@ -144,16 +144,13 @@ async function rangedVolume(
   { allocation }: Layout,
   { volumeId, header: { uuid } }: KeyedHeader,
 ): Promise<RangedVolume> {
-  const source =
-    side.kind === 'stored'
-      ? { kind: 'stored' as const, sizeBytes: side.source.sizeBytes, state: side.source.state ?? '' }
-      : await identifySource(file!, fileBytes ?? imageBytes);
+  const source = await recordedSource(file, side.kind === 'stored' ? side.source : { sizeBytes: fileBytes ?? imageBytes });
   const { ino } = await partial.identity();
   return { volumeId, uuid, source, partial: { ino }, sectorBytes, allocation };
 }
 
 const unchanged = <T>({ file, fileBytes, imageBytes }: VolumeSource, work: () => Promise<T>): Promise<T> =>
-  file === undefined ? work() : whileUnchanged(file, fileBytes ?? imageBytes, work);
+  whileUnchanged(file, fileBytes ?? imageBytes, work);
 
 /**
  * Encrypts one range into the partial file, and records it there. A range that is recorded already is not done again.
@@ -237,7 +234,7 @@ async function move(plan: VolumePlan, range: ImageRange, { partial, layout, key,
   const { source, sectorBytes } = plan;
   const { startByte, endByte } = range;
   const { side } = source;
-  if (side.kind === 'stored') return await moveStored(plan, { file: partial, layout, source: side.source, key, pool, range }, job);
+  if (side.kind === 'stored') return await moveStoredRange(plan, { file: partial, layout, source: side.source, key, pool, range }, job);
   const isLast = endByte === source.imageBytes;
   const transform: TransformOptions = {
     ...{ key, mode: 'encrypt', sectorBytes, startByte, digest: false },

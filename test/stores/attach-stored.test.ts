@@ -6,12 +6,11 @@ import { Worker } from 'node:worker_threads';
 import { describe, test } from 'vitest';
 import { attach, encryptImage, type VolsealError } from '../../src/index.js';
 import { STORE_CACHE_BLOCKS } from '../../src/limits.js';
-import { native } from '../../src/native.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, failureOf, lab, parsed } from '../cli/program.js';
 import { requireTool, skipWithout } from '../interop/tools.js';
 import { testUnless } from '../requirements.js';
 import { until } from '../until.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { strictS3 } from './strict-s3.js';
 
@@ -30,11 +29,6 @@ async function stored(imageBytes: number, sectorBytes = 512) {
   s3.requests.length = 0;
   const reads = (): number => s3.requests.splice(0).filter((operation) => operation === 'GetObject').length;
   return { box, s3, image, reads, options: { kms: box.kms, store, readOnly: true } };
-}
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
 }
 
 describe('the library', () => {

@@ -4,10 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { decryptImage, describeVolume, encryptImage, readStoredRange, verifyVolume } from '../../src/index.js';
-import { native } from '../../src/native.js';
 import { openSnapshot } from '../../src/stores/ebs-snapshot.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, failureOf, lab } from '../cli/program.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { type Fault, type StrictEbs, strictEbs } from './strict-ebs.js';
 
@@ -22,11 +21,6 @@ async function office() {
   const box = sandbox();
   const ebs = await strictEbs();
   return { box, ebs, kms: box.kms, store: { ebsEndpointUrl: ebs.url } };
-}
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
 }
 
 /** An image with random bytes here and there; a file of `bytes`. */

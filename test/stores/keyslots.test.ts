@@ -14,9 +14,8 @@ import {
   testKeyslot,
   verifyVolume,
 } from '../../src/index.js';
-import { native } from '../../src/native.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, lab, parsed } from '../cli/program.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { strictS3 } from './strict-s3.js';
 
@@ -43,11 +42,6 @@ async function office({ passphrase = false } = {}) {
   await decryptImage(volume, VOLUME, { store, asIs: true });
   s3.requests.length = 0;
   return { box, s3, image, recoveryKeyFile, passphraseFile, options: { kms: NO_KMS, store } };
-}
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
 }
 
 describe('a volume in S3 by its keyslots', () => {

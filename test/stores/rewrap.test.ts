@@ -4,9 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import type { VolsealError } from '../../src/errors.js';
 import { describeVolume, encryptImage, kmsKeys, rewrapVolume, verifyVolume } from '../../src/index.js';
-import { native } from '../../src/native.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, lab } from '../cli/program.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { type Fault, strictS3 } from './strict-s3.js';
 
@@ -44,11 +43,6 @@ async function isRewrapped({ box, s3, store, kms, keyArn, made, before }: Office
   writeFileSync(box.path('back.vol'), object.bytes);
   await verifyVolume(box.path('back.vol'), { kms, against: box.path('a.raw') });
   await verifyVolume(VOLUME, { kms, store, against: box.path('a.raw') });
-}
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
 }
 
 describe('a volume in S3 under another KMS key', () => {

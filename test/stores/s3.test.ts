@@ -4,9 +4,8 @@ import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { createVolume, decryptImage, describeVolume, encryptImage, type Progress, readStoredRange, verifyVolume } from '../../src/index.js';
 import { STORE_ATTEMPTS } from '../../src/limits.js';
-import { native } from '../../src/native.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, failureOf, lab } from '../cli/program.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { type Fault, strictS3 } from './strict-s3.js';
 
@@ -30,11 +29,6 @@ const read = async (path: string, range: object, options: object): Promise<Buffe
   });
   return Buffer.concat(pieces);
 };
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
-}
 
 describe('images and volumes in S3', () => {
   for (const sectorBytes of [512, 4096]) {

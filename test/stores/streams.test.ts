@@ -11,8 +11,8 @@ import { native } from '../../src/native.js';
 import { s3Location } from '../../src/stores/location.js';
 import type { S3Connection } from '../../src/stores/s3-client.js';
 import { S3Upload } from '../../src/stores/s3-upload.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, failureOf, lab } from '../cli/program.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { strictS3 } from './strict-s3.js';
 
@@ -25,11 +25,6 @@ async function office() {
   const box = sandbox();
   const s3 = await strictS3('images');
   return { box, s3, options: { kms: box.kms, store: { endpointUrl: s3.url } } };
-}
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
 }
 
 /** In chunks of a length that fits nothing. */

@@ -15,9 +15,8 @@ import {
 } from '../../src/index.js';
 import { openKms } from '../../src/kms/client/calls.js';
 import { parseKmsUri } from '../../src/kms/shared/endpoint.js';
-import { native } from '../../src/native.js';
-import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, failureOf, lab, parsed } from '../cli/program.js';
+import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';
 import { type StrictEbs, strictEbs } from './strict-ebs.js';
 
@@ -51,11 +50,6 @@ async function isImageOf(ebs: StrictEbs, id: string, volume: string, { kms }: Pi
   assert.equal(attached.sizeBytes, expected.length);
   for (let at = 0; at < expected.length; at += 8 * MIB)
     assert.ok(expected.subarray(at, at + 8 * MIB).equals(await attached.read(at, 8 * MIB)), `bytes from ${at}`);
-}
-
-function nothingHeld(): void {
-  assert.equal(poolIsUsed(), false);
-  assert.equal(native.vaultInfo().liveKeys, 0);
 }
 
 /** How often each operation was asked since the last look. */

@@ -4,6 +4,7 @@
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
+import { dataMismatchHint } from './header-hints.js';
 import { inPlaceHint, noRoomInPlaceHint } from './in-place-hints.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
 import {
@@ -113,10 +114,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
         ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2, other hashes), cryptsetup open does.'
         : ' With KMS the volume opens without a recovery key.'
     }`,
-  ERR_DATA_MISMATCH: ({ details, command }) =>
-    command === 'adopt'
-      ? 'Name the data of this header; nothing was changed. If you know that it is, because the volume is empty or its contents are encrypted once more: --any-data'
-      : `Name the header of this data, or the data of this header. Keep ${shown(details.header, 'HEADER')}: without it the data of ${details.volumeId ?? 'its volume'} is lost. Only if you know that the two belong together, and the image is random and was rewritten by other tools: --any-data`,
+  ERR_DATA_MISMATCH: dataMismatchHint,
   ERR_STATE_DETACHED: detachedHint,
   ERR_STATE_BUSY: busyHint,
   ERR_STATE_INTERRUPTED: interruptedHint,

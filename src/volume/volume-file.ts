@@ -3,7 +3,7 @@
  * and checks that the files agree with it; nothing here holds a key.
  */
 import { constants } from 'node:fs';
-import { VolsealError } from '../errors.js';
+import { type ErrorDetails, VolsealError } from '../errors.js';
 import { describeSameData, type FoundHeader } from '../luks2/header.js';
 import { assertSupported, type DataSegment } from '../luks2/metadata.js';
 import { heldOrigin } from '../luks2/snapshot-origin.js';
@@ -203,13 +203,10 @@ export async function isDataOf({ data, header }: OpenFiles, found: FoundHeader):
 async function isCopyOfHeader(data: NamedFile, { header }: FoundHeader, token: VolumeToken, headerPath: string): Promise<boolean> {
   const own = (await findHeader(data))?.header;
   if (own === undefined) return false;
-  const refuse = (why: string): never => {
-    throw otherData(data.path, headerPath, token, why);
-  };
-  if (own.uuid !== header.uuid) refuse('it has the header of another volume');
-  if (!describeSameData(own, header))
-    refuse('its own header has another data key, or another place for the data, since that copy was made');
-  return true;
+  if (own.uuid !== header.uuid) throw otherData(data.path, headerPath, token, 'it has the header of another volume');
+  if (describeSameData(own, header)) return true;
+  const why = 'its own header has another data key, or another place for the data, since that copy was made';
+  throw otherData(data.path, headerPath, token, why, { isOldCopy: true });
 }
 
 /** The header in front of the data; undefined where there is none, or where both of its copies are damaged. */
@@ -242,10 +239,16 @@ export async function refuseCopyOfHeader({ data, header, found }: OpenFiles & He
   throw new VolsealError('ERR_ARGUMENT', message, { details: { path, header: header.path } });
 }
 
-/** @param why what was found, a clause */
-export function otherData(path: string, header: string, { volumeId, keyId }: VolumeToken, why: string): VolsealError {
+/** @param why what was found, a clause @param more details of that */
+export function otherData(
+  path: string,
+  header: string,
+  { volumeId, keyId }: VolumeToken,
+  why: string,
+  more: ErrorDetails = {},
+): VolsealError {
   const message = `${path}: is not the data of the header ${header}, which is that of ${volumeId}: ${why}`;
-  return new VolsealError('ERR_DATA_MISMATCH', message, { details: { path, header, volumeId, keyId } });
+  return new VolsealError('ERR_DATA_MISMATCH', message, { details: { path, header, volumeId, keyId, ...more } });
 }
 
 /**

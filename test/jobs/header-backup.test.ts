@@ -105,6 +105,7 @@ describe('a backup of a header', () => {
     const [older, out] = [failsWith('ERR_DATA_MISMATCH', /another data key/), box.path('out.raw')];
     await assert.rejects(decryptImage(volume, out, by), older);
     await assert.rejects(attach(volume, { ...by, readOnly: true }), older);
+    await assert.rejects(attach(volume, { ...by, readOnly: true }), (error: VolsealError) => error.details.isOldCopy === true);
     await assertReads({ box, image, volume, backup, header: undefined });
   });
 

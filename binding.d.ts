@@ -69,14 +69,16 @@ export function endWithParent(parentPid: number): void;
 export function notifyServiceManager(address: string, text: string): void;
 
 /**
- * A pipe of two descriptors, which are the caller's to close. Programs that this process starts do not inherit them.
+ * A pipe of two descriptors, which are the caller's to close, by {@link closePipeEnd} or by what owns them from then
+ * on. Programs that this process starts do not inherit them.
  * @throws `ERR_IO`
  */
 export function openPipe(): { readFd: number; writeFd: number };
 
 /**
- * Closes an end of a pipe. In a worker thread, Node's own closeSync warns of a descriptor that it has not opened.
- * @throws `ERR_ARGUMENT`, `ERR_IO` it is not open
+ * Closes an end of a pipe of {@link openPipe}. In a worker thread, Node's own closeSync warns of a descriptor that it
+ * has not opened.
+ * @throws `ERR_ARGUMENT` for every other descriptor: the event loop has pipes of its own. `ERR_IO`
  */
 export function closePipeEnd(fd: number): void;
 

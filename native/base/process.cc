@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "base/unique_fd.h"
@@ -44,6 +47,38 @@ Status CloseListedOnExec() {
   const int error_number = errno;
   closedir(directory);
   return error_number == 0 ? Ok() : SystemFailure(error_number, "readdir");
+}
+
+// The pipes that OpenPipe made, by descriptor. Who owns an end may close it without a word, and the system may use its
+// number for another file: so a descriptor is one of ours only while it still is that pipe.
+class PipeEnds {
+ public:
+  void Add(int fd) {
+    struct stat status;
+    if (fstat(fd, &status) != 0) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    inodes_[fd] = status.st_ino;
+  }
+
+  // @returns whether it was one of ours, which it is no longer.
+  bool Remove(int fd) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto entry = inodes_.find(fd);
+    if (entry == inodes_.end()) return false;
+    struct stat status;
+    const bool same = fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode) && status.st_ino == entry->second;
+    inodes_.erase(entry);
+    return same;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<int, ino_t> inodes_;
+};
+
+PipeEnds& OpenEnds() {
+  static PipeEnds ends;
+  return ends;
 }
 
 }  // namespace
@@ -83,12 +118,16 @@ Status OpenPipe(Pipe& pipe) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return SystemFailure(errno, "pipe2");
   pipe = {.read_end = ends[0], .write_end = ends[1]};
+  for (const int end : ends) OpenEnds().Add(end);
   // Fewer, larger reads; a user who has used up what pipes may take gets a smaller one.
   fcntl(ends[1], F_SETPIPE_SZ, kPipeBytes);
   return Ok();
 }
 
 Status ClosePipeEnd(int fd) {
+  if (!OpenEnds().Remove(fd)) {
+    return Failure(Code::kArgument, "fd: not an open end of a pipe that openPipe() made");
+  }
   // On Linux the descriptor is closed also where a signal interrupts that (close(2)).
   return close(fd) == 0 || errno == EINTR ? Ok() : SystemFailure(errno, "close");
 }

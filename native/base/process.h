@@ -27,7 +27,7 @@ struct Pipe {
 };
 Status OpenPipe(Pipe& pipe);
 
-// Closes one end of it.
+// Closes one end of it. kArgument for every other descriptor: closing one of the caller's event loop would stop that.
 Status ClosePipeEnd(int fd);
 
 }  // namespace volseal

@@ -27,6 +27,7 @@ const functions = Object.entries(native).filter(([name, value]) => typeof value 
 const keys: number[] = [];
 const devices: number[] = [];
 const transforms: number[] = [];
+const pipeEnds: number[] = [];
 
 const number = (draw: Draw): unknown =>
   draw.oneOf<unknown>([
@@ -132,6 +133,7 @@ const anything = (draw: Draw): unknown =>
 function likely(name: string, draw: Draw): unknown[] {
   const handles = name.startsWith('device') ? devices : name.startsWith('transform') ? transforms : keys;
   if (name === 'deviceOpen' || name === 'transformOpen') return [options(draw)];
+  if (name === 'closePipeEnd') return [draw.oneOf<unknown>([...pipeEnds, number(draw)])];
   if (name === 'keyGenerate') return [draw.oneOf([32, 64, number(draw)])];
   if (name.startsWith('file') || name === 'keyReadFile') return [draw.oneOf([fd, readOnly]), draw.oneOf<unknown>([true, 64, number(draw)])];
   if (/^(recoveryKey|passphrase)Read$/.test(name)) return [draw.oneOf([fd, readOnly])];
@@ -173,6 +175,7 @@ for (let index = 0; index < count; index++) {
     const value = await call(...args);
     if (name === 'deviceOpen') devices.push(value as number);
     else if (name === 'transformOpen') transforms.push(value as number);
+    else if (name === 'openPipe') pipeEnds.push(...Object.values(value as { readFd: number; writeFd: number }));
     else if (/^key(Generate|Import|ReadFile|Derive|Open)/.test(name)) {
       const key = name === 'keyImportJson' ? (value as { key: number | undefined }).key : (value as number | undefined);
       if (key !== undefined) keys.push(key);

@@ -82,12 +82,16 @@ test('mutated base64: overwritten, and decoded as it was or refused', () => {
   });
 });
 
+/** A call that never returns: the test's own deadline cannot end a program that it waits for. */
+const HANGS_MS = 500_000;
+
 test('calls of the addon with arguments of every kind end with a result or an error with a code', () => {
   const script = built('test/fuzz/hostile-calls.ts');
   const times = Number(process.env.VOLSEAL_FUZZ_TIMES ?? 1);
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [script, String(SEED), String(Math.ceil(40_000 * times))], {
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
+    timeout: HANGS_MS,
   });
   assert.deepEqual([status, signal], [0, null], `VOLSEAL_TEST_SEED=${SEED} repeats it\n${stdout}${stderr}`);
   const { calls, refused, unexpected } = JSON.parse(stdout) as { calls: number; refused: number; unexpected: string[] };

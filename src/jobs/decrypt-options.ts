@@ -16,8 +16,8 @@ export interface DecryptOptions extends OpenOptions, JobOptions {
   /**
    * A run that is interrupted keeps what it has done: in the image's directory, in S3 with a record beside the object
    * (`KEY.volseal-resume`), or in a pending snapshot with a record beside the volume (`.NAME.snapshot-resume`); the
-   * same call resumes it. Not for streams and block devices as targets, not for what is in a store or with `asIs` into
-   * a snapshot, not with `sha256`, not without `fsync`.
+   * same call resumes it. Not for streams and block devices as targets, not for what is in a store into a snapshot, not
+   * with `sha256`, not without `fsync`.
    */
   resume?: boolean | undefined;
   /**

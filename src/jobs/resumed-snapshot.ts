@@ -18,11 +18,12 @@ import { openParent } from './snapshot-parent.js';
 import { SnapshotRecord } from './snapshot-record.js';
 import { differenceOf, identifySource, whileUnchanged } from './source-watch.js';
 
-/** An unlocked volume in a file. */
+/** A volume in a file. */
 export interface SnapshotSource extends VolumeIdentity {
   readonly file: NamedFile;
   readonly fileBytes: number;
-  readonly key: KeyHandle;
+  /** The volume's; undefined for a copy of the volume as it is. */
+  readonly key: KeyHandle | undefined;
 }
 
 /**
@@ -39,7 +40,8 @@ export async function resumableSnapshot(
   await using record = await SnapshotRecord.open(file);
   const { changedAgainst: _, ...chosen } = snapshot;
   const source = await identifySource(file, fileBytes);
-  const job = { volumeId, uuid, source, choices: canonicalize({ ...chosen, sparse })! };
+  const contents = key === undefined ? { asIs: true } : {};
+  const job = { volumeId, uuid, source, choices: canonicalize({ ...chosen, ...contents, sparse })! };
   const begun = await record.find(job, key);
   if (begun !== undefined && (await isComplete(begun, record, options))) {
     await record.remove();

@@ -2,7 +2,8 @@
  * The record of a snapshot that is being made of a volume: `.NAME.snapshot-resume` in the volume's directory, locked
  * while a run is at work. Its first line says which snapshot it is and of what, with a MAC (record-mac.ts); behind it
  * stands how many blocks were sent. That number needs no proof: all blocks are computed again, and EBS compares the
- * digests of all of them at the end.
+ * digests of all of them at the end. A copy of a volume as it is has no key and so no MAC: nothing secret goes into its
+ * snapshot, and only the owner can write the record.
  */
 import { constants } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -79,15 +80,16 @@ export class SnapshotRecord {
 
   /**
    * The snapshot that an interrupted run has begun; undefined for none.
-   * @param key the volume's; stays the caller's @throws {VolsealError} `ERR_RESUME`, `ERR_IO`
+   * @param key the volume's, undefined for a copy; stays the caller's @throws {VolsealError} `ERR_RESUME`, `ERR_IO`
    */
-  async find(job: SnapshotJob, key: KeyHandle): Promise<BegunSnapshot | undefined> {
+  async find(job: SnapshotJob, key: KeyHandle | undefined): Promise<BegunSnapshot | undefined> {
     const text = await this.#file.readText(RECORD_BYTES_MAX);
     // A run that was killed before the line was whole has sent nothing.
     const end = text.indexOf('\n');
     if (end === -1) return undefined;
     const { mac, ...record } = this.#parsed(text.slice(0, end));
-    if (!isRecordMac(mac, 'snapshot', record, key)) throw this.refuse('it was not written by somebody with the key of this volume');
+    if (key !== undefined && !isRecordMac(mac, 'snapshot', record, key))
+      throw this.refuse('it was not written by somebody with the key of this volume');
     const difference = differenceOf(record.source, job.source);
     if (difference !== undefined) throw this.refuse(`the volume is not as it was: ${difference}`, record);
     if (record.uuid !== job.uuid) throw this.refuse(`it is of the volume ${record.volumeId}`, record);
@@ -110,9 +112,9 @@ export class SnapshotRecord {
   }
 
   /** Records a snapshot that has begun; it is on the disk when this returns. @throws {VolsealError} `ERR_IO` */
-  async begin(snapshotId: string, { volumeId, uuid, source, choices }: SnapshotJob, key: KeyHandle): Promise<void> {
+  async begin(snapshotId: string, { volumeId, uuid, source, choices }: SnapshotJob, key: KeyHandle | undefined): Promise<void> {
     const record = { version: 1 as const, snapshotId, volumeId, uuid, source: { ...source }, choices };
-    const line = `${JSON.stringify({ ...record, mac: recordMac('snapshot', record, key) })}\n`;
+    const line = `${JSON.stringify({ ...record, mac: key === undefined ? '' : recordMac('snapshot', record, key) })}\n`;
     await this.#file.writeText(line);
     await this.#file.sync();
     await this.#directory.sync();

@@ -21,7 +21,8 @@ import { checkStoredOptions } from './stored-source.js';
 /** @throws {VolsealError} as `decryptImage`, without those of KMS */
 export async function storeAsIs(volumePath: string, target: string, options: DecryptOptions): Promise<DecryptedImage> {
   const { sha256 = false, resume = false, sparse = false } = options;
-  checkStoredOptions(target, { sha256, resume: resume && isSnapshot(target), sparse: sparse && !isSnapshot(target) });
+  const intoSnapshot = isSnapshot(target);
+  checkStoredOptions(target, { sha256, resume: resume && intoSnapshot && isStored(volumePath), sparse: sparse && !intoSnapshot });
   checkStoredName(target, 'target');
   if (options.header !== undefined)
     throw new VolsealError(
@@ -31,7 +32,7 @@ export async function storeAsIs(volumePath: string, target: string, options: Dec
         details: { path: volumePath },
       },
     );
-  const make = resume ? copyResumably : copy;
+  const make = !resume ? copy : intoSnapshot ? intoResumableSnapshot : copyResumably;
   if (isStored(volumePath))
     return await withStoredSource(volumePath, options, (volume) =>
       make({ volume, source: volume.source, file: undefined }, target, options),
@@ -86,7 +87,18 @@ async function copy(original: Original, targetName: string, options: DecryptOpti
   return madeOf(original, target.name, startedMs);
 }
 
-/** The same in a way that a later run can go on with, or goes on with what an interrupted run has left. */
+/** Into a snapshot, in a way that a later run can go on with. */
+async function intoResumableSnapshot(original: Original, targetName: string, options: DecryptOptions): Promise<DecryptedImage> {
+  const { volume, source, file } = original;
+  const startedMs = performance.now();
+  await using pool = leasePool(options.logger);
+  const identity = { volumeId: volume.token.volumeId, uuid: volume.found.header.uuid };
+  const from = { ...identity, file: file!, fileBytes: source.sizeBytes, key: undefined };
+  const { resumableSnapshot } = await import('./resumed-snapshot.js');
+  return madeOf(original, await resumableSnapshot(targetName, from, moveOf(original, pool), options), startedMs);
+}
+
+/** Into an object, in a way that a later run can go on with, or goes on with what an interrupted run has left. */
 async function copyResumably(original: Original, targetName: string, options: DecryptOptions): Promise<DecryptedImage> {
   const { force = false, store, signal, onWarning, beforePublish } = options;
   const { volume, source, file } = original;

@@ -27,6 +27,6 @@ export function checkStoredOptions(path: string, { sha256, resume, sparse }: { s
     throw new VolsealError('ERR_ARGUMENT', `${path}: is in a store: ${why}`, { details: { path } });
   };
   if (sparse) refuse('holes are neither read from there nor written there; leave out the sparse option');
-  if (resume) refuse('of new snapshots only the image of a volume in a file can be resumed; leave out the resume option');
+  if (resume) refuse('a new snapshot can be resumed only where decrypt makes it of a volume in a file; leave out the resume option');
   if (sha256) refuse('its pieces overtake each other, so that no SHA-256 is made on the way; leave out the sha256 option');
 }

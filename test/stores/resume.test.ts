@@ -393,10 +393,10 @@ describe('what is refused, and what the hint leads to', () => {
     const { kms } = options;
     s3.put('images/a.raw', box.image('a.raw', MIB));
     await encryptImage(box.path('a.raw'), box.path('a.vol'), { kms });
-    const snapshots = /of new snapshots only the image of a volume in a file can be resumed/;
+    const snapshots = /a new snapshot can be resumed only where decrypt makes it of a volume in a file/;
     await refused(encryptImage(box.path('a.raw'), 'ebs:new', options), snapshots, 'ERR_ARGUMENT');
     await refused(decryptImage('s3://images/a.vol', 'ebs:new', options), snapshots, 'ERR_ARGUMENT');
-    await refused(decryptImage(box.path('a.vol'), 'ebs:new', { ...options, asIs: true }), snapshots, 'ERR_ARGUMENT');
+    await refused(decryptImage('s3://images/a.vol', 'ebs:new', { ...options, asIs: true }), snapshots, 'ERR_ARGUMENT');
     for (const more of [{ fsync: false }, { sha256: true }])
       await refused(decryptImage('s3://images/a.vol', box.path('b.raw'), { ...options, ...more }), /cannot be resumed/, 'ERR_ARGUMENT');
     await refused(encryptImage(box.path('a.raw'), TARGET, { ...options, sha256: true }), /SHA-256 cannot begin/, 'ERR_ARGUMENT');

@@ -102,6 +102,30 @@ describe('an interrupted snapshot goes on', () => {
     isRight(ebs, made.snapshotId!, image);
   });
 
+  test('a copy of the volume as it is, without its key', async () => {
+    const { box, ebs, decrypt, record } = await office();
+    const volume = readFileSync(box.path('a.vol'));
+    const copy = { asIs: true, sparse: true, kms: undefined };
+    await interrupt(ebs, 200, (signal) => decrypt({ ...copy, signal }));
+    const id = pendingOf(ebs);
+    assert.equal(JSON.parse(readFileSync(record, 'utf8').split('\n')[0]!).mac, '');
+    await refused(decrypt(), /not written by somebody with the key/);
+    await refused(decrypt({ asIs: true }), /was begun with/);
+    ebs.requests.length = 0;
+    const made = await decrypt(copy);
+    assert.equal(made.snapshotId, id);
+    assert.ok(putsOf(ebs) < 300, `${putsOf(ebs)} of some 400 blocks`);
+    assert.equal(existsSync(record), false);
+    assert.ok(ebs.contents(id).subarray(0, volume.length).equals(volume));
+    assert.equal(native.vaultInfo().liveKeys, 0);
+  });
+
+  test('a copy does not go on with the snapshot of an image', async () => {
+    const { ebs, decrypt } = await office();
+    await interrupt(ebs, 100, (signal) => decrypt({ signal }));
+    await refused(decrypt({ asIs: true }), /was begun with/);
+  });
+
   test('the program, killed with SIGKILL', async () => {
     const box = lab();
     const ebs = await strictEbs();

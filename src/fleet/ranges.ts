@@ -58,7 +58,7 @@ export function stepJob(job: Spec<'encrypt'>, rangeBytes: number, begun: string 
     const done = (of: string) => findDone(job, of, options);
     const already = (begun === undefined ? undefined : await done(begun)) ?? (await done(jobId));
     if (already === undefined && begun !== undefined && begun !== jobId) {
-      if (!isStored(job.target)) await removeRangedVolume(job.target, volumeIdOfJob(begun));
+      await removeBegun(job.target, volumeIdOfJob(begun), options);
       throw sourceChanged(job.source);
     }
     const step =
@@ -70,6 +70,12 @@ export function stepJob(job: Spec<'encrypt'>, rangeBytes: number, begun: string 
     if ('left' in step) return { ranges: { jobId, ...step } };
     return { outcome: { jobId, kind: job.kind, ...step, seconds: (performance.now() - startedMs) / 1000 } };
   });
+}
+
+async function removeBegun(target: string, volumeId: string, { store, signal }: RunJobOptions): Promise<void> {
+  if (!isStored(target)) return await removeRangedVolume(target, volumeId);
+  const { removeRangedUpload } = await import('../jobs/stored-ranges.js');
+  await removeRangedUpload(target, volumeId, store, signal);
 }
 
 /**

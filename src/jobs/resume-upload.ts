@@ -64,18 +64,24 @@ export function cannotResumeUpload({ name, record }: ResumableUpload, why: strin
  * @throws {VolsealError} `ERR_RESUME` it is another job's, or not readable
  */
 export function findUpload(job: UploadJob): StoredUpload | undefined {
-  const { found } = job.upload;
+  const stored = readUpload(job.upload);
+  const why = stored && differsFrom(stored, job);
+  if (why !== undefined) throw cannotResumeUpload(job.upload, why);
+  return stored;
+}
+
+/** What the record of an earlier run says, of whatever job. @throws {VolsealError} `ERR_RESUME` it is not readable */
+export function readUpload(upload: ResumableUpload): StoredUpload | undefined {
+  const { found } = upload;
   if (found === undefined) return undefined;
   let object: unknown;
   try {
     object = parseStrictJson(found);
   } catch {
-    throw cannotResumeUpload(job.upload, 'its record is not JSON');
+    throw cannotResumeUpload(upload, 'its record is not JSON');
   }
   const checked = storedSchema.safeParse(object);
-  if (!checked.success) throw cannotResumeUpload(job.upload, `its record is not valid: ${firstIssue(checked.error)}`);
-  const why = differsFrom(checked.data, job);
-  if (why !== undefined) throw cannotResumeUpload(job.upload, why);
+  if (!checked.success) throw cannotResumeUpload(upload, `its record is not valid: ${firstIssue(checked.error)}`);
   return checked.data;
 }
 

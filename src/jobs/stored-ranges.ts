@@ -10,7 +10,7 @@ import { ResumableUpload } from '../stores/s3-resumable.js';
 import type { StoreOptions } from '../stores/store.js';
 import { cutIntoRanges, type ImageRange } from './image-ranges.js';
 import { movePieces } from './move-pieces.js';
-import { findUpload, forgetUpload, keepingUpload, type UploadJob } from './resume-upload.js';
+import { findUpload, forgetUpload, keepingUpload, readUpload, type UploadJob } from './resume-upload.js';
 import { newOrBegunVolume, openVolumeUpload } from './resumed-volume.js';
 import { recordedSource } from './source-watch.js';
 import { completed, moveOf, type Run, unchanged, withRun } from './store-volume.js';
@@ -109,6 +109,23 @@ async function sendRange(run: Run, upload: ResumableUpload, { startByte, endByte
       native.keyWipe(volume.key);
     }
   });
+}
+
+/**
+ * Gives up a volume that cannot be finished: its source has changed. Does nothing where another volume is being made.
+ * @throws {VolsealError} `ERR_RESUME` the record is not readable; `ERR_STORE_*`, `ERR_ABORTED`
+ */
+export async function removeRangedUpload(
+  target: string,
+  volumeId: string,
+  store: StoreOptions | undefined,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const which = (upload: ResumableUpload) => {
+    const stored = readUpload(upload);
+    return stored?.kind === 'encrypt' && stored.volumeId === volumeId ? stored : undefined;
+  };
+  await ResumableUpload.abandon(target, which, store, signal);
 }
 
 const isGone = ({ name, record }: ResumableUpload, why: string): VolsealError =>

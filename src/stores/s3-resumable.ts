@@ -84,6 +84,25 @@ export class ResumableUpload implements ImageTarget {
     }
   }
 
+  /**
+   * Aborts the upload that an earlier run has begun, and removes its record.
+   * @param which the upload, from the record's text; undefined leaves both as they are
+   * @throws {VolsealError} what `which` throws; `ERR_STORE_*`, `ERR_ABORTED`
+   */
+  static async abandon(
+    name: string,
+    which: (upload: ResumableUpload) => UploadIdentity | undefined,
+    store: StoreOptions | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    // Of its size nothing is asked.
+    await using upload = await ResumableUpload.open(name, { sizeBytes: 1, force: true }, store, signal);
+    const identity = upload.found === undefined ? undefined : which(upload);
+    if (identity === undefined) return;
+    await upload.forget();
+    upload.#take(identity, 'begun');
+  }
+
   get name(): string {
     return this.#location.name;
   }

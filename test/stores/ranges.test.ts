@@ -4,6 +4,7 @@ import { utimesSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { decryptImage, verifyVolume } from '../../src/index.js';
 import { encryptRange, type RangedOptions, stepRanges } from '../../src/jobs/encrypt-ranges.js';
+import { removeRangedUpload } from '../../src/jobs/stored-ranges.js';
 import type { RangesLeft } from '../../src/jobs/volume-ranges.js';
 import { native } from '../../src/native.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
@@ -109,6 +110,24 @@ describe('a volume in S3 in ranges', () => {
     await assert.rejects(range(ranges, 1), { code: 'ERR_RESUME', message: /it was begun anew, under another key/ });
     assert.equal(sentParts(s3), before);
     assert.deepEqual(indexes(anew), [0, 1, 2]);
+  });
+
+  test('a volume that cannot be finished is given up, and another one is not', async () => {
+    const { box, s3, options, left, range } = await fleet();
+    const ranges = await left();
+    await range(ranges, 0);
+    const remove = (volumeId: string) => removeRangedUpload(TARGET, volumeId, options.store, undefined);
+    await remove('vol-00000000000000000');
+    assert.equal(s3.uploads.size, 1);
+    await range(ranges, 1);
+    utimesSync(box.path('a.raw'), 1, 1);
+    await remove(options.volumeId);
+    assert.deepEqual([s3.uploads.size, s3.objects.size], [0, 0]);
+    await assert.rejects(range(ranges, 2), { code: 'ERR_RESUME', message: /it has no record/ });
+    await remove(options.volumeId);
+    const anew = await left();
+    assert.deepEqual(indexes(anew), [0, 1, 2]);
+    assert.notEqual(anew.uuid, ranges.uuid);
   });
 
   test('an object as the source, of a volume in a file and in S3', async () => {

@@ -162,13 +162,12 @@ function common({ kms, context }: JobSpec, { options, signal, claim }: Run) {
   };
 }
 
-/** Jobs between files, and uploads to S3. */
-const isResumable = ({ source, target }: { source: string; target: string }, { claim }: Run): boolean =>
-  isStored(target) ? !isSnapshot(target) : claim !== undefined && !isStored(source);
+/** What becomes a file, and uploads to S3. */
+const isResumable = (target: string, { claim }: Run): boolean => (isStored(target) ? !isSnapshot(target) : claim !== undefined);
 
 async function encrypt(job: Spec<'encrypt'>, run: Run): Promise<Done> {
   const { encryptImage } = await import('../jobs/encrypt.js');
-  return doneWith(await encryptImage(job.source, job.target, { ...encryptOptions(job, run), resume: isResumable(job, run) }));
+  return doneWith(await encryptImage(job.source, job.target, { ...encryptOptions(job, run), resume: isResumable(job.target, run) }));
 }
 
 /** What the library is asked for by a job. */
@@ -181,7 +180,8 @@ export const encryptOptions = (job: Spec<'encrypt'>, run: Run) => ({
 
 async function decrypt(job: Spec<'decrypt'>, run: Run): Promise<Done> {
   const { decryptImage } = await import('../jobs/decrypt.js');
-  return doneWith(await decryptImage(job.source, job.target, { ...common(job, run), ...job.choices, resume: isResumable(job, run) }));
+  const resume = isResumable(job.target, run);
+  return doneWith(await decryptImage(job.source, job.target, { ...common(job, run), ...job.choices, resume }));
 }
 
 async function verify(job: Spec<'verify'>, run: Run): Promise<Done> {
@@ -231,10 +231,10 @@ export async function findDone(job: JobSpec, jobId: string, options: RunJobOptio
       ? already(made)
       : undefined;
   }
-  if (job.kind === 'decrypt' && !isStored(target) && !isStored(job.source)) {
+  if (job.kind === 'decrypt' && !isStored(target)) {
     const { kms = options.kms, context, choices: { header, expectedKey } = {} } = job;
-    const { home, signal } = options;
-    const compared = { kms, home, signal, header, expectedKey, encryptionContext: context, against: target };
+    const { home, signal, store } = options;
+    const compared = { kms, home, store, signal, header, expectedKey, encryptionContext: context, against: target };
     return await verifyVolume(job.source, compared).then(already, (error: unknown) => {
       if (error instanceof VolsealError && ['ERR_IMAGE_DIFFERS', 'ERR_IMAGE_SIZE'].includes(error.code)) return undefined;
       throw error;

@@ -217,6 +217,10 @@ export const STORE_BUFFER_BYTES = 96 * 1024 * 1024;
 export const STORE_BUFFERS_MAX = 8;
 /** What is handed to an encrypted connection at once: Node holds as much again, encrypted, until it is sent. */
 export const STORE_SLICE_BYTES = 256 * 1024;
+/** What a connection to a store is read into at once; Node asks the system for no more. */
+export const STORE_READ_BYTES = 64 * 1024;
+/** Of a store's reply before its body: Node's own limit. */
+export const STORE_REPLY_HEAD_BYTES_MAX = 16 * 1024;
 /** Connections to a store at once. */
 export const STORE_SOCKETS = 16;
 /** An attached volume in a store: ciphertext is fetched in blocks of so many bytes, and so many are kept. */

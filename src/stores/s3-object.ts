@@ -2,8 +2,9 @@
 import type { Readable } from 'node:stream';
 import { VolsealError } from '../errors.js';
 import type { S3Location } from './location.js';
+import { BodyPlace, type PlaceOptions } from './reply-body.js';
 import type { S3Connection } from './s3-client.js';
-import { fillFrom, nameOf } from './sdk-errors.js';
+import { nameOf } from './sdk-errors.js';
 import type { ImageSource } from './store.js';
 
 /** The permission that GetObject and HeadObject need. */
@@ -42,7 +43,9 @@ export async function openObject(connection: S3Connection, location: S3Location,
         action,
         location,
         async ({ client, sdk }, send) => {
-          const { Body, ContentRange } = await client.send(new sdk.GetObjectCommand({ ...pinned, Range }), send).catch(gone(location));
+          const place = new BodyPlace(target);
+          const options: PlaceOptions = { ...send, place };
+          const { Body, ContentRange } = await client.send(new sdk.GetObjectCommand({ ...pinned, Range }), options).catch(gone(location));
           const expected = `bytes ${offsetBytes}-${offsetBytes + target.length - 1}/${sizeBytes}`;
           if (ContentRange !== expected) {
             (Body as { destroy?(): void } | undefined)?.destroy?.();
@@ -50,7 +53,7 @@ export async function openObject(connection: S3Connection, location: S3Location,
               details: { path: name },
             });
           }
-          await fillFrom(Body as Readable, target);
+          await place.fill(Body as Readable);
         },
         ended,
       );

@@ -1,0 +1,169 @@
+/**
+ * Bodies of replies, read straight into the memory that they are for.
+ *
+ * Node's HTTP client gets a body over TLS in pieces of 16 KiB; it copies each twice and hands it through two streams,
+ * which costs more than to decrypt it. The option `onread` of a socket (and of a TLS socket) makes Node read into a
+ * buffer that we own. Where a reply has the length that was asked for, its body goes from there to its place, and once
+ * it is whole, Node's client gets the reply's head with a length of 0. Requests, heads, errors, time-outs and the reuse
+ * of connections stay Node's; a connection that breaks off has, for it, not replied.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Agent, ClientRequest } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import type { NodeHttpHandler } from '@smithy/node-http-handler';
+import { STORE_READ_BYTES, STORE_REPLY_HEAD_BYTES_MAX } from '../limits.js';
+import { fillFrom } from './sdk-errors.js';
+
+/** Where the body of the reply to one request goes. */
+export class BodyPlace {
+  readonly bytes: Uint8Array;
+  filledBytes = 0;
+
+  /** @param bytes their length is the one that the body must have */
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+
+  get isFull(): boolean {
+    return this.filledBytes === this.bytes.length;
+  }
+
+  /** @param body of the reply, as the SDK has it @throws {Error} `IncompleteBody`, as `fillFrom` */
+  async fill(body: Readable): Promise<void> {
+    // Read to its end, which is here, so that the connection can be used again.
+    if (this.isFull) body.resume();
+    else await fillFrom(body, this.bytes);
+  }
+}
+
+/** The options of the SDK's `send`, which it passes to the request handler unchanged. */
+export interface PlaceOptions extends NonNullable<Parameters<NodeHttpHandler['handle']>[1]> {
+  readonly place?: BodyPlace;
+}
+
+/** The place of the request that Node's HTTP client is asked to make. */
+const asking = new AsyncLocalStorage<BodyPlace | undefined>();
+
+/** Runs `work`, which makes one request through an agent of `withPlaces`; the body of its reply goes to `place`. */
+export const askFor = <Result>(place: BodyPlace | undefined, work: () => Promise<Result>): Promise<Result> => asking.run(place, work);
+
+/** Has the connections of `agent` read bodies into their places. */
+export function withPlaces<SomeAgent extends Agent>(agent: SomeAgent): SomeAgent {
+  const readers = new WeakMap<object, BodyReader>();
+  const parts = agent as unknown as {
+    createConnection(options: object): Socket;
+    addRequest(request: ClientRequest, ...rest: unknown[]): void;
+  };
+  const { createConnection, addRequest } = parts;
+  parts.createConnection = (options) => {
+    const reader = new BodyReader();
+    const socket = createConnection.call(agent, { ...options, onread: reader.onread });
+    reader.follow(socket);
+    readers.set(socket, reader);
+    return socket;
+  };
+  parts.addRequest = (request, ...rest) => {
+    const place = asking.getStore();
+    // Before the request is sent. It may have waited for a connection until then.
+    request.once('socket', (socket) => {
+      const reader = readers.get(socket);
+      reader?.expect(place);
+      request.once('close', () => reader?.forget(place));
+    });
+    addRequest.call(agent, request, ...rest);
+  };
+  return agent;
+}
+
+/** What a reader needs of its socket. */
+export type ReadSocket = Pick<Socket, 'push' | 'destroyed'>;
+
+const NOTHING = Buffer.alloc(0);
+
+/** The replies of one connection, one after the other. */
+export class BodyReader {
+  readonly #memory = Buffer.allocUnsafeSlow(STORE_READ_BYTES);
+  #socket: ReadSocket | undefined;
+  /** Undefined: what comes is for Node's HTTP client. */
+  #place: BodyPlace | undefined;
+  /** As far as it has come. */
+  #head: Buffer = NOTHING;
+  #isInBody = false;
+
+  /** The option of `net.connect` and `tls.connect`. */
+  readonly onread = {
+    buffer: this.#memory,
+    /** @returns whether to go on reading */
+    callback: (byteCount: number): boolean => {
+      // What a request that was given up still gets must not reach memory that others use by now.
+      if (this.#socket === undefined || this.#socket.destroyed) return false;
+      return this.#take(this.#memory.subarray(0, byteCount));
+    },
+  };
+
+  /** The socket that was made with `onread`. */
+  follow(socket: ReadSocket): void {
+    this.#socket = socket;
+  }
+
+  /** A request is about to be sent. */
+  expect(place: BodyPlace | undefined): void {
+    this.#place = place;
+    this.#head = NOTHING;
+    this.#isInBody = false;
+  }
+
+  /** The request that `place` belongs to is over. */
+  forget(place: BodyPlace | undefined): void {
+    if (this.#place === place) this.#place = undefined;
+  }
+
+  #take(bytes: Buffer): boolean {
+    if (this.#place === undefined) return this.#passOn(bytes);
+    if (this.#isInBody) return this.#fill(this.#place, bytes);
+    this.#head = Buffer.concat([this.#head, bytes]);
+    const end = this.#head.indexOf('\r\n\r\n');
+    if (end === -1 && this.#head.length <= STORE_REPLY_HEAD_BYTES_MAX) return true;
+    const all = this.#head;
+    if (end === -1 || bodyBytesOf(all.toString('latin1', 0, end + 2)) !== this.#place.bytes.length) return this.#passOn(all);
+    this.#head = all.subarray(0, end + 4);
+    this.#isInBody = true;
+    return this.#fill(this.#place, all.subarray(end + 4));
+  }
+
+  #fill(place: BodyPlace, bytes: Buffer): boolean {
+    const { filledBytes } = place;
+    const missingBytes = place.bytes.length - filledBytes;
+    if (bytes.length < missingBytes) {
+      place.bytes.set(bytes, filledBytes);
+      place.filledBytes += bytes.length;
+      return true;
+    }
+    place.bytes.set(bytes.subarray(0, missingBytes), filledBytes);
+    place.filledBytes += missingBytes;
+    const head = this.#head.toString('latin1').replace(LENGTH, (_line, name: string) => `${name}0`);
+    // What follows is no reply to anything: Node's client ends the connection.
+    return this.#passOn(Buffer.concat([Buffer.from(head, 'latin1'), bytes.subarray(missingBytes)]));
+  }
+
+  #passOn(bytes: Buffer): boolean {
+    this.#place = undefined;
+    this.#head = NOTHING;
+    // A copy: the memory is read into again.
+    return this.#socket!.push(Buffer.from(bytes));
+  }
+}
+
+const LENGTH = /^(content-length:[ \t]*)(\d+)(?=[ \t]*\r$)/im;
+
+/**
+ * How long the body behind `head` is. Undefined: it has none, or says it in a way that is left to Node's HTTP client.
+ */
+function bodyBytesOf(head: string): number | undefined {
+  if (!/^HTTP\/1\.1 20[06] /.test(head) || /^(transfer-encoding|[ \t])/im.test(head)) return undefined;
+  const [one, ...more] = head.match(/^content-length.*$/gim) ?? [];
+  if (one === undefined || more.length > 0) return undefined;
+  const digits = LENGTH.exec(head)?.[2];
+  return digits === undefined ? undefined : Number(digits);
+}

@@ -3,6 +3,7 @@
  * Pieces overtake each other: what is safe is what lies before the first that is missing.
  */
 import { RESUME_UNIT_BYTES, STORE_PIECE_BYTES } from '../limits.js';
+import { DirectWrites } from '../output/direct-writes.js';
 import type { TargetFile } from '../output/target.js';
 import { movePieces, type PieceMove, pieceOf } from './move-pieces.js';
 import type { Checkpoint, JobOptions } from './transform.js';
@@ -28,8 +29,9 @@ export async function download(
   const pieceBytes = STORE_PIECE_BYTES;
   const written = new Set<number>();
   let whole = Math.floor(startByte / pieceBytes);
+  await using file = await DirectWrites.open(target.file);
   const write: PieceMove['write'] = async ({ offsetBytes, bytes }) => {
-    await target.file.write(bytes, dataOffsetBytes + offsetBytes);
+    await file.write(bytes, dataOffsetBytes + offsetBytes);
     written.add(offsetBytes / pieceBytes);
     while (written.delete(whole)) whole += 1;
   };

@@ -6,6 +6,7 @@
 import { setMaxListeners } from 'node:events';
 import { STORE_BUFFER_BYTES, STORE_BUFFERS_MAX } from '../limits.js';
 import type { KeyHandle } from '../native.js';
+import { sharedPages } from '../output/direct-writes.js';
 import type { ImageSource, Piece } from '../stores/store.js';
 import { traced } from '../tracing.js';
 import { throwIfAborted } from '../workers/abort.js';
@@ -56,7 +57,7 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
   let next = firstPiece;
   let movedBytes = 0;
   const worker = async (): Promise<void> => {
-    const buffer = new Uint8Array(new SharedArrayBuffer(Math.min(pieceBytes, roundUp(targetBytes, move.sectorBytes))));
+    const buffer = sharedPages(Math.min(pieceBytes, roundUp(targetBytes, move.sectorBytes)));
     while (next < pieceCount && !ended.aborted) {
       const index = next;
       next += 1;

@@ -2,7 +2,7 @@
 import { type BigIntStats, constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Directory } from '../directory-entry.js';
+import { type Directory, pathOfDescriptor } from '../directory-entry.js';
 import { asVolsealError, namingPath, VolsealError, withPath } from '../errors.js';
 import { native } from '../native.js';
 
@@ -68,6 +68,11 @@ export class NamedFile {
 
   get fd(): number {
     return this.handle.fd;
+  }
+
+  /** Opens the same file once more, whatever its path leads to by now. @throws {VolsealError} `ERR_IO` */
+  reopen(flags: number): Promise<NamedFile> {
+    return NamedFile.open(pathOfDescriptor(this.fd), flags, { name: this.path });
   }
 
   /** The same open file under another name in messages. */

@@ -4,9 +4,10 @@
  * through a `Directory` happens in that very directory, whatever its path leads to by then. So nobody can exchange a
  * name between a check and what it was made for.
  */
-import { type BigIntStats, constants } from 'node:fs';
-import { type FileHandle, open, readdir, readlink, stat, statfs } from 'node:fs/promises';
+import { type BigIntStats, closeSync, constants, fstat, fstatSync, open as openDescriptor, openSync, readlinkSync } from 'node:fs';
+import { open, readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { namingPath, VolsealError } from './errors.js';
 import { native } from './native.js';
 
@@ -25,25 +26,54 @@ const O_PATH = 0o10000000;
 const PROC_TYPE = 0x9fa0;
 /** Of a directory's mode: everybody may make files in it. */
 export const WRITABLE_FOR_ALL = 0o002n;
+/** By its group as well; an access control list that lets others write shows there too (acl(5)). */
+const WRITABLE_FOR_OTHERS = 0o022n;
 
 /** The path of an open file of this process that opens it again, or that begins a path in it. */
 export const pathOfDescriptor = (fd: number): string => `/proc/self/fd/${fd}`;
 
+/**
+ * An O_PATH descriptor; whoever holds it closes it. Opening one may wait for a file server; what is asked of it right
+ * afterwards is in the kernel already, and it has nothing to flush when it is closed. So only the opening is left to
+ * another thread: each of the others would cost a small job more than the call itself.
+ */
+export class PathHandle {
+  readonly fd: number;
+  #isOpen = true;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  /** A second call does nothing. Never throws. */
+  async close(): Promise<void> {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    closeSync(this.fd);
+  }
+}
+
 /** What was found at a name: held by an O_PATH descriptor, so that it stays what it is. */
 export interface Found {
-  readonly handle: FileHandle;
+  readonly handle: PathHandle;
   readonly stats: BigIntStats;
 }
+
+const openAway = promisify(openDescriptor);
+const openPath = async (path: string, flags: number): Promise<PathHandle> => new PathHandle(await openAway(path, O_PATH | flags));
 
 /** An open directory. Whoever holds it closes it. */
 export class Directory {
   /** Free of symbolic links, as it was when the directory was opened. */
   readonly path: string;
-  readonly #handle: FileHandle;
+  /** Whether nobody but this user and root could make names in it when it was opened. */
+  readonly isPrivate: boolean;
+  readonly #handle: PathHandle;
 
-  private constructor(handle: FileHandle, path: string) {
+  private constructor(handle: PathHandle, path: string, { uid, mode }: BigIntStats) {
     this.#handle = handle;
     this.path = path;
+    this.isPrivate = isTrusted(uid) && (mode & WRITABLE_FOR_OTHERS) === 0n;
   }
 
   /**
@@ -57,9 +87,9 @@ export class Directory {
   }
 
   /** Takes over the handle. */
-  static async of(handle: FileHandle): Promise<Directory> {
+  static async of(handle: PathHandle): Promise<Directory> {
     try {
-      return new Directory(handle, await readlink(pathOfDescriptor(handle.fd)));
+      return new Directory(handle, readlinkSync(pathOfDescriptor(handle.fd)), fstatSync(handle.fd, { bigint: true }));
     } catch (cause) {
       await handle.close();
       throw new VolsealError('ERR_IO', '/proc is not mounted here, and volseal reaches the files of a directory through it', {
@@ -93,17 +123,17 @@ export class Directory {
   }
 
   stats(): Promise<BigIntStats> {
-    return this.#handle.stat({ bigint: true });
+    return promisify(fstat)(this.#handle.fd, { bigint: true });
   }
 
   /** What is at `name`, a link itself unless `follows`; undefined where nothing is. Node's own errors. */
   async look(name: string, follows = false): Promise<Found | undefined> {
-    const handle = await open(this.at(name), O_PATH | (follows ? 0 : constants.O_NOFOLLOW)).catch((error: NodeJS.ErrnoException) => {
+    const handle = await openPath(this.at(name), follows ? 0 : constants.O_NOFOLLOW).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw error;
     });
     if (handle === undefined) return undefined;
     try {
-      return { handle, stats: await handle.stat({ bigint: true }) };
+      return { handle, stats: fstatSync(handle.fd, { bigint: true }) };
     } catch (error) {
       await handle.close();
       throw error;
@@ -112,7 +142,7 @@ export class Directory {
 
   /** Never throws. */
   async close(): Promise<void> {
-    await this.#handle.close().catch(() => {});
+    await this.#handle.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -140,7 +170,7 @@ export class DirectoryEntry {
 
   /** Never throws. */
   async close(): Promise<void> {
-    await this.found?.handle.close().catch(() => {});
+    await this.found?.handle.close();
     await this.directory.close();
   }
 
@@ -200,7 +230,8 @@ async function walk(path: string, rule: LinkRule): Promise<DirectoryEntry> {
   }
 }
 
-const begin = async (path: string): Promise<Directory> => Directory.of(await open(path.startsWith('/') ? '/' : '.', O_PATH));
+const begin = async (path: string): Promise<Directory> =>
+  Directory.of(path.startsWith('/') ? new PathHandle(openSync('/', O_PATH)) : await openPath('.', 0));
 
 /** A slash at the end asks for a directory. */
 function partsOf(path: string): string[] {
@@ -208,7 +239,7 @@ function partsOf(path: string): string[] {
   return path.endsWith('/') || path.endsWith('/.') || parts.length === 0 ? [...parts, '.'] : parts;
 }
 
-async function asDirectory({ handle, stats }: Found, at: string, path: string): Promise<FileHandle> {
+async function asDirectory({ handle, stats }: Found, at: string, path: string): Promise<PathHandle> {
   if (stats.isDirectory()) return handle;
   await handle.close();
   throw systemFailure('ENOTDIR', `${at} is not a directory`, path);
@@ -229,14 +260,16 @@ async function followed(
     const [named, open] = await Promise.all([stat(target).catch(() => undefined), stat(directory.at(name))]);
     return target.startsWith('/') && named?.dev === open.dev && named.ino === open.ino ? target : undefined;
   }
-  const isOwn = stats.uid === 0n || stats.uid === BigInt(process.geteuid?.() ?? -1);
-  if (isOwn || (rule === 'read' && !isForAll(await directory.stats(), stats))) return target;
+  if (isTrusted(stats.uid) || (rule === 'read' && !isForAll(await directory.stats(), stats))) return target;
   throw new VolsealError(
     'ERR_IO',
     `${path}: ${at === path ? 'is' : `${at} is`} a symbolic link of another user (uid ${stats.uid}), who could lead it anywhere; name the file itself that you mean`,
     { details: { errno: 'EPERM', syscall: 'open', path, link: at } },
   );
 }
+
+/** Whether an owner `uid` is this user or root. */
+const isTrusted = (uid: bigint): boolean => uid === 0n || uid === BigInt(process.geteuid?.() ?? -1);
 
 const isForAll = (directory: BigIntStats, link: BigIntStats): boolean =>
   (directory.mode & WRITABLE_FOR_ALL) !== 0n && directory.uid !== link.uid;

@@ -88,10 +88,13 @@ export class NamedFile {
     return identityOf(await this.stat());
   }
 
-  /** Whether `path` leads to this very file. False where nothing is there. */
-  async isAt(path: string): Promise<boolean> {
+  /**
+   * Whether `path` leads to this very file. False where nothing is there.
+   * @param own what stat(2) has said of it, where that is known
+   */
+  async isAt(path: string, own?: BigIntStats): Promise<boolean> {
     const found = await ifThere(path, () => stat(path, { bigint: true }));
-    return found !== undefined && isSameFile(identityOf(found), await this.identity());
+    return found !== undefined && isSameFile(identityOf(found), identityOf(own ?? (await this.stat())));
   }
 
   /** Bytes of the regular file or block device. @throws {VolsealError} also `ERR_ARGUMENT`: it is neither */

@@ -7,7 +7,7 @@
  * and blocks nobody.
  */
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { lstat, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Directory } from '../directory-entry.js';
@@ -29,6 +29,16 @@ export const choosePartialName = (directory: Directory, target: string): Promise
 /** The same for a record beside it, of the partial file or of a part of it. @throws {VolsealError} `ERR_IO` */
 export const chooseRecordName = (directory: Directory, stem: string): Promise<string> => chooseName(directory, stem, '.json');
 
+/** The same, and whether such a record of this user's is there. @throws {VolsealError} `ERR_IO` */
+export const findRecord = (directory: Directory, stem: string): Promise<OwnName> => findName(directory, stem, '.json');
+
+/** A name that this user may use. */
+interface OwnName {
+  readonly name: string;
+  /** Whether a file of this user's has it. */
+  readonly isThere: boolean;
+}
+
 const isOneOf = (name: string, stem: string, ending: string): boolean =>
   name === stem + ending ||
   (name.startsWith(`${stem}.`) && name.endsWith(ending) && /^\.[0-9a-f]{12}$/.test(name.slice(stem.length, -ending.length)));
@@ -37,19 +47,31 @@ const isOneOf = (name: string, stem: string, ending: string): boolean =>
  * The name of this user's own file `stem` + `ending` in a directory that others may write to: the one that is there, or
  * one that nobody has taken. @throws {VolsealError} `ERR_IO`
  */
-export async function chooseName(directory: Directory, stem: string, ending: string): Promise<string> {
+export const chooseName = async (directory: Directory, stem: string, ending: string): Promise<string> =>
+  (await findName(directory, stem, ending)).name;
+
+async function findName(directory: Directory, stem: string, ending: string): Promise<OwnName> {
   const usual = stem + ending;
+  const found = await lookAt(directory, usual);
+  if (found !== undefined && (await isOwnFile(directory, found))) return { name: usual, isThere: true };
+  // Nobody else can have taken it. A list of the names takes the longer, the more images the directory has.
+  if (found === undefined && directory.isPrivate) return { name: usual, isThere: false };
   const taken = (await directory.names()).filter((name) => isOneOf(name, stem, ending)).sort((one, other) => one.length - other.length);
-  for (const name of taken) if (await isOwn(directory, name)) return name;
-  return taken.includes(usual) ? `${stem}.${randomBytes(6).toString('hex')}${ending}` : usual;
+  for (const name of taken) if (await isOwn(directory, name)) return { name, isThere: true };
+  return { name: taken.includes(usual) ? `${stem}.${randomBytes(6).toString('hex')}${ending}` : usual, isThere: false };
 }
 
 /** Whether a later run of this user may use it; another user's link is not this user's. */
 export async function isOwn(directory: Directory, name: string): Promise<boolean> {
-  const path = directory.at(name);
-  const found = await ifThere(join(directory.path, name), () => lstat(path, { bigint: true }));
-  return found?.isFile() === true && (await isOwner(directory, found.uid));
+  const found = await lookAt(directory, name);
+  return found !== undefined && (await isOwnFile(directory, found));
 }
+
+const lookAt = (directory: Directory, name: string): Promise<BigIntStats | undefined> =>
+  ifThere(join(directory.path, name), () => lstat(directory.at(name), { bigint: true }));
+
+const isOwnFile = async (directory: Directory, found: BigIntStats): Promise<boolean> =>
+  found.isFile() && (await isOwner(directory, found.uid));
 
 /**
  * Whether files of this process have the owner `uid` in the directory: a shared file system may give them another one
@@ -114,7 +136,7 @@ export async function openOwnFile(
       throw notOwn(`it is not a file of this user alone (its owner has uid ${found.uid}; wanted are mode 0600 and a single name)`);
     }
     // The run that held it may have published or removed it in the meantime.
-    if (!(await file.isAt(directory.at(name)))) throw inUse(path);
+    if (!(await file.isAt(directory.at(name), found))) throw inUse(path);
     return file;
   } catch (error) {
     await file.close();
@@ -125,8 +147,7 @@ export async function openOwnFile(
 
 /** Another user's file cannot be opened, or its lock is held for ever: who made it says more than either. */
 async function openPrivate(directory: Directory, name: string, create: number, notOwn: (why: string) => VolsealError): Promise<NamedFile> {
-  const path = join(directory.path, name);
-  const found = await ifThere(path, () => lstat(directory.at(name), { bigint: true }));
+  const found = await lookAt(directory, name);
   if (found !== undefined && !(await isOwner(directory, found.uid))) throw notOwn(`it belongs to another user (uid ${found.uid})`);
   return NamedFile.openIn(directory, name, constants.O_RDWR | create);
 }

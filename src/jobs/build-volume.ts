@@ -206,7 +206,7 @@ const headersOf = ({ detached }: NewVolumeFiles): TargetFile[] => (detached === 
 /** @returns where the data begins: 0 */
 async function beginFiles(files: NewVolumeFiles, header: Luks2Header, isResumable: boolean): Promise<number> {
   for (const target of [files.volume, ...headersOf(files)]) await target.begin();
-  if (isResumable) await writeHeaderFirst(files, header);
+  if (isResumable) await writeHeaderFirst(files, header, files.detached !== undefined);
   return 0;
 }
 
@@ -240,13 +240,18 @@ async function describeNewVolume(files: NewVolumeFiles, header: Luks2Header): Pr
   return describeContents({ ...open, ...contentsOf(intactHeader(header), open) });
 }
 
-/** For a job that can be resumed: the wrapped key must be on the disk before the first byte under it. */
-export async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Header): Promise<void> {
+/**
+ * For a job that can be resumed: the wrapped key is there before the first byte under it.
+ * @param flushes makes it last at once. A checkpoint flushes what it calls done, an embedded header with it; without a
+ * checkpoint nobody goes on with what is there.
+ */
+export async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Header, flushes: boolean): Promise<void> {
   const { volume, layout } = files;
   await forgetProgress(volume);
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
   // Nobody reads the file yet: the two copies may reach the disk in any order.
   await putHeader(files, header, false);
+  if (!flushes) return;
   await files.header.file.sync();
   await files.header.directory.sync();
 }

@@ -5,15 +5,14 @@
  * machine.
  */
 import { constants } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { unlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import * as z from 'zod';
-import { namingPath } from '../errors.js';
 import { RESUME_UNIT_BYTES } from '../limits.js';
 import { firstIssue } from '../luks2/metadata.js';
 import type { KeyHandle } from '../native.js';
-import { NamedFile } from '../output/named-file.js';
-import { cannotResume, chooseRecordName, isOwn } from '../output/partial-file.js';
+import { ifThere, NamedFile } from '../output/named-file.js';
+import { cannotResume, findRecord } from '../output/partial-file.js';
 import { replaceRecord } from '../output/record-file.js';
 import type { TargetFile } from '../output/target.js';
 import { removeTemporaryFiles } from '../output/temporary-files.js';
@@ -69,8 +68,8 @@ export type Partial = Pick<TargetFile, 'directory' | 'openPath'>;
  */
 export async function readCheckpoint(partial: Partial): Promise<StoredCheckpoint | undefined> {
   const { directory, openPath } = partial;
-  const name = await chooseRecordName(directory, basename(openPath));
-  if (!(await isOwn(directory, name))) return undefined;
+  const { name, isThere } = await findRecord(directory, basename(openPath));
+  if (!isThere) return undefined;
   await using file = await NamedFile.openIn(directory, name, constants.O_RDONLY);
   let object: unknown;
   try {
@@ -105,10 +104,14 @@ export async function writeCheckpoint(partial: Partial, record: CheckpointRecord
  * Removes a checkpoint, and what a killed run left of the next one; a power cut does not bring them back. @throws
  * {VolsealError} `ERR_IO`
  */
-export async function removeCheckpoint({ directory, openPath }: Partial): Promise<void> {
-  const name = await chooseRecordName(directory, basename(openPath));
-  const isThere = await isOwn(directory, name);
-  if (isThere) await namingPath(join(directory.path, name), () => rm(directory.at(name), { force: true }));
-  const wereThere = await removeTemporaryFiles(directory, name);
+export async function removeCheckpoint({
+  directory,
+  openPath,
+  hasEarlierData,
+}: Pick<TargetFile, 'hasEarlierData'> & Partial): Promise<void> {
+  const { name, isThere } = await findRecord(directory, basename(openPath));
+  if (isThere) await ifThere(join(directory.path, name), () => unlink(directory.at(name)));
+  // The first record is written after the first data.
+  const wereThere = (isThere || hasEarlierData) && (await removeTemporaryFiles(directory, name));
   if (isThere || wereThere) await directory.sync();
 }

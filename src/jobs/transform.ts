@@ -92,7 +92,9 @@ async function runTransform(
     const saves = checkpoint === undefined ? Promise.resolve() : saveNowAndThen(transform, checkpoint, saving.signal);
     saves.catch(stop);
     const [ran] = await Promise.allSettled([run()]);
-    saving.abort();
+    // What is whole is published next, and its record removed.
+    const isWhole = ran.status === 'fulfilled' && signal?.aborted !== true;
+    saving.abort(isWhole ? WHOLE : undefined);
     // A record that could not be written is the reason only where nothing else is: a full disk fails both.
     const [saved] = await Promise.allSettled([saves]);
     await naming(paths, () => throwFirst([ran, saved], signal, stopped));
@@ -120,9 +122,14 @@ async function throwFirst(
   if (failures.length > 0) throw failures[0];
 }
 
+/** Why saving ends where there is nothing more to save. */
+const WHOLE = Symbol('whole');
+
+/** Also once where the work was ended before its end. */
 async function saveNowAndThen(transform: TransformHandle, checkpoint: Checkpoint, ended: AbortSignal): Promise<void> {
   while (!ended.aborted) {
     await pause(checkpoint.intervalMs, ended);
+    if (ended.reason === WHOLE) return;
     await checkpoint.save(native.transformProgress(transform).safeBytes);
   }
 }

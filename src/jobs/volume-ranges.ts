@@ -130,7 +130,7 @@ async function begin(plan: VolumePlan, files: NewVolumeFiles, pool: PoolLease, s
   try {
     await files.volume.begin();
     await removeRangeRecords(files.volume);
-    await writeHeaderFirst(files, keyed.header);
+    await writeHeaderFirst(files, keyed.header, true);
     return keyed;
   } catch (error) {
     native.keyWipe(keyed.key);

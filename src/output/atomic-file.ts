@@ -16,8 +16,11 @@ import { lockExisting, type ResolvedTarget, targetExists } from './resolve-targe
 import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './target.js';
 import { backupPath, removeStaleFiles, temporaryName } from './temporary-files.js';
 
-/** `temporary`: removed if the job fails. `kept`: stays for a later run. `published`: at its path. */
-type State = 'temporary' | 'kept' | 'published';
+/**
+ * `temporary`: removed if the job fails. `kept`: stays for a later run. `lost`: stays, because another run may have it by
+ * now. `published`: at its path.
+ */
+type State = 'temporary' | 'kept' | 'lost' | 'published';
 
 export class AtomicFile implements TargetFile {
   readonly path: string;
@@ -163,7 +166,11 @@ export class AtomicFile implements TargetFile {
     // A run that is killed here and resumed trusts only a partial file that is its user's alone: then afterwards.
     if (resume !== true) await this.#takeAttributes();
     if (fsync) await this.file.sync();
-    await this.#options.beforePublish?.();
+    await this.#options.beforePublish?.().catch((error: unknown) => {
+      // The name may lead to the file of another run by now, which has taken the job over.
+      if (resume === true && this.#state === 'temporary') this.#state = 'lost';
+      throw error;
+    });
     if (force) await namingPath(this.path, () => rename(this.#newFile, this.#target));
     else await this.#renameToNew();
     this.#state = 'published';

@@ -8,15 +8,15 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { statfs, unlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import * as z from 'zod';
-import { type Directory, directoryOf } from '../directory-entry.js';
-import { VolsealError } from '../errors.js';
+import type { Directory } from '../directory-entry.js';
+import { namingPath, VolsealError } from '../errors.js';
 import { NamedFile } from '../output/named-file.js';
 import { chooseName, isOwn, openOwnFile } from '../output/partial-file.js';
-import { realPathOf } from '../output/resolve-target.js';
+import { targetEntry } from '../output/resolve-target.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const CLAIM_BYTES_MAX = 4096;
@@ -52,20 +52,19 @@ export const workerName = (): string => `${hostname()}:${process.pid}`;
  * `ERR_IO`
  */
 export async function claimTarget(target: string, jobId: string, worker: string): Promise<Claim> {
-  const realPath = await realPathOf(target);
-  const directory = await directoryOf(realPath);
+  const { directory, name: targetName, found } = await targetEntry(target);
   try {
-    const name = await chooseName(directory, `.${basename(realPath)}`, '.claim');
+    await found?.handle.close();
+    const name = await chooseName(directory, `.${targetName}`, '.claim');
     // Without locks the last one who writes the record has the claim.
     const file = await openOwnFile(directory, name, constants.O_CREAT, 'ifPossible', (why) => notOwn(join(directory.path, name), why));
     try {
       const epoch = ((await parseClaim(file))?.epoch ?? 0) + 1;
       const holder = randomBytes(16).toString('hex');
       const record: ClaimRecord = { version: 1, jobId, epoch, holder, worker, since: new Date().toISOString() };
-      await file.truncate(0);
       await file.writeText(`${JSON.stringify(record)}\n`);
       // For readers on other machines. After a power cut nobody works on the target, and the claim may be gone.
-      await file.sync();
+      if (!(await isOfOneMachine(directory))) await file.sync();
       return new HeldClaim(target, directory, file, name, record);
     } catch (error) {
       await file.close();
@@ -76,6 +75,13 @@ export async function claimTarget(target: string, jobId: string, worker: string)
     throw error;
   }
 }
+
+/** Types of statfs(2) of file systems that no other machine writes to: ext2 to ext4, XFS, Btrfs, tmpfs, overlayfs. */
+const TYPES_OF_ONE_MACHINE = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x794c7630]);
+
+/** Whether everybody who can read a file of the directory sees at once what is written to it here. */
+const isOfOneMachine = async (directory: Directory): Promise<boolean> =>
+  TYPES_OF_ONE_MACHINE.has((await namingPath(directory.path, () => statfs(directory.at('.')))).type);
 
 const notOwn = (path: string, why: string): VolsealError =>
   new VolsealError('ERR_RESUME', `${path}: the claim of a job cannot be taken: ${why}; remove it`, { details: { path } });
@@ -112,7 +118,7 @@ class HeldClaim implements Claim {
       () => true,
       () => false,
     );
-    if (isMine) await rm(this.#directory.at(this.#name), { force: true }).catch(() => {});
+    if (isMine) await unlink(this.#directory.at(this.#name)).catch(() => {});
     await this.#file.close();
     await this.#directory.close();
   }

@@ -85,8 +85,11 @@ export async function realPathOf(path: string): Promise<string> {
   return entry.realPath;
 }
 
-/** Where a target goes: what other users' links lead to is none. */
-async function targetEntry(path: string): Promise<DirectoryEntry> {
+/**
+ * Where a target goes: what other users' links lead to is none.
+ * @returns the caller's to close @throws {VolsealError} as `realPathOf`
+ */
+export async function targetEntry(path: string): Promise<DirectoryEntry> {
   if (path === '') throw new VolsealError('ERR_ARGUMENT', 'a target cannot be named ""', { details: { path } });
   const entry = await ifThere(path, () => findEntry(path, 'write'));
   if (entry?.found !== undefined) return entry;

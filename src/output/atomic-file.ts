@@ -17,8 +17,8 @@ import type { OpenTargetOptions, ReversiblePublication, TargetFile } from './tar
 import { backupPath, removeStaleFiles, temporaryName } from './temporary-files.js';
 
 /**
- * `temporary`: removed if the job fails. `kept`: stays for a later run. `lost`: stays, because another run may have it by
- * now. `published`: at its path.
+ * `temporary`: removed if the job fails. `kept`: stays for a later run. `lost`: stays, because another run may have it
+ * by now. `published`: at its path.
  */
 type State = 'temporary' | 'kept' | 'lost' | 'published';
 

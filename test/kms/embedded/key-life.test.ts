@@ -227,6 +227,21 @@ describe('key policies', () => {
     refused(ask(kms, 'GetKeyPolicy', { KeyId }), 'AccessDeniedException', /no resource-based policy/);
   });
 
+  test.each([
+    ['the kind of the key', { StringEquals: { 'kms:KeySpec': 'SYMMETRIC_DEFAULT' } }],
+    ['its tags', { StringEquals: { 'aws:ResourceTag/env': 'prod' } }],
+    ['the check itself', { Bool: { 'kms:BypassPolicyLockoutSafetyCheck': 'false' } }],
+  ])('are checked with what the next PutKeyPolicy will have: %s', (_, Condition) => {
+    const kms = openEmbedded();
+    const Tags = [{ TagKey: 'env', TagValue: 'prod' }];
+    const KeyId = newKey(kms, { Tags });
+    const denying = policyOf(allow(ROOT, 'kms:*'), { ...allow(ROOT, 'kms:PutKeyPolicy'), Effect: 'Deny', Condition });
+    const allowing = policyOf({ ...allow(ROOT, 'kms:*'), Condition }, allow(ROOT, 'kms:Get*'));
+    refused(ask(kms, 'CreateKey', { Tags, Policy: denying }), 'MalformedPolicyDocumentException', /in the future/);
+    refused(ask(kms, 'PutKeyPolicy', { KeyId, Policy: denying }), 'MalformedPolicyDocumentException', /in the future/);
+    done(kms, 'PutKeyPolicy', { KeyId: newKey(kms, { Tags, Policy: allowing }), Policy: allowing });
+  });
+
   test('see what the request is about', () => {
     const kms = openEmbedded();
     const some = (Condition: object, ...actions: string[]) => ({ ...allow(ANNA, ...actions), Condition });

@@ -150,8 +150,10 @@ const useOf = (action: string, request: { EncryptionContext: EncryptionContext; 
 type ReEncryptRequest = z.infer<typeof requests.reEncryptRequest>;
 
 /** Both permissions may ask about it, so it is known before either key is looked up. */
-function isOnSameKey({ store }: OperationCall, { SourceKeyId, CiphertextBlob, DestinationKeyId }: ReEncryptRequest): boolean {
-  const source = CiphertextBlob === undefined ? idOfName(store, SourceKeyId ?? '') : parseCiphertext(CiphertextBlob).keyId;
+function isOnSameKey({ store }: OperationCall, request: ReEncryptRequest): boolean {
+  const { SourceKeyId, CiphertextBlob, DestinationKeyId } = request;
+  const byName = CiphertextBlob === undefined || ignoresCiphertext(request);
+  const source = byName ? idOfName(store, SourceKeyId ?? '') : parseCiphertext(CiphertextBlob).keyId;
   return source !== undefined && source === idOfName(store, DestinationKeyId);
 }
 

@@ -54,7 +54,7 @@ const createKey = changeOperation(requests.createKeyRequest, (call, request) => 
   authorize(call, { action: 'CreateKey', resourceArn: '*', conditions });
   if (Tags.length > 0) authorize(call, { action: 'TagResource', resourceArn: keyArn(call.store.account, keyId), conditions: tags });
   checkTags(Tags);
-  if (Policy !== undefined) checkKeyPolicy(store, Policy, keyId, bypass ? undefined : caller);
+  if (Policy !== undefined) checkKeyPolicy(store, Policy, { keyId, tags: Tags }, bypass ? undefined : caller);
   removeExpiredKeys(store);
   const given = { ...(Policy === undefined ? {} : { policy: Policy }), ...(Tags.length === 0 ? {} : { tags: Tags }) };
   const key = makeKey(store, { manager: 'CUSTOMER', description: request.Description ?? '', ...given }, keyId);

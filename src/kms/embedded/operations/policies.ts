@@ -21,7 +21,7 @@ const putKeyPolicy = changeOperation(
     const conditions = { 'kms:BypassPolicyLockoutSafetyCheck': [String(bypass)] };
     const key = keyByIdOrArn(call, { action: 'PutKeyPolicy', conditions }, KeyId);
     checkPolicyName(PolicyName);
-    checkKeyPolicy(call.store, Policy, key.keyId, bypass ? undefined : call.caller);
+    checkKeyPolicy(call.store, Policy, key, bypass ? undefined : call.caller);
     call.store.putKey({ ...key, policy: Policy });
     return { body: {} };
   },

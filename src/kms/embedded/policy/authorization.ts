@@ -16,7 +16,7 @@ import { identitiesOf, isService } from './caller.js';
 import { type PolicyDocument, parsePolicy } from './document.js';
 import { evaluatePolicy, type PolicyRequest } from './evaluation.js';
 import { keyPolicyOf } from './key-policy.js';
-import { type AuthorizationRequest, conditionsOf } from './request-conditions.js';
+import { type AuthorizationRequest, conditionsOf, isKeyArn } from './request-conditions.js';
 
 /** The part of a call that authorization needs; it records the grant that permitted the call in `facts`. */
 type Requester = Pick<OperationCall, 'store' | 'caller' | 'facts'>;
@@ -85,7 +85,7 @@ function evaluate({ store, caller }: Requester, request: AuthorizationRequest): 
     conditions: conditionsOf(store, caller, request),
   };
   const isRoot = caller.principalArn === root;
-  const onKey = key !== undefined && resourceArn.includes(':key/');
+  const onKey = key !== undefined && isKeyArn(resourceArn);
   const unreadable = (whose: string, problem: string): never => {
     throw denied({ caller }, request, `because ${whose} cannot be read (${problem})`);
   };

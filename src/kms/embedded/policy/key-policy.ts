@@ -7,7 +7,7 @@ import type { KmsStore } from '../store/store.js';
 import type { Caller } from './caller.js';
 import { parsePolicy } from './document.js';
 import { evaluatePolicy } from './evaluation.js';
-import { conditionsOf } from './request-conditions.js';
+import { type AskedKey, conditionsOf } from './request-conditions.js';
 
 /**
  * Allows the account everything: its root, and through their identity policies its users and roles. (Developer Guide,
@@ -63,22 +63,25 @@ export const keyPolicyOf = (account: KmsAccount, key: KeyRecord): string =>
 
 /**
  * Checks a new policy of a key.
- * @param caller Must keep kms:PutKeyPolicy under the new policy; undefined: the check is bypassed.
+ * @param key As it will be under the policy, with its tags. @param caller Must keep kms:PutKeyPolicy under the new policy; undefined: the check is bypassed.
  * @throws {KmsFault} MalformedPolicyDocumentException, LimitExceededException
  */
-export function checkKeyPolicy(store: KmsStore, text: string, keyId: string, caller: Caller | undefined): void {
+export function checkKeyPolicy(store: KmsStore, text: string, key: Omit<AskedKey, 'policy'>, caller: Caller | undefined): void {
   if (Buffer.byteLength(text) > KMS_POLICY_BYTES_MAX) {
     throw new KmsFault('LimitExceededException', `A key policy has at most ${KMS_POLICY_BYTES_MAX} bytes.`);
   }
   const document = parsePolicy(text, 'key');
   if (caller === undefined) return;
-  const resourceArn = keyArn(store.account, keyId);
+  const resourceArn = keyArn(store.account, key.keyId);
+  // The request by which the caller would replace the policy: it bypasses nothing.
+  const conditions = { 'kms:BypassPolicyLockoutSafetyCheck': ['false'] };
+  const request = { action: 'PutKeyPolicy', key: { ...key, policy: text }, resourceArn, conditions };
   const { decision, delegated } = evaluatePolicy(document, {
     principal: caller.principalArn,
     root: rootArn(store.account),
     action: 'kms:PutKeyPolicy',
     resourceArn,
-    conditions: conditionsOf(store, caller, { action: 'PutKeyPolicy', resourceArn }),
+    conditions: conditionsOf(store, caller, request),
   });
   if (decision === 'allow' || (decision === 'none' && delegated)) return;
   throw new KmsFault('MalformedPolicyDocumentException', 'The new key policy will not allow you to update the key policy in the future.');

@@ -27,6 +27,9 @@ export interface AuthorizationRequest {
   readonly conditions?: Readonly<Record<string, readonly string[]>> | undefined;
 }
 
+/** Whether an ARN of this KMS names a key, not an alias. */
+export const isKeyArn = (resourceArn: string): boolean => resourceArn.includes(':key/');
+
 const ALGORITHM = 'SYMMETRIC_DEFAULT';
 
 /** What is done with a symmetric key. (Developer Guide, "Cryptographic operations".) */
@@ -45,8 +48,15 @@ const GRANT_ACTIONS: ReadonlySet<string> = new Set(['CreateGrant', 'ListGrants',
 /** Adds values of a condition key; undefined ones are left out, and a key without a value is absent. */
 type Supply = (name: string, ...values: readonly (string | undefined)[]) => void;
 
+/** The part of a key that conditions ask about. A key that is about to be made has it before it is in the store. */
+export type AskedKey = Pick<KeyRecord, 'keyId' | 'policy' | 'tags'>;
+
 /** What policies may ask about a request, by condition key in lower case. */
-export function conditionsOf(store: KmsStore, caller: Caller, request: AuthorizationRequest): ConditionValues {
+export function conditionsOf(
+  store: KmsStore,
+  caller: Caller,
+  request: Omit<AuthorizationRequest, 'key'> & { readonly key?: AskedKey | undefined },
+): ConditionValues {
   const { action, key, encryptionContext, newGrant, retiredGrant } = request;
   const conditions = new Map<string, string[]>();
   const supply: Supply = (name, ...values) => {
@@ -57,7 +67,8 @@ export function conditionsOf(store: KmsStore, caller: Caller, request: Authoriza
   };
   supplyCaller(supply, store.account, caller);
   supplyService(supply, store.account, caller);
-  if (key !== undefined || action === 'CreateKey') supplyKeyKind(supply);
+  // CreateKey with tags asks for TagResource on a key that is not yet in the store: it is of the same kind.
+  if (action === 'CreateKey' || key !== undefined || isKeyArn(request.resourceArn)) supplyKeyKind(supply);
   if (key !== undefined) supplyKey(supply, store, caller, key);
   if (HAVE_ALGORITHM.has(action)) supply('kms:EncryptionAlgorithm', ALGORITHM);
   if (encryptionContext !== undefined) supplyContext(supply, encryptionContext);
@@ -107,7 +118,7 @@ function supplyService(supply: Supply, { region }: KmsAccount, { principalArn, v
   for (const key of ['aws:CalledVia', 'aws:CalledViaFirst', 'aws:CalledViaLast']) supply(key, service);
 }
 
-function supplyKey(supply: Supply, store: KmsStore, caller: Caller, key: KeyRecord): void {
+function supplyKey(supply: Supply, store: KmsStore, caller: Caller, key: AskedKey): void {
   for (const { TagKey, TagValue } of key.tags ?? []) supply(`aws:ResourceTag/${TagKey}`, TagValue);
   // All aliases of the store are read for this one: only where a policy may ask.
   const asks = (text: string | undefined): boolean => text?.toLowerCase().includes('resourcealiases') ?? false;

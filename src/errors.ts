@@ -224,3 +224,17 @@ export function withPath(error: unknown, path: string): unknown {
   if (!(error instanceof VolsealError) || error.details.path !== undefined) return asVolsealError(error, path);
   return new VolsealError(error.code, `${path}: ${error.message}`, { cause: error, details: { ...error.details, path } });
 }
+
+/**
+ * `error` as `asVolsealError`, and where it names a file by the number of an open directory
+ * (src/directory-entry.ts), it names `path`, by which the user knows that directory or file.
+ */
+export function namedAs(error: unknown, path: string): unknown {
+  const known = asVolsealError(error, path);
+  if (!(known instanceof VolsealError) || !known.message.includes(DESCRIPTORS)) return known;
+  const message = known.message.replaceAll(BY_DESCRIPTOR, path);
+  return new VolsealError(known.code, message, { cause: error, details: { ...known.details, path } });
+}
+
+const DESCRIPTORS = '/proc/self/fd/';
+const BY_DESCRIPTOR = /\/proc\/self\/fd\/\d+(?:\/[^\s:']+)?/g;

@@ -375,7 +375,10 @@ function ioHint(request: HintRequest): string | undefined {
     case 'EROFS':
       if (details.kind === 'a block device')
         return `blockdev --getro ${shown(details.path, 'DEVICE')} prints 1 for it: choose another device.`;
-      return 'The file system is mounted read-only: choose another one.';
+      // Another home has other keys: "choose another one" would lead away from them.
+      return isStore(details.path) || String(details.path).endsWith('/kms')
+        ? 'The file system with the home of the KMS is mounted read-only: mount it for writing, as each call is recorded there.'
+        : 'The file system is mounted read-only: mount it for writing, or choose another one.';
     case 'ENODATA':
       return 'Give the exact size of the uncompressed, unencrypted image with --size.';
     case 'EFBIG':

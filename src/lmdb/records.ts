@@ -141,7 +141,7 @@ export function openRecords(path: string, what: RecordsOf): Records {
       try {
         await database.backup(target, true);
       } catch (error) {
-        throw fault(`copying to ${target} failed: ${(error as Error).message}`, error);
+        throw copyFailure(target, what, error) ?? fault(`copying to ${target} failed: ${messageOf(error)}`, error);
       }
     },
     async close() {
@@ -150,6 +150,23 @@ export function openRecords(path: string, what: RecordsOf): Records {
     },
   };
 }
+
+/** A fault of the target's disk: of such, LMDB's copying gives no number, only what strerror(3) says. */
+function copyFailure(target: string, what: RecordsOf, cause: unknown): VolsealError | undefined {
+  const problem = messageOf(cause);
+  const errno = COPY_ERRNOS[problem];
+  if (errno === undefined) return undefined;
+  const details = { errno, syscall: 'write', path: target };
+  return new VolsealError('ERR_IO', `${target}: copying ${what.name} failed: ${problem}`, { cause, details });
+}
+
+const COPY_ERRNOS: Readonly<Record<string, string>> = {
+  'Disk quota exceeded': 'EDQUOT',
+  'File too large': 'EFBIG',
+  'Input/output error': 'EIO',
+  'No space left on device': 'ENOSPC',
+  'Read-only file system': 'EROFS',
+};
 
 /** Other threads and processes open and close it at the same time. */
 function openDatabase(path: string, bytesMax: number): { database: RootDatabase<unknown, string>; storeId: number } {

@@ -1,17 +1,21 @@
 /** The embedded KMS on a disk that is full or fails: no call ends the process, and the audit log says what happened. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'vitest';
 import { readAudit } from '../../src/audit/read.js';
 import { verifyAudit } from '../../src/audit/verify.js';
 import { administerKms } from '../../src/kms/embedded/administration.js';
 import { built } from '../built.js';
+import { failureOf, lab } from '../cli/program.js';
 import { done, openEmbedded, temporaryHome } from '../kms/harness.js';
+import { skipWithoutMount, smallDisk } from '../mount.js';
 import { describeUnless, testUnless } from '../requirements.js';
 import { runInjected, skipInjection } from './injected.js';
 import { LossyDisk, skipPowerCut } from './lossy-disk.js';
+
+const MIB = 1024 * 1024;
 
 /** The keys that the log says were made are those that there are. */
 async function checkLog(home: string): Promise<void> {
@@ -58,4 +62,36 @@ testUnless(skipInjection())('EIO at each flush of the store: the log shows the k
     runInjected(`fdatasync,fsync:error=EIO:when=${when}`, built('test/faults/kms-steps.ts'), [home], store);
     await checkLog(home);
   }
+});
+
+testUnless(skipWithoutMount())('a backup into a disk that is full: the target is named, and nothing is left there', () => {
+  const at = lab();
+  at.ok(['kms', 'create-key']);
+  const small = at.path('small');
+  smallDisk(small, 4 * MIB);
+  const filler = join(small, 'filler');
+  // What fails is the directory, LMDB's copy, the file of its lock, and the room in the copy.
+  const codes = [0, 12, 40, 120, 300].map((kib) => {
+    writeFileSync(filler, Buffer.alloc(0));
+    assert.throws(() => writeFileSync(filler, Buffer.alloc(5 * MIB)), /ENOSPC/);
+    truncateSync(filler, statSync(filler).size - kib * 1024);
+    const { code, message, details, hint } = failureOf(at.run(['kms', 'backup', 'small/copy', '--json']));
+    assert.deepEqual([code, details.errno, details.path], ['ERR_IO', 'ENOSPC', join(small, 'copy')], message);
+    assert.ok(message.startsWith(`${join(small, 'copy')}: `), message);
+    assert.ok(!message.includes('/proc/'), message);
+    assert.match(hint ?? '', /^Free some space/);
+    assert.deepEqual(readdirSync(small).sort(), ['filler']);
+    return message;
+  });
+  assert.match(codes.join('\n'), /copying the store of the embedded KMS failed: No space left on device/);
+  rmSync(filler);
+  at.ok(['kms', 'backup', 'small/copy']);
+});
+
+test('a backup whose draft has too long a name: the target is named, not the number of its directory', () => {
+  const at = lab();
+  at.ok(['kms', 'create-key']);
+  const { message, details } = failureOf(at.run(['kms', 'backup', 'n'.repeat(250), '--json']));
+  assert.deepEqual([details.errno, details.path], ['ENAMETOOLONG', at.path('n'.repeat(250))]);
+  assert.ok(!message.includes('/proc/'), message);
 });

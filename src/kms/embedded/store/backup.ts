@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { copyFile, mkdtemp, open, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { Directory, type DirectoryEntry, findEntry } from '../../../directory-entry.js';
-import { asVolsealError, VolsealError } from '../../../errors.js';
+import { namedAs, namingPath, VolsealError } from '../../../errors.js';
 import { openRecords } from '../../../lmdb/records.js';
 import { describeRootKey } from './root-key-source.js';
 import { AUDIT_KEY, type KmsStore, STORE_FILE } from './store.js';
@@ -25,7 +25,7 @@ export interface KmsBackup {
 export async function backUp(store: KmsStore, directory: string, target: string, withRootKey: boolean): Promise<KmsBackup> {
   await using entry = await findEntry(target, 'write');
   refuseExisting(entry, target);
-  const draftName = basename(await mkdtemp(entry.directory.at(`.${entry.name}.partial-`)));
+  const draftName = basename(await namingPath(target, () => mkdtemp(entry.directory.at(`.${entry.name}.partial-`))));
   await using draft = await openMade(entry.directory, draftName, target);
   try {
     await copyStore(store, draft.at('store.mdb'));
@@ -36,7 +36,7 @@ export async function backUp(store: KmsStore, directory: string, target: string,
     return { directory: target, rootKey: copies.includes('root.key') ? undefined : describeRootKey(directory) };
   } catch (error) {
     await removeDraft(draft, draftName, entry.directory);
-    throw asVolsealError(error, target);
+    throw namedAs(error, target);
   }
 }
 

@@ -342,12 +342,15 @@ export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number
  * Calls `open`, which opens an LMDB store with the lock file `lockPath`, and has this process hold a lock on that file
  * from then on: without it, LMDB destroys the store's mutexes where one process closes it while another opens it.
  * Stores of any number of threads; each calls it at every opening.
- * @returns an id for `storeClosed` @throws what `open` throws; `ERR_IO` where the lock file cannot be opened: the store
+ * @returns an id for `storeClosed`, one for each call @throws what `open` throws; `ERR_IO` where the lock file cannot be opened: the store
  * is open all the same
  */
 export function openStore(lockPath: string, open: () => void): number;
 
-/** The caller has closed a store. @param id from `openStore` @throws `ERR_ARGUMENT` it is no id */
+/**
+ * The caller has closed a store. @param id from `openStore` @throws `ERR_ARGUMENT` it names no store that is open: a
+ * wrong number, or one that was given before
+ */
 export function storeClosed(id: number): void;
 
 /** What the symbolic link `fd` (open with O_PATH and O_NOFOLLOW) leads to. @throws `ERR_IO` it is no link */

@@ -24,12 +24,11 @@ Napi::Value OpenStore(const Arguments& info) {
   const std::string lock_path = TextOf(info[0], "lockPath");
   if (!info[1].IsFunction()) ThrowArgument(info.Env(), "open: is not a function");
   const Napi::Function open = info[1].As<Napi::Function>();
-  const uint32_t id = ValueOrThrow(info.Env(), volseal::OpenStore(lock_path, [&open] { open.Call({}); }));
-  return Napi::Number::New(info.Env(), id);
+  return FromHandle(info.Env(), ValueOrThrow(info.Env(), volseal::OpenStore(lock_path, [&open] { open.Call({}); })));
 }
 
 Napi::Value StoreClosed(const Arguments& info) {
-  volseal::StoreClosed(static_cast<uint32_t>(WholeNumber(info[0], "id", 0, UINT32_MAX)));
+  ThrowUnlessOk(info.Env(), volseal::StoreClosed(HandleOf(info[0], "id")));
   return info.Env().Undefined();
 }
 

@@ -10,7 +10,7 @@
 namespace volseal {
 
 // What a handle names. The kind is part of the number, so that no handle is taken for one of another kind.
-enum class HandleKind : uint64_t { kServer = 0, kKey = 1, kDevice = 2, kTransform = 3, kMove = 4 };
+enum class HandleKind : uint64_t { kServer = 0, kKey = 1, kDevice = 2, kTransform = 3, kMove = 4, kStore = 5 };
 
 // A handle is generation * 2^20 + kind * 2^17 + index, at most 2^52: exact as a JavaScript number. 0 is never a handle.
 constexpr int kHandleIndexBits = 17;

@@ -18,10 +18,12 @@ namespace volseal {
 
 // Calls `open`, which opens the store with the lock file `lock_path`, unless it throws, and holds the lock from then
 // on; no other thread opens or closes a store meanwhile. Several threads may have the same store open.
-// Returns an id for StoreClosed; kIo where the lock file cannot be opened: the store is open all the same.
-Result<uint32_t> OpenStore(const std::string& lock_path, const std::function<void()>& open);
+// Returns an id for StoreClosed, one for each opening; kIo where the lock file cannot be opened: the store is open all
+// the same.
+Result<uint64_t> OpenStore(const std::string& lock_path, const std::function<void()>& open);
 
-// The store that OpenStore returned `id` for is closed, in the calling thread; nothing where there is none of that id.
-void StoreClosed(uint32_t id);
+// The caller has closed what OpenStore returned `id` for. kArgument where that is no open one: a wrong number, or the
+// same one twice, must not take the lock from somebody else who has the store open.
+Status StoreClosed(uint64_t id);
 
 }  // namespace volseal

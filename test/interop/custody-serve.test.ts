@@ -37,14 +37,16 @@ interface Request {
   pieceBytes?: number;
   /** Ends the connection without waiting for a reply. */
   leaves?: boolean;
+  /** The same with a reset, and without having read anything. */
+  resets?: boolean;
   /** The status of the reply; 0: the connection ends without one. */
   status: number;
 }
 
 const encrypt = (keyId: string, text: string): string => JSON.stringify({ KeyId: keyId, Plaintext: text, EncryptionContext: { a: 'b' } });
-const chunked = (message: string): string => {
+const chunked = (message: string, chunkBytes = 33): string => {
   const [head, body] = message.split('\r\n\r\n') as [string, string];
-  const chunks = body.match(/.{1,33}/gs)!.map((text) => `${text.length.toString(16)}\r\n${text}\r\n`);
+  const chunks = body.match(new RegExp(`.{1,${chunkBytes}}`, 'gs'))!.map((text) => `${text.length.toString(16)}\r\n${text}\r\n`);
   return `${head.replace(/content-length: \d+/, 'transfer-encoding: chunked')}\r\n\r\n${chunks.join('')}0\r\n\r\n`;
 };
 
@@ -109,6 +111,19 @@ const REQUESTS: Readonly<Record<string, (keyId: string, text: string) => Request
     status: 400,
   }),
   'two at once': (keyId, text) => ({ body: encrypt(keyId, text), alter: (m) => m + m, status: 200 }),
+  'many at once': (keyId, text) => ({ body: encrypt(keyId, text), alter: (m) => m.repeat(100), status: 200 }),
+  'many at once, then a reset': (keyId, text) => ({ body: encrypt(keyId, text), alter: (m) => m.repeat(100), resets: true, status: 0 }),
+  'cut in the body by a reset': (keyId, text) => ({
+    body: encrypt(keyId, text),
+    alter: (m) => m + m.slice(0, -20),
+    resets: true,
+    status: 0,
+  }),
+  'in chunks of one byte': (keyId, text) => ({
+    body: encrypt(keyId, text),
+    alter: (m) => chunked(m, 1),
+    status: 200,
+  }),
   'no HTTP': (keyId, text) => ({ body: encrypt(keyId, text), alter: (m) => m.split('\r\n\r\n')[1]!, status: 400 }),
 };
 
@@ -123,7 +138,7 @@ class Client {
     this.#signer = new SignatureV4({ credentials, region: 'us-east-1', service: 'kms', sha256, applyChecksum: false });
   }
 
-  async send({ operation = 'Encrypt', body, headers = {}, alter = (m) => m, pieceBytes, leaves = false }: Request) {
+  async send({ operation = 'Encrypt', body, headers = {}, alter = (m) => m, pieceBytes, leaves = false, resets = false }: Request) {
     const plain = { host: `127.0.0.1:${this.#port}`, 'content-type': CONTENT_TYPE, 'x-amz-target': `TrentService.${operation}` };
     const signed = await this.#signer.sign(new HttpRequest({ method: 'POST', path: '/', headers: plain, body }));
     const sent = Object.entries({ ...signed.headers, 'content-length': String(body.length), ...headers }).filter(
@@ -144,6 +159,11 @@ class Client {
     for (let at = 0; at < message.length; at += pieceBytes ?? message.length) {
       socket.write(message.slice(at, at + (pieceBytes ?? message.length)));
       if (pieceBytes !== undefined) await sleep(2);
+    }
+    if (resets) {
+      await sleep(20);
+      socket.resetAndDestroy();
+      return { status: 0, text: '' };
     }
     if (leaves) socket.end();
     await replied;
@@ -210,6 +230,8 @@ async function custodyOf(node: NodeName): Promise<void> {
     assert.equal(JSON.parse(decrypted.text).Plaintext, key.toString('base64'), name);
     // And once without waiting for the reply.
     await client.send({ operation: 'Decrypt', body, status: 0, leaves: true });
+    // And many at once, whose replies wait for their turn when the connection ends.
+    await client.send({ operation: 'Decrypt', body, status: 0, alter: (message) => message.repeat(100), resets: true });
   }
   for (const operation of ['GenerateDataKey', 'GenerateRandom']) {
     const body = operation === 'GenerateRandom' ? '{"NumberOfBytes":64}' : JSON.stringify({ KeyId: keyId, NumberOfBytes: 64 });

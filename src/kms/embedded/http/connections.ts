@@ -13,6 +13,7 @@ interface Connection {
   trusted: boolean;
   /** Requests whose reply is being made or sent. */
   replies: number;
+  readonly closed: Promise<void>;
 }
 
 export class Connections {
@@ -28,8 +29,13 @@ export class Connections {
   }
 
   #add(socket: Socket): void {
-    this.#open.set(socket, { trusted: false, replies: 0 });
-    socket.once('close', () => this.#open.delete(socket));
+    const closed = new Promise<void>((resolve) => {
+      socket.once('close', () => {
+        this.#open.delete(socket);
+        resolve();
+      });
+    });
+    this.#open.set(socket, { trusted: false, replies: 0, closed });
     if (this.#open.size > this.#max) (this.#oldest(false) ?? this.#oldest(true) ?? socket).destroy();
   }
 
@@ -47,9 +53,14 @@ export class Connections {
     if (connection !== undefined) connection.trusted = true;
   }
 
+  /** Fulfilled when a connection has closed: one promise for all who wait. */
+  closeOf(socket: Socket): Promise<void> {
+    return this.#open.get(socket)?.closed ?? Promise.resolve();
+  }
+
   /** Runs `reply` and protects its connection until it has ended. */
   async during(socket: Socket, reply: () => Promise<void>): Promise<void> {
-    const connection = this.#open.get(socket) ?? { trusted: false, replies: 0 };
+    const connection = this.#open.get(socket) ?? { trusted: false, replies: 0, closed: Promise.resolve() };
     connection.replies++;
     try {
       await reply();

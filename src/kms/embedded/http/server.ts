@@ -9,7 +9,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { type AddressInfo, isIP } from 'node:net';
+import { type AddressInfo, isIP, type Socket } from 'node:net';
 import { finished } from 'node:stream/promises';
 import { asVolsealError, VolsealError } from '../../../errors.js';
 import {
@@ -149,6 +149,10 @@ class HangUp extends Error {}
 async function answer(serving: Serving, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = new RequestBody(request);
   const received = await receive(serving, request, body).finally(() => body.wipe());
+  await turnOf(response, request.socket, serving.connections.closeOf(request.socket)).catch((error: unknown) => {
+    discard(received);
+    throw error;
+  });
   await serving.connections.during(request.socket, async () => {
     const reply = replyTo(serving, request, received);
     // A body that was not read to its end would be taken for the next request.
@@ -165,6 +169,26 @@ async function answer(serving: Serving, request: IncomingMessage, response: Serv
       reply.body.fill(0);
     }
   });
+}
+
+/**
+ * Waits until the replies to earlier requests of the connection are sent. Node would keep a reply that is made before
+ * its turn, and forgets it without a word where the connection closes first: its plaintext would stay in memory.
+ * @throws where the connection closes
+ */
+async function turnOf(response: ServerResponse, socket: Socket, closed: Promise<void>): Promise<void> {
+  if (response.socket === null) {
+    const turn = new Promise<void>((resolve) => {
+      response.once('socket', () => resolve());
+    });
+    await Promise.race([turn, closed]);
+  }
+  if (socket.destroyed) throw new HangUp();
+}
+
+/** Wipes the plaintext of a call that is not made. */
+function discard(received: Received): void {
+  if ('wire' in received && received.wire?.plaintext !== undefined) native.keyWipe(received.wire.plaintext);
 }
 
 interface SignedCall {

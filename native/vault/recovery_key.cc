@@ -95,12 +95,21 @@ Status ParseText(Bytes text, Scratch& scratch) {
                  "is a mistyped recovery key: its last group, the checksum, does not match the others");
 }
 
-// The bytes of `fd` up to its end. kArgument where there are more than fit.
+// How long the writer of a pipe may pause in the middle of what it writes.
+constexpr int kPauseMillisecondsMax = 10'000;
+
+// The bytes of `fd` up to its end. kArgument where there are more than fit; kIo with EAGAIN where a pipe that does not
+// block has no first byte yet, and with ETIMEDOUT where one stops in the middle.
 Result<size_t> ReadToEnd(int fd, Scratch& scratch) {
   size_t length = 0;
   while (length < sizeof scratch.file) {
     const ssize_t count = read(fd, scratch.file + length, sizeof scratch.file - length);
     if (count == 0) return length;
+    if (count < 0 && errno == EAGAIN && length > 0) {
+      pollfd waiting = {fd, POLLIN, 0};
+      if (poll(&waiting, 1, kPauseMillisecondsMax) == 0) return SystemFailure(ETIMEDOUT, "read", length);
+      continue;
+    }
     if (count < 0 && errno != EINTR) return SystemFailure(errno, "read", length);
     if (count > 0) length += static_cast<size_t>(count);
   }

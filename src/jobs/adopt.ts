@@ -180,7 +180,8 @@ async function wrapped(
   { passphraseFile, volumeKeyFile, signal }: AdoptOptions,
   pool: PoolLease,
 ): Promise<AdoptedKey> {
-  const secret = passphraseFile === undefined ? await readVolumeKey(volumeKeyFile!) : await readPassphrase('passphrase', passphraseFile);
+  const secret =
+    passphraseFile === undefined ? await readVolumeKey(volumeKeyFile!) : await readPassphrase('passphrase', passphraseFile, signal);
   try {
     const from =
       passphraseFile === undefined ? { volumeKey: secret } : { passphrase: secret, keyslots: await usableKeyslots(headerFile, header) };

@@ -108,7 +108,7 @@ export async function addPassphrase(path: string, passphraseFile: string, option
 }
 
 async function addOwnPassphrase(path: string, passphraseFile: string, options: StoredOpenOptions): Promise<VolumeKeyslot> {
-  const passphrase = await readPassphrase('passphrase', passphraseFile);
+  const passphrase = await readPassphrase('passphrase', passphraseFile, options.signal);
   try {
     return await changing(path, options, async (session) => {
       const measured = await session.pool.run({ kind: 'iterations', milliseconds: PASSPHRASE_MS });

@@ -1,5 +1,7 @@
 /** Opening a volume without KMS: by a recovery key or a passphrase, in a keyslot. */
 import { constants } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
+import { pathOfDescriptor } from '../directory-entry.js';
 import { VolsealError, withPath } from '../errors.js';
 import { type KeyslotInfo, type KeyslotKind, listKeyslots } from '../luks2/known-keyslots.js';
 import { areaDataBytes, keyslotObstacle, keyslotParameters } from '../luks2/passphrase-keyslot.js';
@@ -60,7 +62,7 @@ export async function unlockKeyslot(
   const { header } = volume.found;
   const all = listKeyslots(header.metadata, volume.token.keyslots);
   const usable = all.filter((slot) => slot.kind === kind || (anyKeyslot && slot.kind === 'foreign'));
-  const passphrase = await readPassphrase(kind, (recoveryKeyFile ?? passphraseFile)!);
+  const passphrase = await readPassphrase(kind, (recoveryKeyFile ?? passphraseFile)!, signal);
   try {
     for (const { keyslot } of usable) {
       const parameters = keyslotParameters(header.metadata.keyslots[keyslot]!);
@@ -82,16 +84,49 @@ export async function unlockKeyslot(
   throw noneOpens(volume.data.path, kind, all, usable, obstacles);
 }
 
+/** Between two looks at a pipe whose writer has written nothing yet. */
+const LOOK_MS = 50;
+
 /**
- * Reads a recovery key or a passphrase into the vault; the handle is the caller's to wipe. A pipe will do.
- * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`
+ * Reads a recovery key or a passphrase into the vault; the handle is the caller's to wipe. A pipe will do: its writer
+ * is waited for until `signal` aborts, and the thread is not blocked meanwhile.
+ * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
-export async function readPassphrase(kind: KeyslotKind, path: string): Promise<KeyHandle> {
-  await using file = await NamedFile.open(path, constants.O_RDONLY);
+export async function readPassphrase(kind: KeyslotKind, path: string, signal: AbortSignal | undefined): Promise<KeyHandle> {
+  await using file = await openToRead(path, signal);
+  for (;;) {
+    throwIfAborted(signal, `${path} was not read`);
+    try {
+      return kind === 'recovery' ? native.recoveryKeyRead(file.fd) : native.passphraseRead(file.fd);
+    } catch (error) {
+      if (!(error instanceof VolsealError) || error.details.errno !== 'EAGAIN') throw withPath(error, path);
+    }
+    await setTimeout(LOOK_MS);
+  }
+}
+
+/** Opening a pipe takes until it has a writer. What is no regular file is opened once more, so that no read blocks. */
+async function openToRead(path: string, signal: AbortSignal | undefined): Promise<NamedFile> {
+  const opening = NamedFile.open(path, constants.O_RDONLY);
+  let isOpen = false;
+  const ended = opening.finally(() => {
+    isOpen = true;
+  });
+  ended.catch(() => {});
+  while (!isOpen && signal?.aborted !== true) await Promise.race([ended, setTimeout(LOOK_MS)]);
+  if (!isOpen) opening.then((late) => late.close()).catch(() => {});
+  throwIfAborted(signal, `${path} was not read`);
+  const file = await opening;
+  if ((await file.stat()).isFile()) return file;
   try {
-    return kind === 'recovery' ? native.recoveryKeyRead(file.fd) : native.passphraseRead(file.fd);
-  } catch (error) {
-    throw withPath(error, path);
+    const again = await NamedFile.open(pathOfDescriptor(file.fd), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY, {
+      name: path,
+    });
+    await file.close();
+    return again;
+  } catch {
+    // Another user's pipe, which only its own descriptor reads.
+    return file;
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';
@@ -28,6 +29,13 @@ async function wrapped(home: string, blob?: string): Promise<string> {
 }
 
 describe('a root key that does not lie beside the store', () => {
+  test('a pipe is no file with a passphrase: each opening would wait for it, and its thread with it', async () => {
+    const home = temporaryHome();
+    const passphraseFile = join(home, 'pipe');
+    assert.equal(spawnSync('mkfifo', [passphraseFile]).status, 0);
+    await assert.rejects(async () => initialiseKms(home, { passphraseFile }), storeError(/pipe is no regular file/));
+  });
+
   test('under a passphrase: the same opens, another does not, and makes no new key', async () => {
     const home = temporaryHome();
     const passphraseFile = join(home, 'passphrase');

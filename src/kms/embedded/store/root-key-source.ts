@@ -4,7 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes, scryptSync } from 'node:crypto';
-import { closeSync, constants, existsSync, openSync, readSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { makeDirectory, syncDirectorySync } from '../../../directories.js';
@@ -205,8 +205,10 @@ function passphraseKey(path: string, salt: Buffer): KeyHandle {
 
 function firstLine(path: string, target: Buffer): Buffer {
   try {
-    const fd = openSync(path, 'r');
+    // A pipe would block this thread, perhaps for ever, and would give its passphrase to one opening only.
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     try {
+      if (!fstatSync(fd).isFile()) throw fromSource(`${path} is no regular file`);
       const byteCount = readSync(fd, target);
       const end = target.subarray(0, byteCount).indexOf('\n');
       const length = end === -1 ? byteCount : end;

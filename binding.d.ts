@@ -342,8 +342,8 @@ export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number
  * Calls `open`, which opens an LMDB store with the lock file `lockPath`, and has this process hold a lock on that file
  * from then on: without it, LMDB destroys the store's mutexes where one process closes it while another opens it.
  * Stores of any number of threads; each calls it at every opening.
- * @returns an id for `storeClosed`, one for each call @throws what `open` throws; `ERR_IO` where the lock file cannot be opened: the store
- * is open all the same
+ * @returns an id for `storeClosed`, one for each call @throws what `open` throws; `ERR_IO` where the lock file cannot
+ * be opened: the store is open all the same
  */
 export function openStore(lockPath: string, open: () => void): number;
 

@@ -89,7 +89,8 @@ const LOOK_MS = 50;
 
 /**
  * Reads a recovery key or a passphrase into the vault; the handle is the caller's to wipe. A pipe will do: its writer
- * is waited for until `signal` aborts, and the thread is not blocked meanwhile.
+ * is waited for until `signal` aborts, and the thread goes on meanwhile. Only the rest of what it has begun to write is
+ * waited for in this thread, for 10 s at most.
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_IO`, `ERR_MEMORY_LOCK`, `ERR_ABORTED`
  */
 export async function readPassphrase(kind: KeyslotKind, path: string, signal: AbortSignal | undefined): Promise<KeyHandle> {

@@ -1,8 +1,7 @@
 /** A passphrase from a pipe: the thread goes on, and a caller who gives up is not kept waiting. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { onTestFinished, test } from 'vitest';
@@ -43,12 +42,9 @@ for (const kind of ['recovery', 'passphrase'] as const) {
 test('a passphrase that comes late and in two pieces is read whole', async () => {
   const path = pipe();
   const reading = readPassphrase('passphrase', path, undefined);
-  // Opening it waits for the reader.
-  const writer = await open(path, 'w');
-  await writer.write('correct horse ');
-  await sleep(60);
-  await writer.write('battery staple\n');
-  await writer.close();
+  // A process of its own: the rest is waited for in this thread.
+  const writer = spawn('sh', ['-c', '{ printf "correct horse "; sleep 0.2; echo battery staple; } > "$0"', path]);
+  onTestFinished(() => void writer.kill());
   const key = await reading;
   assert.equal(native.keyByteLength(key), 'correct horse battery staple'.length);
   native.keyWipe(key);

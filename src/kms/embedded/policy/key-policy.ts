@@ -63,7 +63,8 @@ export const keyPolicyOf = (account: KmsAccount, key: KeyRecord): string =>
 
 /**
  * Checks a new policy of a key.
- * @param key As it will be under the policy, with its tags. @param caller Must keep kms:PutKeyPolicy under the new policy; undefined: the check is bypassed.
+ * @param key As it will be under the policy, with its tags.
+ * @param caller Must keep kms:PutKeyPolicy under the new policy; undefined: the check is bypassed.
  * @throws {KmsFault} MalformedPolicyDocumentException, LimitExceededException
  */
 export function checkKeyPolicy(store: KmsStore, text: string, key: Omit<AskedKey, 'policy'>, caller: Caller | undefined): void {

@@ -174,9 +174,7 @@ export async function recordSamples(data: NamedFile, headerPath: string, key: Ke
  * {VolsealError} `ERR_IO`
  */
 export async function restoreHeader(headerFile: NamedFile, header: Luks2Header, area: Buffer): Promise<void> {
-  const [behind, rest] = [2 * header.copyBytes, area.subarray(2 * header.copyBytes)];
-  // Where nothing was moved yet it is as it was; on a full disk its holes would take room.
-  if (!(await headerFile.read(behind, rest.length)).equals(rest)) await headerFile.write(rest, behind);
+  await headerFile.change(area.subarray(2 * header.copyBytes), 2 * header.copyBytes);
   await headerFile.sync();
   await writeHeader(headerFile.handle, { ...header, sequence: BigInt.asUintN(64, header.sequence + 2n) }, headerFile.path);
 }

@@ -133,7 +133,7 @@ async function work(
     const area = await journal.firstArea();
     const { header } = await journal.secondHeader();
     const copiesBytes = 2 * found.header.copyBytes;
-    await headerFile.write(Buffer.alloc(area.length - copiesBytes), copiesBytes);
+    await headerFile.change(Buffer.alloc(area.length - copiesBytes), copiesBytes);
     await headerFile.sync();
     await writeHeader(headerFile.handle, header, headerFile.path);
     if (copiesBytes > 2 * header.copyBytes) {

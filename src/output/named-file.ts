@@ -26,6 +26,9 @@ export async function ifThere<S>(path: string, look: () => Promise<S>): Promise<
   });
 }
 
+/** What is compared, and written, at once. */
+const CHANGED_BYTES = 64 * 1024;
+
 /** What flock(2) says on a file system without locks, or in a sandbox that forbids it. */
 const NO_LOCKS = new Set(['ENOLCK', 'ENOSYS', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EINVAL']);
 
@@ -176,6 +179,15 @@ export class NamedFile {
       }));
     }
     return filledBytes;
+  }
+
+  /** Has `bytes` at `offsetBytes`, and writes only what differs: zeros in a hole would take room. Not flushed. */
+  async change(bytes: Uint8Array, offsetBytes: number): Promise<void> {
+    const current = await this.read(offsetBytes, bytes.length);
+    for (let at = 0; at < bytes.length; at += CHANGED_BYTES) {
+      const piece = bytes.subarray(at, at + CHANGED_BYTES);
+      if (!current.subarray(at, at + CHANGED_BYTES).equals(piece)) await this.write(piece, offsetBytes + at);
+    }
   }
 
   /** Writes all of `bytes` at `offsetBytes`. Not flushed. */

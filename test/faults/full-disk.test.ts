@@ -21,6 +21,7 @@ import {
 } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { built } from '../built.js';
+import { stoppingAt } from '../in-place/stopping.js';
 import { runTool } from '../interop/tools.js';
 import { skipWithoutMount, smallDisk } from '../mount.js';
 import { describeUnless } from '../requirements.js';
@@ -174,6 +175,33 @@ async function withEachRoom({ stepBytes, script, args, prepare, whileFull, withR
   assert.ok(failures > 2, `only ${failures} runs found the disk full`);
 }
 
+/** A job in place that has moved a part, and then the disk is full to the last page. */
+async function fullInTheMiddle(kind: keyof typeof JOBS, undo: boolean): Promise<void> {
+  const { prepare } = inPlace(kind);
+  const box = sandbox();
+  const image = box.image('image', IMAGE_BYTES);
+  const disk = box.path('small');
+  smallDisk(disk, DISK_BYTES);
+  const scene: Scene = { box, image, on: (name) => join(disk, name) };
+  const volume = scene.on('disk.vol');
+  await prepare(box);
+  // Its holes take no room before they are written.
+  runTool('cp', ['--sparse=always', box.path('disk.vol'), volume]);
+  const options = { kms: box.kms, partBytes: MIB };
+  await assert.rejects(JOBS[kind](volume, { ...options, ...stoppingAt(1) }), { code: 'ERR_ABORTED' });
+  fill(disk, 0);
+  assert.equal(statfsSync(disk).bavail, 0);
+  const { undone } = await JOBS[kind](volume, { ...options, undo });
+  assert.equal(undone, undo);
+  assert.ok(!existsSync(scene.on(JOURNAL)));
+  if ((kind === 'encrypt') === undo && kind !== 'reencrypt') assert.ok(readFileSync(volume).equals(image));
+  else await holdsImage(scene);
+  assert.equal(native.vaultInfo().liveKeys, 0);
+}
+
 describeUnless(skipWithoutMount())('a full disk', () => {
   for (const scenario of SCENARIOS) test(scenario.title, () => withEachRoom(scenario));
+  for (const kind of ['encrypt', 'decrypt', 'reencrypt'] as const)
+    for (const undo of [true, false])
+      test(`without any room, ${kind} in place that was begun ${undo ? 'is taken back' : 'goes on'}`, () => fullInTheMiddle(kind, undo));
 });

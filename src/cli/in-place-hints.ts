@@ -1,4 +1,5 @@
 /** What to do about an image in the middle of a job in place. */
+import { basename } from 'node:path';
 import type { ErrorDetails } from '../errors.js';
 import { quoted } from './text.js';
 
@@ -6,12 +7,15 @@ import { quoted } from './text.js';
 const OPENERS = ['decrypt', 'verify', 'read', 'write', 'attach', 'serve'];
 
 /** How the job ends, of a command that it kept away. */
-export function inPlaceHint({ path, kind }: ErrorDetails, command: string): string {
+export function inPlaceHint({ path, kind, journal }: ErrorDetails, command: string): string {
   const image = typeof path === 'string' ? quoted(path) : 'IMAGE';
+  // Beside a file of another name, or elsewhere.
+  const isUsual = typeof journal !== 'string' || (typeof path === 'string' && basename(journal) === `.${basename(path)}.in-place`);
+  const where = isUsual ? '' : ` --journal ${quoted(journal)}`;
   const job =
     kind === undefined
-      ? `the command that began it (encrypt, decrypt or reencrypt) in place for ${image} again`
-      : `volseal ${String(kind)}${kind === 'reencrypt' ? '' : ' --in-place'} ${image} again, with the options of the first time`;
+      ? `the command that began it (encrypt, decrypt or reencrypt) in place for ${image} again${where && `, with${where}`}`
+      : `volseal ${String(kind)}${kind === 'reencrypt' ? '' : ' --in-place'} ${image}${where} again, with the options of the first time`;
   const meanwhile =
     kind === undefined || OPENERS.includes(command) ? '' : ' Until then decrypt, verify, read, write and attach open the volume.';
   return `Run ${job}: it goes on where it was stopped, and with --undo it takes back what was done. Keep the journal.${meanwhile}`;

@@ -1,6 +1,7 @@
 /** What the jobs in place have in common: opening and locking the image, moving it, what is said of a half-done one. */
 import { constants } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { findEntry } from '../directory-entry.js';
 import { asVolsealError, namingPath, VolsealError } from '../errors.js';
 import type { JobOptions } from '../jobs/transform.js';
 import { IN_PLACE_PART_BYTES } from '../limits.js';
@@ -10,7 +11,7 @@ import { withInPlaceRequirement } from '../luks2/metadata.js';
 import { writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { openDataFile } from '../output/data-file.js';
-import { type InPlaceKind, inPlaceJournalName, inTheMiddle } from '../output/in-place-mark.js';
+import { type InPlaceKind, inPlaceJournalName, inTheMiddle, markJournal, refuseInPlace } from '../output/in-place-mark.js';
 import { ifThere, type NamedFile } from '../output/named-file.js';
 import { refuseOtherWriters } from '../output/other-writers.js';
 import { type LockPolicy, lockVolume } from '../volume/volume-file.js';
@@ -53,12 +54,14 @@ export class OpenImage {
   readonly isDevice: boolean;
   journal: InPlaceJournal | undefined;
   readonly #journalPath: string | undefined;
+  readonly #onWarning: InPlaceOptions['onWarning'];
 
-  private constructor(image: NamedFile, isDevice: boolean, journal: InPlaceJournal | undefined, journalPath: string | undefined) {
+  private constructor(image: NamedFile, isDevice: boolean, journal: InPlaceJournal | undefined, options: InPlaceOptions) {
     this.image = image;
     this.isDevice = isDevice;
     this.journal = journal;
-    this.#journalPath = journalPath;
+    this.#journalPath = options.journal;
+    this.#onWarning = options.onWarning;
   }
 
   /**
@@ -69,16 +72,23 @@ export class OpenImage {
     const image = await openDataFile(path, constants.O_RDONLY, { inPlace: true });
     try {
       await lockVolume(image, 'shared', policy);
+      const isDevice = (await image.stat()).isBlockDevice();
       const journal = await InPlaceJournal.find(path, journalPath, 'none');
-      return new OpenImage(image, (await image.stat()).isBlockDevice(), journal, journalPath);
+      if (journal === undefined && !isDevice) await refuseOtherJournal(path);
+      return new OpenImage(image, isDevice, journal, { journal: journalPath });
     } catch (error) {
       await image.close();
       throw error;
     }
   }
 
-  /** @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO` */
-  static async open(path: string, { journal: journalPath, undo }: InPlaceOptions): Promise<OpenImage> {
+  /**
+   * For a job, or to write in the middle of one.
+   * @throws {VolsealError} `ERR_STATE_INTERRUPTED` the journal is not where the caller says; `ERR_STATE_BUSY`,
+   * `ERR_RESUME`, `ERR_ARGUMENT`, `ERR_IO`
+   */
+  static async open(path: string, options: InPlaceOptions): Promise<OpenImage> {
+    const { journal: journalPath, undo } = options;
     const image = await openDataFile(path, constants.O_RDWR, { inPlace: true });
     try {
       const isDevice = (await image.stat()).isBlockDevice();
@@ -89,12 +99,16 @@ export class OpenImage {
       await refuseOtherWriters(image);
       await lockVolume(image, 'exclusive');
       const journal = await InPlaceJournal.find(path, journalPath, 'always');
+      if (journal === undefined && !isDevice) {
+        await refuseOtherJournal(path);
+        await InPlaceJournal.refuseOthers(path, `${(await image.stat()).ino}`);
+      }
       if (journal === undefined && undo === true) {
         throw new VolsealError('ERR_ARGUMENT', `${path}: there is no unfinished job in place that could be taken back`, {
           details: { path },
         });
       }
-      return new OpenImage(image, isDevice, journal, journalPath);
+      return new OpenImage(image, isDevice, journal, options);
     } catch (error) {
       await image.close();
       throw error;
@@ -107,6 +121,7 @@ export class OpenImage {
     this.journal = await InPlaceJournal.create(path, this.#journalPath, headers, record, key).catch((error: unknown) => {
       throw namingRoom(error, path, this.#journalPath ?? inPlaceJournalName(path));
     });
+    if (!this.isDevice) await this.#mark(this.journal.path);
     return this.journal;
   }
 
@@ -135,10 +150,30 @@ export class OpenImage {
     }
   }
 
+  /** A job goes on without: whoever named the journal can name it again. */
+  async #mark(journal: string): Promise<void> {
+    const { path } = this.image;
+    await markJournal(path, journal).catch((error: unknown) => {
+      if (!(error instanceof VolsealError)) throw error;
+      this.#onWarning?.(
+        `nothing beside ${path} says that its journal is ${journal} (${error.message}): name it with --journal until the job is done`,
+      );
+    });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.journal?.[Symbol.asyncDispose]();
     await this.image.close();
   }
+}
+
+/**
+ * No journal is where the caller or its name says that one would be: none may be anywhere else either.
+ * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, `ERR_IO`
+ */
+async function refuseOtherJournal(path: string): Promise<void> {
+  await using entry = await findEntry(path, 'read');
+  if (entry.found !== undefined) await refuseInPlace(entry.directory, entry.name, path, entry.found.stats.uid);
 }
 
 /** Whether nothing of the image has been moved yet. */

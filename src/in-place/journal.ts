@@ -18,7 +18,7 @@ import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { decodeHeader, type FoundHeader, HEADER_BYTES_MAX } from '../luks2/header.js';
 import { headerAreaBytes } from '../luks2/metadata.js';
 import type { KeyHandle } from '../native.js';
-import { inPlaceJournalName } from '../output/in-place-mark.js';
+import { inPlaceJournalName, inTheMiddle, isInPlaceJournalName, unmarkJournal } from '../output/in-place-mark.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
 import { openOwnFile } from '../output/partial-file.js';
 import { temporaryName } from '../output/temporary-files.js';
@@ -28,8 +28,6 @@ const MIB = 1024 * 1024;
 /** Of one record: far enough apart that no sector holds parts of both. */
 const COPIES = 2;
 const RECORD_PLACES = 2;
-/** What of the headers is overwritten at once. */
-const WIPED_BYTES = 64 * 1024;
 
 /** The headers in a journal: `first` opens the volume and proves the records. */
 export interface JournalHeaders {
@@ -41,11 +39,13 @@ export interface JournalHeaders {
 export class InPlaceJournal {
   readonly file: NamedFile;
   readonly path: string;
+  readonly #imagePath: string;
   readonly #directory: Directory;
   readonly #name: string;
   readonly #recordsAt: number;
 
-  private constructor(directory: Directory, name: string, file: NamedFile, firstBytes: number) {
+  private constructor(imagePath: string, directory: Directory, name: string, file: NamedFile, firstBytes: number) {
+    this.#imagePath = imagePath;
     this.#directory = directory;
     this.#name = name;
     this.path = join(directory.path, name);
@@ -60,7 +60,11 @@ export class InPlaceJournal {
    * @throws {VolsealError} `ERR_STATE_BUSY`, `ERR_RESUME` (not this user's alone, no header), `ERR_IO`
    */
   static async find(imagePath: string, path: string | undefined, lock: 'always' | 'none'): Promise<InPlaceJournal | undefined> {
-    const { directory, name } = await targetEntry(imagePath, path);
+    const look = () => targetEntry(imagePath, path);
+    // The link beside the image may lead to a directory that is gone.
+    const entry = path === undefined ? await ifThere(imagePath, look) : await look();
+    if (entry === undefined) return undefined;
+    const { directory, name } = entry;
     try {
       const shown = join(directory.path, name);
       if ((await ifThere(shown, () => directory.look(name).then(closed))) === undefined) {
@@ -70,7 +74,7 @@ export class InPlaceJournal {
       const file = await openOwnFile(directory, name, 0, lock, (why) => damaged(shown, why));
       try {
         const first = headerIn(await file.read(0, HEADER_BYTES_MAX), shown);
-        return new InPlaceJournal(directory, name, file, headerAreaBytes(first.header.metadata));
+        return new InPlaceJournal(imagePath, directory, name, file, headerAreaBytes(first.header.metadata));
       } catch (error) {
         await file.close();
         throw error;
@@ -103,7 +107,7 @@ export class InPlaceJournal {
       );
       try {
         file.lock('exclusive');
-        const journal = new InPlaceJournal(directory, name, file, headers.first.length);
+        const journal = new InPlaceJournal(imagePath, directory, name, file, headers.first.length);
         await file.write(headers.first, 0);
         if (headers.second !== undefined) await file.write(headers.second, roundUp(headers.first.length));
         await journal.write(record, key);
@@ -119,6 +123,21 @@ export class InPlaceJournal {
       await rm(directory.at(temporary), { force: true }).catch(() => {});
       await directory.close();
       throw error;
+    }
+  }
+
+  /**
+   * Refuses a file that the journal of another name in its directory is of: the file was renamed since, or has several
+   * names (hard links). Such an image may say nothing of the job itself.
+   * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, `ERR_IO`
+   */
+  static async refuseOthers(imagePath: string, ino: string): Promise<void> {
+    const { directory, name: own } = await targetEntry(imagePath, undefined);
+    await using _ = directory;
+    for (const name of (await directory.names()).filter((name) => name !== own && isInPlaceJournalName(name))) {
+      const path = join(directory.path, name);
+      const record = await recordIn(imagePath, path);
+      if (record?.image.kind === 'file' && record.image.ino === ino) throw inTheMiddle(imagePath, path, record.kind);
     }
   }
 
@@ -175,18 +194,15 @@ export class InPlaceJournal {
   }
 
   /**
-   * Overwrites the headers, whose keys are wrapped in them, and removes the file. @throws {VolsealError} `ERR_IO`
+   * Overwrites the headers, whose keys are wrapped in them, and removes the file, and before it the link beside
+   * the image. @throws {VolsealError} `ERR_IO`
    */
   async remove(): Promise<void> {
+    await unmarkJournal(this.#imagePath);
     // The name first: a crash between the two must not leave a journal without headers.
     await namingPath(this.path, () => rm(this.#directory.at(this.#name), { force: true }));
     await this.#directory.sync();
-    // Not its holes: on a full disk they would take room.
-    const area = await this.file.read(0, this.#recordsAt);
-    for (let at = 0; at < area.length; at += WIPED_BYTES) {
-      const piece = area.subarray(at, at + WIPED_BYTES);
-      if (piece.some((byte) => byte !== 0)) await this.file.write(piece.fill(0), at);
-    }
+    await this.file.change(Buffer.alloc(this.#recordsAt), 0);
     await this.file.sync();
   }
 
@@ -205,6 +221,16 @@ export class InPlaceJournal {
       decodeRecord(area.subarray(index * RECORD_BYTES, (index + 1) * RECORD_BYTES)),
     );
     return copies.filter((record) => record !== undefined);
+  }
+}
+
+/** The newest record of any journal; undefined where it cannot be read. */
+async function recordIn(imagePath: string, path: string): Promise<StoredRecord | undefined> {
+  try {
+    await using journal = await InPlaceJournal.find(imagePath, path, 'none');
+    return await journal?.newest();
+  } catch {
+    return undefined;
   }
 }
 

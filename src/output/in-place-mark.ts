@@ -1,11 +1,12 @@
 /**
  * The name of the journal beside an image that is being encrypted, decrypted or re-encrypted in place. While it is
- * there, the image is neither what it was nor what it will be, and only src/in-place opens it.
+ * there, the image is neither what it was nor what it will be, and only src/in-place opens it. Where the journal is
+ * elsewhere, a symbolic link of that name leads to it.
  */
-import { lstat } from 'node:fs/promises';
+import { lstat, readlink, rm, symlink } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { Directory } from '../directory-entry.js';
-import { VolsealError } from '../errors.js';
+import { type Directory, findEntry } from '../directory-entry.js';
+import { namingPath, VolsealError } from '../errors.js';
 import { ifThere } from './named-file.js';
 
 const ENDING = '.in-place';
@@ -17,6 +18,9 @@ export type InPlaceKind = (typeof IN_PLACE_KINDS)[number];
 /** The usual name of the journal for an image `name`, in the same directory. */
 export const inPlaceJournalName = (name: string): string => `.${basename(name)}${ENDING}`;
 
+/** Whether a name may be that of a journal. */
+export const isInPlaceJournalName = (name: string): boolean => name.startsWith('.') && name.endsWith(ENDING);
+
 const ROOT = 0n;
 
 /**
@@ -26,11 +30,47 @@ const ROOT = 0n;
  * @throws {VolsealError} `ERR_STATE_INTERRUPTED`, with `details.journal`; `ERR_IO`
  */
 export async function refuseInPlace(directory: Directory, name: string, path: string, owner: bigint): Promise<void> {
-  const journal = join(directory.path, inPlaceJournalName(name));
-  const found = await ifThere(journal, () => lstat(directory.at(inPlaceJournalName(name)), { bigint: true }));
+  const mark = inPlaceJournalName(name);
+  const journal = join(directory.path, mark);
+  const found = await ifThere(journal, () => lstat(directory.at(mark), { bigint: true }));
   const owners = [owner, BigInt(process.geteuid!()), ROOT];
-  if (found?.isFile() !== true || !owners.includes(found.uid)) return;
-  throw inTheMiddle(path, journal);
+  if (found === undefined || !(found.isFile() || found.isSymbolicLink()) || !owners.includes(found.uid)) return;
+  throw inTheMiddle(path, (found.isSymbolicLink() && (await leadsTo(directory, mark))) || journal);
+}
+
+/** Where the link leads, undefined where there is none. */
+async function leadsTo(directory: Directory, mark: string): Promise<string | undefined> {
+  const target = () =>
+    readlink(directory.at(mark)).catch((error: NodeJS.ErrnoException) => (error.code === 'EINVAL' ? undefined : Promise.reject(error)));
+  return await ifThere(mark, target);
+}
+
+/**
+ * Leaves a link beside an image to its journal, which is elsewhere: nothing in the image itself says that `encrypt` is
+ * in the middle of it. What is there already stays.
+ * @param journal its real path @throws {VolsealError} `ERR_IO` the directory cannot be written to, or knows no links
+ */
+export async function markJournal(imagePath: string, journal: string): Promise<void> {
+  await using entry = await findEntry(imagePath, 'write');
+  const { directory } = entry;
+  const mark = inPlaceJournalName(entry.name);
+  const path = join(directory.path, mark);
+  if (path === journal || (await ifThere(path, () => lstat(directory.at(mark)))) !== undefined) return;
+  await namingPath(path, () => symlink(journal, directory.at(mark)));
+  await directory.sync();
+}
+
+/**
+ * Removes that link, once the job is done: whatever it leads to, the journal was perhaps moved meanwhile.
+ * @throws {VolsealError} `ERR_IO`
+ */
+export async function unmarkJournal(imagePath: string): Promise<void> {
+  await using entry = await findEntry(imagePath, 'write');
+  const { directory } = entry;
+  const mark = inPlaceJournalName(entry.name);
+  if ((await leadsTo(directory, mark)) === undefined) return;
+  await namingPath(join(directory.path, mark), () => rm(directory.at(mark), { force: true }));
+  await directory.sync();
 }
 
 /**

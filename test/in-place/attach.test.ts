@@ -1,6 +1,6 @@
 /** Volumes that are attached in the middle of a job in place. */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
 import { addRecoveryKey, attach, reencryptInPlace, verifyVolume } from '../../src/index.js';
@@ -175,7 +175,9 @@ describe('in the middle of a new key', () => {
     const image = await prepared(box, 'reencrypt', IMAGE_BYTES, 512, undefined);
     const [volume, journal] = [box.path('disk'), box.path('elsewhere')];
     await assert.rejects(reencryptInPlace(volume, { kms: box.kms, journal, ...PART, ...stoppingAt(MIB) }), { code: 'ERR_ABORTED' });
-    await assert.rejects(attach(volume, { kms: box.kms, readOnly: true }), failsWith('ERR_STATE_INTERRUPTED', /middle/));
+    cpSync(volume, box.path('lone'));
+    await assert.rejects(attach(box.path('lone'), { kms: box.kms, readOnly: true }), failsWith('ERR_STATE_INTERRUPTED', /middle/));
+    rmSync(box.path('.disk.in-place'));
     await using reader = await attach(volume, { kms: box.kms, journal, readOnly: true });
     assert.ok(Buffer.from(await reader.read(0, IMAGE_BYTES)).equals(image));
   });

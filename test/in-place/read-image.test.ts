@@ -1,7 +1,7 @@
 /** Volumes that are decrypted and verified as a whole in the middle of a job in place. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { closeSync, cpSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, cpSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import {
   decryptImage,
@@ -149,14 +149,19 @@ describe('in the middle', () => {
     const journal = at.path('elsewhere');
     const begun = reencryptInPlace(at.path('disk.vol'), { kms, journal, ...PART, ...stoppingAt(MIB) });
     await assert.rejects(begun, { code: 'ERR_ABORTED' });
+    cpSync(at.path('disk.vol'), at.path('lone.vol'));
     for (const command of [
-      ['decrypt', 'disk.vol', 'back.raw'],
-      ['verify', 'disk.vol'],
+      ['decrypt', 'lone.vol', 'back.raw'],
+      ['verify', 'lone.vol'],
     ]) {
       const { code, message } = failureOf(at.run([...command, '--json']));
       assert.equal(code, 'ERR_STATE_INTERRUPTED', message);
-      at.ok([...command, '--journal', 'elsewhere']);
     }
+    // The link beside the volume leads there too.
+    at.ok(['decrypt', 'disk.vol', 'back.raw']);
+    rmSync(at.path('.disk.vol.in-place'));
+    at.ok(['decrypt', 'disk.vol', 'back.raw', '--journal', 'elsewhere', '--force']);
+    at.ok(['verify', 'disk.vol', '--journal', 'elsewhere']);
     assert.ok(at.contents('back.raw').equals(image));
     // Of a whole volume the option says nothing.
     cpSync(at.path('disk.raw'), at.path('copy.raw'));

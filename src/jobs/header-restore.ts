@@ -70,7 +70,11 @@ export async function restoreHeader(volume: string, backup: string, options: Res
 
 async function restore(volume: string, backup: string, options: RestoreHeaderOptions): Promise<RestoredHeader> {
   await using backupFile = await openDataFile(backup, constants.O_RDONLY);
-  const stored = await readHeaderArea(backupFile);
+  const stored = await readHeaderArea(backupFile).catch((error: unknown) => {
+    throw error instanceof VolsealError
+      ? new VolsealError(error.code, error.message, { cause: error.cause, details: { ...error.details, isBackup: true } })
+      : error;
+  });
   const { header: headerPath } = options;
   const isNew = headerPath !== undefined && (await ifThere(headerPath, () => stat(headerPath))) === undefined;
   const files = await openVolumeFiles(volume, 'exclusive', isNew ? undefined : headerPath);

@@ -23,12 +23,13 @@ export async function hasSamples(data: NamedFile, { header }: FoundHeader, token
 
 /**
  * Refuses to replace the header of another volume: without its header, that volume's data is lost for good. A volume
- * that has its header in front is replaced as a whole, and is not refused, unless a header alone is to take its place.
+ * that has its header in front is replaced as a whole, and is not refused, unless a header or a copy of one is to take
+ * its place.
  *
  * @param file the file that is to be replaced
  * @param options `headerOf`: of a header that is to be written, the volume that is replaced together with it, if
  * anything is there; `headerUuid`: of a copy of a header, which replaces older ones
- * @throws {VolsealError} `ERR_TARGET_EXISTS` with `details.kind` `a header`; `ERR_IO`
+ * @throws {VolsealError} `ERR_TARGET_EXISTS` with `details.kind` `a header` or `a volume`; `ERR_IO`
  */
 export async function refuseOthersHeader(
   file: NamedFile,
@@ -36,6 +37,7 @@ export async function refuseOthersHeader(
 ): Promise<void> {
   if (!(await hasHeader(file.handle, file.path))) return;
   const found = await unlessUnusable(() => readHeader(file.handle, file.path));
+  if (headerUuid !== undefined && found !== undefined && hasData(found, file.sizeBytes())) throw isVolume(file.path);
   if (found !== undefined && found.header.uuid === headerUuid) return;
   const token = found && findUsableToken(found.header.metadata, file.path);
   if (dataPath === undefined) {
@@ -49,6 +51,15 @@ export async function refuseOthersHeader(
     { details: { path: file.path, kind: 'a header', ...(token === undefined ? {} : { volumeId: token.volumeId, keyId: token.keyId }) } },
   );
 }
+
+/** Whether the data of the header is behind it: a backup ends where the data would begin. */
+const hasData = ({ header }: FoundHeader, fileBytes: number): boolean =>
+  Object.values(header.metadata.segments).some(({ offset }) => Number(offset) > 0 && Number(offset) < fileBytes);
+
+const isVolume = (path: string): VolsealError =>
+  new VolsealError('ERR_TARGET_EXISTS', `${path}: is a volume with its data, and no backup of a header; it was left as it is`, {
+    details: { path, kind: 'a volume' },
+  });
 
 /** Undefined where there is a header that volseal cannot use: damaged, of version 1, made by others. */
 async function unlessUnusable<T>(read: () => Promise<T>): Promise<T | undefined> {

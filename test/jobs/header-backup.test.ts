@@ -1,9 +1,11 @@
 /** Backups of headers: made, restored, and refused where they would make data unreadable. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { copyFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
 import {
+  addRecoveryKey,
   attach,
   backupHeader,
   decryptImage,
@@ -15,6 +17,7 @@ import {
   reencryptInPlace,
   restoreHeader,
   rewrapVolume,
+  testKeyslot,
   VolsealError,
 } from '../../src/index.js';
 import { openKms } from '../../src/kms/client/calls.js';
@@ -92,6 +95,72 @@ describe('a backup of a header', () => {
       await assertReads(made);
     });
   }
+
+  for (const detached of [false, true])
+    for (const rest of ['zeros', 'random bytes'] as const)
+      test(`is forced where ${rest} are all that is left, ${detached ? 'detached' : 'embedded'}, and the keyslots come back`, async () => {
+        const made = await prepared(detached);
+        const { box, volume, backup, header } = made;
+        await addRecoveryKey(volume, box.path('key'), { kms: box.kms, header });
+        await backupHeader(volume, backup, { header, force: true });
+        await overwrite(header ?? volume, 0, rest === 'zeros' ? Buffer.alloc(SIZE) : randomBytes(SIZE));
+        const before = box.contents('disk.vol');
+        const by = { kms: box.kms, header };
+        await assert.rejects(restoreHeader(volume, backup, by), failsWith('ERR_NOT_A_VOLUME', /no remains|begins like/));
+        assert.ok(box.contents('disk.vol').equals(before));
+        // KMS is not asked where a recovery key proves the backup.
+        const byKey = { header, recoveryKeyFile: box.path('key'), force: true };
+        const { before: found, proved } = await restoreHeader(volume, backup, byKey);
+        assert.deepEqual([found, proved], ['none', true]);
+        await testKeyslot(volume, byKey);
+        await assertReads(made);
+      });
+
+  test('is not forced onto a volume of another length, nor onto one with a header of its own', async () => {
+    const { box, volume, backup } = await prepared();
+    box.image('other.raw', 2 * SIZE);
+    await encryptImage(box.path('other.raw'), box.path('other.vol'), { kms: box.kms });
+    const before = box.contents('other.vol');
+    const force = { kms: box.kms, force: true };
+    await assert.rejects(restoreHeader(box.path('other.vol'), backup, force), failsWith('ERR_HEADER_BACKUP', /another volume/));
+    truncateSync(volume, SIZE + 512);
+    await overwrite(volume, 0, Buffer.alloc(SIZE));
+    await assert.rejects(restoreHeader(volume, backup, force), failsWith('ERR_VOLUME_SIZE', /cut off/));
+    assert.ok(box.contents('other.vol').equals(before));
+    assert.ok(box.contents('disk.vol').subarray(0, SIZE).equals(Buffer.alloc(SIZE)));
+  });
+
+  test('replaces no volume: neither a copy of its own nor another one', async () => {
+    const { box, volume, backup } = await prepared();
+    for (const name of ['copy.vol', 'other.vol']) {
+      if (name === 'copy.vol') copyFileSync(volume, box.path(name));
+      else await encryptImage(box.path('disk.raw'), box.path(name), { kms: box.kms });
+      const before = box.contents(name);
+      await assert.rejects(backupHeader(volume, box.path(name), { force: true }), failsWith('ERR_TARGET_EXISTS', /is a volume/));
+      assert.ok(box.contents(name).equals(before));
+    }
+    await backupHeader(volume, backup, { force: true });
+  });
+
+  test('that is a part of one, or none at all, is said to be the wrong one', async () => {
+    const { box, volume, backup } = await prepared();
+    const before = box.contents('disk.vol');
+    for (const [name, bytes] of [
+      ['part', box.contents('backup').subarray(0, 40_000)],
+      ['none', Buffer.alloc(0)],
+      ['image', box.contents('disk.raw')],
+      ['damaged', Buffer.concat([Buffer.alloc(100, 1), box.contents('backup').subarray(100, 16384), Buffer.alloc(20_000)])],
+    ] as const) {
+      writeFileSync(box.path(name), bytes);
+      await assert.rejects(
+        restoreHeader(volume, box.path(name), { kms: box.kms }),
+        (error: VolsealError) => error.details.isBackup === true,
+        name,
+      );
+    }
+    assert.ok(box.contents('disk.vol').equals(before));
+    await restoreHeader(volume, backup, { kms: box.kms });
+  });
 
   test('changes no data while the volume has its own header, which would not know', async () => {
     const { box, volume, backup, image } = await prepared();

@@ -37,6 +37,8 @@ export class AtomicFile implements TargetFile {
   #state: State;
   /** The file that is to be replaced, locked to the end, so that nobody attaches it for writing. */
   #replaced: NamedFile | undefined;
+  /** The names of that file that are known: its own, and one for the way back. */
+  #replacedNames = 1;
 
   private constructor(
     target: ResolvedTarget,
@@ -123,7 +125,10 @@ export class AtomicFile implements TargetFile {
     const backup = backupPath(this.#newFile);
     const stateBefore = this.#state;
     const replaces = this.#options.force && (await this.#replacesFile());
-    if (replaces) await namingPath(this.path, () => link(this.#target, backup));
+    if (replaces) {
+      await namingPath(this.path, () => link(this.#target, backup));
+      this.#replacedNames += 1;
+    }
     const rollback = async (): Promise<void> => {
       try {
         await rollbackPublication(this.#target, this.#newFile, replaces);
@@ -198,7 +203,8 @@ export class AtomicFile implements TargetFile {
     const lost = replaced.giveAttributesTo(this.file);
     if (lost.length > 0) this.#warn(`${this.path}: could not keep of the file that is replaced: ${lost.join(', ')}`);
     const names = Number((await replaced.stat()).nlink);
-    if (names > 1) this.#warn(`${this.path}: the file that is replaced has other names (hard links), which still lead to it`);
+    if (names > this.#replacedNames)
+      this.#warn(`${this.path}: the file that is replaced has other names (hard links), which still lead to it`);
   }
 
   /** Unlike rename, link never replaces a file that has appeared in the meantime. */

@@ -100,6 +100,18 @@ test('other names of the file still lead to the old one, and that is said', asyn
   assert.match(warnings.join(), /a\.vol: the file that is replaced has other names \(hard links\)/);
 });
 
+test('the name for the way back, while a header and its volume are replaced together, is none of them', async () => {
+  const box = sandbox();
+  box.image('a.raw', 64 * 1024);
+  const warnings: string[] = [];
+  const options = { kms: box.kms, header: box.path('a.header'), onWarning: (warning: string) => warnings.push(warning) };
+  for (const force of [false, true]) await encryptImage(box.path('a.raw'), box.path('a.vol'), { ...options, force });
+  assert.deepEqual(warnings, []);
+  linkSync(box.path('a.header'), box.path('other name'));
+  await encryptImage(box.path('a.raw'), box.path('a.vol'), { ...options, force: true });
+  assert.match(warnings.join(), /a\.header: the file that is replaced has other names/);
+});
+
 /** Why extended attributes cannot be tried here. */
 function skipAttributes(): string | false {
   const missing = skipWithout('setfattr', 'getfattr', 'setfacl', 'getfacl');

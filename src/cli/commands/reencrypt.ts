@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { ReencryptOptions } from '../../jobs/reencrypt.js';
-import { inPlaceLines, withJournal } from '../in-place.js';
+import { inPlaceLines, refuseTogether, withJournal } from '../in-place.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -15,6 +15,7 @@ import {
   withProgress,
 } from '../options.js';
 import { withExamples } from '../output.js';
+import { type FailedVolume, failedVolume, tellFailed } from '../many-volumes.js';
 import { reportProgress } from '../progress.js';
 import { exactSize, pace } from '../sizes.js';
 
@@ -52,23 +53,30 @@ export function reencryptCommand({ output, signal }: Session): Command {
       const message = '--header, --out-header and --journal name a file of one volume; reencrypt those volumes one by one';
       throw new VolsealError('ERR_ARGUMENT', message);
     }
+    if (flags.dryRun) refuseTogether('--dry-run', { '--undo': flags.undo });
     const way = flags.out === undefined ? inPlace(flags) : await intoNew(paths, flags.out, flags);
-    const done: object[] = [];
+    const volumes: object[] = [];
+    const failed: FailedVolume[] = [];
     const lines: string[] = [];
     // One after the other: each one uses the whole disk.
     for (const path of paths) {
       const bar = reportProgress(output, flags.progress === true, signal);
       const one = { signal, onProgress: bar.onProgress, onWarning: output.warning };
-      const { volume, line, warning } = await (flags.dryRun ? way.preview : way.work)(path, one)
-        .finally(bar.end)
-        .catch((error: unknown) => {
-          throw done.length === 0 ? error : afterOthers(error, done.length, paths.length);
-        });
-      done.push(volume);
-      lines.push(line);
-      if (warning !== undefined) output.warning(warning);
+      try {
+        const { volume, line, warning } = await (flags.dryRun ? way.preview : way.work)(path, one).finally(bar.end);
+        volumes.push(volume);
+        lines.push(line);
+        if (warning !== undefined) output.warning(warning);
+      } catch (thrown) {
+        const failure = await failedVolume(path, thrown);
+        failed.push(failure);
+        volumes.push({ path, error: failure.error.toPlain() });
+        if (signal.aborted) break;
+      }
     }
-    output.result({ volumes: done, dryRun: flags.dryRun === true }, lines);
+    const done = volumes.length - failed.length;
+    if (done > 0) output.result({ volumes, dryRun: flags.dryRun === true }, lines);
+    tellFailed(output, failed, { all: paths.length, done }, 'reencrypted');
   });
 }
 
@@ -143,12 +151,4 @@ async function targetsOf(paths: readonly string[], out: string): Promise<string[
   if (twice !== undefined)
     throw new VolsealError('ERR_ARGUMENT', `two of the volumes are named ${twice}: in ${out} one would replace the other`);
   return names.map((name) => join(out, name));
-}
-
-function afterOthers(error: unknown, done: number, all: number): unknown {
-  if (!(error instanceof VolsealError)) return error;
-  return new VolsealError(error.code, `${error.message}; before that ${done} of ${all} volumes were reencrypted`, {
-    cause: error,
-    details: error.details,
-  });
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { RewrappedVolume } from '../../jobs/rewrap.js';
+import { type FailedVolume, failedVolume, tellFailed } from '../many-volumes.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -17,12 +18,6 @@ import { withExamples } from '../output.js';
 interface RewrapFlags extends ExistingVolumeFlags, StoreFlags {
   key: string;
   dryRun?: boolean;
-}
-
-/** A volume that was not rewrapped, and why. */
-interface Refused {
-  path: string;
-  error: VolsealError;
 }
 
 /** Volumes in progress at once: each calls KMS four times and writes 32 KiB. */
@@ -46,28 +41,14 @@ export function rewrapCommand({ output, signal }: Session): Command {
     const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../jobs/rewrap.js'), import('p-limit')]);
     const options = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), key, dryRun, signal };
     const limit = pLimit(VOLUMES_AT_ONCE);
-    const outcomes = await limit.map(paths, (path) =>
-      rewrapVolume(path, options).catch(async (error: unknown) => refused(path, await named(error))),
-    );
+    const outcomes = await limit.map(paths, (path) => rewrapVolume(path, options).catch((error: unknown) => failedVolume(path, error)));
     const done = outcomes.filter((outcome): outcome is RewrappedVolume => !('error' in outcome));
-    const failed = outcomes.filter((outcome): outcome is Refused => 'error' in outcome);
+    const failed = outcomes.filter((outcome): outcome is FailedVolume => 'error' in outcome);
     const volumes = outcomes.map((outcome) => ('error' in outcome ? { path: outcome.path, error: outcome.error.toPlain() } : outcome));
     const lines = done.map(({ path, volumeId, toKeyArn }) =>
       dryRun ? `${path} (${volumeId}): KMS would wrap its key under ${toKeyArn}` : `${path} (${volumeId}) is now under ${toKeyArn}`,
     );
     if (failed.length === 0 || paths.length > 1) output.result({ volumes, rewrapped: dryRun ? 0 : done.length }, lines);
-    const [first] = failed;
-    if (first === undefined) return;
-    if (paths.length === 1) throw first.error;
-    for (const { error } of failed) output.warning(error.message);
-    const { code, message, details } = first.error;
-    throw new VolsealError(code, `${failed.length} of ${paths.length} volumes were not rewrapped; the first: ${message}`, { details });
+    tellFailed(output, failed, { all: paths.length, done: done.length }, 'rewrapped');
   });
-}
-
-const named = async (error: unknown): Promise<unknown> => (await import('../../in-place/name-job.js')).nameJob(error);
-
-function refused(path: string, error: unknown): Refused {
-  if (error instanceof VolsealError) return { path, error };
-  throw error;
 }

@@ -11,6 +11,7 @@ import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
 import { type Interruption, watchSignals } from './interrupt.js';
 import { RootKeyWatch } from './new-root-key.js';
+import { refuseStreams } from './no-streams.js';
 import type { KmsFlags, Session } from './options.js';
 import { alignedRows, type Output, openOutput, withExamples } from './output.js';
 import { loadCommands, startThreads } from './program-commands.js';
@@ -33,6 +34,7 @@ export async function buildProgram(word: string | undefined, session: Session): 
     // `Output.failure` prints refusals, with a hint, and as JSON with `--json`.
     .configureOutput({ outputError: () => {}, writeOut: session.output.text })
     .hook('preAction', () => refuseOtherEncodings(process.argv.slice(2)))
+    .hook('preAction', (_, command) => refuseStreams(command, nameOf(command)))
     .hook('preAction', chooseKernel)
     .hook('preAction', (_, command) => session.rootKey.begin(command.opts<KmsFlags>()))
     .hook('preAction', (_, command) => startThreads(topLevelOf(command)));
@@ -50,6 +52,9 @@ export async function buildProgram(word: string | undefined, session: Session): 
 
 /** `workspace` of `workspace list`. */
 const topLevelOf = (command: Command): Command => (command.parent?.parent ? topLevelOf(command.parent) : command);
+
+/** `workspace list`. */
+const nameOf = (command: Command): string => (command.parent?.parent ? `${nameOf(command.parent)} ${command.name()}` : command.name());
 
 const ENVIRONMENT: readonly (readonly [name: string, meaning: string])[] = [
   ['VOLSEAL_KMS', 'the KMS where --kms is not given'],

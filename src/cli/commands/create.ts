@@ -1,11 +1,9 @@
 /** `volseal create`: a new volume that reads as zeros. */
 import { Command, Option } from 'commander';
-import { VolsealError } from '../../errors.js';
 import {
   type NewVolumeFlags,
   newVolumeOptions,
   type Session,
-  STREAM_ARGUMENT,
   type StoreFlags,
   sizeArgument,
   storeOptions,
@@ -33,8 +31,6 @@ export function createCommand({ output, signal }: Session): Command {
     .addOption(new Option('--full', 'write every sector now, so that nobody can see which ones are in use').conflicts('sparse'));
   withExamples(command, ['volseal create data.vol --size 64M', 'volseal create data.vol --size 64M --full --force']);
   return command.action(async (volume: string, flags: NewVolumeFlags & StoreFlags & SnapshotFlags & { size: number }) => {
-    if (volume === STREAM_ARGUMENT)
-      throw new VolsealError('ERR_ARGUMENT', 'create makes a file or writes a block device: name it (./- for a file that is called -)');
     const { createVolume } = await import('../../jobs/encrypt.js');
     const progress = reportProgress(output, flags.progress === true, signal);
     const options = {

@@ -4,7 +4,15 @@
  */
 import type { ErrorCode, ErrorDetails } from '../errors.js';
 import { VOLUME_BYTES_MAX } from '../limits.js';
-import { dataMismatchHint } from './header-hints.js';
+import {
+  dataMismatchHint,
+  headerDamagedHint,
+  KEEP_HEADER,
+  keyDigestHint,
+  keyslotHint,
+  notAVolumeHint,
+  unsupportedHint,
+} from './header-hints.js';
 import { inPlaceHint, noRoomInPlaceHint } from './in-place-hints.js';
 import { STANDARD_INPUT, STANDARD_OUTPUT } from './standard-streams.js';
 import {
@@ -18,7 +26,7 @@ import {
   uploadAbortedHint,
   uploadResumeHint,
 } from './store-hints.js';
-import { quoted } from './text.js';
+import { shown } from './text.js';
 
 /** What a hint is chosen by. */
 export interface HintRequest {
@@ -29,9 +37,6 @@ export interface HintRequest {
   /** The command that failed: `encrypt`, `kms serve`. */
   command: string;
 }
-
-/** The header in use may be the only one that opens the data: an older one must not simply replace it. */
-const KEEP_HEADER = 'Keep a copy of the header as it is (dd if=VOLUME of=COPY bs=1M count=16 conv=excl).';
 
 type Hint = string | undefined | ((request: HintRequest) => string | undefined);
 
@@ -90,17 +95,9 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
       ? 'The root key of an existing store cannot be changed. For a new store, choose another directory: VOLSEAL_HOME=DIRECTORY volseal kms init ...'
       : 'Change nothing in the directory kms of $VOLSEAL_HOME before you have a copy of it. If the root key is missing or wrong, bring back the right one (key file, passphrase file or command). If the disk is full, free some space. Only a damaged store must be restored from a backup, which lacks the keys made since.',
   ERR_CONTEXT_MISMATCH: contextHint,
-  ERR_NOT_A_VOLUME: ({ details, command }) =>
-    details.kind === 'LUKS1'
-      ? luks1Hint(shown(details.path, 'VOLUME'))
-      : command === 'header restore' && typeof details.backup === 'string'
-        ? `To see whether the backup fits, without a change: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. If it does, restore it with --force.`
-        : `If its header is detached, name the header with --header FILE. If the header was lost and you have a backup: volseal header restore ${shown(details.path, 'VOLUME')} BACKUP. If it is a raw image, encrypt it: volseal encrypt ${shown(details.path, 'IMAGE')} VOLUME`,
-  ERR_HEADER_DAMAGED: ({ details }) =>
-    Object.values(details.copies ?? {}).includes('good')
-      ? `Attaching for writing repairs it from the other copy: volseal write ${shown(details.path, 'VOLUME')}${details.header === undefined ? '' : ` --header ${shown(details.header, 'HEADER')}`} < /dev/null`
-      : `Keep a copy of the file as it is, then restore the header from a backup of this very volume: volseal header restore ${shown(details.path, 'VOLUME')} BACKUP. Nothing else tells which key the data has.`,
-  ERR_HEADER_UNSUPPORTED: 'volseal reads LUKS2 with aes-xts-plain64 and one data segment. Open other volumes with cryptsetup.',
+  ERR_NOT_A_VOLUME: notAVolumeHint,
+  ERR_HEADER_DAMAGED: headerDamagedHint,
+  ERR_HEADER_UNSUPPORTED: unsupportedHint,
   ERR_HEADER_TOKEN:
     'volseal did not make this LUKS2 volume, or its token was removed. If it has a passphrase, cryptsetup opens it. If the token was removed, `cryptsetup token import` brings it back from a backup.',
   ERR_HEADER_MAC: `The header was changed after volseal wrote it. ${KEEP_HEADER} If it was not you who changed it, do not trust the data. If it was, undo the change, or restore the header from a backup that is not older than the last re-encryption.`,
@@ -108,12 +105,7 @@ const HINTS: Readonly<Record<ErrorCode, Hint>> = {
     `To look at the data with the backup and change nothing: volseal decrypt ${shown(details.path, 'VOLUME')} copy.raw --header ${shown(details.backup, 'BACKUP')}. Is it the volume you mean?`,
   ERR_VOLUME_SIZE: 'If a copy was cut short, copy the volume again; otherwise restore it from a backup.',
   ERR_KEY_DIGEST: keyDigestHint,
-  ERR_KEYSLOT: ({ details }) =>
-    `volseal recovery list ${shown(details.path, 'VOLUME')} shows the keyslots.${
-      Array.isArray(details.foreign) && details.foreign.length > 0
-        ? ' If you know who added the others: --any-keyslot tries them too. What volseal cannot open (Argon2, other hashes), cryptsetup open does.'
-        : ' With KMS the volume opens without a recovery key.'
-    }`,
+  ERR_KEYSLOT: keyslotHint,
   ERR_DATA_MISMATCH: dataMismatchHint,
   ERR_STATE_DETACHED: detachedHint,
   ERR_STATE_BUSY: busyHint,
@@ -143,21 +135,6 @@ function resumeHint({ details }: HintRequest): string {
   if (details.inPlace === true) return 'Do not remove the journal: without it nobody knows which part of the image is in which form.';
   const checkpoint = details.path === undefined ? '' : `${details.path}.json`;
   return `With the same source, target and options as before the job continues. To begin anew: rm ${shown(details.path, 'FILE')} ${shown(checkpoint, 'FILE.json')}`;
-}
-
-/** cryptsetup itself refuses a volume that is open, and a file for the backup that exists. */
-const luks1Hint = (volume: string): string =>
-  [
-    'With a copy of its header, cryptsetup converts it:',
-    `cryptsetup luksHeaderBackup ${volume} --header-backup-file ${volume}.luks1`,
-    `cryptsetup convert --type luks2 ${volume}`,
-    `volseal adopt ${volume} --passphrase-file FILE`,
-  ].join('\n');
-
-function keyDigestHint({ details }: HintRequest): string {
-  if (Number(details.keyslots) > 0)
-    return 'The volume has passphrases: it was perhaps re-encrypted with cryptsetup. Do not restore an older header, because that would make the data unreadable. A passphrase opens it: cryptsetup open VOLUME NAME';
-  return `${KEEP_HEADER} Then restore the header from a backup of this very volume, made after its last re-encryption, and compare the data before you use it.`;
 }
 
 function imageDiffersHint({ details: { snapshot } }: HintRequest): string {
@@ -255,6 +232,8 @@ function pipeHint(command: string): string {
 
 function targetExistsHint({ details, command }: HintRequest): string {
   if (command === 'kms backup') return 'Name a directory that does not exist yet.';
+  if (command === 'recovery add') return 'Choose another file: a new key is written to a new file.';
+  if (details.kind === 'a volume') return 'Name another file for the backup.';
   if (details.kind === 'a header') {
     const header = shown(details.path, 'HEADER');
     return `Name another file for the new one. To use this name all the same, keep the old header: mv -n ${header} ${header}.old. Remove it only if ${details.volumeId ?? 'that volume'} is not needed any more: rm ${header}`;
@@ -415,6 +394,3 @@ const isReader = (command: string): boolean => ['decrypt', 'read', 'verify', 'wr
 /** The partial file of a source that changed meanwhile is useless. */
 const beginAnew = (partial: unknown): string =>
   typeof partial === 'string' ? `remove the partial file (rm ${shown(partial, '')} ${shown(`${partial}.json`, '')}) and ` : '';
-
-/** A path as one word of a shell, or `placeholder` if there is none. */
-const shown = (path: unknown, placeholder: string): string => (typeof path === 'string' && path !== '' ? quoted(path) : placeholder);

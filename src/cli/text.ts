@@ -24,3 +24,6 @@ export function quoted(text: string): string {
 
 const bytesOf = (character: string): string =>
   [...Buffer.from(character)].map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('');
+
+/** A path as one word of a shell, or `placeholder` if there is none. */
+export const shown = (path: unknown, placeholder: string): string => (typeof path === 'string' && path !== '' ? quoted(path) : placeholder);

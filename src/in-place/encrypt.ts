@@ -7,6 +7,7 @@ import { constants } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { VolsealError, withPath } from '../errors.js';
 import { checkImageSize, type EncryptOptions, planVolume } from '../jobs/encrypt.js';
+import { resolveNewHeader } from '../jobs/header-place.js';
 import { readEdges, refuseOtherFormats } from '../jobs/image-format.js';
 import { contextOf, newVolumeKey } from '../jobs/new-volume-key.js';
 import { sourceWarnings } from '../jobs/source-warnings.js';
@@ -15,7 +16,6 @@ import { logged } from '../logging.js';
 import { headerArea } from '../luks2/store.js';
 import { type KeyHandle, native } from '../native.js';
 import { ifThere, NamedFile } from '../output/named-file.js';
-import { resolveTarget } from '../output/resolve-target.js';
 import { writeHeaderFile } from '../volume/header-area.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { recordSamples, unlockJournaled } from './existing.js';
@@ -87,7 +87,7 @@ async function begin(opened: OpenImage, options: EncryptInPlaceOptions, pool: Po
   checkRoom(path, fileBytes, imageBytes, highOffsetBytes + dataBytes, isDevice);
   if (isDevice && plan.allocation === 'sparse')
     throw new VolsealError('ERR_ARGUMENT', `${path}: is a block device, which has no holes to leave`, { details: { path } });
-  if (header !== undefined) await resolveTarget(header, { force: false });
+  if (header !== undefined) await resolveNewHeader(header);
   const allocation = plan.allocation ?? 'full';
   const draft = { headerPath: header ?? path, placement: header === undefined ? 'embedded' : 'detached', allocation } as const;
   const keyed = await newVolumeKey(plan, draft, contextOf(plan), pool, options.signal);

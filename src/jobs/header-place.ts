@@ -8,7 +8,7 @@ import { headerArea, writeHeader } from '../luks2/store.js';
 import type { KeyHandle } from '../native.js';
 import { PassingSamples } from '../output/data-samples.js';
 import { openTarget } from '../output/open-target.js';
-import { resolveTarget } from '../output/resolve-target.js';
+import { type ResolvedTarget, resolveTarget } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
 import type { Piece } from '../stores/store.js';
 import { claimsOf } from '../volume/volume-file.js';
@@ -68,10 +68,7 @@ class HeaderFile implements HeaderPlace {
   static async open(path: string, { output, sectorBytes }: Pick<TargetPlan, 'output' | 'sectorBytes'>): Promise<HeaderFile> {
     const { fsync, onWarning } = output;
     const options = { force: false, fsync, onWarning };
-    const resolved = await resolveTarget(path, options).catch((error: unknown) => {
-      throw error instanceof VolsealError && error.code === 'ERR_TARGET_EXISTS' ? headerExists(path, error) : error;
-    });
-    const file = await openTarget(resolved, options);
+    const file = await openTarget(await resolveNewHeader(path), options);
     return new HeaderFile(file, output, sectorBytes);
   }
 
@@ -114,8 +111,14 @@ class HeaderFile implements HeaderPlace {
   }
 }
 
-const headerExists = (path: string, cause: VolsealError): VolsealError =>
-  new VolsealError('ERR_TARGET_EXISTS', `${path}: exists already, and the header of data in a store is a new file; it was left as it is`, {
-    cause,
-    details: { path, kind: 'a header' },
+/**
+ * Where a header goes that never replaces a file. @throws {VolsealError} `ERR_TARGET_EXISTS` with `details.kind` `a
+ * header`; as `resolveTarget`
+ */
+export function resolveNewHeader(path: string): Promise<ResolvedTarget> {
+  return resolveTarget(path, { force: false }).catch((error: unknown) => {
+    if (!(error instanceof VolsealError) || error.code !== 'ERR_TARGET_EXISTS') throw error;
+    const message = `${path}: exists already, and this header goes into a new file; it was left as it is`;
+    throw new VolsealError('ERR_TARGET_EXISTS', message, { cause: error, details: { path, kind: 'a header' } });
   });
+}

@@ -120,6 +120,20 @@ const WITH_CRYPTSETUP: Scenario[] = [
     },
   },
   {
+    texts: [`cryptsetup luksDump ${VALUE} shows the keyslots`, 'Name the key of this very volume, or one of its passphrases'],
+    run({ at, hintOf, follow }) {
+      writeFileSync(at.path('pass'), 'a passphrase of ours');
+      writeFileSync(at.path('other'), 'another one');
+      writeFileSync(at.path('key'), Buffer.alloc(64, 1));
+      const format = 'luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 a.luks pass';
+      assert.equal(at.shell(`truncate -s 20M a.luks && cryptsetup ${format}`).status, 0);
+      follow(hintOf(['adopt', 'a.luks', '--passphrase-file', 'other'], 'ERR_KEYSLOT'), /cryptsetup luksDump a\.luks/);
+      const hint = hintOf(['adopt', 'a.luks', '--volume-key-file', 'key'], 'ERR_KEY_DIGEST');
+      assert.match(hint, /--passphrase-file FILE$/);
+      at.ok(['adopt', 'a.luks', '--passphrase-file', 'pass']);
+    },
+  },
+  {
     texts: [
       'With a copy of its header, cryptsetup converts it',
       'cryptsetup luksHeaderBackup',
@@ -611,6 +625,7 @@ const NOT: Record<string, string> = {
   'Nothing was changed. To make a new volume of all of it': 'needs a store: test/stores/update.test.ts',
   'Name one version of it (s3://': 'needs a store that keeps versions',
   'The server that answered is not a KMS that can be trusted': 'only its user knows which KMS is right',
+  'What is in it can be encrypted anew, as root': 'opening needs the kernel: test/interop/kernel.test.ts',
   'volseal reads LUKS2 with aes-xts-plain64': 'opening needs the kernel: test/interop/kernel.test.ts',
   'Check that the server runs, and --queue': 'as for KMS, but for a queue',
   'Check user, password and database in --queue': 'only the owner of the server can',

@@ -96,6 +96,8 @@ export class OpenImage {
         const message = `${path}: is a block device; name a file outside of it for the journal (--journal)`;
         throw new VolsealError('ERR_ARGUMENT', message, { details: { path } });
       }
+      if (journalPath !== undefined && (await image.isAt(journalPath)))
+        throw new VolsealError('ERR_ARGUMENT', `${path}: is the image itself; name another file for the journal`, { details: { path } });
       await refuseOtherWriters(image);
       await lockVolume(image, 'exclusive');
       const journal = await InPlaceJournal.find(path, journalPath, 'always');

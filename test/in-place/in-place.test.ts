@@ -235,6 +235,7 @@ describe('in place', () => {
       encryptInPlace(disk, { kms: box.kms, pad: true, key: 'alias/none' }),
       failsWith('ERR_KMS_NOT_FOUND', /alias\/none/),
     );
+    await assert.rejects(encryptInPlace(disk, { kms: box.kms, pad: true, journal: disk }), failsWith('ERR_ARGUMENT', /image itself/));
     await assert.rejects(encryptInPlace(disk, { kms: box.kms, pad: true, partBytes: 5 }), failsWith('ERR_ARGUMENT', /number of MiB/));
     writeFileSync(box.path('disk.header'), 'something else');
     const detached = encryptInPlace(disk, { kms: box.kms, pad: true, header: box.path('disk.header') });

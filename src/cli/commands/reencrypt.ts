@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import type { ReencryptOptions } from '../../jobs/reencrypt.js';
 import { inPlaceLines, refuseTogether, withJournal } from '../in-place.js';
+import { type FailedVolume, failedVolume, tellFailed } from '../many-volumes.js';
 import {
   type ExistingVolumeFlags,
   existingVolumeOptions,
@@ -15,7 +16,6 @@ import {
   withProgress,
 } from '../options.js';
 import { withExamples } from '../output.js';
-import { type FailedVolume, failedVolume, tellFailed } from '../many-volumes.js';
 import { reportProgress } from '../progress.js';
 import { exactSize, pace } from '../sizes.js';
 

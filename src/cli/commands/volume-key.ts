@@ -1,5 +1,6 @@
 /** `volseal volume-key`: hands a volume's data key to another program. */
 import { Command, InvalidArgumentError } from 'commander';
+import { isInherited } from '../inherited-descriptor.js';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume } from '../options.js';
 import { withExamples } from '../output.js';
 
@@ -32,7 +33,9 @@ export function volumeKeyCommand({ output, signal }: Session): Command {
   });
 }
 
+/** Looked at before anything is opened: a key must not get into a descriptor of Node, or into a file of volseal. */
 function descriptor(text: string): number {
-  if (!/^[0-9]{1,6}$/.test(text)) throw new InvalidArgumentError('Expected the number of an open file descriptor.');
+  if (!/^[0-9]{1,6}$/.test(text) || !isInherited(Number(text)))
+    throw new InvalidArgumentError('Expected the number of a file descriptor that the caller has opened.');
   return Number(text);
 }

@@ -7,7 +7,6 @@ import { VolsealError } from '../errors.js';
 import { kmsUri } from '../kms/shared/endpoint.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
 import { intactHeader, type Luks2Header } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
 import { writeHeader } from '../luks2/store.js';
 import { type KeyHandle, native, type TransformOptions, type TransformSource } from '../native.js';
 import { NamedFile } from '../output/named-file.js';
@@ -22,6 +21,7 @@ import { claimsOf, contentsOf } from '../volume/volume-file.js';
 import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { type Download, differsBefore, download } from './download.js';
+import { putHeader, withToken } from './new-header.js';
 import { contextOf, type HeaderTarget, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
 import {
   findCheckpoint,
@@ -228,9 +228,8 @@ export async function finish(plan: VolumePlan, files: NewVolumeFiles, keyed: Key
 
 /** The header with samples of the data, by which the two find each other (src/output/data-samples.ts). */
 async function headerWithSamples({ volume, header: target }: NewVolumeFiles, { key, header }: KeyedHeader): Promise<Luks2Header> {
-  const contents = claimsOf(intactHeader(header), target.path);
-  const dataSamples = await samplesOf({ data: volume.file, ...contents }, key);
-  return nextHeader(key, header, { ...contents.token, dataSamples }, target.path);
+  const dataSamples = await samplesOf({ data: volume.file, ...claimsOf(intactHeader(header), target.path) }, key);
+  return withToken(key, header, { dataSamples }, target.path);
 }
 
 /** By the names that the files will have. */
@@ -250,7 +249,7 @@ export async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Heade
   await forgetProgress(volume);
   await volume.file.truncate(layout.dataOffsetBytes + layout.dataBytes);
   // Nobody reads the file yet: the two copies may reach the disk in any order.
-  await putHeader(files, header, false);
+  await putHeader(files.header, header, files.detached !== undefined, false);
   if (!flushes) return;
   await files.header.file.sync();
   await files.header.directory.sync();
@@ -260,11 +259,5 @@ export async function writeHeaderFirst(files: NewVolumeFiles, header: Luks2Heade
 async function writeHeaderLast(files: NewVolumeFiles, header: Luks2Header, fsync: boolean): Promise<void> {
   // A file is published as a whole, once all of it is flushed; a device is visible sector by sector.
   if (files.volume.isDevice) await files.volume.flush();
-  await putHeader(files, header, fsync && files.header.isDevice);
-}
-
-async function putHeader({ detached, header: target }: NewVolumeFiles, header: Luks2Header, fsync: boolean): Promise<void> {
-  // The room for keyslots belongs to the header: without it cryptsetup finds a detached header too short.
-  await detached?.file.truncate(EMBEDDED_DATA_OFFSET_BYTES);
-  await writeHeader(target.file.handle, header, target.path, 'primary', fsync);
+  await putHeader(files.header, header, files.detached !== undefined, fsync && files.header.isDevice);
 }

@@ -2,16 +2,15 @@
 import { rm } from 'node:fs/promises';
 import { VolsealError } from '../errors.js';
 import { EMBEDDED_DATA_OFFSET_BYTES } from '../limits.js';
-import { intactHeader, type Luks2Header } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
-import { headerArea, writeHeader } from '../luks2/store.js';
+import type { Luks2Header } from '../luks2/header.js';
+import { headerArea } from '../luks2/store.js';
 import type { KeyHandle } from '../native.js';
 import { PassingSamples } from '../output/data-samples.js';
 import { openTarget } from '../output/open-target.js';
 import { type ResolvedTarget, resolveTarget } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
 import type { Piece } from '../stores/store.js';
-import { claimsOf } from '../volume/volume-file.js';
+import { putHeader, withToken } from './new-header.js';
 import type { HeaderTarget } from './new-volume-key.js';
 import type { TargetPlan } from './volume-plan.js';
 
@@ -81,13 +80,9 @@ class HeaderFile implements HeaderPlace {
   }
 
   async write(key: KeyHandle, header: Luks2Header): Promise<Luks2Header> {
-    const { path, file } = this.#file;
-    const { token } = claimsOf(intactHeader(header), path);
-    const written = nextHeader(key, header, { ...token, dataSamples: this.#samples.samples }, path);
+    const written = withToken(key, header, { dataSamples: this.#samples.samples }, this.#file.path);
     await this.#file.begin();
-    // The room for keyslots belongs to the header: without it cryptsetup finds a detached header too short.
-    await file.truncate(EMBEDDED_DATA_OFFSET_BYTES);
-    await writeHeader(file.handle, written, path, 'primary', this.#fsync);
+    await putHeader(this.#file, written, true, this.#fsync);
     await this.#file.publish();
     return written;
   }

@@ -1,15 +1,13 @@
 /** A volume that is a new object or snapshot in a store, of an image that comes in order, once. */
-import { intactHeader, type Luks2Header } from '../luks2/header.js';
-import { nextHeader } from '../luks2/header-mac.js';
-import { type KeyHandle, native } from '../native.js';
+import { native } from '../native.js';
 import { beginStored } from '../stores/open.js';
 import type { ImageTarget, StoreOptions } from '../stores/store.js';
-import { claimsOf } from '../volume/volume-file.js';
 import { leasePool } from '../workers/pool.js';
 import type { EncryptedImage } from './build-volume.js';
 import { openHeaderPlace } from './header-place.js';
 import type { SourceChunks } from './image-stream.js';
 import { moveStream } from './move-stream.js';
+import { withToken } from './new-header.js';
 import { contextOf, newVolumeKey } from './new-volume-key.js';
 import { checkStoredVolume, completed } from './store-volume.js';
 import type { JobOptions } from './transform.js';
@@ -45,7 +43,7 @@ export async function storeStream(
     let header = first;
     const preamble = (bytes: number): Buffer => {
       checkSize(bytes);
-      if (imageBytes === undefined) header = withLength(first, bytes, key, volumePath);
+      if (imageBytes === undefined) header = withToken(key, first, { imageBytes: bytes }, volumePath);
       return place.preamble(header);
     };
     const write: ImageTarget['write'] = (piece, signal) => {
@@ -59,10 +57,4 @@ export async function storeStream(
   } finally {
     native.keyWipe(key);
   }
-}
-
-/** The next header, of an image of another length. */
-function withLength(header: Luks2Header, imageBytes: number, key: KeyHandle, path: string): Luks2Header {
-  const { token } = claimsOf(intactHeader(header), path);
-  return nextHeader(key, header, { ...token, imageBytes }, path);
 }

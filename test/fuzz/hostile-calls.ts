@@ -150,8 +150,11 @@ function likely(name: string, draw: Draw): unknown[] {
   return [draw.oneOf<unknown>([...handles, number(draw)]), array(draw), number(draw)];
 }
 
-/** Calls that read a descriptor to its end or write to it. Low numbers may name a pipe of Node's, which never ends. */
-const STREAMS = /^(recoveryKey(Read|Write)|passphraseRead|volumeKeyHandOver)$/;
+/**
+ * Calls that read a descriptor to its end, write to it or change its mode. Low numbers may name a pipe of Node's, which
+ * never ends, or a device of this machine.
+ */
+const STREAMS = /^(recoveryKey(Read|Write)|passphraseRead|volumeKeyHandOver|fileCopyAttributes)$/;
 const DESCRIPTORS_MAX = 1000;
 
 /** More work than a case may take, or a wait that nothing ends. */

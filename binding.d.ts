@@ -98,10 +98,11 @@ export function keyGenerate(byteLength: number): KeyHandle;
  * `chunks` are the object's bytes in order, 1 MiB at most; **they are zeroed**, also where the call fails (each one
  * that is a Uint8Array). `body` is a new buffer with the same JSON in which each character of the member's text but its
  * padding reads "A", so that it still parses to as many bytes. The object is scanned, not searched: only a member of
- * the outermost object is imported, and it may stand there once.
+ * the outermost object is imported, and it may stand there once. Texts of its members whose names differ from `member`
+ * in case alone read "A" too: a mistake in the name does not make them less secret.
  * @param redactInner Whether the text of such a member of an inner object reads "A" too, all of it. Left out: it stays
  * as it is.
- * @returns `key` is undefined where the object has no such member; `body` is then the bytes as they were.
+ * @returns `key` is undefined where the object has no such member
  * @throws `ERR_ARGUMENT` not JSON as far as the scan reads, the member twice, not a string, not base64, too long;
  * chunks too long
  */

@@ -57,8 +57,12 @@ class Scanner {
         if (!ReadString(text)) return false;
         if (depth == 1 && key_expected) {
           key_expected = false;
-          if (Equals(text) && !ReadMember()) return false;
-        } else if (depth > 1 && Equals(text) && !ReadInnerMember()) {
+          if (Equals(text)) {
+            if (!ReadMember()) return false;
+          } else if (EqualsButForCase(text) && !ReadMemberInto(look_alikes_)) {
+            return false;
+          }
+        } else if (depth > 1 && Equals(text) && !ReadMemberInto(inner_texts_)) {
           return false;
         }
         continue;
@@ -80,6 +84,8 @@ class Scanner {
   Text text() const { return text_; }
   // The texts of members of that name in inner objects, in order.
   const std::vector<Text>& inner_texts() const { return inner_texts_; }
+  // The texts of members of the outermost object whose names differ from the member's in case alone.
+  const std::vector<Text>& look_alikes() const { return look_alikes_; }
 
  private:
   void SkipSpace() {
@@ -115,6 +121,18 @@ class Scanner {
     return at == text.end;
   }
 
+  bool EqualsButForCase(Text text) {
+    size_t at = text.begin;
+    for (const char expected : member_) {
+      if (at >= text.end || LowerCase(ReadCharacter(at)) != LowerCase(static_cast<uint8_t>(expected))) return false;
+    }
+    return at == text.end;
+  }
+
+  static uint32_t LowerCase(uint32_t character) {
+    return character >= 'A' && character <= 'Z' ? character | 0x20u : character;
+  }
+
   // The character at `at`, which moves behind it: a byte of UTF-8, or what an escape stands for.
   uint32_t ReadCharacter(size_t& at) {
     const uint8_t character = message_[at++];
@@ -140,14 +158,14 @@ class Scanner {
   }
 
   // The string before may also be a value that reads like the name.
-  bool ReadInnerMember() {
+  bool ReadMemberInto(std::vector<Text>& texts) {
     SkipSpace();
     if (message_[at_] != ':') return true;
     ++at_;
     SkipSpace();
     if (message_[at_] != '"') return true;
-    inner_texts_.emplace_back();
-    return ReadString(inner_texts_.back());
+    texts.emplace_back();
+    return ReadString(texts.back());
   }
 
   Message& message_;
@@ -157,6 +175,7 @@ class Scanner {
   bool is_string_ = false;
   Text text_{};
   std::vector<Text> inner_texts_;
+  std::vector<Text> look_alikes_;
 };
 
 Status NotBase64(std::string_view member) {
@@ -191,8 +210,11 @@ Result<JsonImport> ImportFromJson(std::span<const MutableBytes> chunks, std::str
   if (scanner.found() == 1 && !scanner.is_string()) return NotBase64(member);
 
   JsonImport imported;
-  std::vector<Text> redacted;
-  if (inner == Inner::kRedact) redacted = scanner.inner_texts();
+  // A mistake in the member's name does not make its text less secret.
+  std::vector<Text> redacted = scanner.look_alikes();
+  if (inner == Inner::kRedact) {
+    redacted.insert(redacted.end(), scanner.inner_texts().begin(), scanner.inner_texts().end());
+  }
   if (scanner.found() == 1) {
     const Text text = scanner.text();
     auto slot = Vault::OfProcess().Reserve();

@@ -16,7 +16,8 @@ constexpr size_t kJsonBytesMax = 1024 * 1024;
 
 struct JsonImport {
   std::optional<KeyHandle> key;  // none where the object has no such member
-  std::vector<uint8_t> body;     // the message, the member's text overwritten with "A"
+  std::vector<uint8_t> body;     // the message, the member's text overwritten with "A"; so is that of members of
+                                 // the outermost object whose names differ from it in case alone
 };
 
 // What becomes of members of the same name in inner objects. They are never imported.

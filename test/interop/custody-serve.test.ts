@@ -84,6 +84,12 @@ const REQUESTS: Readonly<Record<string, (keyId: string, text: string) => Request
   'an expectation of 100': (keyId, text) => ({ body: encrypt(keyId, text), headers: { expect: '100-continue' }, status: 100 }),
   'no JSON': (keyId, text) => ({ body: encrypt(keyId, text).slice(1), status: 400 }),
   'the member twice': (_, text) => ({ body: `{"Plaintext":"${text}","Plaintext":"${text}"}`, status: 400 }),
+  'its name in other letters': (keyId, text) => ({ body: encrypt(keyId, text).replace('Plaintext', 'plaintext'), status: 400 }),
+  'its name in capitals, in pieces': (keyId, text) => ({
+    body: encrypt(keyId, text).replace('Plaintext', 'PLAINTEXT'),
+    pieceBytes: 60,
+    status: 400,
+  }),
   'in another operation': (keyId, text) => ({ operation: 'DescribeKey', body: encrypt(keyId, text), status: 400 }),
   'no JSON in another operation': (keyId, text) => ({ operation: 'DescribeKey', body: encrypt(keyId, text).slice(1), status: 400 }),
   'too long': (keyId, text) => ({ body: ' '.repeat(300_000) + encrypt(keyId, text), status: 413 }),

@@ -57,7 +57,7 @@ describe('keyImportJson finds the member of the outermost object', () => {
     'behind strings that look like it': `{"a":"\\"Plaintext\\":\\"bm8=\\"","b":"Plaintext","\\"Plaintext\\"":1,"Plaintext":"${text}"}`,
     'behind a string that ends in a backslash': `{"a":"\\\\","b":"\\\\\\"","Plaintext":"${text}"}`,
     'behind braces in strings': `{"a":"{[","b":"}]}","Plaintext":"${text}"}`,
-    'beside names that begin or end alike': `{"Plaintext2":"bm8=","xPlaintext":"bm8=","plaintext":"bm8=","Plaintext":"${text}"}`,
+    'beside names that begin or end alike': `{"Plaintext2":"bm8=","xPlaintext":"bm8=","plaintexts":"bm8=","Plaintext":"${text}"}`,
     'beside other scalars': `{"a":-1.5e9,"b":true,"c":null,"Plaintext":"${text}","d":false}`,
     'beside characters beyond ASCII': `{"käse":"\u{1f9c0} \\u007b","Plaintext":"${text}"}`,
   };
@@ -164,6 +164,27 @@ describe('keyImportJson without the member', () => {
       assert.equal(imported.body.toString(), message);
     });
   }
+});
+
+describe('keyImportJson with a name that differs in case alone', () => {
+  test('overwrites the text, which is none the less secret, and imports nothing', () => {
+    for (const [message, expected] of [
+      ['{"plaintext":"bm8=","PLAINTEXT":"x","b":1}', '{"plaintext":"AAA=","PLAINTEXT":"A","b":1}'],
+      ['{"pl\\u0041inText":"\\u0051\\"b"}', '{"pl\\u0041inText":"AAAAAAAAA"}'],
+      ['{"plaintext":7,"a":{"plaintext":"bm8="}}', '{"plaintext":7,"a":{"plaintext":"bm8="}}'],
+      ['{"plaintexts":"bm8=","laintext":"bm8=","a":"plaintext"}', '{"plaintexts":"bm8=","laintext":"bm8=","a":"plaintext"}'],
+    ] as const) {
+      const { key, body } = importJson(message);
+      assert.equal(key, undefined);
+      assert.equal(body.toString(), expected);
+    }
+  });
+
+  test('beside the member itself', () => {
+    const { key, body } = importJson('{"plaintext":"bm8=","Plaintext":"bm8="}');
+    assert.equal(key?.toString(), 'no');
+    assert.equal(body.toString(), '{"plaintext":"AAA=","Plaintext":"AAA="}');
+  });
 });
 
 describe('keyImportJson refuses', () => {

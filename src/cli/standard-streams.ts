@@ -23,6 +23,15 @@ export function standardInput(): Readable {
   return found.isBlockDevice() ? createReadStream('', { fd: 0, autoClose: false }) : process.stdin;
 }
 
+/** The number of /dev/null, which Node opens too where a descriptor was closed when it started. */
+const NULL_DEVICE = 0x103;
+
+/** Whether what is written to standard output is lost. */
+export function isOutputLost(): boolean {
+  const found = fstatSync(1);
+  return found.isCharacterDevice() && found.rdev === NULL_DEVICE;
+}
+
 /** A stream in which every write is complete or fails. */
 export function standardOutput(): Writable {
   const found = fstatSync(1);

@@ -81,6 +81,15 @@ describe('bad command lines: status 1', () => {
   }
 });
 
+test('a recovery key is made for nobody where standard output is lost', () => {
+  const at = lab();
+  for (const output of ['> /dev/null', '>&-']) {
+    const { status, stderr } = at.shell(`volseal recovery add a.vol ${output}`);
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, /standard output is closed or \/dev\/null: name a file for the recovery key with --out/);
+  }
+});
+
 describe('bad images', () => {
   test('a length of no whole sectors', () => {
     const at = lab();

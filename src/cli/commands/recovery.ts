@@ -15,7 +15,7 @@ import {
 } from '../options.js';
 import { withExamples } from '../output.js';
 import { openQrCode } from '../qr-code.js';
-import { STANDARD_OUTPUT } from '../standard-streams.js';
+import { isOutputLost, STANDARD_OUTPUT } from '../standard-streams.js';
 import { keyslotLine } from '../volume-lines.js';
 
 /** The command with its subcommands; `session` is what they run with. */
@@ -56,6 +56,9 @@ function addCommand({ output, signal }: Session): Command {
     if (out === undefined && output.json)
       throw new VolsealError('ERR_ARGUMENT', '--json prints no recovery key: name a file for it with --out');
     if (qr && output.json) throw new VolsealError('ERR_ARGUMENT', '--qr draws for people: leave out --json');
+    // The keyslot would be one that nobody can open.
+    if (out === undefined && isOutputLost())
+      throw new VolsealError('ERR_ARGUMENT', `${STANDARD_OUTPUT} is closed or /dev/null: name a file for the recovery key with --out`);
     const code = qr ? openQrCode() : undefined;
     const added = await addRecoveryKey(volume, out ?? { fd: 1, name: STANDARD_OUTPUT }, { ...options, alsoTo: code }).catch(
       (error: unknown) => {

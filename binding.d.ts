@@ -76,7 +76,15 @@ export function notifyServiceManager(address: string, text: string): void;
 export function openPipe(): { readFd: number; writeFd: number };
 
 /**
- * Closes an end of a pipe of {@link openPipe}. In a worker thread, Node's own closeSync warns of a descriptor that it
+ * Opens the pipe behind `fd` once more, for reading, or for writing if `writable`; reads and writes of the new
+ * descriptor do not block, and whoever shares `fd` does not notice. It is the caller's to close, as those of
+ * {@link openPipe}.
+ * @throws `ERR_IO`, with `ENXIO` where nobody reads it; `ERR_ARGUMENT`
+ */
+export function reopenPipe(fd: number, writable: boolean): number;
+
+/**
+ * Closes an end of a pipe of {@link openPipe} or {@link reopenPipe}. In a worker thread, Node's own closeSync warns of a descriptor that it
  * has not opened.
  * @throws `ERR_ARGUMENT` for every other descriptor: the event loop has pipes of its own. `ERR_IO`
  */

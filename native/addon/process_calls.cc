@@ -37,6 +37,14 @@ Napi::Value OpenPipe(const Arguments& info) {
   return ends;
 }
 
+Napi::Value ReopenPipe(const Arguments& info) {
+  const int fd = FileDescriptor(info[0], "fd");
+  const bool for_writing = BooleanOf(info[1], "writable");
+  int reopened = -1;
+  ThrowUnlessOk(info.Env(), volseal::ReopenPipe(fd, for_writing, reopened));
+  return Napi::Number::New(info.Env(), reopened);
+}
+
 Napi::Value ClosePipeEnd(const Arguments& info) {
   ThrowUnlessOk(info.Env(), volseal::ClosePipeEnd(FileDescriptor(info[0], "fd")));
   return info.Env().Undefined();
@@ -48,6 +56,7 @@ void RegisterProcessCalls(Napi::Env env, Napi::Object exports) {
   Export<CloseOthersOnExec>(env, exports, "closeOthersOnExec");
   Export<EndWithParent>(env, exports, "endWithParent");
   Export<OpenPipe>(env, exports, "openPipe");
+  Export<ReopenPipe>(env, exports, "reopenPipe");
   Export<ClosePipeEnd>(env, exports, "closePipeEnd");
   Export<NotifyServiceManager>(env, exports, "notifyServiceManager");
 }

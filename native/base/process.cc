@@ -49,8 +49,8 @@ Status CloseListedOnExec() {
   return error_number == 0 ? Ok() : SystemFailure(error_number, "readdir");
 }
 
-// The pipes that OpenPipe made, by descriptor. Who owns an end may close it without a word, and the system may use its
-// number for another file: so a descriptor is one of ours only while it still is that pipe.
+// The ends that OpenPipe and ReopenPipe opened, by descriptor. Who owns an end may close it without a word, and the
+// system may use its number for another file: so a descriptor is one of ours only while it still is that pipe.
 class PipeEnds {
  public:
   void Add(int fd) {
@@ -124,9 +124,17 @@ Status OpenPipe(Pipe& pipe) {
   return Ok();
 }
 
+Status ReopenPipe(int fd, bool for_writing, int& reopened) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  reopened = open(path.c_str(), (for_writing ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (reopened < 0) return SystemFailure(errno, "open");
+  OpenEnds().Add(reopened);
+  return Ok();
+}
+
 Status ClosePipeEnd(int fd) {
   if (!OpenEnds().Remove(fd)) {
-    return Failure(Code::kArgument, "fd: not an open end of a pipe that openPipe() made");
+    return Failure(Code::kArgument, "fd: not an open end of a pipe that openPipe() or reopenPipe() opened");
   }
   // On Linux the descriptor is closed also where a signal interrupts that (close(2)).
   return close(fd) == 0 || errno == EINTR ? Ok() : SystemFailure(errno, "close");

@@ -27,7 +27,12 @@ struct Pipe {
 };
 Status OpenPipe(Pipe& pipe);
 
-// Closes one end of it. kArgument for every other descriptor: closing one of the caller's event loop would stop that.
+// Opens the pipe behind `fd` once more, for reading or writing, in a way that does not block: whoever shares `fd` does
+// not notice. The caller's to close. kIo with ENXIO: nobody reads it.
+Status ReopenPipe(int fd, bool for_writing, int& reopened);
+
+// Closes an end that one of these two has opened. kArgument for every other descriptor: closing one of the caller's
+// event loop would stop that.
 Status ClosePipeEnd(int fd);
 
 }  // namespace volseal

@@ -1,8 +1,9 @@
 /** Open descriptors of a caller, read and written in order. They stay open. */
-import { constants, fstatSync, openSync, read, write } from 'node:fs';
+import { fstatSync, read, write } from 'node:fs';
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
 import { asVolsealError, VolsealError } from '../errors.js';
+import { native } from '../native.js';
 import type { SourceChunks, SourceStream, TargetStream } from './image-stream.js';
 
 const CHUNK_BYTES = 1024 * 1024;
@@ -14,7 +15,7 @@ const writeBytes = promisify(write);
  * @throws {VolsealError} `ERR_IO`, `ERR_ARGUMENT` the descriptor is a directory's
  */
 export function chunksOf({ fd, sizeBytes, name }: SourceStream): SourceChunks & { close(): void } {
-  const pipe = pipeAgain(fd, name, constants.O_RDONLY);
+  const pipe = pipeAgain(fd, name, false);
   return { chunks: pipe ?? chunksFrom(fd), sizeBytes, name, close: () => void pipe?.destroy() };
 }
 
@@ -36,7 +37,7 @@ export async function writeInOrder(
   pieces: AsyncIterable<Uint8Array>,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const pipe = pipeAgain(fd, name, constants.O_WRONLY);
+  const pipe = pipeAgain(fd, name, true);
   // Whoever waits for a write is told.
   pipe?.on('error', () => {});
   try {
@@ -72,18 +73,18 @@ function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Pr
 
 /**
  * A pipe, opened once more: that it does not block then does not reach everybody who shares the descriptor, and a wait
- * for the other end can be ended. Undefined for what is no pipe, and for another user's.
+ * for the other end can be ended. Undefined for what is no pipe, and for another user's. The addon opens it: in a worker
+ * thread Node warns of a descriptor of its own that a socket closes.
  */
-function pipeAgain(fd: number, name: string, access: number): Socket | undefined {
+function pipeAgain(fd: number, name: string, writable: boolean): Socket | undefined {
   try {
     const found = fstatSync(fd);
     if (found.isDirectory()) throw new VolsealError('ERR_ARGUMENT', `${name}: is a directory, not a stream`, { details: { path: name } });
     if (!found.isFIFO()) return undefined;
-    const again = openSync(`/proc/self/fd/${fd}`, access | constants.O_NONBLOCK | constants.O_NOCTTY);
-    return new Socket({ fd: again, readable: access === constants.O_RDONLY, writable: access === constants.O_WRONLY });
+    return new Socket({ fd: native.reopenPipe(fd, writable), readable: !writable, writable });
   } catch (error) {
-    const { code, syscall } = error as NodeJS.ErrnoException;
-    if (code === 'ENXIO')
+    const { errno, syscall } = error instanceof VolsealError ? error.details : {};
+    if (errno === 'ENXIO')
       throw new VolsealError('ERR_IO', `${name}: nobody reads it`, {
         cause: error,
         details: { path: name, errno: 'EPIPE', syscall: 'open' },

@@ -1,8 +1,11 @@
 /** The addon's own pipes: which descriptors it closes, and which not. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { closeSync, fstatSync, openSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { test } from 'vitest';
 import { native } from '../../src/native.js';
+import { built } from '../built.js';
 
 const refused = { code: 'ERR_ARGUMENT', message: /openPipe/ };
 
@@ -33,6 +36,35 @@ test('a number that the system has given to another file since is refused', () =
   assert.ok(isOpen(file));
   closeSync(file);
   native.closePipeEnd(writeFd);
+});
+
+test('a pipe of a caller, read through a socket of ours: no warning in a worker thread, and the descriptor stays open', async () => {
+  const code = `
+    const { parentPort, workerData: [descriptor, addon] } = require('node:worker_threads');
+    const { fstatSync, writeSync } = require('node:fs');
+    const warnings = [];
+    process.on('warning', ({ message }) => warnings.push(message));
+    (async () => {
+      const { chunksOf } = await import(descriptor);
+      const { native } = await import(addon);
+      const texts = [];
+      for (let round = 0; round < 4; round += 1) {
+        const { readFd, writeFd } = native.openPipe();
+        writeSync(writeFd, 'round ' + round);
+        native.closePipeEnd(writeFd);
+        const { chunks, close } = chunksOf({ fd: readFd, sizeBytes: 7, name: 'a pipe' });
+        for await (const chunk of chunks) texts.push(String(chunk));
+        close();
+        fstatSync(readFd);
+        native.closePipeEnd(readFd);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      parentPort.postMessage({ texts, warnings });
+    })();`;
+  const worker = new Worker(code, { eval: true, workerData: [built('src/jobs/descriptor.ts'), built('src/native.ts')] });
+  const [seen] = (await once(worker, 'message')) as [unknown];
+  await worker.terminate();
+  assert.deepEqual(seen, { texts: ['round 0', 'round 1', 'round 2', 'round 3'], warnings: [] });
 });
 
 function isOpen(fd: number): boolean {

@@ -44,7 +44,7 @@ export async function download(
   );
 }
 
-/** Saves now and then how far `work` is, and where it fails. A record that cannot be written ends it. */
+/** Saves now and then how far `work` is, and where it fails, or ends if that is wanted. A record that cannot be written ends it. */
 async function saving(
   checkpoint: Checkpoint | undefined,
   safeBytes: () => number,
@@ -67,7 +67,7 @@ async function saving(
   const signal = job.signal === undefined ? stop.signal : AbortSignal.any([job.signal, stop.signal]);
   const [outcome] = await Promise.allSettled([work({ ...job, signal })]);
   clearInterval(timer);
-  if (outcome.status === 'rejected' && unsaved === undefined) save();
+  if ((outcome.status === 'rejected' || checkpoint.recordsEnd) && unsaved === undefined) save();
   await saves;
   if (outcome.status === 'fulfilled') return;
   // What the others throw then is its consequence.

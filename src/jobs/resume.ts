@@ -217,6 +217,7 @@ export async function recordProgress(
   let lastBytes = 0;
   return {
     intervalMs: CHECKPOINT_INTERVAL_MS,
+    recordsEnd: others.length > 0,
     async save(doneBytes) {
       // Never the end: there is always something left to do, and to prove.
       const safeBytes = RESUME_UNIT_BYTES * Math.floor(Math.min(doneBytes, sizeBytes - 1) / RESUME_UNIT_BYTES);

@@ -29,6 +29,8 @@ export interface JobOptions extends LogOptions {
 /** What makes a job resumable: a record of how far it has come, from time to time. */
 export interface Checkpoint {
   readonly intervalMs: number;
+  /** Saves also when all is written: two files are published then, and a run may end between the two. */
+  readonly recordsEnd: boolean;
   /**
    * Everything before `safeBytes` of the image is written, though not yet flushed. Work goes on meanwhile; one call at
    * a time.
@@ -94,7 +96,7 @@ async function runTransform(
     const [ran] = await Promise.allSettled([run()]);
     // What is whole is published next, and its record removed.
     const isWhole = ran.status === 'fulfilled' && signal?.aborted !== true;
-    saving.abort(isWhole ? WHOLE : undefined);
+    saving.abort(isWhole && checkpoint?.recordsEnd === false ? WHOLE : undefined);
     // A record that could not be written is the reason only where nothing else is: a full disk fails both.
     const [saved] = await Promise.allSettled([saves]);
     await naming(paths, () => throwFirst([ran, saved], signal, stopped));

@@ -17,7 +17,7 @@ const hidden = (box: Sandbox): string[] => readdirSync(box.directory).filter((na
 const options = (box: Sandbox) => ({ kms: box.kms, home: box.path('home'), resume: true });
 
 /** How far the records of a whole transform have come, where no record is ever due. */
-async function savedAtItsEnd(): Promise<number[]> {
+async function savedAtItsEnd(recordsEnd: boolean): Promise<number[]> {
   const box = sandbox();
   box.image('a.raw', IMAGE_BYTES);
   await using source = await open(box.path('a.raw'), 'r');
@@ -32,6 +32,7 @@ async function savedAtItsEnd(): Promise<number[]> {
   const saved: number[] = [];
   const checkpoint = {
     intervalMs: 2 ** 30,
+    recordsEnd,
     save: async (safeBytes: number): Promise<void> => {
       saved.push(safeBytes);
     },
@@ -43,7 +44,11 @@ async function savedAtItsEnd(): Promise<number[]> {
 
 describe('a job that can be resumed', () => {
   test('makes no record of what is whole', async () => {
-    assert.deepEqual(await savedAtItsEnd(), []);
+    assert.deepEqual(await savedAtItsEnd(false), []);
+  });
+
+  test('makes one where two files are published next', async () => {
+    assert.deepEqual(await savedAtItsEnd(true), [IMAGE_BYTES]);
   });
 
   test('leaves its file to the one that has taken it over', async () => {

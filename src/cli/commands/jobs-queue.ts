@@ -103,7 +103,7 @@ function absolute(spec: JobSpec): JobSpec {
 }
 
 interface WorkFlags extends QueueFlags, KmsFlags, StoreFlags {
-  concurrency?: number;
+  concurrency: number;
   lock: number;
   untilEmpty?: boolean;
   metrics?: Address;
@@ -112,7 +112,7 @@ interface WorkFlags extends QueueFlags, KmsFlags, StoreFlags {
 function workCommand({ output, signal }: Session): Command {
   const command = new Command('work')
     .description('work on the jobs of a queue, until a signal comes; its log goes to standard error as JSON lines (pino)')
-    .option('--concurrency <number>', 'jobs at once (default: 1; 2 while jobs take less than two seconds)', countArgument)
+    .option('--concurrency <number>', 'jobs at once: more where images are small', countArgument, 1)
     .option('--lock <seconds>', 'a worker that gives no sign for so long has lost its jobs to others', countArgument, 30)
     .option('--until-empty', 'end when the queue is empty');
   withQueue(withMetrics(withStore(withKms(command, 'embedded, or what a header records'))));

@@ -36,10 +36,7 @@ export interface WorkerReports {
 
 /** Options of `workJobs`. */
 export interface WorkOptions extends QueueOptions, Pick<RunJobOptions, 'home' | 'kms' | 'store' | 'onWarning'> {
-  /**
-   * Jobs at once. Default: 1, which uses the whole machine where images are large; 2 after a job that took less than
-   * two seconds, because such jobs wait more than they work.
-   */
+  /** Jobs at once. Default: 1, which uses the whole machine where images are large. */
   concurrency?: number | undefined;
   /** A worker that gives no sign for so long has lost its jobs to others. Default: 30. */
   lockSeconds?: number | undefined;
@@ -57,9 +54,6 @@ const EMPTY_CHECK_MS = 500;
 const TROUBLE_MS = 10_000;
 /** So long a job waits for a worker that still has the lock of a range that others have done. */
 const BUSY_MS = 5_000;
-/** What a small job takes at most, and how many of those are done at once. */
-const SMALL_SECONDS = 2;
-const SMALL_AT_ONCE = 2;
 /** A job whose workers have lost their locks so often is what kills them. */
 const STALLS_MAX = 25;
 
@@ -71,13 +65,13 @@ const STALLS_MAX = 25;
  * @throws {VolsealError} `ERR_QUEUE_*`, `ERR_REQUIREMENT`, `ERR_ARGUMENT`
  */
 export async function workJobs(options: WorkOptions): Promise<{ done: number; failed: number }> {
-  const { concurrency, lockSeconds = 30, signal, reports = {} } = options;
+  const { concurrency = 1, lockSeconds = 30, signal, reports = {} } = options;
   const counts = { done: 0, failed: 0 };
   await using queue = await FleetQueue.open(options);
   const stopping = new AbortController();
   const running = new Running(queue, options, stopping.signal);
   const worker = queue.makeWorker(running.process, {
-    concurrency: concurrency ?? 1,
+    concurrency,
     name: workerName(),
     lockDuration: lockSeconds * 1000,
     stalledInterval: lockSeconds * 1000,
@@ -90,9 +84,8 @@ export async function workJobs(options: WorkOptions): Promise<{ done: number; fa
   worker.on('lockRenewalFailed', (queueIds) => {
     for (const queueId of queueIds) running.loseLock(queueId);
   });
-  worker.on('completed', ({ data }, { seconds }) => {
+  worker.on('completed', ({ data }) => {
     if (data.range === undefined) counts.done += 1;
-    if (concurrency === undefined) worker.concurrency = seconds < SMALL_SECONDS ? SMALL_AT_ONCE : 1;
   });
   worker.on('failed', (job, error) => {
     if (job?.data.range !== undefined) return;

@@ -73,8 +73,8 @@ function unlessAborted(work: Promise<void>, signal: AbortSignal | undefined): Pr
 
 /**
  * A pipe, opened once more: that it does not block then does not reach everybody who shares the descriptor, and a wait
- * for the other end can be ended. Undefined for what is no pipe, and for another user's. The addon opens it: in a worker
- * thread Node warns of a descriptor of its own that a socket closes.
+ * for the other end can be ended. Undefined for what is no pipe, and for another user's. The addon opens it: in a
+ * worker thread Node warns of a descriptor of its own that a socket closes.
  */
 function pipeAgain(fd: number, name: string, writable: boolean): Socket | undefined {
   try {

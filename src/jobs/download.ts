@@ -44,7 +44,10 @@ export async function download(
   );
 }
 
-/** Saves now and then how far `work` is, and where it fails, or ends if that is wanted. A record that cannot be written ends it. */
+/**
+ * Saves now and then how far `work` is, and where it fails, or ends if that is wanted. A record that cannot be written
+ * ends it.
+ */
 async function saving(
   checkpoint: Checkpoint | undefined,
   safeBytes: () => number,

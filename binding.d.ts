@@ -84,8 +84,8 @@ export function openPipe(): { readFd: number; writeFd: number };
 export function reopenPipe(fd: number, writable: boolean): number;
 
 /**
- * Closes an end of a pipe of {@link openPipe} or {@link reopenPipe}. In a worker thread, Node's own closeSync warns of a
- * descriptor that it has not opened.
+ * Closes an end of a pipe of {@link openPipe} or {@link reopenPipe}. In a worker thread, Node's own closeSync warns of
+ * a descriptor that it has not opened.
  * @throws `ERR_ARGUMENT` for every other descriptor: the event loop has pipes of its own. `ERR_IO`
  */
 export function closePipeEnd(fd: number): void;

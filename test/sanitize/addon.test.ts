@@ -8,7 +8,7 @@ import { skipWithout } from '../interop/tools.js';
 import { describeUnless } from '../requirements.js';
 import { buildProgram, skipWithoutHeaders } from '../xts/native-program.js';
 import { buildAddon, runTests } from './sanitized-addon.js';
-import { LONG, reportsIn } from './sanitizers.js';
+import { DEADLINE_MS, LONG, reportsIn } from './sanitizers.js';
 
 /** Directories whose tests call the addon. */
 const DIRECTORIES = ['engine', 'fuzz', 'in-place', 'jobs', 'kernels', 'luks2', 'nbd', 'stores', 'vault', 'volume', 'workers', 'xts'];
@@ -42,9 +42,6 @@ function files(): string[] {
   assert.deepEqual(unknown, [], 'files that are not there');
   return (LONG ? all.filter((name) => LEFT_OUT[name] === undefined) : SHORT).map((name) => `test/${name}.test.ts`);
 }
-
-/** Compiling takes some seven minutes of one processor; a machine may be busy. */
-const DEADLINE_MS = 45 * 60_000;
 
 describeUnless(skipWithout('cmake', 'g++') || skipWithoutHeaders())('the addon with sanitizers', () => {
   let addon = '';

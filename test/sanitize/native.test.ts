@@ -4,7 +4,7 @@ import { test } from 'vitest';
 import { skipWithout } from '../interop/tools.js';
 import { describeUnless } from '../requirements.js';
 import { buildProgram, runProgram, skipWithoutHeaders } from '../xts/native-program.js';
-import { LONG, reportsIn } from './sanitizers.js';
+import { DEADLINE_MS, LONG, reportsIn } from './sanitizers.js';
 
 /**
  * Of each, the tests that a sanitizer makes meaningless are left out. The short form is the engine: the project
@@ -29,6 +29,7 @@ describeUnless(skipWithout('cmake', 'g++') || skipWithoutHeaders())('the C++ tes
   for (const sanitizers of ['address,undefined', 'thread'] as const) {
     test.each(Object.entries(PROGRAMS).filter(([program]) => LONG || program === 'engine_test'))(
       `${sanitizers}: %s`,
+      { timeout: DEADLINE_MS },
       (program, leftOut) => {
         const built = buildProgram(sanitizers, program as keyof typeof PROGRAMS);
         const { status, stdout, stderr } = runProgram(built, [...leftOut], { ...process.env, VOLSEAL_TEST_EVERY: EVERY });

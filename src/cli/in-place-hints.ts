@@ -1,16 +1,17 @@
 /** What to do about an image in the middle of a job in place. */
 import { basename } from 'node:path';
 import type { ErrorDetails } from '../errors.js';
-import { quoted } from './text.js';
+import { inPlaceJournalName } from '../output/in-place-mark.js';
+import { quoted, shown } from './text.js';
 
 /** They open such a volume themselves: where they are refused, its journal is missing or damaged. */
 const OPENERS = ['decrypt', 'verify', 'read', 'write', 'attach', 'serve'];
 
 /** How the job ends, of a command that it kept away. */
 export function inPlaceHint({ path, kind, journal }: ErrorDetails, command: string): string {
-  const image = typeof path === 'string' ? quoted(path) : 'IMAGE';
+  const image = shown(path, 'IMAGE');
   // Beside a file of another name, or elsewhere.
-  const isUsual = typeof journal !== 'string' || (typeof path === 'string' && basename(journal) === `.${basename(path)}.in-place`);
+  const isUsual = typeof journal !== 'string' || (typeof path === 'string' && basename(journal) === inPlaceJournalName(path));
   const where = isUsual ? '' : ` --journal ${quoted(journal)}`;
   const job =
     kind === undefined

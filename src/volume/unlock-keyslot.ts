@@ -1,7 +1,6 @@
 /** Opening a volume without KMS: by a recovery key or a passphrase, in a keyslot. */
 import { constants } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
-import { pathOfDescriptor } from '../directory-entry.js';
 import { VolsealError, withPath } from '../errors.js';
 import { type KeyslotInfo, type KeyslotKind, listKeyslots } from '../luks2/known-keyslots.js';
 import { areaDataBytes, keyslotObstacle, keyslotParameters } from '../luks2/passphrase-keyslot.js';
@@ -120,9 +119,7 @@ async function openToRead(path: string, signal: AbortSignal | undefined): Promis
   const file = await opening;
   if ((await file.stat()).isFile()) return file;
   try {
-    const again = await NamedFile.open(pathOfDescriptor(file.fd), constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY, {
-      name: path,
-    });
+    const again = await file.reopen(constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
     await file.close();
     return again;
   } catch {

@@ -34,6 +34,8 @@ class Message {
 
 constexpr uint32_t kControlCharacter = 0xffffffff;  // what \b, \f, \n, \r, \t stand for: never in a member's name
 
+enum class Case { kExact, kIgnored };
+
 struct Text {
   size_t begin;  // behind the opening quote
   size_t end;    // at the closing one
@@ -59,7 +61,7 @@ class Scanner {
           key_expected = false;
           if (Equals(text)) {
             if (!ReadMember()) return false;
-          } else if (EqualsButForCase(text) && !ReadMemberInto(look_alikes_)) {
+          } else if (Equals(text, Case::kIgnored) && !ReadMemberInto(look_alikes_)) {
             return false;
           }
         } else if (depth > 1 && Equals(text) && !ReadMemberInto(inner_texts_)) {
@@ -113,24 +115,16 @@ class Scanner {
   }
 
   // Whether the string reads as the member's name; JSON may spell any character of it as an escape.
-  bool Equals(Text text) {
+  bool Equals(Text text, Case letters = Case::kExact) {
     size_t at = text.begin;
     for (const char expected : member_) {
-      if (at >= text.end || ReadCharacter(at) != static_cast<uint8_t>(expected)) return false;
+      if (at >= text.end || In(letters, ReadCharacter(at)) != In(letters, static_cast<uint8_t>(expected))) return false;
     }
     return at == text.end;
   }
 
-  bool EqualsButForCase(Text text) {
-    size_t at = text.begin;
-    for (const char expected : member_) {
-      if (at >= text.end || LowerCase(ReadCharacter(at)) != LowerCase(static_cast<uint8_t>(expected))) return false;
-    }
-    return at == text.end;
-  }
-
-  static uint32_t LowerCase(uint32_t character) {
-    return character >= 'A' && character <= 'Z' ? character | 0x20u : character;
+  static uint32_t In(Case letters, uint32_t character) {
+    return letters == Case::kIgnored && character >= 'A' && character <= 'Z' ? character | 0x20u : character;
   }
 
   // The character at `at`, which moves behind it: a byte of UTF-8, or what an escape stands for.

@@ -4,6 +4,7 @@
  * other.
  */
 import { setMaxListeners } from 'node:events';
+import pLimit, { type LimitFunction } from 'p-limit';
 import { STORE_BUFFER_BYTES, STORE_BUFFERS_MAX } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import { sharedPages } from '../output/direct-writes.js';
@@ -54,6 +55,9 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
   const ended = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
   // Each request under way listens to it.
   setMaxListeners(0, ended);
+  // Without checksums a piece takes less time in a thread than it takes to come over the network: a second thread would
+  // cost its start and nothing else.
+  const inThread = pLimit(move.checksum === undefined ? 1 : bufferCount);
   let next = firstPiece;
   let movedBytes = 0;
   const worker = async (): Promise<void> => {
@@ -62,7 +66,7 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
       const index = next;
       next += 1;
       const bytes = Math.min(pieceBytes, targetBytes - index * pieceBytes);
-      if (move.isWritten?.(index) !== true) await movePiece(move, index * pieceBytes, bytes, buffer, ended);
+      if (move.isWritten?.(index) !== true) await movePiece(move, index * pieceBytes, bytes, buffer, inThread, ended);
       movedBytes += bytes;
       onProgress?.({ doneBytes: movedBytes, totalBytes: targetBytes - startByte });
     }
@@ -82,8 +86,15 @@ export async function movePieces(move: PieceMove, { signal, onProgress }: JobOpt
 
 const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit;
 
-async function movePiece(move: PieceMove, at: number, bytes: number, buffer: Uint8Array, signal: AbortSignal): Promise<void> {
-  const piece = await makePiece(move, at, bytes, buffer, signal);
+async function movePiece(
+  move: PieceMove,
+  at: number,
+  bytes: number,
+  buffer: Uint8Array,
+  inThread: LimitFunction,
+  signal: AbortSignal,
+): Promise<void> {
+  const piece = await makePiece(move, at, bytes, buffer, inThread, signal);
   await traced('volseal.part', { offsetBytes: at, bytes }, () => move.write(piece, signal));
 }
 
@@ -95,7 +106,7 @@ export async function pieceOf(move: Omit<PieceMove, 'write'>, index: number, sig
   const { pieceBytes, targetBytes, sectorBytes } = move;
   const bytes = Math.min(pieceBytes, targetBytes - index * pieceBytes);
   const buffer = new Uint8Array(new SharedArrayBuffer(roundUp(bytes, sectorBytes)));
-  return await makePiece(move, index * pieceBytes, bytes, buffer, signal);
+  return await makePiece(move, index * pieceBytes, bytes, buffer, pLimit(1), signal);
 }
 
 async function makePiece(
@@ -103,6 +114,7 @@ async function makePiece(
   at: number,
   bytes: number,
   buffer: Uint8Array,
+  inThread: LimitFunction,
   signal: AbortSignal | undefined,
 ): Promise<Piece> {
   const { pool, key, encrypt, sectorBytes, sparse, source, preamble } = move;
@@ -114,13 +126,15 @@ async function makePiece(
   const readBytes = Math.max(0, Math.min(sectors.length, move.dataBytes - dataAt));
   if (readBytes > 0) await source.readRange(move.sourceOffsetBytes + dataAt, sectors.subarray(0, readBytes), signal);
   sectors.fill(0, readBytes);
-  const sums = await pool.run({
-    kind: 'piece',
-    ...{ key, encrypt, sectorBytes, sparse, area },
-    startByte: dataAt,
-    offsetBytes: preambleBytes,
-    checksum: move.checksum,
-    checksumBytes: bytes,
-  });
+  const sums = await inThread(() =>
+    pool.run({
+      kind: 'piece',
+      ...{ key, encrypt, sectorBytes, sparse, area },
+      startByte: dataAt,
+      offsetBytes: preambleBytes,
+      checksum: move.checksum,
+      checksumBytes: bytes,
+    }),
+  );
   return { offsetBytes: at, bytes: area.subarray(0, bytes), ...sums };
 }

@@ -3,9 +3,10 @@
  *
  * Node's HTTP client gets a body over TLS in pieces of 16 KiB; it copies each twice and hands it through two streams,
  * which costs more than to decrypt it. The option `onread` of a socket (and of a TLS socket) makes Node read into a
- * buffer that we own. Where a reply has the length that was asked for, its body goes from there to its place, and once
- * it is whole, Node's client gets the reply's head with a length of 0. Requests, heads, errors, time-outs and the reuse
- * of connections stay Node's; a connection that breaks off has, for it, not replied.
+ * buffer that we own, and asks for the next one after each read. Where a reply has the length that was asked for, that
+ * is the rest of the body's place; once it is whole, Node's client gets the reply's head with a length of 0. Requests,
+ * heads, errors, time-outs and the reuse of connections stay Node's; a connection that breaks off has, for it, not
+ * replied.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import type { Agent, ClientRequest } from 'node:http';
@@ -27,6 +28,11 @@ export class BodyPlace {
 
   get isFull(): boolean {
     return this.filledBytes === this.bytes.length;
+  }
+
+  /** @returns what is not filled yet */
+  rest(): Uint8Array {
+    return this.bytes.subarray(this.filledBytes);
   }
 
   /** @param body of the reply, as the SDK has it @throws {Error} `IncompleteBody`, as `fillFrom` */
@@ -77,7 +83,7 @@ export function withPlaces<SomeAgent extends Agent>(agent: SomeAgent): SomeAgent
 }
 
 /** What a reader needs of its socket. */
-export type ReadSocket = Pick<Socket, 'push' | 'destroyed'>;
+export type ReadSocket = Pick<Socket, 'push' | 'destroy' | 'destroyed'>;
 
 const NOTHING = Buffer.alloc(0);
 
@@ -93,12 +99,13 @@ export class BodyReader {
 
   /** The option of `net.connect` and `tls.connect`. */
   readonly onread = {
-    buffer: this.#memory,
+    /** @returns where the next bytes go: never more than are missing of a body, so that what follows is apart */
+    buffer: (): Uint8Array => (this.#place !== undefined && this.#isInBody ? this.#place.rest() : this.#memory),
     /** @returns whether to go on reading */
-    callback: (byteCount: number): boolean => {
-      // What a request that was given up still gets must not reach memory that others use by now.
+    callback: (byteCount: number, read: Uint8Array): boolean => {
       if (this.#socket === undefined || this.#socket.destroyed) return false;
-      return this.#take(this.#memory.subarray(0, byteCount));
+      if (read === this.#memory) return this.#take(this.#memory.subarray(0, byteCount));
+      return this.#place === undefined || this.#added(this.#place, byteCount);
     },
   };
 
@@ -116,35 +123,37 @@ export class BodyReader {
 
   /** The request that `place` belongs to is over. */
   forget(place: BodyPlace | undefined): void {
-    if (this.#place === place) this.#place = undefined;
+    if (this.#place !== place) return;
+    // Node has the memory of an unfinished body for the next read: there must be none.
+    if (this.#place !== undefined && this.#isInBody) this.#socket?.destroy();
+    this.#place = undefined;
   }
 
   #take(bytes: Buffer): boolean {
     if (this.#place === undefined) return this.#passOn(bytes);
-    if (this.#isInBody) return this.#fill(this.#place, bytes);
     this.#head = Buffer.concat([this.#head, bytes]);
     const end = this.#head.indexOf('\r\n\r\n');
     if (end === -1 && this.#head.length <= STORE_REPLY_HEAD_BYTES_MAX) return true;
     const all = this.#head;
     if (end === -1 || bodyBytesOf(all.toString('latin1', 0, end + 2)) !== this.#place.bytes.length) return this.#passOn(all);
     this.#head = all.subarray(0, end + 4);
-    this.#isInBody = true;
-    return this.#fill(this.#place, all.subarray(end + 4));
+    return this.#begin(this.#place, all.subarray(end + 4));
   }
 
-  #fill(place: BodyPlace, bytes: Buffer): boolean {
-    const { filledBytes } = place;
-    const missingBytes = place.bytes.length - filledBytes;
-    if (bytes.length < missingBytes) {
-      place.bytes.set(bytes, filledBytes);
-      place.filledBytes += bytes.length;
-      return true;
-    }
-    place.bytes.set(bytes.subarray(0, missingBytes), filledBytes);
-    place.filledBytes += missingBytes;
+  /** What has come with the head. */
+  #begin(place: BodyPlace, bytes: Buffer): boolean {
+    this.#isInBody = true;
+    const missing = bytes.subarray(0, place.bytes.length);
+    place.bytes.set(missing);
+    return this.#added(place, missing.length, bytes.subarray(missing.length));
+  }
+
+  /** @param following what has come behind the body: no reply to anything, so Node's client ends the connection */
+  #added(place: BodyPlace, byteCount: number, following: Buffer = NOTHING): boolean {
+    place.filledBytes += byteCount;
+    if (!place.isFull) return true;
     const head = this.#head.toString('latin1').replace(LENGTH, (_line, name: string) => `${name}0`);
-    // What follows is no reply to anything: Node's client ends the connection.
-    return this.#passOn(Buffer.concat([Buffer.from(head, 'latin1'), bytes.subarray(missingBytes)]));
+    return this.#passOn(Buffer.concat([Buffer.from(head, 'latin1'), following]));
   }
 
   #passOn(bytes: Buffer): boolean {

@@ -5,7 +5,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { NodeHttpHandler } from '@smithy/node-http-handler';
 import { VolsealError } from '../errors.js';
 import { STORE_BACKOFF_MS, STORE_BACKOFF_MS_MAX, STORE_CONNECT_MS, STORE_REPLY_BYTES_MAX, STORE_SILENCE_MS } from '../limits.js';
-import { askFor, type PlaceOptions, withPlaces } from './reply-body.js';
+import { askInto, type BodyOptions, withBodyBuffers } from './reply-body.js';
 
 /**
  * Settings of a client, whatever its service. The SDK's own retries are off: they cannot repeat a body that breaks off.
@@ -28,8 +28,8 @@ export async function clientSettings(endpointUrl: string | undefined, region: st
       new NodeHttpHandler({
         connectionTimeout: STORE_CONNECT_MS,
         socketTimeout: STORE_SILENCE_MS,
-        httpAgent: withPlaces(new HttpAgent(agent)),
-        httpsAgent: withPlaces(new HttpsAgent(agent)),
+        httpAgent: withBodyBuffers(new HttpAgent(agent)),
+        httpsAgent: withBodyBuffers(new HttpsAgent(agent)),
       }),
     ),
   };
@@ -41,12 +41,11 @@ function bounded(
 ): Pick<NodeHttpHandler, 'metadata' | 'handle' | 'updateHttpClientConfig' | 'httpHandlerConfigs' | 'destroy'> {
   return {
     metadata: inner.metadata,
-    async handle(request, options?: PlaceOptions) {
-      const place = options?.place;
-      const { response } = await askFor(place, () => inner.handle(request, options));
+    async handle(request, options?: BodyOptions) {
+      const into = options?.into;
+      const { response } = await askInto(into, () => inner.handle(request, options));
       // A range is counted where it is read (reply-body.ts, sdk-errors.ts), and not copied once more.
-      if (response.statusCode !== 206 && place?.isFull !== true)
-        response.body = pipeline(response.body as Readable, countBytes(), () => {});
+      if (response.statusCode !== 206 && into?.isFull !== true) response.body = pipeline(response.body as Readable, countBytes(), () => {});
       return { response };
     },
     updateHttpClientConfig: (key, value) => inner.updateHttpClientConfig(key, value),

@@ -6,7 +6,7 @@ import { EBS_BLOCK_BYTES } from '../limits.js';
 import { type BlockToken, isTokenRefused, SnapshotBlocks } from './ebs-blocks.js';
 import { EbsConnection } from './ebs-client.js';
 import { snapshotId, snapshotName } from './ebs-location.js';
-import { BodyPlace, type PlaceOptions } from './reply-body.js';
+import { BodyBuffer, type BodyOptions } from './reply-body.js';
 import type { OpenSource, StoreOptions } from './store.js';
 
 /** A listing is new, and its tokens are refused all the same: so often, then that is an error. */
@@ -98,8 +98,8 @@ async function getBlock(
 ): Promise<void> {
   const name = snapshotName(id);
   await connection.call('GetSnapshotBlock', { name, signal, ofBlock: true }, async ({ client, sdk }, send) => {
-    const place = new BodyPlace(new Uint8Array(EBS_BLOCK_BYTES));
-    const options: PlaceOptions = { ...send, place };
+    const into = new BodyBuffer(new Uint8Array(EBS_BLOCK_BYTES));
+    const options: BodyOptions = { ...send, into };
     const reply = await client.send(new sdk.GetSnapshotBlockCommand({ SnapshotId: id, BlockIndex: index, BlockToken: token }), options);
     const { BlockData, DataLength, Checksum, ChecksumAlgorithm } = reply;
     if (DataLength !== EBS_BLOCK_BYTES || Checksum === undefined || ChecksumAlgorithm !== 'SHA256') {
@@ -110,8 +110,8 @@ async function getBlock(
         { details: { path: name, block: index } },
       );
     }
-    await place.fill(BlockData as unknown as Readable);
-    const block = place.bytes;
+    await into.fill(BlockData as unknown as Readable);
+    const block = into.bytes;
     // In a thread of Node's own pool, unlike createHash.
     const digest = Buffer.from(await webcrypto.subtle.digest('SHA-256', block)).toString('base64');
     if (digest !== Checksum)

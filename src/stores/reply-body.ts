@@ -4,7 +4,7 @@
  * Node's HTTP client gets a body over TLS in pieces of 16 KiB; it copies each twice and hands it through two streams,
  * which costs more than to decrypt it. The option `onread` of a socket (and of a TLS socket) makes Node read into a
  * buffer that we own, and asks for the next one after each read. Where a reply has the length that was asked for, that
- * is the rest of the body's place; once it is whole, Node's client gets the reply's head with a length of 0. Requests,
+ * is the rest of its buffer; once it is whole, Node's client gets the reply's head with a length of 0. Requests,
  * heads, errors, time-outs and the reuse of connections stay Node's; a connection that breaks off has, for it, not
  * replied.
  */
@@ -17,7 +17,7 @@ import { STORE_READ_BYTES, STORE_REPLY_HEAD_BYTES_MAX } from '../limits.js';
 import { fillFrom } from './sdk-errors.js';
 
 /** Where the body of the reply to one request goes. */
-export class BodyPlace {
+export class BodyBuffer {
   readonly bytes: Uint8Array;
   filledBytes = 0;
 
@@ -44,18 +44,18 @@ export class BodyPlace {
 }
 
 /** The options of the SDK's `send`, which it passes to the request handler unchanged. */
-export interface PlaceOptions extends NonNullable<Parameters<NodeHttpHandler['handle']>[1]> {
-  readonly place?: BodyPlace;
+export interface BodyOptions extends NonNullable<Parameters<NodeHttpHandler['handle']>[1]> {
+  readonly into?: BodyBuffer;
 }
 
-/** The place of the request that Node's HTTP client is asked to make. */
-const asking = new AsyncLocalStorage<BodyPlace | undefined>();
+/** The buffer of the request that Node's HTTP client is asked to make. */
+const asking = new AsyncLocalStorage<BodyBuffer | undefined>();
 
-/** Runs `work`, which makes one request through an agent of `withPlaces`; the body of its reply goes to `place`. */
-export const askFor = <Result>(place: BodyPlace | undefined, work: () => Promise<Result>): Promise<Result> => asking.run(place, work);
+/** Runs `work`, which makes one request through an agent of `withBodyBuffers`; the body of its reply goes into `body`. */
+export const askInto = <Result>(body: BodyBuffer | undefined, work: () => Promise<Result>): Promise<Result> => asking.run(body, work);
 
-/** Has the connections of `agent` read bodies into their places. */
-export function withPlaces<SomeAgent extends Agent>(agent: SomeAgent): SomeAgent {
+/** Has the connections of `agent` read bodies into their buffers. */
+export function withBodyBuffers<SomeAgent extends Agent>(agent: SomeAgent): SomeAgent {
   const readers = new WeakMap<object, BodyReader>();
   const parts = agent as unknown as {
     createConnection(options: object): Socket;
@@ -70,12 +70,12 @@ export function withPlaces<SomeAgent extends Agent>(agent: SomeAgent): SomeAgent
     return socket;
   };
   parts.addRequest = (request, ...rest) => {
-    const place = asking.getStore();
+    const body = asking.getStore();
     // Before the request is sent. It may have waited for a connection until then.
     request.once('socket', (socket) => {
       const reader = readers.get(socket);
-      reader?.expect(place);
-      request.once('close', () => reader?.forget(place));
+      reader?.expect(body);
+      request.once('close', () => reader?.forget(body));
     });
     addRequest.call(agent, request, ...rest);
   };
@@ -92,7 +92,7 @@ export class BodyReader {
   readonly #memory = Buffer.allocUnsafeSlow(STORE_READ_BYTES);
   #socket: ReadSocket | undefined;
   /** Undefined: what comes is for Node's HTTP client. */
-  #place: BodyPlace | undefined;
+  #target: BodyBuffer | undefined;
   /** As far as it has come. */
   #head: Buffer = NOTHING;
   #isInBody = false;
@@ -100,12 +100,12 @@ export class BodyReader {
   /** The option of `net.connect` and `tls.connect`. */
   readonly onread = {
     /** @returns where the next bytes go: never more than are missing of a body, so that what follows is apart */
-    buffer: (): Uint8Array => (this.#place !== undefined && this.#isInBody ? this.#place.rest() : this.#memory),
+    buffer: (): Uint8Array => (this.#target !== undefined && this.#isInBody ? this.#target.rest() : this.#memory),
     /** @returns whether to go on reading */
     callback: (byteCount: number, read: Uint8Array): boolean => {
       if (this.#socket === undefined || this.#socket.destroyed) return false;
       if (read === this.#memory) return this.#take(this.#memory.subarray(0, byteCount));
-      return this.#place === undefined || this.#added(this.#place, byteCount);
+      return this.#target === undefined || this.#added(this.#target, byteCount);
     },
   };
 
@@ -115,49 +115,49 @@ export class BodyReader {
   }
 
   /** A request is about to be sent. */
-  expect(place: BodyPlace | undefined): void {
-    this.#place = place;
+  expect(body: BodyBuffer | undefined): void {
+    this.#target = body;
     this.#head = NOTHING;
     this.#isInBody = false;
   }
 
-  /** The request that `place` belongs to is over. */
-  forget(place: BodyPlace | undefined): void {
-    if (this.#place !== place) return;
+  /** The request that `body` belongs to is over. */
+  forget(body: BodyBuffer | undefined): void {
+    if (this.#target !== body) return;
     // Node has the memory of an unfinished body for the next read: there must be none.
-    if (this.#place !== undefined && this.#isInBody) this.#socket?.destroy();
-    this.#place = undefined;
+    if (this.#target !== undefined && this.#isInBody) this.#socket?.destroy();
+    this.#target = undefined;
   }
 
   #take(bytes: Buffer): boolean {
-    if (this.#place === undefined) return this.#passOn(bytes);
+    if (this.#target === undefined) return this.#passOn(bytes);
     this.#head = Buffer.concat([this.#head, bytes]);
     const end = this.#head.indexOf('\r\n\r\n');
     if (end === -1 && this.#head.length <= STORE_REPLY_HEAD_BYTES_MAX) return true;
     const all = this.#head;
-    if (end === -1 || bodyBytesOf(all.toString('latin1', 0, end + 2)) !== this.#place.bytes.length) return this.#passOn(all);
+    if (end === -1 || bodyBytesOf(all.toString('latin1', 0, end + 2)) !== this.#target.bytes.length) return this.#passOn(all);
     this.#head = all.subarray(0, end + 4);
-    return this.#begin(this.#place, all.subarray(end + 4));
+    return this.#begin(this.#target, all.subarray(end + 4));
   }
 
   /** What has come with the head. */
-  #begin(place: BodyPlace, bytes: Buffer): boolean {
+  #begin(body: BodyBuffer, bytes: Buffer): boolean {
     this.#isInBody = true;
-    const missing = bytes.subarray(0, place.bytes.length);
-    place.bytes.set(missing);
-    return this.#added(place, missing.length, bytes.subarray(missing.length));
+    const missing = bytes.subarray(0, body.bytes.length);
+    body.bytes.set(missing);
+    return this.#added(body, missing.length, bytes.subarray(missing.length));
   }
 
   /** @param following what has come behind the body: no reply to anything, so Node's client ends the connection */
-  #added(place: BodyPlace, byteCount: number, following: Buffer = NOTHING): boolean {
-    place.filledBytes += byteCount;
-    if (!place.isFull) return true;
+  #added(body: BodyBuffer, byteCount: number, following: Buffer = NOTHING): boolean {
+    body.filledBytes += byteCount;
+    if (!body.isFull) return true;
     const head = this.#head.toString('latin1').replace(LENGTH, (_line, name: string) => `${name}0`);
     return this.#passOn(Buffer.concat([Buffer.from(head, 'latin1'), following]));
   }
 
   #passOn(bytes: Buffer): boolean {
-    this.#place = undefined;
+    this.#target = undefined;
     this.#head = NOTHING;
     // A copy: the memory is read into again.
     return this.#socket!.push(Buffer.from(bytes));

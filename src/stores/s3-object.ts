@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import { VolsealError } from '../errors.js';
 import type { S3Location } from './location.js';
-import { BodyPlace, type PlaceOptions } from './reply-body.js';
+import { BodyBuffer, type BodyOptions } from './reply-body.js';
 import type { S3Connection } from './s3-client.js';
 import { nameOf } from './sdk-errors.js';
 import type { ImageSource } from './store.js';
@@ -43,8 +43,8 @@ export async function openObject(connection: S3Connection, location: S3Location,
         action,
         location,
         async ({ client, sdk }, send) => {
-          const place = new BodyPlace(target);
-          const options: PlaceOptions = { ...send, place };
+          const into = new BodyBuffer(target);
+          const options: BodyOptions = { ...send, into };
           const { Body, ContentRange } = await client.send(new sdk.GetObjectCommand({ ...pinned, Range }), options).catch(gone(location));
           const expected = `bytes ${offsetBytes}-${offsetBytes + target.length - 1}/${sizeBytes}`;
           if (ContentRange !== expected) {
@@ -53,7 +53,7 @@ export async function openObject(connection: S3Connection, location: S3Location,
               details: { path: name },
             });
           }
-          await place.fill(Body as Readable);
+          await into.fill(Body as Readable);
         },
         ended,
       );

@@ -1,4 +1,4 @@
-/** Bodies of replies that go straight to their place: what Node's HTTP client, and the next request, see of them. */
+/** Bodies of replies that go straight into their buffers: what Node's HTTP client, and the next request, see of them. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';
@@ -6,7 +6,7 @@ import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { setTimeout } from 'node:timers/promises';
 import { afterEach, describe, test } from 'vitest';
-import { askFor, BodyPlace, withPlaces } from '../../src/stores/reply-body.js';
+import { askInto, BodyBuffer, withBodyBuffers } from '../../src/stores/reply-body.js';
 
 const BODY = Buffer.from('0123456789abcdef');
 const closing: (() => void)[] = [];
@@ -16,20 +16,20 @@ afterEach(() => {
 });
 
 interface Line {
-  /** Asks for something, with a place for the body of the reply. */
-  ask(place?: BodyPlace): Promise<IncomingMessage>;
+  /** Asks for something, with a buffer for the body of the reply. */
+  ask(into?: BodyBuffer): Promise<IncomingMessage>;
   /** Of the server, one for each connection. */
   sockets: Socket[];
 }
 
 /** A client of a server that sends `pieces` to each request, each once the one before it has left. */
 async function line(replyTo: (request: number) => readonly Buffer[]): Promise<Line> {
-  const agent = withPlaces(new Agent({ keepAlive: true, maxSockets: 1 }));
+  const agent = withBodyBuffers(new Agent({ keepAlive: true, maxSockets: 1 }));
   let requests = 0;
   const made: Line = {
     sockets: [],
-    ask: (place) =>
-      askFor(place, async () => {
+    ask: (into) =>
+      askInto(into, async () => {
         const sent = request({ agent, host: '127.0.0.1', port: (server.address() as AddressInfo).port }).end();
         // What is wrong behind a reply is said to nobody else.
         sent.on('error', () => {});
@@ -60,9 +60,9 @@ async function line(replyTo: (request: number) => readonly Buffer[]): Promise<Li
 const head = (...lines: string[]): string => `${lines.join('\r\n')}\r\n\r\n`;
 const RANGE = head('HTTP/1.1 206 Partial Content', 'ETag: "e"', `Content-Length: ${BODY.length}`, 'Content-Range: bytes 0-15/99');
 const whole = (text: string, body: Buffer | string = BODY): Buffer => Buffer.concat([Buffer.from(text), Buffer.from(body)]);
-const placeFor = (byteCount: number): BodyPlace => new BodyPlace(new Uint8Array(new SharedArrayBuffer(byteCount)));
+const bufferFor = (byteCount: number): BodyBuffer => new BodyBuffer(new Uint8Array(new SharedArrayBuffer(byteCount)));
 
-describe('a body that has the length of its place', () => {
+describe('a body that has the length of its buffer', () => {
   for (const at of [
     1,
     16,
@@ -76,13 +76,13 @@ describe('a body that has the length of its place', () => {
       const reply = whole(RANGE);
       const { ask, ...seen } = await line(() => [reply.subarray(0, at), reply.subarray(at)]);
       for (let round = 0; round < 2; round += 1) {
-        const place = placeFor(BODY.length);
-        const message = await ask(place);
-        assert.ok(place.isFull);
-        assert.ok(Buffer.from(place.bytes).equals(BODY));
+        const into = bufferFor(BODY.length);
+        const message = await ask(into);
+        assert.ok(into.isFull);
+        assert.ok(Buffer.from(into.bytes).equals(BODY));
         assert.equal(message.statusCode, 206);
         assert.equal(message.headers['content-range'], 'bytes 0-15/99');
-        await place.fill(message);
+        await into.fill(message);
         await once(message, 'end');
       }
       assert.equal(seen.sockets.length, 1);
@@ -91,12 +91,12 @@ describe('a body that has the length of its place', () => {
 
   test('a request that waits for the connection of another one gets its own', async () => {
     const { ask } = await line((request) => [whole(RANGE, BODY.toString().replace('0', String(request)))]);
-    const places = [placeFor(BODY.length), undefined, placeFor(BODY.length)];
+    const targets = [bufferFor(BODY.length), undefined, bufferFor(BODY.length)];
     const texts = await Promise.all(
-      places.map(async (place) => {
-        const message = await ask(place);
+      targets.map(async (into) => {
+        const message = await ask(into);
         const text = String(await buffer(message));
-        return place === undefined ? text : String(Buffer.from(place.bytes));
+        return into === undefined ? text : String(Buffer.from(into.bytes));
       }),
     );
     assert.deepEqual(
@@ -107,19 +107,19 @@ describe('a body that has the length of its place', () => {
 
   test('a connection that breaks off has not replied, and nothing is written after that', async () => {
     const { ask, sockets } = await line(() => [whole(RANGE, BODY.subarray(0, 7))]);
-    const place = placeFor(BODY.length);
-    const asked = ask(place);
-    while (place.filledBytes < 7) await setTimeout(1);
+    const into = bufferFor(BODY.length);
+    const asked = ask(into);
+    while (into.filledBytes < 7) await setTimeout(1);
     sockets[0]!.destroy();
     await assert.rejects(asked, { code: 'ECONNRESET' });
-    assert.equal(place.isFull, false);
+    assert.equal(into.isFull, false);
   });
 
   test('what follows ends the connection', async () => {
     const { ask, ...seen } = await line(() => [whole(RANGE, `${BODY}more`)]);
-    const place = placeFor(BODY.length);
-    await place.fill(await ask(place));
-    assert.ok(Buffer.from(place.bytes).equals(BODY));
+    const into = bufferFor(BODY.length);
+    await into.fill(await ask(into));
+    assert.ok(Buffer.from(into.bytes).equals(BODY));
     if (!seen.sockets[0]!.destroyed) await once(seen.sockets[0]!, 'close');
   });
 });
@@ -137,29 +137,29 @@ describe('what is left to Node', () => {
   for (const [what, reply] of replies) {
     test(what, async () => {
       const { ask } = await line(() => [reply]);
-      const place = placeFor(BODY.length);
-      const message = await ask(place).catch((error: { code?: string }) => error.code ?? '');
+      const into = bufferFor(BODY.length);
+      const message = await ask(into).catch((error: { code?: string }) => error.code ?? '');
       // The parser of some versions refuses folded lines.
       if (typeof message === 'string') return void assert.match(message, /^HPE_/);
-      if (what === 'another length') return void (await assert.rejects(place.fill(message), { name: 'IncompleteBody' }));
-      if (what === 'a folded line') return void assert.equal(place.isFull, false);
-      await place.fill(message);
-      assert.ok(Buffer.from(place.bytes).equals(BODY));
+      if (what === 'another length') return void (await assert.rejects(into.fill(message), { name: 'IncompleteBody' }));
+      if (what === 'a folded line') return void assert.equal(into.isFull, false);
+      await into.fill(message);
+      assert.ok(Buffer.from(into.bytes).equals(BODY));
     });
   }
 
   test('a head without an end', async () => {
     const { ask } = await line(() => [Buffer.from('HTTP/1.1 206 Partial Content\r\n'), Buffer.from(`a: ${'b'.repeat(20_000)}\r\n`)]);
-    await assert.rejects(ask(placeFor(BODY.length)), { code: 'HPE_HEADER_OVERFLOW' });
+    await assert.rejects(ask(bufferFor(BODY.length)), { code: 'HPE_HEADER_OVERFLOW' });
   });
 
   test('two lengths', async () => {
     const reply = whole(head('HTTP/1.1 206 Partial Content', `Content-Length: ${BODY.length}`, 'Content-Length: 3'));
     const { ask } = await line(() => [reply]);
-    await assert.rejects(ask(placeFor(BODY.length)), { code: 'HPE_UNEXPECTED_CONTENT_LENGTH' });
+    await assert.rejects(ask(bufferFor(BODY.length)), { code: 'HPE_UNEXPECTED_CONTENT_LENGTH' });
   });
 
-  test('a request without a place, whatever its length', async () => {
+  test('a request without a buffer, whatever its length', async () => {
     const long = Buffer.alloc(3 * 1024 * 1024, 'long');
     const { ask } = await line(() => [whole(head('HTTP/1.1 200 OK', `content-length: ${long.length}`), long)]);
     assert.ok((await buffer(await ask())).equals(long));

@@ -7,33 +7,30 @@
  */
 import * as z from 'zod';
 
-const uint64 = z.string().regex(/^(0|[1-9][0-9]{0,19})$/, 'is not a 64-bit number as a string');
-
-const area = z.looseObject({ type: z.string(), offset: uint64, size: uint64 });
-
-const kdf = z
-  .looseObject({ type: z.string(), salt: z.string() })
-  .and(
-    z.union([
-      z.looseObject({ type: z.literal('pbkdf2'), hash: z.string(), iterations: z.int() }),
-      z.looseObject({ type: z.enum(['argon2i', 'argon2id']), time: z.int(), memory: z.int(), cpus: z.int() }),
-      z.looseObject({ type: z.string().refine((type) => !['pbkdf2', 'argon2i', 'argon2id'].includes(type)) }),
-    ]),
-  );
-
-const passphraseKeyslot = z.looseObject({
-  type: z.literal('luks2'),
-  key_size: z.int().nonnegative(),
-  af: z.looseObject({ type: z.literal('luks1'), hash: z.string(), stripes: z.int() }),
-  area: area.extend({ type: z.literal('raw'), encryption: z.string(), key_size: z.int() }),
-  kdf,
+/** One keyslot, whatever its type. Made when the first keyslot is read: most headers have none, and it takes 3 ms. */
+export const keyslotSchema = z.lazy(() => {
+  const uint64 = z.string().regex(/^(0|[1-9][0-9]{0,19})$/, 'is not a 64-bit number as a string');
+  const area = z.looseObject({ type: z.string(), offset: uint64, size: uint64 });
+  const kdf = z
+    .looseObject({ type: z.string(), salt: z.string() })
+    .and(
+      z.union([
+        z.looseObject({ type: z.literal('pbkdf2'), hash: z.string(), iterations: z.int() }),
+        z.looseObject({ type: z.enum(['argon2i', 'argon2id']), time: z.int(), memory: z.int(), cpus: z.int() }),
+        z.looseObject({ type: z.string().refine((type) => !['pbkdf2', 'argon2i', 'argon2id'].includes(type)) }),
+      ]),
+    );
+  const passphraseKeyslot = z.looseObject({
+    type: z.literal('luks2'),
+    key_size: z.int().nonnegative(),
+    af: z.looseObject({ type: z.literal('luks1'), hash: z.string(), stripes: z.int() }),
+    area: area.extend({ type: z.literal('raw'), encryption: z.string(), key_size: z.int() }),
+    kdf,
+  });
+  // Of re-encryption, and of types that are not known yet.
+  const otherKeyslot = z.looseObject({ type: z.string().refine((type) => type !== 'luks2'), key_size: z.int().nonnegative(), area });
+  return z.union([passphraseKeyslot, otherKeyslot]);
 });
-
-/** Of re-encryption, and of types that are not known yet. */
-const otherKeyslot = z.looseObject({ type: z.string().refine((type) => type !== 'luks2'), key_size: z.int().nonnegative(), area });
-
-/** One keyslot, whatever its type. */
-export const keyslotSchema = z.union([passphraseKeyslot, otherKeyslot]);
 
 /**
  * What is wrong with where the keyslots' areas lie, or undefined: they must lie behind both copies of the header,

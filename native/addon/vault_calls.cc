@@ -163,6 +163,31 @@ Napi::Value KeyHmac(const Arguments& info) {
   return ToBuffer(info.Env(), mac);
 }
 
+template <typename H>
+Napi::Value DigestOf(Napi::Env env, Bytes bytes) {
+  typename H::State state;
+  uint8_t digest[H::kDigestBytes];
+  H::Init(state);
+  H::Update(state, bytes);
+  H::Final(state, digest);
+  return ToBuffer(env, digest);
+}
+
+Napi::Value PublicDigest(const Arguments& info) {
+  const Bytes bytes = BytesOf(info[1], "bytes");
+  switch (HashOf(info[0], "hash")) {
+    case vault::Hash::kSha1:
+      return DigestOf<vault::Sha1>(info.Env(), bytes);
+    case vault::Hash::kSha256:
+      return DigestOf<vault::Sha256>(info.Env(), bytes);
+    case vault::Hash::kSha384:
+      return DigestOf<vault::Sha384>(info.Env(), bytes);
+    case vault::Hash::kSha512:
+      return DigestOf<vault::Sha512>(info.Env(), bytes);
+  }
+  return info.Env().Undefined();
+}
+
 Napi::Value KeyDerive(const Arguments& info) {
   const PinnedKey key = Pin(info[0], "key");
   vault::NewKey derived = ValueOrThrow(info.Env(), Vault::OfProcess().Reserve());
@@ -231,6 +256,7 @@ void RegisterVaultCalls(Napi::Env env, Napi::Object exports) {
   Export<KeyRevealBase64>(env, exports, "keyRevealBase64");
   Export<KeyHmac>(env, exports, "keyHmac");
   Export<KeyDerive>(env, exports, "keyDerive");
+  Export<PublicDigest>(env, exports, "publicDigest");
   Export<KeyPbkdf2>(env, exports, "keyPbkdf2");
   Export<KeySeal>(env, exports, "keySeal");
   Export<KeyOpen>(env, exports, "keyOpen");

@@ -4,9 +4,10 @@
  * LUKS2 On-Disk Format Specification, section 2.1 ("Binary Header"). A header is stored twice; the copies differ in
  * magic, salt, offset and checksum.
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { VolsealError } from '../errors.js';
 import { LUKS2_HEADER_SIZES } from '../limits.js';
+import { type LuksHash, native } from '../native.js';
 
 export type CopyName = 'primary' | 'secondary';
 
@@ -34,7 +35,7 @@ const CHECKSUM_ALGORITHM = 'sha256';
  * What we read: cryptsetup keeps the algorithm that a header was made with. By OpenSSL's names, which are the
  * specification's.
  */
-const CHECKSUM_ALGORITHMS = ['sha1', 'sha256', 'sha384', 'sha512'];
+const CHECKSUM_ALGORITHMS: readonly string[] = ['sha1', 'sha256', 'sha384', 'sha512'] satisfies LuksHash[];
 const MAGIC = {
   primary: Buffer.from('4c554b53babe', 'hex'),
   secondary: Buffer.from('534b554cbabe', 'hex'),
@@ -138,8 +139,8 @@ export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): {
   const { at, bytes } = FIELD.checksum;
   // All 64 bytes of the field, so that every bit of a copy is checked.
   const expected = Buffer.alloc(bytes);
-  checksumOf(copy, algorithm).copy(expected);
-  if (!timingSafeEqual(copy.subarray(at, at + bytes), expected)) throw damaged('bad checksum');
+  checksumOf(copy, algorithm as LuksHash).copy(expected);
+  if (!copy.subarray(at, at + bytes).equals(expected)) throw damaged('bad checksum');
 
   const uuid = readText(copy, FIELD.uuid);
   if (!UUID.test(uuid)) throw damaged(`${JSON.stringify(uuid)} is not a UUID`);
@@ -154,13 +155,9 @@ export function decodeCopy(area: Buffer, offsetBytes: number, name: CopyName): {
 }
 
 /** The checksum of a whole copy, with the checksum field read as zeros. */
-function checksumOf(copy: Buffer, algorithm: string): Buffer {
+function checksumOf(copy: Buffer, algorithm: LuksHash): Buffer {
   const { at, bytes } = FIELD.checksum;
-  return createHash(algorithm)
-    .update(copy.subarray(0, at))
-    .update(Buffer.alloc(bytes))
-    .update(copy.subarray(at + bytes))
-    .digest();
+  return native.publicDigest(algorithm, Buffer.from(copy).fill(0, at, at + bytes));
 }
 
 function refuseUnlistedSize(headerSize: number | bigint, code: 'ERR_ARGUMENT' | 'ERR_HEADER_DAMAGED'): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
+import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
 import { native } from '../../src/native.js';
@@ -97,4 +97,22 @@ describe('keyPbkdf2', () => {
       });
     });
   }
+});
+
+describe('publicDigest', () => {
+  test.each(['sha1', 'sha256', 'sha384', 'sha512'] as const)("%s agrees with Node's", (hash) => {
+    for (const size of [0, 1, 55, 56, 64, 111, 112, 128, 16_384]) {
+      const bytes = randomBytes(size);
+      assert.deepEqual(native.publicDigest(hash, bytes), createHash(hash).update(bytes).digest(), `${size} bytes`);
+    }
+  });
+
+  test('refuses another hash, and what are no bytes', () => {
+    for (const [hash, bytes] of [
+      ['md5', Buffer.alloc(1)],
+      ['sha256', 'text'],
+    ]) {
+      assert.throws(() => native.publicDigest(wrong(hash), wrong(bytes)), { code: 'ERR_ARGUMENT' });
+    }
+  });
 });

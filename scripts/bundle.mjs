@@ -2,8 +2,8 @@
 // out of dist/.
 import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { build } from 'esbuild';
+import { basename, join } from 'node:path';
+import { build, transform } from 'esbuild';
 
 const require = createRequire(import.meta.url);
 const SOURCE = 'src/program';
@@ -28,26 +28,53 @@ const common = {
 const URL_LINE = "const __url = require('node:url').pathToFileURL(__filename).href;";
 
 await build({ ...common, entryPoints: ['main', 'tasks', 'code-cache'].map((name) => `${SOURCE}/${name}.ts`), banner: { js: URL_LINE } });
-const { metafile } = await build({
+// In chunks: what is always loaded together is one. V8 makes the functions of a chunk when it is loaded; without them a
+// start would make all of the bundle, and read all of them from the code cache.
+const { metafile, outputFiles } = await build({
   ...common,
   entryPoints: [`${SOURCE}/bundle.ts`],
-  // A function of what a CommonJS module is given (load.ts).
-  banner: { js: `(function (require, __filename) { const module = { exports: {} }; const fileOf = require.resolve; ${URL_LINE}` },
-  footer: { js: 'return module.exports; })' },
+  format: 'esm',
+  splitting: true,
   plugins: [{ name: 'in their own places', setup: keepPlaces }],
   // Loaded by the first command that needs them: objects in S3, snapshots, the queue of a fleet.
   external: ['@aws-sdk/client-s3', '@aws-sdk/client-ebs', 'bullmq', 'ioredis', 'pg', 'pino', '@opentelemetry/api'],
   // The packages' ES modules: of those only what is used comes along.
   mainFields: ['module', 'main'],
   conditions: ['module'],
-  supported: { 'dynamic-import': false },
   metafile: true,
+  write: false,
 });
+writeFileSync(`${TARGET}/bundle.js`, await linked(outputFiles));
 // The package around them is one of ES modules.
 writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}\n`);
 // The types of dist/src/native.d.ts import it; tsc copies no declarations.
 copyFileSync('binding.d.ts', 'dist/binding.d.ts');
 writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
+
+/** Chunks, which are ES modules, as one function of what a CommonJS module is given (load.ts); it gives bundle.ts. */
+async function linked(chunks) {
+  const functions = chunks.map(async ({ path, text }) => {
+    const options = { format: 'cjs', platform: 'node', target: common.target, charset: 'ascii', supported: { 'dynamic-import': false } };
+    return `${JSON.stringify(`./${basename(path)}`)}(exports, module, require) {\n${(await transform(text, options)).code}}`;
+  });
+  return `(function (require, __filename) {
+const chunks = {
+${(await Promise.all(functions)).join(',\n')}
+};
+const fileOf = require.resolve;
+${URL_LINE}
+const loaded = {};
+function load(name) {
+  if (!Object.hasOwn(chunks, name)) return require(name);
+  if (!Object.hasOwn(loaded, name)) {
+    loaded[name] = { exports: {} };
+    chunks[name](loaded[name].exports, loaded[name], load);
+  }
+  return loaded[name].exports;
+}
+return load('./bundle.js'); })
+`;
+}
 
 /**
  * Packages that look for files in their own directory (a native library, the code of a thread): the bundle tells them
@@ -60,11 +87,23 @@ function keepPlaces({ onLoad, onResolve }) {
   // A native library that makes MessagePack faster; the stores' records are JSON.
   onResolve({ filter: /^msgpackr-extract$/ }, ({ path }) => ({ path, namespace: 'left out' }));
   onLoad({ filter: /.*/, namespace: 'left out' }, () => ({ contents: 'module.exports = undefined;' }));
+  // 2 to 6 ms each, and many commands need neither.
+  onResolve({ filter: /^node:(crypto|child_process)$/ }, ({ path, importer }) =>
+    /\/src\/[^.]*\.ts$|\/commander\//.test(importer) ? { path, namespace: 'on demand' } : undefined,
+  );
+  onLoad({ filter: /.*/, namespace: 'on demand' }, ({ path }) => ({ contents: onDemand(path) }));
   onLoad({ filter: /node_modules\/(lmdb\/dist\/index\.cjs|piscina\/dist\/index\.js)$/ }, ({ path }) => {
     const [, name] = /node_modules\/(\w+)/.exec(path);
     const place = `const __filename = fileOf(${JSON.stringify(name)}), __dirname = require('node:path').dirname(__filename);`;
     return { contents: `${place}${readFileSync(path, 'utf8').replaceAll(...URL_OF_FILE)}`, loader: 'js' };
   });
+}
+
+/** A module with the members of one of Node's, which it loads at the first use of any. */
+function onDemand(name) {
+  const members = JSON.stringify(Object.keys(require(name)).filter((member) => member !== 'default'));
+  const get = `get: () => (loaded ??= require('${name}'))[member]`;
+  return `let loaded; for (const member of ${members}) Object.defineProperty(exports, member, { enumerable: true, ${get} });`;
 }
 
 /** The licences of the packages whose files are `inputs`: who passes their code on passes these on. */

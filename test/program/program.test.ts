@@ -168,8 +168,8 @@ describe('the code cache', () => {
   test('that cannot be written is missed with a warning, and nothing is left of it', () => {
     const own = installation();
     for (const cache of CACHES) rmSync(own.file(cache));
-    // Room for the rehearsal's files, not for the cache.
-    const limited = ['-c', 'ulimit -f 1100; exec "$1" "$2"', 'sh', process.execPath, own.file('code-cache.js')];
+    // Room neither for the rehearsal's files nor for the cache.
+    const limited = ['-c', 'ulimit -f 100; exec "$1" "$2"', 'sh', process.execPath, own.file('code-cache.js')];
     const { status, stderr } = spawnSync('bash', limited, { encoding: 'utf8' });
     assert.equal(status, 0, stderr);
     assert.match(stderr, /volseal will start more slowly: its code cache is incomplete: .*EFBIG/);
@@ -186,6 +186,27 @@ describe('the code cache', () => {
     own.makeCache();
     for (const cache of CACHES) assert.ok(statSync(own.file(cache)).size > 0);
     worksIn(own);
+  });
+});
+
+describe('a start loads only what it needs:', () => {
+  const LOADED = join(SHARED, 'loaded.cjs');
+  beforeAll(() => writeFileSync(LOADED, "process.on('exit', () => console.log(process.moduleLoadList.join('\\n')))"));
+  const modulesOf = (...words: string[]): string[] => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['--require', LOADED, MAIN, ...words], { encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+    return stdout.split('\n');
+  };
+
+  test('info has neither cryptography nor child processes of Node', () => {
+    const modules = modulesOf('info', VOLUME);
+    assert.ok(modules.includes('NativeModule fs'));
+    for (const name of ['crypto', 'child_process', 'http']) assert.ok(!modules.includes(`NativeModule ${name}`), name);
+  });
+
+  test('a program that uses them has them', () => {
+    const modules = modulesOf('decrypt', VOLUME, join(SHARED, 'decrypted'), '--kms', `embedded:${join(SHARED, 'home')}`);
+    assert.ok(modules.includes('NativeModule crypto'));
   });
 });
 

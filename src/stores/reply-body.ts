@@ -51,7 +51,7 @@ export interface BodyOptions extends NonNullable<Parameters<NodeHttpHandler['han
 /** The buffer of the request that Node's HTTP client is asked to make. */
 const asking = new AsyncLocalStorage<BodyBuffer | undefined>();
 
-/** Runs `work`, which makes one request through an agent of `withBodyBuffers`; the body of its reply goes into `body`. */
+/** Runs `work`, which makes one request through an agent of `withBodyBuffers`; the reply's body goes into `body`. */
 export const askInto = <Result>(body: BodyBuffer | undefined, work: () => Promise<Result>): Promise<Result> => asking.run(body, work);
 
 /** Has the connections of `agent` read bodies into their buffers. */

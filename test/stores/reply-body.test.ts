@@ -1,4 +1,4 @@
-/** Bodies of replies that go straight into their buffers: what Node's HTTP client, and the next request, see of them. */
+/** Bodies of replies that go straight into their buffers: what Node's HTTP client and the next request see of them. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';

@@ -4,7 +4,21 @@ import './async-dispose.js';
 
 export { type ErrorCode, type ErrorDetails, VolsealError } from './errors.js';
 export { type JobOutcome, type RunJobOptions, runJob } from './fleet/run-job.js';
-export { type BadLine, type JobKind, type JobLine, type JobSpec, parseJobLines } from './fleet/spec.js';
+export {
+  type BadLine,
+  type CommonSpec,
+  type DecryptSpec,
+  type EncryptSpec,
+  type JobKind,
+  type JobLine,
+  type JobSpec,
+  type MadeChoices,
+  type OpenedChoices,
+  parseJobLines,
+  type ReencryptSpec,
+  type RewrapSpec,
+  type VerifySpec,
+} from './fleet/spec.js';
 export { type Verdict, verdictOf } from './fleet/verdict.js';
 export { type AttachAnyOptions, attach } from './in-place/attach.js';
 export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.js';

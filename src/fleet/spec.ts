@@ -6,6 +6,97 @@ import { parseSize } from '../size-text.js';
 import { isSnapshot } from '../stores/ebs-location.js';
 import { parseStrictJson } from '../strict-json.js';
 
+/** What every job has. */
+export interface CommonSpec {
+  /** The image or volume that the job reads; `rewrap` changes it. */
+  source: string;
+  /** Which KMS, as `--kms` has it. */
+  kms?: string | undefined;
+  /** The encryption context of a new volume, or pairs that an existing one must have. */
+  context?: Record<string, string> | undefined;
+}
+
+/** Choices for a volume that exists. */
+export interface OpenedChoices {
+  /** Path of a detached header. */
+  header?: string | undefined;
+  /** The KMS key that must wrap its data key. */
+  expectedKey?: string | undefined;
+}
+
+/** Choices for a volume that is made. */
+export interface MadeChoices {
+  /** 512, 1024, 2048 or 4096. */
+  sectorBytes?: number | undefined;
+  /** Whether zeros become holes. */
+  allocation?: 'full' | 'sparse' | undefined;
+  /** Replace a target that exists. */
+  force?: boolean | undefined;
+}
+
+/** A job that makes a volume of an image. */
+export interface EncryptSpec extends CommonSpec {
+  /** What is done. */
+  kind: 'encrypt';
+  /** The new volume. */
+  target: string;
+  /** The KMS key that wraps the new data key. */
+  key?: string | undefined;
+  /** On a queue, the image is cut into ranges of this length, which workers encrypt side by side. */
+  rangeSize?: string | undefined;
+  /** `header`: where the new header goes; `pad`, `raw`: as the options of `encryptImage`. */
+  choices?: (MadeChoices & { header?: string | undefined; pad?: boolean | undefined; raw?: boolean | undefined }) | undefined;
+}
+
+/** A job that makes an image of a volume. */
+export interface DecryptSpec extends CommonSpec {
+  /** What is done. */
+  kind: 'decrypt';
+  /** The new image. */
+  target: string;
+  /** `sparse`: zeros become holes; `force`: replace a target that exists. */
+  choices?: (OpenedChoices & { sparse?: boolean | undefined; force?: boolean | undefined }) | undefined;
+}
+
+/** A job that proves a volume. */
+export interface VerifySpec extends CommonSpec {
+  /** What is done. */
+  kind: 'verify';
+  /** `against`: the image that the volume must have. */
+  choices?: (OpenedChoices & { against?: string | undefined }) | undefined;
+}
+
+/** A job that wraps a volume's data key under another KMS key. */
+export interface RewrapSpec extends CommonSpec {
+  /** What is done. */
+  kind: 'rewrap';
+  /** The other KMS key. */
+  key: string;
+  /** For the volume. */
+  choices?: OpenedChoices | undefined;
+}
+
+/** A job that makes a volume of the same data under a new data key. */
+export interface ReencryptSpec extends CommonSpec {
+  /** What is done. */
+  kind: 'reencrypt';
+  /** The new volume. */
+  target: string;
+  /** The KMS key that wraps the new data key. */
+  key?: string | undefined;
+  /** `newHeader`: where the new header goes. */
+  choices?: (OpenedChoices & MadeChoices & { newHeader?: string | undefined }) | undefined;
+}
+
+/**
+ * A job: its kind, source and target, the KMS key, the encryption context, and choices by the names of the library's
+ * options.
+ */
+export type JobSpec = EncryptSpec | DecryptSpec | VerifySpec | RewrapSpec | ReencryptSpec;
+
+/** What can be done by a job. */
+export type JobKind = JobSpec['kind'];
+
 const path = z
   .string()
   .min(1, 'is empty')
@@ -74,16 +165,7 @@ const reencrypt = z.strictObject({
   choices: choices({ ...opened, ...made, newHeader: path }),
 });
 
-const jobSchema = z.discriminatedUnion('kind', [encrypt, decrypt, verify, rewrap, reencrypt]);
-
-/**
- * A job: its kind, source and target, the KMS key, the encryption context (of a new volume, or pairs that an existing
- * one must have), and choices by the names of the library's options.
- */
-export type JobSpec = z.infer<typeof jobSchema>;
-
-/** What can be done by a job. */
-export type JobKind = JobSpec['kind'];
+const jobSchema: z.ZodType<JobSpec> = z.discriminatedUnion('kind', [encrypt, decrypt, verify, rewrap, reencrypt]);
 
 /** A job of a file, and where it stands there. */
 export interface JobLine {

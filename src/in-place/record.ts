@@ -6,10 +6,10 @@
 import { timingSafeEqual } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import * as z from 'zod';
-import { SECTOR_SIZES, VOLUME_BYTES_MAX } from '../limits.js';
+import { SECTOR_SIZES, type SectorBytes, VOLUME_BYTES_MAX } from '../limits.js';
 import { decodeBase64 } from '../luks2/metadata.js';
 import { type KeyHandle, native } from '../native.js';
-import { IN_PLACE_KINDS } from '../output/in-place-mark.js';
+import { IN_PLACE_KINDS, type InPlaceKind } from '../output/in-place-mark.js';
 import { parseStrictJson } from '../strict-json.js';
 
 const MAC_KEY_LABEL = Buffer.from('volseal in-place mac v1');
@@ -20,24 +20,57 @@ export const RECORD_BYTES = 4096;
 
 const bytes = z.number().int().min(0).max(VOLUME_BYTES_MAX);
 
-const recordSchema = z.strictObject({
-  version: z.literal(1),
+/** What is moved, and how far it is. */
+export interface InPlaceRecord {
+  version: 1;
   /** Each record has the next number; the highest counts. */
+  sequence: number;
+  kind: InPlaceKind;
+  direction: 'toHigh' | 'toLow';
+  /** The image below it is in the low form, the rest in the high one, once the pending part is in its new place. */
+  frontierBytes: number;
+  pending: PendingPart | null;
+  volumeId: string;
+  uuid: string;
+  /** Inode of the image where it is a file. */
+  image: { kind: 'file' | 'device'; ino: string };
+  /** Bytes of the file before the job. */
+  fileBytes: number;
+  /** Exact length of the image. */
+  imageBytes: number;
+  /** The same in whole sectors. */
+  dataBytes: number;
+  partBytes: number;
+  lowOffsetBytes: number;
+  highOffsetBytes: number;
+  sectorBytes: SectorBytes;
+  sparse: boolean;
+  header: 'embedded' | 'detached';
+}
+
+/** A part that is in the journal, and perhaps not yet in its new place. */
+export interface PendingPart {
+  startByte: number;
+  lengthBytes: number;
+  slot: 0 | 1;
+  sha256: string;
+}
+
+/** A record as it is in the journal; only its MAC makes it trustworthy. */
+export type StoredRecord = InPlaceRecord & { mac: string };
+
+const storedSchema: z.ZodType<StoredRecord> = z.strictObject({
+  version: z.literal(1),
   sequence: z.number().int().positive(),
   kind: z.enum(IN_PLACE_KINDS),
   direction: z.enum(['toHigh', 'toLow']),
-  /** The image below it is in the low form, the rest in the high one, once the pending part is in its new place. */
   frontierBytes: bytes,
   pending: z.strictObject({ startByte: bytes, lengthBytes: bytes, slot: z.literal([0, 1]), sha256: z.string() }).nullable(),
   volumeId: z.string(),
   uuid: z.string(),
-  /** Inode of the image where it is a file. */
   image: z.strictObject({ kind: z.enum(['file', 'device']), ino: z.string() }),
-  /** Bytes of the file before the job. */
   fileBytes: bytes,
-  /** Exact length of the image. */
   imageBytes: bytes,
-  /** The same in whole sectors. */
   dataBytes: bytes,
   partBytes: bytes,
   lowOffsetBytes: bytes,
@@ -45,14 +78,8 @@ const recordSchema = z.strictObject({
   sectorBytes: z.literal([...SECTOR_SIZES]),
   sparse: z.boolean(),
   header: z.enum(['embedded', 'detached']),
+  mac: z.string(),
 });
-const storedSchema = recordSchema.extend({ mac: z.string() });
-
-/** What is moved, and how far it is. */
-export type InPlaceRecord = z.infer<typeof recordSchema>;
-/** A record as it is in the journal; only its MAC makes it trustworthy. */
-export type StoredRecord = z.infer<typeof storedSchema>;
-export type PendingPart = NonNullable<InPlaceRecord['pending']>;
 
 /** One copy. @param key the data key that proves it; stays the caller's @throws {VolsealError} `ERR_KEY_GONE` */
 export function encodeRecord(record: InPlaceRecord, key: KeyHandle): Buffer {

@@ -3,7 +3,7 @@
 import type { Luks2Header } from '../luks2/header.js';
 import { nextHeader } from '../luks2/header-mac.js';
 import type { KnownKeyslots } from '../luks2/known-keyslots.js';
-import type { Luks2Metadata } from '../luks2/metadata.js';
+import type { Luks2Metadata } from '../luks2/metadata-object.js';
 import type { KeyHandle } from '../native.js';
 import type { KeyslotVolume } from '../volume/unlock-keyslot.js';
 import type { PoolLease } from '../workers/pool.js';

@@ -14,7 +14,8 @@ import {
   encodeCopy,
   headerVersion,
 } from './binary-header.js';
-import { dataDigests, type Luks2Metadata, parseMetadata } from './metadata.js';
+import { dataDigests, parseMetadata } from './metadata.js';
+import type { Luks2Metadata } from './metadata-object.js';
 
 /** The content of a header, from either copy. */
 export interface Luks2Header extends BinaryHeader {

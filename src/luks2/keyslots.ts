@@ -6,6 +6,7 @@
  * (hdr_validate_areas) and luks2_keyslot_luks2.c.
  */
 import * as z from 'zod';
+import type { Keyslot } from './metadata-object.js';
 
 /** One keyslot, whatever its type. Made when the first keyslot is read: most headers have none, and it takes 3 ms. */
 export const keyslotSchema = z.lazy(() => {
@@ -37,11 +38,7 @@ export const keyslotSchema = z.lazy(() => {
  * within the room for keyslots, and apart.
  * @param startBytes of the room for keyslots: behind the second copy of the header
  */
-export function areaFault(
-  keyslots: Record<string, z.infer<typeof keyslotSchema>>,
-  startBytes: number,
-  roomBytes: number,
-): string | undefined {
+export function areaFault(keyslots: Record<string, Keyslot>, startBytes: number, roomBytes: number): string | undefined {
   const areas = Object.entries(keyslots)
     .map(([name, keyslot]) => ({ name, from: BigInt(keyslot.area.offset), bytes: BigInt(keyslot.area.size) }))
     .sort((one, other) => (one.from < other.from ? -1 : 1));

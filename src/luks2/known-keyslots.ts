@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import canonicalize from 'canonicalize';
 import * as z from 'zod';
-import type { Luks2Metadata } from './metadata.js';
+import type { Luks2Metadata } from './metadata-object.js';
 
 /** `recovery`: a random key that was printed. `passphrase`: one that the owner chose. */
 export type KeyslotKind = 'recovery' | 'passphrase';
@@ -22,7 +22,7 @@ export interface KnownKeyslot {
 /** Keyslots by their LUKS2 names. */
 export type KnownKeyslots = Readonly<Record<string, KnownKeyslot>>;
 
-/** The list as a member of the token. */
+/** The list as a member of the token. @internal */
 export const knownKeyslotsSchema = z.record(
   z.string().regex(/^(0|[1-9][0-9]?)$/, 'is not the name of a keyslot'),
   z.strictObject({

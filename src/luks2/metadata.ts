@@ -12,6 +12,7 @@ import type { LuksHash } from '../native.js';
 import { parseStrictJson } from '../strict-json.js';
 import { BINARY_HEADER_BYTES } from './binary-header.js';
 import { areaFault, keyslotSchema } from './keyslots.js';
+import type { Luks2Metadata } from './metadata-object.js';
 
 /** The only cipher. CVE-2025-59054 and similar attacks put a null cipher into an unauthenticated header. */
 export const ENCRYPTION = 'aes-xts-plain64';
@@ -51,7 +52,7 @@ const objects = <T extends z.ZodType>(value: T) => z.record(objectName, value);
 const fewObjects = <T extends z.ZodType>(value: T) =>
   objects(value).refine((all) => Object.keys(all).length <= OBJECTS_MAX, `has more than ${OBJECTS_MAX} members`);
 
-const metadataSchema = z.looseObject({
+const metadataSchema: z.ZodType<Luks2Metadata> = z.looseObject({
   keyslots: fewObjects(keyslotSchema),
   tokens: fewObjects(z.looseObject({ type: z.string(), keyslots: names })),
   segments: objects(
@@ -70,9 +71,6 @@ const metadataSchema = z.looseObject({
     requirements: z.looseObject({ mandatory: z.array(z.string()).optional() }).optional(),
   }),
 });
-
-/** A whole JSON area. Members that no schema names are kept as they are. */
-export type Luks2Metadata = z.infer<typeof metadataSchema>;
 
 /** Where the data of a volume is in its file, and its sector size. */
 export interface DataSegment {
@@ -135,8 +133,7 @@ export function dataDigests({ digests }: Luks2Metadata): Record<string, object> 
 }
 
 /** The first issue of a schema: where (`segments.0.offset`) and what. */
-export function firstIssue(error: z.ZodError): string {
-  const issue = error.issues[0];
+export function firstIssue({ issues: [issue] }: { issues: readonly { path: readonly PropertyKey[]; message: string }[] }): string {
   const where = issue?.path.map((part) => printable(String(part))).join('.') ?? '';
   return `${where === '' ? '' : `${where}: `}${printable(issue?.message ?? 'is not valid')}`;
 }

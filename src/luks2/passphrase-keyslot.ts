@@ -8,7 +8,8 @@ import { VolsealError } from '../errors.js';
 import { DATA_KEY_LENGTHS } from '../limits.js';
 import type { LuksHash } from '../native.js';
 import type { Luks2Header } from './header.js';
-import { decodeBase64, ENCRYPTION, headerAreaBytes, LUKS_HASHES, type Luks2Metadata } from './metadata.js';
+import { decodeBase64, ENCRYPTION, headerAreaBytes, LUKS_HASHES } from './metadata.js';
+import type { Luks2Metadata } from './metadata-object.js';
 
 /** How a passphrase becomes the volume key. */
 export interface KeyslotParameters {

@@ -21,21 +21,28 @@ export interface SnapshotOrigin {
 const snapshotId = z.string().regex(/^snap-(?:[0-9a-f]{8}|[0-9a-f]{17})$/, 'is not the id of a snapshot');
 
 /** The record as JSON. */
-export const snapshotOriginSchema = z.strictObject({
+export interface StoredOrigin {
+  id: string;
+  since?: string | undefined;
+  sequence: string;
+}
+
+/** Of the record as JSON. @internal */
+export const snapshotOriginSchema: z.ZodType<StoredOrigin> = z.strictObject({
   id: snapshotId,
   since: snapshotId.optional(),
   sequence: z.string().regex(/^(0|[1-9][0-9]{0,19})$/, 'is not a 64-bit number as a string'),
 });
 
 /** The record as JSON. */
-export const encodeOrigin = ({ id, since, sequence }: SnapshotOrigin): z.infer<typeof snapshotOriginSchema> => ({
+export const encodeOrigin = ({ id, since, sequence }: SnapshotOrigin): StoredOrigin => ({
   id,
   ...(since === undefined ? {} : { since }),
   sequence: String(sequence),
 });
 
 /** The record from JSON. */
-export const decodeOrigin = ({ id, since, sequence }: z.infer<typeof snapshotOriginSchema>): SnapshotOrigin => ({
+export const decodeOrigin = ({ id, since, sequence }: StoredOrigin): SnapshotOrigin => ({
   id,
   ...(since === undefined ? {} : { since }),
   sequence: BigInt(sequence),

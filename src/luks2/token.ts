@@ -10,7 +10,8 @@ import { VolsealError } from '../errors.js';
 import { isKeyArn } from '../kms/shared/arn.js';
 import { ENCRYPTION_CONTEXT_BYTES_MAX, KMS_CIPHERTEXT_BYTES_MAX, VOLUME_BYTES_MAX } from '../limits.js';
 import { type KnownKeyslots, knownKeyslotsSchema } from './known-keyslots.js';
-import { decodeBase64, firstIssue, type Luks2Metadata, requiresSparse, SPARSE_REQUIREMENT, withRequirements } from './metadata.js';
+import { decodeBase64, firstIssue, requiresSparse, SPARSE_REQUIREMENT, withRequirements } from './metadata.js';
+import type { Luks2Metadata } from './metadata-object.js';
 import { decodeOrigin, encodeOrigin, type SnapshotOrigin, snapshotOriginSchema } from './snapshot-origin.js';
 
 export const TOKEN_TYPE = 'aws-kms';
@@ -117,7 +118,7 @@ const unsealedSchema = members.refine(agrees, DISAGREES);
 const sealedSchema = members.extend({ [MAC_MEMBER]: base64(MAC_BYTES, MAC_BYTES) }).refine(agrees, DISAGREES);
 
 /** The token as a member of a header's `tokens` object; without a MAC until `sealHeader` adds one. */
-export type TokenObject = z.infer<typeof unsealedSchema> & { [MAC_MEMBER]?: string };
+export type TokenObject = Luks2Metadata['tokens'][string];
 
 /**
  * The token's JSON object.

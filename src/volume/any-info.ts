@@ -5,7 +5,7 @@
 import { constants } from 'node:fs';
 import { isError, type VolsealError } from '../errors.js';
 import type { FoundHeader } from '../luks2/header.js';
-import type { Luks2Metadata } from '../luks2/metadata.js';
+import type { Luks2Metadata } from '../luks2/metadata-object.js';
 import { readHeader } from '../luks2/store.js';
 import { openDataFile } from '../output/data-file.js';
 import { isStored } from '../stores/location.js';

@@ -1,6 +1,7 @@
 /** A LUKS2 header for a look at it: everything that its copies say, of any cipher and any maker. */
 import { constants } from 'node:fs';
-import { headerAreaBytes, type Luks2Metadata } from '../luks2/metadata.js';
+import { headerAreaBytes } from '../luks2/metadata.js';
+import type { Luks2Metadata } from '../luks2/metadata-object.js';
 import { readHeader } from '../luks2/store.js';
 import { openDataFile } from '../output/data-file.js';
 

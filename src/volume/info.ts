@@ -3,7 +3,8 @@
  * and only attaching or decrypting proves it.
  */
 import { type KeyslotInfo, listKeyslots } from '../luks2/known-keyslots.js';
-import { ENCRYPTION, type Luks2Metadata } from '../luks2/metadata.js';
+import { ENCRYPTION } from '../luks2/metadata.js';
+import type { Luks2Metadata } from '../luks2/metadata-object.js';
 import type { Allocation } from '../luks2/token.js';
 import { type HeaderContents, type OpenFiles, openVolumeFile } from './volume-file.js';
 

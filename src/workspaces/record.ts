@@ -2,56 +2,82 @@
 import { randomBytes } from 'node:crypto';
 import * as z from 'zod';
 
-const grant = z.object({
+/** A grant of a WorkSpace's key. */
+export interface WorkspaceGrant {
   /**
    * Chosen before the request: KMS returns the same grant for the same name, so a repeated request makes no second one.
    */
-  name: z.string(),
+  name: string;
   /** Once KMS has answered. */
-  grantId: z.string().optional(),
-  grantToken: z.string().optional(),
-});
+  grantId?: string | undefined;
+  grantToken?: string | undefined;
+}
+
+/** A volume of a WorkSpace. */
+export interface WorkspaceVolume {
+  volumeId: string;
+  /** Absolute. */
+  path: string;
+  /** The raw image it is made from, absolute; without one the volume is empty and has `sizeBytes`. */
+  image?: string | undefined;
+  sizeBytes?: number | undefined;
+  /** The grant of step 2: the volume service may use the key for this volume. */
+  grant: WorkspaceGrant;
+}
+
+/** What is known of a WorkSpace. */
+export interface WorkspaceRecord {
+  workspaceId: string;
+  /** `creating` and `rebuilding` are not finished yet; a `terminating` one can only be finished. */
+  state: 'creating' | 'ready' | 'rebuilding' | 'terminating';
+  sid: string;
+  directoryId: string;
+  /** As `parseKmsUri` reads it. */
+  kms: string;
+  keyArn: string;
+  services: {
+    /** The owner of the key, who makes the first grant; undefined: the owner of the credentials. */
+    administrator?: string | undefined;
+    workspaces: string;
+    ebs: string;
+  };
+  /** The grant of step 1: the WorkSpaces service may use the key for this user. */
+  grant: WorkspaceGrant;
+  root: WorkspaceVolume;
+  user: WorkspaceVolume;
+  /** While rebuilding: the next root volume, then the previous one. */
+  newRoot?: WorkspaceVolume | undefined;
+  oldRoot?: WorkspaceVolume | undefined;
+  /** ISO 8601. */
+  created: string;
+}
+
+const grant = z.object({ name: z.string(), grantId: z.string().optional(), grantToken: z.string().optional() });
 
 const volume = z.object({
   volumeId: z.string(),
-  /** Absolute. */
   path: z.string(),
-  /** The raw image it is made from, absolute; without one the volume is empty and has `sizeBytes`. */
   image: z.string().optional(),
   sizeBytes: z.int().optional(),
-  /** The grant of step 2: the volume service may use the key for this volume. */
   grant,
 });
 
-export const workspaceRecord = z.object({
+/** Of a record in the store. @internal */
+export const workspaceRecord: z.ZodType<WorkspaceRecord> = z.object({
   workspaceId: z.string(),
-  /** `creating` and `rebuilding` are not finished yet; a `terminating` one can only be finished. */
   state: z.enum(['creating', 'ready', 'rebuilding', 'terminating']),
   sid: z.string(),
   directoryId: z.string(),
-  /** As `parseKmsUri` reads it. */
   kms: z.string(),
   keyArn: z.string(),
-  services: z.object({
-    /** The owner of the key, who makes the first grant; undefined: the owner of the credentials. */
-    administrator: z.string().optional(),
-    workspaces: z.string(),
-    ebs: z.string(),
-  }),
-  /** The grant of step 1: the WorkSpaces service may use the key for this user. */
+  services: z.object({ administrator: z.string().optional(), workspaces: z.string(), ebs: z.string() }),
   grant,
   root: volume,
   user: volume,
-  /** While rebuilding: the next root volume, then the previous one. */
   newRoot: volume.optional(),
   oldRoot: volume.optional(),
-  /** ISO 8601. */
   created: z.string(),
 });
-
-export type WorkspaceRecord = z.infer<typeof workspaceRecord>;
-export type WorkspaceVolume = z.infer<typeof volume>;
-export type WorkspaceGrant = z.infer<typeof grant>;
 
 const ID_ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';
 

@@ -3,7 +3,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, test } from 'vitest';
 import { decodeHeader, encodeHeader, type Luks2Header } from '../../src/luks2/header.js';
 import { headerMacInput, sealHeader, verifyHeader } from '../../src/luks2/header-mac.js';
-import type { Luks2Metadata } from '../../src/luks2/metadata.js';
+import type { Luks2Metadata } from '../../src/luks2/metadata-object.js';
 import { newHeader } from '../../src/luks2/new-header.js';
 import { findToken, withToken } from '../../src/luks2/token.js';
 import { type KeyHandle, native } from '../../src/native.js';

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
-import { assertSupported, decodeBase64, headerAreaBytes, type Luks2Metadata, parseMetadata } from '../../src/luks2/metadata.js';
+import { assertSupported, decodeBase64, headerAreaBytes, parseMetadata } from '../../src/luks2/metadata.js';
+import type { Luks2Metadata } from '../../src/luks2/metadata-object.js';
 import { sampleHeader } from './sample-headers.js';
 
 const AREA_BYTES = 12288;

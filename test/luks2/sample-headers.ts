@@ -4,7 +4,7 @@
  */
 import { createHash, pbkdf2Sync, randomBytes } from 'node:crypto';
 import type { Luks2Header } from '../../src/luks2/header.js';
-import type { Luks2Metadata } from '../../src/luks2/metadata.js';
+import type { Luks2Metadata } from '../../src/luks2/metadata-object.js';
 import { type UnsealedToken, withToken } from '../../src/luks2/token.js';
 
 export const KEY_ARN = 'arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab';

@@ -1,9 +1,11 @@
-// Makes dist/program: the bundle (src/program/bundle.ts), and the small files that load it. And copies what tsc leaves
-// out of dist/.
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+// Makes dist/program: the bundle (src/program/bundle.ts), the SDK for stores, and the small files that load them. And
+// dist/lib, and copies what tsc leaves out of dist/.
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { build, transform } from 'esbuild';
+import { bundleLibrary } from './bundle-library.mjs';
+import { licences } from './licences.mjs';
 
 const require = createRequire(import.meta.url);
 const SOURCE = 'src/program';
@@ -25,31 +27,42 @@ const common = {
   charset: 'ascii',
   logLevel: 'warning',
 };
+/** The packages' ES modules: of those only what is used comes along. */
+const modules = { mainFields: ['module', 'main'], conditions: ['module'], metafile: true };
 const URL_LINE = "const __url = require('node:url').pathToFileURL(__filename).href;";
 
 await build({ ...common, entryPoints: ['main', 'tasks', 'code-cache'].map((name) => `${SOURCE}/${name}.ts`), banner: { js: URL_LINE } });
 // In chunks: what is always loaded together is one. V8 makes the functions of a chunk when it is loaded; without them a
 // start would make all of the bundle, and read all of them from the code cache.
-const { metafile, outputFiles } = await build({
+const program = await build({
   ...common,
+  ...modules,
   entryPoints: [`${SOURCE}/bundle.ts`],
   format: 'esm',
   splitting: true,
   plugins: [{ name: 'in their own places', setup: keepPlaces }],
-  // Loaded by the first command that needs them: objects in S3, snapshots, the queue of a fleet.
-  external: ['@aws-sdk/client-s3', '@aws-sdk/client-ebs', 'bullmq', 'ioredis', 'pg', 'pino', '@opentelemetry/api'],
-  // The packages' ES modules: of those only what is used comes along.
-  mainFields: ['module', 'main'],
-  conditions: ['module'],
-  metafile: true,
+  // Loaded by the first command that needs them: the queue of a fleet.
+  external: ['bullmq', 'ioredis', 'pg', 'pino', '@opentelemetry/api'],
   write: false,
 });
-writeFileSync(`${TARGET}/bundle.js`, await linked(outputFiles));
+writeFileSync(`${TARGET}/bundle.js`, await linked(program.outputFiles));
+// Loaded by the first command that names an object or a snapshot, and by the library (bundle-library.mjs).
+const stores = await build({
+  ...common,
+  ...modules,
+  entryPoints: [{ in: 'src/stores/aws-sdk.ts', out: 'stores-sdk' }],
+  // The names of classes and functions stay: errors and stacks have them.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  legalComments: 'none',
+  banner: { js: URL_LINE },
+});
 // The package around them is one of ES modules.
 writeFileSync(`${TARGET}/package.json`, `${JSON.stringify({ type: 'commonjs' })}\n`);
 // The types of dist/src/native.d.ts import it; tsc copies no declarations.
 copyFileSync('binding.d.ts', 'dist/binding.d.ts');
-writeFileSync(`${TARGET}/LICENSES`, licences(Object.keys(metafile.inputs)));
+const inputs = [program, stores].flatMap(({ metafile }) => Object.keys(metafile.inputs));
+writeFileSync(`${TARGET}/LICENSES`, licences([...inputs, ...(await bundleLibrary())]));
 
 /** Chunks, which are ES modules, as one function of what a CommonJS module is given (load.ts); it gives bundle.ts. */
 async function linked(chunks) {
@@ -81,6 +94,7 @@ return load('./bundle.js'); })
  * where that is.
  */
 function keepPlaces({ onLoad, onResolve }) {
+  onResolve({ filter: /\/aws-sdk\.js$/ }, () => ({ path: './stores-sdk.js', external: true }));
   onResolve({ filter: /^lmdb$/ }, () => ({ path: require.resolve('lmdb') }));
   // A thread marks what it moves with symbols of the piscina that runs it, which is the package's own.
   onResolve({ filter: /^piscina$/ }, ({ importer }) => (importer.endsWith('/workers/tasks.ts') ? { external: true } : undefined));
@@ -104,17 +118,4 @@ function onDemand(name) {
   const members = JSON.stringify(Object.keys(require(name)).filter((member) => member !== 'default'));
   const get = `get: () => (loaded ??= require('${name}'))[member]`;
   return `let loaded; for (const member of ${members}) Object.defineProperty(exports, member, { enumerable: true, ${get} });`;
-}
-
-/** The licences of the packages whose files are `inputs`: who passes their code on passes these on. */
-function licences(inputs) {
-  const directories = new Set(inputs.flatMap((path) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(path) ?? []));
-  return [...directories]
-    .sort()
-    .map((directory) => {
-      const { name, version, license } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
-      const texts = readdirSync(directory).filter((file) => /^(licen[cs]e|notice)/i.test(file));
-      return [`${name} ${version}: ${license}`, ...texts.map((file) => readFileSync(join(directory, file), 'utf8').trim())].join('\n\n');
-    })
-    .join(`\n\n${'-'.repeat(80)}\n\n`);
 }

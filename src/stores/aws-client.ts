@@ -15,7 +15,7 @@ export async function clientSettings(endpointUrl: string | undefined, region: st
   if (endpointUrl !== undefined && !(URL.canParse(endpointUrl) && /^https?:/i.test(endpointUrl)))
     throw new VolsealError('ERR_ARGUMENT', `the endpoint ${JSON.stringify(endpointUrl)} is no URL: expected https://HOST[:PORT]`);
   const [{ NodeHttpHandler }, { Agent: HttpAgent }, { Agent: HttpsAgent }] = await Promise.all([
-    import('@smithy/node-http-handler'),
+    import('./aws-sdk.js'),
     import('node:http'),
     import('node:https'),
   ]);
@@ -71,7 +71,7 @@ function countBytes(): Transform {
 async function regionOf(region: string | undefined, endpointUrl: string | undefined) {
   if (region !== undefined) return { region };
   if (endpointUrl === undefined) return {};
-  const { loadConfig, NODE_REGION_CONFIG_FILE_OPTIONS, NODE_REGION_CONFIG_OPTIONS } = await import('@smithy/core/config');
+  const { loadConfig, NODE_REGION_CONFIG_FILE_OPTIONS, NODE_REGION_CONFIG_OPTIONS } = await import('./aws-sdk.js');
   const configured = loadConfig(NODE_REGION_CONFIG_OPTIONS, NODE_REGION_CONFIG_FILE_OPTIONS);
   // Once: every request asks for it.
   return { region: await configured().catch(() => 'us-east-1') };

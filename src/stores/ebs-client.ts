@@ -12,7 +12,7 @@ import type { StoreOptions } from './store.js';
 
 /** The SDK, and its client. */
 export interface Ebs {
-  readonly sdk: typeof import('@aws-sdk/client-ebs');
+  readonly sdk: typeof import('./aws-sdk.js');
   readonly client: EBSClient;
 }
 
@@ -40,7 +40,7 @@ export class EbsConnection {
   /** Loads the SDK. Nothing is sent. @throws {VolsealError} `ERR_ARGUMENT` an endpoint that is no URL */
   static async open({ ebsEndpointUrl, region }: StoreOptions = {}): Promise<EbsConnection> {
     const settings = await clientSettings(ebsEndpointUrl, region, EBS_REQUESTS_AT_ONCE);
-    const sdk = await import('@aws-sdk/client-ebs');
+    const sdk = await import('./aws-sdk.js');
     return new EbsConnection({ sdk, client: new sdk.EBSClient(settings) });
   }
 

@@ -9,7 +9,7 @@ import type { StoreOptions } from './store.js';
 
 /** The SDK, and its client. */
 export interface S3 {
-  readonly sdk: typeof import('@aws-sdk/client-s3');
+  readonly sdk: typeof import('./aws-sdk.js');
   readonly client: S3Client;
 }
 
@@ -24,7 +24,7 @@ export class S3Connection {
   /** Loads the SDK. Nothing is sent. @throws {VolsealError} `ERR_ARGUMENT` an endpoint that is no URL */
   static async open({ endpointUrl, pathStyle, region }: StoreOptions = {}): Promise<S3Connection> {
     const settings = await clientSettings(endpointUrl, region, STORE_SOCKETS);
-    const sdk = await import('@aws-sdk/client-s3');
+    const sdk = await import('./aws-sdk.js');
     const client = new sdk.S3Client({
       ...settings,
       forcePathStyle: pathStyle ?? endpointUrl !== undefined,

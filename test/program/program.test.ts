@@ -212,7 +212,7 @@ describe('a start loads only what it needs:', () => {
 
 test('the licence of every package in the bundle goes with it', () => {
   const licences = readFileSync(join(PROGRAM, 'LICENSES'), 'utf8');
-  for (const name of ['@aws-sdk/client-kms', '@smithy/core', 'commander', 'zod']) {
+  for (const name of ['@aws-sdk/client-kms', '@aws-sdk/client-s3', '@aws-sdk/client-ebs', '@smithy/core', 'commander', 'zod']) {
     assert.match(licences, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+: (Apache-2.0|MIT)$`, 'm'));
   }
   const sections = licences.split(`\n\n${'-'.repeat(80)}\n\n`);

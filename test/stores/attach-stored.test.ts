@@ -86,7 +86,7 @@ describe('the library', () => {
         parentPort.postMessage('attached');
         parentPort.once('message', () => volume.read(3 * 2 ** 20, 10));
       });`;
-    const index = new URL('../../dist/src/index.js', import.meta.url).href;
+    const index = new URL('../../dist/lib/index.js', import.meta.url).href;
     const worker = new Worker(code, { eval: true, workerData: { index, volume: VOLUME, options } });
     await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
     const asked = s3.requests.length;

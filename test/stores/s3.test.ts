@@ -290,7 +290,7 @@ test('the AWS SDK for S3 is loaded by a command that names an object, and by no 
     box.path('hook.cjs'),
     `const { Module } = require('node:module'); const load = Module._load;
      Module._load = function (name, ...rest) {
-       if (name === '@aws-sdk/client-s3') require('node:fs').appendFileSync(${JSON.stringify(box.path('loaded'))}, name);
+       if (name.endsWith('/stores-sdk.js')) require('node:fs').appendFileSync(${JSON.stringify(box.path('loaded'))}, name);
        return load.call(this, name, ...rest);
      };`,
   );

@@ -140,6 +140,17 @@ export function errorsOfOneRealm(files: SourceFile[]): string[] {
     .flatMap((file) => linesWith(file, pattern, 'use isError of src/errors.ts', codeOnly(file.text)));
 }
 
+/** scripts/bundle.mjs makes a file of it, which alone brings those packages: other code would bring them again. */
+const STORES_SDK = 'src/stores/aws-sdk.ts';
+
+/** Only that module imports the SDK for stores; others its types. */
+export function storesSdkElsewhere(files: SourceFile[]): string[] {
+  const pattern = /^(?!import type ).*'@aws-sdk\/client-(s3|ebs)\b/;
+  return files
+    .filter((file) => isSource(file) && file.path !== STORES_SDK)
+    .flatMap((file) => linesWith(file, pattern, `import it through ${STORES_SDK}`));
+}
+
 /** Includes between the directories of native/ that go the wrong way. */
 export function wrongIncludes(files: SourceFile[]): string[] {
   return files.filter(isNative).flatMap((file) => {

@@ -10,7 +10,7 @@ import { ROOT } from '../built.js';
 import { until } from '../until.js';
 import { sandbox } from '../volume/sandbox.js';
 
-const LIBRARY = join(ROOT, 'dist/src/index.js');
+const LIBRARY = join(ROOT, 'dist/lib/index.js');
 
 /** A thread that attaches the volume for writing, says so, and then waits for ever. */
 async function attachedElsewhere(path: string, kms: string): Promise<Worker> {

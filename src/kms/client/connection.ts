@@ -2,7 +2,6 @@
  * A connection to one KMS: the AWS SDK's client over the request handler for the endpoint, and the frame around every
  * call: credentials, abort, deadline, errors that name the call.
  */
-import { once } from 'node:events';
 import type { KMSClient } from '@aws-sdk/client-kms';
 import { VolsealError } from '../../errors.js';
 import { KMS_ATTEMPTS, KMS_DEADLINE_MS } from '../../limits.js';
@@ -10,6 +9,7 @@ import type { KmsCaller, KmsEndpoint } from '../shared/endpoint.js';
 import { abortedError, deadlineError, type KmsCall, kmsError } from './errors.js';
 import type { RequestHandler } from './key-intake.js';
 import { PLACEHOLDER } from './placeholder.js';
+import { untilAborted } from './until-aborted.js';
 
 /** The SDK, loaded with the first call (it takes about 0.1 s), and its client for one endpoint. */
 export interface Connected {
@@ -86,27 +86,6 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
       connecting?.then(({ client }) => client.destroy()).catch(() => {});
     },
   };
-}
-
-/**
- * The result of `work`. @throws what `work` throws; the signal's reason as soon as it aborts, or where it has aborted
- * before, while `work` continues unobserved
- */
-export async function untilAborted<Result>(work: Promise<Result>, signal: AbortSignal): Promise<Result> {
-  const done = new AbortController();
-  // A signal that has aborted tells nobody again.
-  if (signal.aborted) {
-    work.catch(() => {});
-    throw signal.reason;
-  }
-  const aborted = once(signal, 'abort', { signal: done.signal }).then(() => {
-    throw signal.reason;
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    done.abort();
-  }
 }
 
 /** Loads the modules of a connection to such a KMS before its first call. */

@@ -3,8 +3,8 @@ import { messageOf, VolsealError } from '../../errors.js';
 import { KMS_DEADLINE_MS } from '../../limits.js';
 import { checkCredentials } from '../shared/credentials.js';
 import type { KmsEndpoint } from '../shared/endpoint.js';
-import { untilAborted } from './connection.js';
 import { abortedError, deadlineError, kmsError } from './errors.js';
+import { untilAborted } from './until-aborted.js';
 
 /**
  * `endpoint` with the credentials that its provider gives now.

@@ -97,7 +97,7 @@ if [ -x /usr/bin/node ]; then VOLSEAL_KERNEL= /usr/bin/node ${CACHE} || true; fi
 `;
 const PRERM = `#!/bin/sh
 set -e
-rm -f "$DPKG_ROOT/${HOME}/dist/program/bundle.cache" "$DPKG_ROOT/${HOME}/dist/program/bundle.cache-thread"
+rm -f "$DPKG_ROOT/${HOME}/dist/program/"bundle.cache*
 `;
 
 /** The program as the npm package has it, and the native parts for one processor. */

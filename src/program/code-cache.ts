@@ -5,15 +5,14 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { cacheHead, codeCacheFile, compileBundle, readBundle, runBundle } from './load.js';
+import type { Script } from 'node:vm';
+import { cacheHead, codeCacheFile, codeCacheFiles, compilePart, type Part, readPart, runBundle } from './load.js';
 import type { Role } from './role.js';
 
-const ROLES: readonly Role[] = ['program', 'thread'];
-
-/** Each role in a process of its own, because V8 keeps one compiled bundle in a process. */
+/** Each role in a process of its own, because V8 keeps one compiled text in a process. */
 async function writeCodeCaches(): Promise<void> {
   // First of all: whatever is wrong with the old caches, a rehearsal does not load them.
-  for (const role of ROLES) rmSync(codeCacheFile(role), { force: true });
+  for (const file of codeCacheFiles()) rmSync(file, { force: true });
   const words = [...process.execArgv, process.argv[1]!, 'thread'];
   const other = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'inherit'] });
   const ended = new Promise<void>((resolve, reject) => {
@@ -24,17 +23,27 @@ async function writeCodeCaches(): Promise<void> {
 }
 
 async function writeCodeCache(role: Role): Promise<void> {
-  const bundle = readBundle();
-  const script = compileBundle(bundle);
+  const compiled: { part: Part; text: Buffer; script: Script }[] = [];
+  const bundle = runBundle((part) => {
+    const text = readPart(part);
+    const script = compilePart(part, text);
+    compiled.push({ part, text, script });
+    return script;
+  });
   // A rehearsal that fails has still compiled the functions that it reached.
-  await runBundle(script).rehearse(role).catch(warn);
-  const cache = script.createCachedData();
-  const file = codeCacheFile(role);
-  // In one step: a program that starts meanwhile must not read half of it.
-  const temporary = `${file}.${process.pid}`;
+  await bundle.rehearse(role).catch(warn);
+  for (const { part, text, script } of compiled) {
+    const cache = script.createCachedData();
+    writeInOneStep(codeCacheFile(role, part), Buffer.concat([cacheHead(text, cache), cache]));
+  }
+}
+
+/** A program that starts meanwhile must not read half of it. */
+function writeInOneStep(path: string, bytes: Buffer): void {
+  const temporary = `${path}.${process.pid}`;
   try {
-    writeWhole(temporary, Buffer.concat([cacheHead(bundle, cache), cache]));
-    renameSync(temporary, file);
+    writeWhole(temporary, bytes);
+    renameSync(temporary, path);
   } finally {
     rmSync(temporary, { force: true });
   }

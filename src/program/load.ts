@@ -8,56 +8,95 @@ import { crc32 } from 'node:zlib';
 import type * as Bundle from './bundle.js';
 import type { Role } from './role.js';
 
-const BUNDLE_FILE = fileURLToPath(new URL('./bundle.js', import.meta.url));
+/** Of the bundle: `first` is all that `info` needs, and every command loads it; `rest` comes with its first chunk. */
+export type Part = 'first' | 'rest';
+
+/** A part of the bundle as scripts/bundle.mjs writes it: its chunks by their names, which begin with `./`. */
+type Evaluate = (require: NodeJS.Require, filename: string) => Record<string, Chunk>;
+type Chunk = (exports: object, module: { exports: object }, require: (name: string) => unknown) => void;
+
+const beside = (name: string): string => fileURLToPath(new URL(`./${name}`, import.meta.url));
+
+const PART_FILES: Readonly<Record<Part, string>> = { first: beside('bundle.js'), rest: beside('bundle-rest.js') };
 
 /** One for each role: V8 reads a whole cache before it runs any function. */
-const CACHE_NAMES: Readonly<Record<Role, string>> = { program: 'bundle.cache', thread: 'bundle.cache-thread' };
+const CACHE_FILES: Readonly<Record<Role, Readonly<Record<Part, string>>>> = {
+  program: { first: beside('bundle.cache'), rest: beside('bundle.cache-rest') },
+  thread: { first: beside('bundle.cache-thread'), rest: beside('bundle.cache-thread-rest') },
+};
 
-/** The bundle, compiled, with the functions that a role runs, behind its `cacheHead` (code-cache.ts writes it). */
-export const codeCacheFile = (role: Role): string => fileURLToPath(new URL(`./${CACHE_NAMES[role]}`, import.meta.url));
+/** A part, compiled, with the functions that a role runs, behind its `cacheHead` (code-cache.ts writes it). */
+export const codeCacheFile = (role: Role, part: Part): string => CACHE_FILES[role][part];
+
+/** All of them. */
+export const codeCacheFiles = (): string[] => Object.values(CACHE_FILES).flatMap(({ first, rest }) => [first, rest]);
 
 /**
  * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which
  * releases of Node share although their V8 differs (nodejs/node#62781: V8 takes such a cache and crashes), and the
  * length of the source. So the head names Node's release, the processor, V8's version, flags and CPU features (the
- * version tag), the executable (two builds of one release), the bundle, and the cache itself, of which V8 checks no
+ * version tag), the executable (two builds of one release), the text, and the cache itself, of which V8 checks no
  * byte.
  * @throws {Error} where the executable cannot be examined
  */
-export function cacheHead(bundle: Buffer, cache: Buffer): Buffer {
+export function cacheHead(text: Buffer, cache: Buffer): Buffer {
   const { size, mtimeMs } = statSync(process.execPath);
   const node = [process.version, process.arch, cachedDataVersionTag(), size, mtimeMs];
-  return Buffer.from(`${[...node, checksum(bundle), checksum(cache)].join(' ')}\n`);
+  return Buffer.from(`${[...node, checksum(text), checksum(cache)].join(' ')}\n`);
 }
 
 /** Of a fixed length, and so is the head. */
 const checksum = (bytes: Buffer): string => crc32(bytes).toString(16).padStart(8, '0');
 
-/** The bundle's text, one byte a character. */
-export const readBundle = (): Buffer => readFileSync(BUNDLE_FILE);
+/** The text of a part, one byte a character. */
+export const readPart = (part: Part): Buffer => readFileSync(PART_FILES[part]);
 
-/** @param cachedData what this Node has made of this bundle */
-export function compileBundle(bundle: Buffer, cachedData?: Buffer): Script {
-  return new Script(bundle.toString('latin1'), { filename: BUNDLE_FILE, ...(cachedData === undefined ? {} : { cachedData }) });
+/** @param cachedData what this Node has made of this text */
+export function compilePart(part: Part, text: Buffer, cachedData?: Buffer): Script {
+  return new Script(text.toString('latin1'), { filename: PART_FILES[part], ...(cachedData === undefined ? {} : { cachedData }) });
 }
 
-/** Evaluates a compiled bundle: its value is a function of the wrapper that scripts/bundle.mjs puts around it. */
-export function runBundle(script: Script): typeof Bundle {
-  const evaluate = script.runInThisContext() as (require: NodeJS.Require, filename: string) => typeof Bundle;
-  return evaluate(createRequire(BUNDLE_FILE), BUNDLE_FILE);
+/**
+ * What the bundle exports. A chunk is evaluated by the first one that requires it, and whatever is no chunk is a module
+ * of Node or of a package.
+ */
+export function runBundle(compile: (part: Part) => Script): typeof Bundle {
+  const packages = createRequire(PART_FILES.first);
+  const chunksOf = (part: Part): Record<string, Chunk> => (compile(part).runInThisContext() as Evaluate)(packages, PART_FILES.first);
+  const chunks = chunksOf('first');
+  const evaluated: Record<string, { exports: object }> = {};
+  let isWhole = false;
+  function load(name: string): unknown {
+    if (!name.startsWith('./')) return packages(name);
+    const known = evaluated[name];
+    if (known !== undefined) return known.exports;
+    if (chunks[name] === undefined && !isWhole) {
+      Object.assign(chunks, chunksOf('rest'));
+      isWhole = true;
+    }
+    const chunk = chunks[name];
+    if (chunk === undefined) return packages(name);
+    const module = { exports: {} };
+    evaluated[name] = module;
+    chunk(module.exports, module, load);
+    return module.exports;
+  }
+  return load('./bundle.js') as typeof Bundle;
 }
 
-/** What the bundle exports. */
+/** The same, with the code cache where this very Node has made it from this very bundle. */
 export function loadBundle(role: Role): typeof Bundle {
-  const bundle = readBundle();
-  return runBundle(compileBundle(bundle, cachedCode(bundle, role)));
+  return runBundle((part) => {
+    const text = readPart(part);
+    return compilePart(part, text, cachedCode(text, codeCacheFile(role, part)));
+  });
 }
 
-function cachedCode(bundle: Buffer, role: Role): Buffer | undefined {
+function cachedCode(text: Buffer, cacheFile: string): Buffer | undefined {
   try {
-    const file = readFileSync(codeCacheFile(role));
+    const file = readFileSync(cacheFile);
     const cache = file.subarray(file.indexOf('\n') + 1);
-    const head = cacheHead(bundle, cache);
+    const head = cacheHead(text, cache);
     return head.equals(file.subarray(0, head.length)) ? cache : undefined;
   } catch {
     return undefined; // not made, or not ours to read: V8 compiles

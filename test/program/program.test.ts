@@ -71,8 +71,14 @@ function worksIn({ file, runWith }: Installation, node = process.execPath): void
   assert.deepEqual(readFileSync(file('copy')), IMAGE);
 }
 
-/** Of the program, and of the pool's threads. */
-const CACHES = ['bundle.cache', 'bundle.cache-thread'];
+/** Of the program, and of the pool's threads; and the part of the bundle that each is made from. */
+const PARTS: Readonly<Record<string, string>> = {
+  'bundle.cache': 'bundle.js',
+  'bundle.cache-rest': 'bundle-rest.js',
+  'bundle.cache-thread': 'bundle.js',
+  'bundle.cache-thread-rest': 'bundle-rest.js',
+};
+const CACHES = Object.keys(PARTS);
 
 /** A code cache without its head (src/program/load.ts), and with one that tells that it fits. */
 const withoutHead = (file: Buffer): Buffer => file.subarray(file.indexOf('\n') + 1);
@@ -83,24 +89,29 @@ const withByteChanged = (bytes: Buffer, at: number): Buffer => {
   return changed;
 };
 
-const withHead = (cache: Buffer): Buffer => Buffer.concat([cacheHead(readFileSync(join(PROGRAM, 'bundle.js')), cache), cache]);
+const withHead = (cache: Buffer, name: string): Buffer =>
+  Buffer.concat([cacheHead(readFileSync(join(PROGRAM, PARTS[name]!)), cache), cache]);
 
 describe('the code cache', () => {
   test('is taken by the Node that made it', () => {
     const own = installation();
     own.makeCache();
-    const file = readFileSync(own.file('bundle.cache'));
-    const cachedData = withoutHead(file);
-    assert.deepEqual(file, withHead(cachedData));
-    const script = new Script(readFileSync(own.file('bundle.js'), 'latin1'), { cachedData });
-    assert.equal(script.cachedDataRejected, false);
+    for (const [name, part] of Object.entries(PARTS)) {
+      const file = readFileSync(own.file(name));
+      const cachedData = withoutHead(file);
+      assert.deepEqual(file, withHead(cachedData, name));
+      const script = new Script(readFileSync(own.file(part), 'latin1'), { cachedData });
+      assert.equal(script.cachedDataRejected, false);
+    }
   });
 
   test('has what a command runs, not its outermost functions alone', () => {
     const own = installation();
     own.makeCache();
-    const unused = new Script(readFileSync(own.file('bundle.js'), 'latin1')).createCachedData();
-    for (const cache of CACHES) assert.ok(statSync(own.file(cache)).size > 1.4 * unused.length);
+    for (const [name, part] of Object.entries(PARTS)) {
+      const unused = new Script(readFileSync(own.file(part), 'latin1')).createCachedData();
+      assert.ok(statSync(own.file(name)).size > 1.4 * unused.length, name);
+    }
   });
 
   // V8 crashes on some caches that it accepts: those of another release with the same V8 version (nodejs/node#62781).
@@ -125,7 +136,7 @@ describe('the code cache', () => {
     const own = installation();
     assert.equal(spawnSync(process.execPath, ['--jitless', own.file('code-cache.js')]).status, 0);
     const file = readFileSync(own.file('bundle.cache'));
-    assert.notDeepEqual(file, withHead(withoutHead(file)));
+    assert.notDeepEqual(file, withHead(withoutHead(file), 'bundle.cache'));
     worksIn(own);
   });
 
@@ -135,17 +146,17 @@ describe('the code cache', () => {
     worksIn(own);
   });
 
-  const damages: Record<string, (cache: Buffer) => Buffer> = {
+  const damages: Record<string, (cache: Buffer, name: string) => Buffer> = {
     'cut off': (cache) => cache.subarray(0, cache.length / 2),
     empty: (cache) => cache.subarray(0, 0),
-    'of another V8': (cache) => withHead(withByteChanged(withoutHead(cache), 4)),
+    'of another V8': (cache, name) => withHead(withByteChanged(withoutHead(cache), 4), name),
     'without a head': withoutHead,
     'wrong in one byte, which V8 does not look at': (cache) => withByteChanged(cache, cache.length / 2),
   };
   for (const [name, damage] of Object.entries(damages)) {
     test(`may be ${name}`, () => {
       const own = installation();
-      for (const cache of CACHES.map(own.file)) writeFileSync(cache, damage(readFileSync(cache)));
+      for (const cache of CACHES) writeFileSync(own.file(cache), damage(readFileSync(own.file(cache)), cache));
       worksIn(own);
     });
   }
@@ -202,6 +213,13 @@ describe('a start loads only what it needs:', () => {
     const modules = modulesOf('info', VOLUME);
     assert.ok(modules.includes('NativeModule fs'));
     for (const name of ['crypto', 'child_process', 'http']) assert.ok(!modules.includes(`NativeModule ${name}`), name);
+  });
+
+  test('info runs without the second part of the bundle', () => {
+    const own = installation();
+    const told = own.run('info', VOLUME);
+    rmSync(own.file('bundle-rest.js'));
+    assert.equal(own.run('info', VOLUME), told);
   });
 
   test('a program that uses them has them', () => {

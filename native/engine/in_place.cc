@@ -191,13 +191,12 @@ Status ImageMove::PutPiece(MoveDirection direction, uint64_t position, MutableBy
   }
   const ImageFile& file = FileTo(direction);
   if (!options_.sparse) return file.Write(position, bytes);
-  // What keeps its place has its zeros there already.
-  if (from.offset_bytes != to.offset_bytes) {
-    Status status = ForEachZeroRun(bytes, kHoleBytes, [&](size_t at, size_t length) {
-      return PunchHole(files_.image_fd.get(), to.offset_bytes + position + at, length);
-    });
-    if (!status.ok()) return status;
-  }
+  Status status = ForEachZeroRun(bytes, kHoleBytes, [&](size_t at, size_t length) {
+    // What keeps its place is a hole there already, unless its zeros were written and encrypted.
+    if (from.offset_bytes == to.offset_bytes && file.NextData(position + at) >= position + at + length) return Ok();
+    return PunchHole(files_.image_fd.get(), to.offset_bytes + position + at, length);
+  });
+  if (!status.ok()) return status;
   return ForEachDataRun(bytes, kHoleBytes,
                         [&](size_t at, size_t length) { return file.Write(position + at, bytes.subspan(at, length)); });
 }

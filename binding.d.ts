@@ -657,14 +657,14 @@ export interface MoveForm {
 }
 
 /**
- * From the low form to the high one and back, part after part: each part is taken into a slot of the journal, always
- * encrypted, and from there put into its new place.
+ * From the low form to the high one and back, part after part: each part is taken, and goes into a slot of the journal,
+ * always encrypted, or only its marks do; then it is put into its new place.
  */
 export interface MoveOptions {
   /** Open for reading and writing; both are duplicated. */
   imageFd: number;
   journalFd: number;
-  /** Where the two slots are in the journal; each has room for `partBytes`. */
+  /** Where the two slots are in the journal; each has room for `partBytes`, or with `marks` for a 32nd of it. */
   slotOffsets: readonly [number, number];
   /** A number of MiB, 256 at most. */
   partBytes: number;
@@ -673,6 +673,8 @@ export interface MoveOptions {
   sectorBytes: number;
   /** Sectors of zeros stay zeros in every form. */
   sparse: boolean;
+  /** The image keeps its place, and the journal holds marks of its parts: 16 bytes of ciphertext of each 512. */
+  marks: boolean;
   low: MoveForm;
   /** Does not begin before the low form, and not more than `partBytes` behind it. */
   high: MoveForm;
@@ -699,11 +701,46 @@ export function moveRun(
   put: MovePart | undefined,
   threadCount: number,
 ): Buffer | undefined;
-/** Reads from the journal what an earlier process has taken. @returns its digest @throws `ERR_IO`, `ERR_ARGUMENT` */
-export function moveReadBack(move: MoveHandle, part: MovePart): Buffer;
+/**
+ * Reads what an earlier process has taken in that direction, so that it can be put.
+ * @param sha256 its digest
+ * @throws `ERR_RESUME` the journal does not hold it, or 512 bytes on the disk are in neither form; `ERR_IO`,
+ * `ERR_KEY_GONE`, `ERR_ARGUMENT`
+ */
+export function moveReadBack(move: MoveHandle, direction: 'toHigh' | 'toLow', part: MovePart, sha256: Uint8Array): void;
 /** Whether the file holds no data for a part that is to be taken. */
 export function moveIsHole(move: MoveHandle, direction: 'toHigh' | 'toLow', part: MovePart): boolean;
 export function moveClose(move: MoveHandle): boolean;
+
+/** A part that a job has taken and perhaps not yet put; the journal holds its marks. */
+export interface PendingPartOptions {
+  imageFd: number;
+  journalFd: number;
+  /** An empty file. */
+  targetFd: number;
+  /** Where the image begins in its file. */
+  offsetBytes: number;
+  startByte: number;
+  lengthBytes: number;
+  /** Where its marks are in the journal. */
+  slotOffset: number;
+  /** Of its marks: SHA-256 over the SHA-256 of those of each MiB. */
+  sha256: Uint8Array;
+  /** The key of the form that the marks are of; `xtsPrepare` has seen it. */
+  marked: KeyHandle;
+  /** That of the other form; undefined: plaintext. */
+  other: KeyHandle | undefined;
+  sectorBytes: number;
+  sparse: boolean;
+}
+
+/**
+ * Writes the part into the target, all of it in the marked form. Changes neither image nor journal.
+ * @throws as `moveReadBack`
+ */
+export function pendingPartRebuild(options: PendingPartOptions): void;
+/** An empty file in memory (memfd_create), for ciphertext. @returns its descriptor, the caller's @throws `ERR_IO` */
+export function memoryFileOpen(): number;
 
 // ---- nbd: attached volumes for clients of the NBD protocol ----
 

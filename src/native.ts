@@ -22,6 +22,7 @@ export type {
   NbdEndpoint,
   NbdEvent,
   NbdServerHandle,
+  PendingPartOptions,
   TransformFile,
   TransformHandle,
   TransformOptions,

@@ -32,6 +32,8 @@ const char* NameOf(Code code) {
       return "ERR_STATE_POISONED";
     case Code::kReadOnly:
       return "ERR_STATE_READ_ONLY";
+    case Code::kResume:
+      return "ERR_RESUME";
     case Code::kSelfTest:
       return "ERR_SELF_TEST";
     case Code::kStopped:

@@ -1,4 +1,5 @@
 // The part of binding.d.ts about images that are encrypted, decrypted or re-encrypted in place.
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "addon/owners.h"
 #include "base/handle_table.h"
 #include "engine/in_place.h"
+#include "engine/pending_part.h"
 
 namespace volseal::addon {
 namespace {
@@ -58,8 +60,16 @@ std::optional<engine::MovePart> OptionalPartOf(const Napi::Value& value, const c
   return PartOf(value, what);
 }
 
-Napi::Value ToBuffer(Napi::Env env, const ImageMove::Digest& digest) {
+Napi::Value ToBuffer(Napi::Env env, const engine::PartDigest& digest) {
   return Napi::Buffer<uint8_t>::Copy(env, digest.data(), digest.size());
+}
+
+engine::PartDigest DigestOf(const Napi::Value& value) {
+  const MutableBytes bytes = BytesOf(value, "sha256");
+  engine::PartDigest digest;
+  if (bytes.size() != digest.size()) ThrowArgument(value.Env(), "sha256 has not 32 bytes");
+  std::copy(bytes.begin(), bytes.end(), digest.begin());
+  return digest;
 }
 
 Napi::Value MoveOpen(const Arguments& info) {
@@ -75,6 +85,7 @@ Napi::Value MoveOpen(const Arguments& info) {
       .image_bytes = WholeNumber(from.Get("imageBytes"), "imageBytes", 0, kExactIntegerMax),
       .sector_bytes = static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
       .sparse = BooleanOf(from.Get("sparse"), "sparse"),
+      .marks = BooleanOf(from.Get("marks"), "marks"),
       .low = FormOf(from.Get("low"), "low"),
       .high = FormOf(from.Get("high"), "high"),
   };
@@ -93,7 +104,37 @@ Napi::Value MoveRun(const Arguments& info) {
 
 Napi::Value MoveReadBack(const Arguments& info) {
   const auto move = MoveOf(info[0]);
-  return ToBuffer(info.Env(), ValueOrThrow(info.Env(), move->ReadBack(PartOf(info[1], "part"))));
+  const engine::MoveDirection direction = DirectionOf(info[1]);
+  ThrowUnlessOk(info.Env(), move->ReadBack(direction, PartOf(info[2], "part"), DigestOf(info[3])));
+  return info.Env().Undefined();
+}
+
+Napi::Value PendingPartRebuild(const Arguments& info) {
+  const Napi::Object from = ObjectOf(info[0], "options");
+  const auto number = [&](const char* name) { return WholeNumber(from.Get(name), name, 0, kExactIntegerMax); };
+  engine::PendingPartOptions options = {
+      .image_fd = FileDescriptor(from.Get("imageFd"), "imageFd"),
+      .journal_fd = FileDescriptor(from.Get("journalFd"), "journalFd"),
+      .target_fd = FileDescriptor(from.Get("targetFd"), "targetFd"),
+      .offset_bytes = number("offsetBytes"),
+      .part = {.start = number("startByte"),
+               .length = number("lengthBytes"),
+               .slot_offset = number("slotOffset"),
+               .digest = DigestOf(from.Get("sha256")),
+               .forms = {.marked = HandleOf(from.Get("marked"), "marked"),
+                         .other = std::nullopt,
+                         .sector_bytes =
+                             static_cast<uint32_t>(WholeNumber(from.Get("sectorBytes"), "sectorBytes", 512, 4096)),
+                         .sparse = BooleanOf(from.Get("sparse"), "sparse")}},
+  };
+  if (const Napi::Value other = from.Get("other"); !other.IsUndefined())
+    options.part.forms.other = HandleOf(other, "other");
+  ThrowUnlessOk(info.Env(), engine::RebuildPendingPart(options));
+  return info.Env().Undefined();
+}
+
+Napi::Value MemoryFileOpen(const Arguments& info) {
+  return Napi::Number::New(info.Env(), ValueOrThrow(info.Env(), engine::OpenMemoryFile()).Release());
 }
 
 Napi::Value MoveIsHole(const Arguments& info) {
@@ -122,6 +163,8 @@ void RegisterMoveCalls(Napi::Env env, Napi::Object exports) {
   Export<MoveOpen>(env, exports, "moveOpen");
   Export<MoveRun>(env, exports, "moveRun");
   Export<MoveReadBack>(env, exports, "moveReadBack");
+  Export<PendingPartRebuild>(env, exports, "pendingPartRebuild");
+  Export<MemoryFileOpen>(env, exports, "memoryFileOpen");
   Export<MoveIsHole>(env, exports, "moveIsHole");
   Export<MoveClose>(env, exports, "moveClose");
 }

@@ -20,6 +20,7 @@ enum class Code {
   kMemoryLock,
   kPoisoned,
   kReadOnly,
+  kResume,
   kSelfTest,
   kStopped,
 };

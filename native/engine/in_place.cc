@@ -30,16 +30,8 @@ size_t PieceCount(const std::optional<MovePart>& part) {
   return part ? (part->length + kBufferBytes - 1) / kBufferBytes : 0;
 }
 
-Result<ImageMove::Digest> DigestOf(Bytes bytes) {
-  Sha256 sha256;
-  sha256.Update(bytes);
-  ImageMove::Digest digest;
-  if (!sha256.Finish(digest)) return SystemFailure(ENOMEM, "EVP_DigestFinal_ex");
-  return digest;
-}
-
-Result<ImageMove::Digest> DigestOf(const std::vector<ImageMove::Digest>& pieces) {
-  return DigestOf(Bytes{pieces.data()->data(), pieces.size() * Sha256::kBytes});
+uint64_t SlotBytes(const MoveOptions& options) {
+  return options.marks ? MarksBytes(options.part_bytes) : options.part_bytes;
 }
 
 Status CheckOptions(const MoveOptions& options) {
@@ -53,8 +45,11 @@ Status CheckOptions(const MoveOptions& options) {
   if (options.high.offset_bytes - options.low.offset_bytes > options.part_bytes)
     return fail("the forms are further apart than a part is long");
   if (!options.low.key && !options.high.key) return fail("neither form has a key");
+  if (options.marks && options.high.offset_bytes != options.low.offset_bytes)
+    return fail("what moves needs more than marks in the journal");
+  if (options.marks && options.low.offset_bytes % kUnitBytes != 0) return fail("the image begins inside a unit");
   const auto [first, second] = options.slot_offsets;
-  if (std::max(first, second) - std::min(first, second) < options.part_bytes) return fail("the slots overlap");
+  if (std::max(first, second) - std::min(first, second) < SlotBytes(options)) return fail("the slots overlap");
   return Ok();
 }
 
@@ -109,7 +104,7 @@ Result<std::shared_ptr<ImageMove>> ImageMove::Open(const MoveOptions& options) {
   if (Status status = Assign(files.journal, files.journal_fd.get(), 0); !status.ok()) return status;
   if (files.high.size_bytes() < options.image_bytes)
     return Failure(Code::kArgument, "the file has no room for the image in its high form");
-  const uint64_t journal_bytes = std::max(options.slot_offsets[0], options.slot_offsets[1]) + options.part_bytes;
+  const uint64_t journal_bytes = std::max(options.slot_offsets[0], options.slot_offsets[1]) + SlotBytes(options);
   if (Status status = files.journal.Reserve(journal_bytes); !status.ok()) return status;
   if (!options.sparse) {
     const uint64_t distance = options.high.offset_bytes - options.low.offset_bytes;
@@ -166,28 +161,40 @@ Status ImageMove::Crypt(vault::KeyHandle handle, bool encrypts, uint64_t positio
   return options_.sparse ? ForEachDataRun(sectors, options_.sector_bytes, crypt) : crypt(0, sectors.size());
 }
 
-Status ImageMove::TakePiece(MoveDirection direction, uint64_t position, uint64_t journal_offset,
-                            MutableBytes buffer) const {
+Result<PartDigest> ImageMove::TakePiece(MoveDirection direction, const MovePart& part, size_t index,
+                                        MutableBytes scratch) {
   const ImageForm &from = From(direction), &to = To(direction);
-  if (Status status = FileFrom(direction).Read(position, buffer); !status.ok()) return status;
-  // Into a form without a key the part goes as ciphertext, and is decrypted on its way out of the journal.
+  const uint64_t at = uint64_t{index} * kBufferBytes, position = part.start + at;
+  const MutableBytes piece = PieceOf(part, index);
+  if (Status status = FileFrom(direction).Read(position, piece); !status.ok()) return status;
+  // Into a form without a key the part goes as ciphertext, and is decrypted on its way out of the slot.
   if (to.key) {
     if (from.key) {
-      if (Status status = Crypt(*from.key, false, position, buffer); !status.ok()) return status;
+      if (Status status = Crypt(*from.key, false, position, piece); !status.ok()) return status;
     }
-    if (Status status = Crypt(*to.key, true, position, buffer); !status.ok()) return status;
+    if (Status status = Crypt(*to.key, true, position, piece); !status.ok()) return status;
   }
-  return files_.journal.Write(journal_offset, buffer);
+  Bytes logged = piece;
+  if (options_.marks) {
+    const MutableBytes marks = scratch.first(MarksBytes(piece.size()));
+    TakeMarks(piece, marks);
+    logged = marks;
+  }
+  const uint64_t logged_at = options_.marks ? MarksBytes(at) : at;
+  Status status = files_.journal.Write(options_.slot_offsets[part.slot] + logged_at, logged);
+  if (!status.ok()) return status;
+  return DigestOf(logged);
 }
 
-Status ImageMove::PutPiece(MoveDirection direction, uint64_t position, MutableBytes buffer,
-                           MutableBytes plaintext) const {
+Status ImageMove::PutPiece(MoveDirection direction, const MovePart& part, size_t index, MutableBytes scratch) {
   const ImageForm &from = From(direction), &to = To(direction);
-  Bytes bytes = buffer;
+  const uint64_t position = part.start + uint64_t{index} * kBufferBytes;
+  Bytes bytes = PieceOf(part, index);
   if (!to.key) {
-    std::memcpy(plaintext.data(), buffer.data(), buffer.size());
-    if (Status status = Crypt(*from.key, false, position, plaintext.first(buffer.size())); !status.ok()) return status;
-    bytes = plaintext.first(buffer.size());
+    const MutableBytes plaintext = scratch.first(bytes.size());
+    std::memcpy(plaintext.data(), bytes.data(), bytes.size());
+    if (Status status = Crypt(*from.key, false, position, plaintext); !status.ok()) return status;
+    bytes = plaintext;
   }
   const ImageFile& file = FileTo(direction);
   if (!options_.sparse) return file.Write(position, bytes);
@@ -201,8 +208,8 @@ Status ImageMove::PutPiece(MoveDirection direction, uint64_t position, MutableBy
                         [&](size_t at, size_t length) { return file.Write(position + at, bytes.subspan(at, length)); });
 }
 
-Result<std::optional<ImageMove::Digest>> ImageMove::Run(MoveDirection direction, const std::optional<MovePart>& take,
-                                                        const std::optional<MovePart>& put, size_t thread_count) {
+Result<std::optional<PartDigest>> ImageMove::Run(MoveDirection direction, const std::optional<MovePart>& take,
+                                                 const std::optional<MovePart>& put, size_t thread_count) {
   const std::shared_lock alive(lifetime_);
   if (closed_) return Failure(Code::kStopped, "the move was closed");
   for (const auto& part : {take, put}) {
@@ -212,30 +219,25 @@ Result<std::optional<ImageMove::Digest>> ImageMove::Run(MoveDirection direction,
   if (take && put && take->slot == put->slot)
     return Failure(Code::kArgument, "one slot cannot be taken into and put from");
   const size_t takes = PieceCount(take), puts = PieceCount(put);
-  std::vector<Digest> digests(takes);
+  std::vector<PartDigest> digests(takes);
   std::atomic<size_t> next = 0;
   FirstFailure failure;
-  const auto take_piece = [&](size_t index) -> Status {
-    const uint64_t at = uint64_t{index} * kBufferBytes;
-    const MutableBytes piece = PieceOf(*take, index);
-    Status status = TakePiece(direction, take->start + at, options_.slot_offsets[take->slot] + at, piece);
-    if (!status.ok()) return status;
-    auto digest = DigestOf(piece);
+  const auto take_piece = [&](size_t index, MutableBytes scratch) -> Status {
+    auto digest = TakePiece(direction, *take, index, scratch);
     if (!digest.ok()) return digest.status();
     digests[index] = digest.value();
     return Ok();
   };
   const auto run = [&] {
-    const AlignedBuffer plaintext = NewBuffer();
-    if (!plaintext) return failure.Add(SystemFailure(ENOMEM, "aligned_alloc"));
+    const AlignedBuffer buffer = NewBuffer();
+    if (!buffer) return failure.Add(SystemFailure(ENOMEM, "aligned_alloc"));
+    const MutableBytes scratch = {buffer.get(), kBufferBytes};
     for (size_t index = next++; index < takes + puts && !failure.failed(); index = next++) {
       // In turns as far as there are both, so that reads and writes meet at the disk.
       const size_t both = 2 * std::min(takes, puts);
       const bool takes_one = index < both ? index % 2 == 0 : takes > puts;
       const size_t which = index < both ? index / 2 : index - both / 2;
-      failure.Add(takes_one ? take_piece(which)
-                            : PutPiece(direction, put->start + uint64_t{which} * kBufferBytes, PieceOf(*put, which),
-                                       {plaintext.get(), kBufferBytes}));
+      failure.Add(takes_one ? take_piece(which, scratch) : PutPiece(direction, *put, which, scratch));
     }
   };
   std::vector<std::thread> threads;
@@ -255,26 +257,50 @@ Result<std::optional<ImageMove::Digest>> ImageMove::Run(MoveDirection direction,
   if (put) {
     if (Status status = SyncData(files_.image_fd.get()); !status.ok()) return status;
   }
-  if (!take) return std::optional<Digest>{};
+  if (!take) return std::optional<PartDigest>{};
   auto digest = DigestOf(digests);
   if (!digest.ok()) return digest.status();
-  return std::optional<Digest>{digest.value()};
+  return std::optional<PartDigest>{digest.value()};
 }
 
-Result<ImageMove::Digest> ImageMove::ReadBack(const MovePart& part) {
+Status ImageMove::ReadBack(MoveDirection direction, const MovePart& part, const PartDigest& digest) {
   const std::shared_lock alive(lifetime_);
   if (closed_) return Failure(Code::kStopped, "the move was closed");
   if (Status status = CheckPart(part); !status.ok()) return status;
-  std::vector<Digest> digests;
+  return options_.marks ? ReadMarksBack(direction, part, digest) : ReadDataBack(part, digest);
+}
+
+Status ImageMove::ReadDataBack(const MovePart& part, const PartDigest& digest) {
+  std::vector<PartDigest> digests;
   for (size_t index = 0; index < PieceCount(part); ++index) {
     const MutableBytes piece = PieceOf(part, index);
     const uint64_t at = options_.slot_offsets[part.slot] + uint64_t{index} * kBufferBytes;
     if (Status status = files_.journal.Read(at, piece); !status.ok()) return status;
-    auto digest = DigestOf(piece);
-    if (!digest.ok()) return digest.status();
-    digests.push_back(digest.value());
+    auto found = DigestOf(piece);
+    if (!found.ok()) return found.status();
+    digests.push_back(found.value());
   }
-  return DigestOf(digests);
+  auto found = DigestOf(digests);
+  if (!found.ok()) return found.status();
+  return found.value() == digest ? Ok() : NotAsTaken();
+}
+
+Status ImageMove::ReadMarksBack(MoveDirection direction, const MovePart& part, const PartDigest& digest) {
+  const ImageForm &from = From(direction), &to = To(direction);
+  const MarkedPart marked = {
+      .start = part.start,
+      .length = part.length,
+      .slot_offset = options_.slot_offsets[part.slot],
+      .digest = digest,
+      .forms = {.marked = to.key ? *to.key : *from.key,
+                .other = to.key ? from.key : std::nullopt,
+                .sector_bytes = options_.sector_bytes,
+                .sparse = options_.sparse},
+  };
+  return RebuildPart(FileFrom(direction), files_.journal, marked, [&](uint64_t at, Bytes piece) {
+    std::memcpy(slots_[part.slot].get() + at, piece.data(), piece.size());
+    return Ok();
+  });
 }
 
 Result<bool> ImageMove::IsHole(MoveDirection direction, const MovePart& part) {

@@ -14,7 +14,7 @@ import {
   partBytesOf,
   removeIfThere,
 } from './job.js';
-import type { InPlaceRecord } from './record.js';
+import { type InPlaceRecord, loggedOf } from './record.js';
 
 /** Options of `decryptInPlace`. */
 export interface DecryptInPlaceOptions extends OpenOptions, InPlaceOptions {}
@@ -63,6 +63,7 @@ async function begin(opened: OpenImage, volume: WholeVolume, options: DecryptInP
     sectorBytes: segment.sectorBytes,
     sparse: token.allocation === 'sparse',
     header: options.header === undefined ? 'embedded' : 'detached',
+    ...loggedOf(0, segment.offsetBytes),
   };
   await opened.begin({ first: area }, record, key);
   return record;

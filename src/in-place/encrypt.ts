@@ -20,7 +20,7 @@ import { writeHeaderFile } from '../volume/header-area.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { recordSamples, unlockJournaled } from './existing.js';
 import { type InPlaceOptions, type InPlaceOutcome, moveImage, OpenImage, partBytesOf, removeIfThere, unfinished } from './job.js';
-import type { InPlaceRecord } from './record.js';
+import { type InPlaceRecord, loggedOf } from './record.js';
 
 /** Options of `encryptInPlace`. */
 export interface EncryptInPlaceOptions
@@ -111,6 +111,7 @@ async function begin(opened: OpenImage, options: EncryptInPlaceOptions, pool: Po
       sectorBytes,
       sparse: allocation === 'sparse',
       header: draft.placement,
+      ...loggedOf(0, highOffsetBytes),
     };
     await opened.begin({ first: headerArea(keyed.header) }, record, keyed.key);
     return { key: keyed.key, record };

@@ -26,7 +26,10 @@ export interface InPlaceOptions extends JobOptions {
   journal?: string | undefined;
   /** Takes an unfinished job back. */
   undo?: boolean | undefined;
-  /** Bytes that are moved at once, a multiple of 1 MiB, 256 MiB at most. Default: 32 MiB. A journal holds two. */
+  /**
+   * Bytes that are moved at once, a multiple of 1 MiB, 256 MiB at most. Default: 32 MiB. A journal holds two parts,
+   * or where the data keeps its place a 32nd of them.
+   */
   partBytes?: number | undefined;
   /** Called with a warning, one sentence, about something that does not stop the job. */
   onWarning?: ((warning: string) => void) | undefined;
@@ -272,11 +275,12 @@ async function withMove<T>(
       const options = {
         imageFd: image.fd,
         journalFd: journal.file.fd,
-        slotOffsets: journal.slotOffsets(partBytes),
+        slotOffsets: journal.slotOffsets(record),
         partBytes,
         imageBytes,
         sectorBytes,
         sparse,
+        marks: record.logged === 'marks',
         low: form(record.lowOffsetBytes, keys.low),
         high: form(record.highOffsetBytes, keys.high),
       } as const;
@@ -299,7 +303,7 @@ async function withMove<T>(
 function namingRoom(thrown: unknown, path: string, journal: string): unknown {
   const error = asVolsealError(thrown);
   if (!(error instanceof VolsealError) || !['ENOSPC', 'EDQUOT'].includes(String(error.details.errno))) return error;
-  const message = `${path}: there is no room for this job: its journal (${journal}) holds two parts, and the file may grow: ${error.message}`;
+  const message = `${path}: there is no room for this job: its journal (${journal}) holds two parts or their marks, and the file may grow: ${error.message}`;
   return new VolsealError(error.code, message, { cause: error, details: { ...error.details, path, room: 'in place' } });
 }
 

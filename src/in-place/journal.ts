@@ -4,7 +4,7 @@
  * - from 0 the header area that opens the volume: of `encrypt` the new one, else the one that the volume had;
  * - behind it, 1 MiB for the new header area of `reencrypt`;
  * - behind that, 1 MiB with the last two records, two copies each;
- * - behind that two slots for parts of the image, always encrypted.
+ * - behind that two slots for parts of the image, always encrypted, or where the image keeps its place for their marks.
  *
  * It appears under its name when headers and first record are on the disk, before the image is touched; it is
  * overwritten and removed when the image is what it is to be.
@@ -22,7 +22,7 @@ import { inPlaceJournalName, inTheMiddle, isInPlaceJournalName, unmarkJournal } 
 import { ifThere, NamedFile } from '../output/named-file.js';
 import { openOwnFile } from '../output/partial-file.js';
 import { temporaryName } from '../output/temporary-files.js';
-import { decodeRecord, encodeRecord, type InPlaceRecord, isProved, RECORD_BYTES, type StoredRecord } from './record.js';
+import { decodeRecord, encodeRecord, type InPlaceRecord, isProved, loggedBytes, RECORD_BYTES, type StoredRecord } from './record.js';
 
 const MIB = 1024 * 1024;
 /** Of one record: far enough apart that no sector holds parts of both. */
@@ -141,10 +141,10 @@ export class InPlaceJournal {
     }
   }
 
-  /** Where the two slots for parts of `partBytes` are. */
-  slotOffsets(partBytes: number): [number, number] {
+  /** Where the two slots are. */
+  slotOffsets(record: Pick<InPlaceRecord, 'partBytes' | 'logged'>): [number, number] {
     const first = this.#recordsAt + MIB;
-    return [first, first + partBytes];
+    return [first, first + loggedBytes(record, record.partBytes)];
   }
 
   /** The header that opens the volume. @throws {VolsealError} `ERR_RESUME`, `ERR_IO` */
@@ -265,6 +265,10 @@ async function targetEntry(imagePath: string, path: string | undefined): Promise
   await entry.found?.handle.close();
   return { directory: entry.directory, name: entry.name };
 }
+
+/** The failure of a native call that reads what was taken: `ERR_RESUME` as `damaged`. @param path of the journal */
+export const readFailure = (error: unknown, path: string): unknown =>
+  error instanceof VolsealError && error.code === 'ERR_RESUME' ? damaged(path, error.message) : error;
 
 /** @param path of the journal */
 export function damaged(path: string, why: string): VolsealError {

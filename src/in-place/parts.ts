@@ -7,7 +7,7 @@ import type { JobOptions } from '../jobs/transform.js';
 import { IMAGE_THREADS } from '../limits.js';
 import { type KeyHandle, type MoveHandle, type MovePart, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
-import { damaged, type InPlaceJournal } from './journal.js';
+import { type InPlaceJournal, readFailure } from './journal.js';
 import type { InPlaceRecord, PendingPart } from './record.js';
 
 /** What is moved, and by whom. */
@@ -47,9 +47,11 @@ async function settle(moving: Moving, begun: InPlaceRecord, direction: Direction
   const { pool, move, journal } = moving;
   let record = begun;
   if (record.pending !== null) {
-    const { sha256, ...part } = record.pending;
-    const found = await pool.run({ kind: 'readMoved', move, part });
-    if (Buffer.from(found).toString('base64') !== sha256) throw damaged(journal.path, 'what was taken last is not in it as it was');
+    const { sha256: digest, ...part } = record.pending;
+    const sha256 = Buffer.from(digest, 'base64');
+    await pool.run({ kind: 'readMoved', move, direction: record.direction, part, sha256 }).catch((error: unknown) => {
+      throw readFailure(error, journal.path);
+    });
     await run(moving, record.direction, undefined, record.pending);
     record = await next(moving, { ...record, pending: null });
   }

@@ -15,6 +15,10 @@ import { parseStrictJson } from '../strict-json.js';
 const MAC_KEY_LABEL = Buffer.from('volseal in-place mac v1');
 const MAC_BYTES = 32;
 
+/** What a disk writes whole, and its mark (native/engine/part_marks.h). */
+const UNIT_BYTES = 512;
+const MARK_BYTES = 16;
+
 /** One copy of a record in the journal: JSON, filled up with zeros. */
 export const RECORD_BYTES = 4096;
 
@@ -46,6 +50,11 @@ export interface InPlaceRecord {
   sectorBytes: SectorBytes;
   sparse: boolean;
   header: 'embedded' | 'detached';
+  /**
+   * The slots hold marks of the parts, 16 bytes of each 512: the data stays in its place. Without this member they hold
+   * the parts themselves, always encrypted.
+   */
+  logged?: 'marks' | undefined;
 }
 
 /** A part that is in the journal, and perhaps not yet in its new place. */
@@ -78,8 +87,17 @@ const storedSchema: z.ZodType<StoredRecord> = z.strictObject({
   sectorBytes: z.literal([...SECTOR_SIZES]),
   sparse: z.boolean(),
   header: z.enum(['embedded', 'detached']),
+  logged: z.literal('marks').optional(),
   mac: z.string(),
 });
+
+/** For a record of a job that begins: what it logs, by whether its data keeps its place. */
+export const loggedOf = (lowOffsetBytes: number, highOffsetBytes: number): Pick<InPlaceRecord, 'logged'> =>
+  lowOffsetBytes === highOffsetBytes ? { logged: 'marks' } : {};
+
+/** What a slot holds of so many bytes of a part, in bytes. */
+export const loggedBytes = ({ logged }: Pick<InPlaceRecord, 'logged'>, partBytes: number): number =>
+  logged === 'marks' ? (partBytes / UNIT_BYTES) * MARK_BYTES : partBytes;
 
 /** One copy. @param key the data key that proves it; stays the caller's @throws {VolsealError} `ERR_KEY_GONE` */
 export function encodeRecord(record: InPlaceRecord, key: KeyHandle): Buffer {

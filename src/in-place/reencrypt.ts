@@ -11,7 +11,7 @@ import { type KeyHandle, native } from '../native.js';
 import type { PoolLease } from '../workers/pool.js';
 import { type KeyedVolume, recordSamples, restoreHeader, unlockSecond, type WholeVolume, withJob } from './existing.js';
 import { type InPlaceOptions, type InPlaceOutcome, isAtStart, markHeader, moveImage, type OpenImage, partBytesOf } from './job.js';
-import type { InPlaceRecord } from './record.js';
+import { type InPlaceRecord, loggedOf } from './record.js';
 
 /** Options of `reencryptInPlace`. */
 export interface ReencryptInPlaceOptions
@@ -94,6 +94,7 @@ async function begin(opened: OpenImage, volume: WholeVolume, options: ReencryptI
       sectorBytes: segment.sectorBytes,
       sparse: token.allocation === 'sparse',
       header: target.placement,
+      ...loggedOf(segment.offsetBytes, segment.offsetBytes),
     };
     const second = headerArea(inItsPlace(keyed.header, found.header, segment.offsetBytes, keyed.key, headerFile.path));
     await opened.begin({ first: area, second }, record, key);

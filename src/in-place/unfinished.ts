@@ -1,8 +1,10 @@
 /**
- * An image in the middle of a job in place, open for its data: each sector is under the key of its side, and what is in
- * the journal is read from there. The lock of the image keeps the job away for as long as it is open.
+ * An image in the middle of a job in place, open for its data: each sector is under the key of its side, and a part
+ * that is under way is read from the journal, or rebuilt by the marks in it. The lock of the image keeps the job away
+ * for as long as it is open.
  */
 import { createHash } from 'node:crypto';
+import { closeSync } from 'node:fs';
 import { VolsealError, withPath } from '../errors.js';
 import { type DeviceHandle, type DeviceRegion, type KeyHandle, native, type TransformVolume } from '../native.js';
 import { type InPlaceKind, inTheMiddle } from '../output/in-place-mark.js';
@@ -12,8 +14,8 @@ import { throwIfAborted } from '../workers/abort.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { type JournaledVolume, unlockJournaled, unlockSecond } from './existing.js';
 import { type FormKeys, OpenImage, settleImage } from './job.js';
-import { damaged } from './journal.js';
-import type { InPlaceRecord } from './record.js';
+import { damaged, readFailure } from './journal.js';
+import type { InPlaceRecord, PendingPart } from './record.js';
 
 /** What the engine moves at once, and hashes. */
 const PIECE_BYTES = 1024 * 1024;
@@ -61,6 +63,8 @@ export class UnfinishedSession implements ImageSession {
   readonly #keys: KeyHandle[] = [];
   #volume: JournaledVolume | undefined;
   #regions: DeviceRegion[] = [];
+  /** The part that was under way, where the journal holds only its marks. */
+  #rebuiltFd: number | undefined;
 
   private constructor(opened: OpenImage, options: OpenAnyOptions) {
     this.#opened = opened;
@@ -132,6 +136,8 @@ export class UnfinishedSession implements ImageSession {
   /** Wipes the keys and closes the files. Never throws. */
   async close(): Promise<void> {
     for (const key of this.#keys) native.keyWipe(key);
+    if (this.#rebuiltFd !== undefined) closeSync(this.#rebuiltFd);
+    this.#rebuiltFd = undefined;
     await this.#opened[Symbol.asyncDispose]();
     await this.pool.release();
   }
@@ -151,7 +157,7 @@ export class UnfinishedSession implements ImageSession {
     const forms = record.kind === 'reencrypt' ? { ...keys, low: key, high: await this.#second() } : keys;
     this.throwIfAborted('the volume is in the middle of the job as before');
     if (writable) record = await settleImage(this.#opened, this.pool, record, forms);
-    else await this.#checkPending(record);
+    else if (record.pending !== null) await this.#readPending(record, record.pending, forms);
     this.#regions = this.#regionsOf(record, forms);
   }
 
@@ -161,11 +167,18 @@ export class UnfinishedSession implements ImageSession {
     return key;
   }
 
-  /** Refuses a journal whose part is not as it was taken. @throws {VolsealError} `ERR_RESUME`, `ERR_IO` */
-  async #checkPending({ pending, partBytes }: InPlaceRecord): Promise<void> {
-    if (pending === null) return;
+  /**
+   * Proves the part that is under way, and makes it readable.
+   * @throws {VolsealError} `ERR_RESUME` it is not as it was taken; `ERR_IO`, `ERR_KEY_GONE`
+   */
+  async #readPending(record: InPlaceRecord, pending: PendingPart, forms: FormKeys): Promise<void> {
+    if (record.logged === 'marks') await this.#rebuild(record, pending, forms);
+    else await this.#checkLogged(record, pending);
+  }
+
+  async #checkLogged(record: InPlaceRecord, pending: PendingPart): Promise<void> {
     const journal = this.#opened.journal!;
-    const slotAt = journal.slotOffsets(partBytes)[pending.slot];
+    const slotAt = journal.slotOffsets(record)[pending.slot];
     const whole = createHash('sha256');
     for (let at = 0; at < pending.lengthBytes; at += PIECE_BYTES) {
       const piece = await journal.file.read(slotAt + at, Math.min(PIECE_BYTES, pending.lengthBytes - at));
@@ -174,18 +187,45 @@ export class UnfinishedSession implements ImageSession {
     if (whole.digest('base64') !== pending.sha256) throw damaged(journal.path, 'what was taken last is not in it as it was');
   }
 
+  async #rebuild(record: InPlaceRecord, pending: PendingPart, { low, high }: FormKeys): Promise<void> {
+    const { image, journal } = this.#opened;
+    const { direction, lowOffsetBytes: offsetBytes, sectorBytes, sparse } = record;
+    this.#rebuiltFd = native.memoryFileOpen();
+    const options = {
+      imageFd: image.fd,
+      journalFd: journal!.file.fd,
+      targetFd: this.#rebuiltFd,
+      offsetBytes,
+      startByte: pending.startByte,
+      lengthBytes: pending.lengthBytes,
+      slotOffset: journal!.slotOffsets(record)[pending.slot],
+      sha256: Buffer.from(pending.sha256, 'base64'),
+      marked: pendingKey(direction, { low, high }),
+      other: direction === 'toHigh' || low === undefined ? low : high,
+      sectorBytes,
+      sparse,
+    };
+    await this.pool.run({ kind: 'rebuildPart', options }).catch((error: unknown) => {
+      throw readFailure(error, journal!.path);
+    });
+  }
+
   #regionsOf(record: InPlaceRecord, { low, high }: FormKeys): DeviceRegion[] {
-    const { direction, frontierBytes, pending, partBytes, dataBytes, lowOffsetBytes, highOffsetBytes } = record;
+    const { direction, frontierBytes, pending, dataBytes, lowOffsetBytes, highOffsetBytes } = record;
     const { image, journal } = this.#opened;
     const begin = pending?.startByte ?? frontierBytes;
     const end = begin + (pending?.lengthBytes ?? 0);
     const regions = [{ fd: image.fd, key: low, offsetBytes: lowOffsetBytes, sizeBytes: begin }];
     if (pending !== null) {
-      // In the journal it is ciphertext in any case.
-      const key = direction === 'toHigh' ? high : (low ?? high);
-      regions.push({ fd: journal!.file.fd, key, offsetBytes: journal!.slotOffsets(partBytes)[pending.slot], sizeBytes: end - begin });
+      const [fd, offsetBytes] =
+        this.#rebuiltFd === undefined ? [journal!.file.fd, journal!.slotOffsets(record)[pending.slot]] : [this.#rebuiltFd, 0];
+      regions.push({ fd, key: pendingKey(direction, { low, high }), offsetBytes, sizeBytes: end - begin });
     }
     regions.push({ fd: image.fd, key: high, offsetBytes: highOffsetBytes + end, sizeBytes: dataBytes - end });
     return regions.filter(({ sizeBytes }) => sizeBytes > 0);
   }
 }
+
+/** Of a part under way, which is ciphertext in any case: in the new form, or where that has no key in the old one. */
+const pendingKey = (direction: InPlaceRecord['direction'], { low, high }: Pick<FormKeys, 'low' | 'high'>): KeyHandle =>
+  direction === 'toHigh' ? high : (low ?? high);

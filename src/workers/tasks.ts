@@ -14,6 +14,7 @@ import {
   type MoveOptions,
   type MovePart,
   native,
+  type PendingPartOptions,
   type TransformHandle,
   type TransformOptions,
 } from '../native.js';
@@ -62,11 +63,20 @@ export interface MoveTask {
   threadCount: number;
 }
 
-/** Reads back what an earlier run has taken. Gives its digest. */
+/** Reads back what an earlier run has taken. */
 export interface ReadMovedTask {
   kind: 'readMoved';
   move: MoveHandle;
+  direction: 'toHigh' | 'toLow';
   part: MovePart;
+  /** Its digest. */
+  sha256: Uint8Array;
+}
+
+/** Rebuilds what a run has taken, for those who only read. */
+export interface RebuildPartTask {
+  kind: 'rebuildPart';
+  options: PendingPartOptions;
 }
 
 export type Task =
@@ -79,6 +89,7 @@ export type Task =
   | OpenMoveTask
   | MoveTask
   | ReadMovedTask
+  | RebuildPartTask
   | OpenTransformTask
   | TransformTask
   | PieceTask;
@@ -103,7 +114,6 @@ interface TaskValues {
   iterations: number;
   openMove: MoveHandle;
   move: Uint8Array | undefined;
-  readMoved: Uint8Array;
   openTransform: TransformHandle;
   transform: boolean;
   piece: PieceSums;
@@ -152,7 +162,9 @@ async function perform(task: Task, signal: AbortSignal | undefined): Promise<unk
     case 'move':
       return native.moveRun(task.move, task.direction, task.take, task.put, task.threadCount);
     case 'readMoved':
-      return native.moveReadBack(task.move, task.part);
+      return native.moveReadBack(task.move, task.direction, task.part, task.sha256);
+    case 'rebuildPart':
+      return native.pendingPartRebuild(task.options);
     case 'openTransform':
       return native.transformOpen(task.options);
     case 'transform':

@@ -77,12 +77,31 @@ testUnless(skipNthCall())('60 kills of one job at random calls, forward and back
     if (isVolume) await decryptInPlace(disk, { kms: box.kms, partBytes: MIB });
     if (!inTheMiddle) assert.ok(box.contents('disk.raw').equals(image), `round ${round}`);
     const undo = inTheMiddle && below(10) < 3;
-    const at = 2 + below(60);
-    const outcome = runToNthCall(ONCE, ['encrypt', disk, box.kms, '-', undo ? 'undo' : '-'], { at, action: 'kill', name: 'disk.' });
-    kills += outcome.killed ? 1 : 0;
-    if (!outcome.killed) assert.equal(outcome.stdout, 'done', outcome.stderr);
+    kills += killedAt(2 + below(60), ['encrypt', disk, box.kms, '-', undo ? 'undo' : '-']);
   }
   if (existsSync(box.path('.disk.raw.in-place'))) await encryptInPlace(disk, { kms: box.kms });
   await decryptInPlace(disk, { kms: box.kms });
   assert.ok(box.contents('disk.raw').equals(image));
 });
+
+testUnless(skipNthCall())('40 kills of reencrypt at random calls, some in the middle of a write, forward and back', async () => {
+  const below = seededNumbers(SEED);
+  const box = sandbox();
+  const image = box.image('image', 12 * MIB + 4096);
+  const disk = box.path('disk.vol');
+  await encryptImage(box.path('image'), disk, { kms: box.kms, sectorBytes: 4096 });
+  let kills = 0;
+  for (let round = 0; kills < 40; round++) {
+    const undo = existsSync(box.path('.disk.vol.in-place')) && below(10) < 3;
+    const action = below(2) === 0 ? 'kill' : 'torn';
+    kills += killedAt(2 + below(60), ['reencrypt', disk, box.kms, '-', undo ? 'undo' : '-'], action);
+    await decryptImage(disk, box.path('back'), { kms: box.kms, force: true });
+    assert.ok(box.contents('back').equals(image), `round ${round}`);
+  }
+});
+
+function killedAt(at: number, args: string[], action: 'kill' | 'torn' = 'kill'): number {
+  const outcome = runToNthCall(ONCE, args, { at, action, name: 'disk.' });
+  if (!outcome.killed) assert.equal(outcome.stdout, 'done', outcome.stderr);
+  return outcome.killed ? 1 : 0;
+}

@@ -120,10 +120,11 @@ async function check({ box, kind, image, header }: Case, when: 'before' | 'after
 }
 
 describeUnless(skipNthCall())('a job in place', () => {
-  // Every call where `step` is 1, else one of three: both placements use the same code.
+  // Every call where `step` is 1, else some: jobs that keep the data in its place have the same code, and so have those
+  // that move it.
   for (const [kind, detached, step] of [
     ['encrypt', false, 1],
-    ['encrypt', true, 3],
+    ['encrypt', true, 2],
     ['decrypt', false, 3],
     ['decrypt', true, 1],
     ['reencrypt', false, 1],

@@ -22,9 +22,9 @@ constexpr uint64_t kDeviceBytes = 4 << 20;
 // A volume key in the vault, until the scope ends.
 class TestKey {
  public:
-  TestKey() {
+  explicit TestKey(uint8_t first = 1) {
     auto key = vault::Vault::OfProcess().Reserve();
-    for (size_t i = 0; i < 64; ++i) key.value().data()[i] = static_cast<uint8_t>(i * 7 + 1);
+    for (size_t i = 0; i < 64; ++i) key.value().data()[i] = static_cast<uint8_t>(i * 7 + first);
     handle_ = key.value().Commit(64);
     if (!vault::Vault::OfProcess().MakeVolumeKey(handle_).ok()) std::abort();
   }

@@ -52,6 +52,8 @@ async function settle(moving: Moving, begun: InPlaceRecord, direction: Direction
     await pool.run({ kind: 'readMoved', move, direction: record.direction, part, sha256 }).catch((error: unknown) => {
       throw readFailure(error, journal.path);
     });
+    // Its flush may have failed: an older record on the disk would take once more what is put now.
+    record = await next(moving, record);
     await run(moving, record.direction, undefined, record.pending);
     record = await next(moving, { ...record, pending: null });
   }

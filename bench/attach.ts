@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { describeMachine } from '../src/bench/machine.js';
 import { machineLine, table } from '../src/bench/tables.js';
-import { watchSignals } from '../src/cli/interrupt.js';
+import { watchSignals } from '../src/cli/terminal/interrupt.js';
 import { attach, createVolume } from '../src/index.js';
 import { type AttachMeasurement, type LibraryPlan, measureLibrary } from './attach-library.js';
 import { attachPicture } from './attach-picture.js';

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { Command } from 'commander';
 import { MEASURED_SECTOR_SIZES } from '../src/bench/contenders.js';
-import { watchSignals } from '../src/cli/interrupt.js';
+import { watchSignals } from '../src/cli/terminal/interrupt.js';
 import { measured } from './image.js';
 import { checkRoom, filesIn, type ImageResults, type ImageRun, measureFields, surroundingsIn } from './image-run.js';
 import { imageLines } from './image-tables.js';

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { describeMachine } from '../src/bench/machine.js';
 import { machineLine, size, table } from '../src/bench/tables.js';
-import { watchSignals } from '../src/cli/interrupt.js';
+import { watchSignals } from '../src/cli/terminal/interrupt.js';
 import { commit, versionsOf } from './clone.js';
 import { checkRoom } from './image-run.js';
 import { AWS, measureStores, SCENES, STORE_PROGRAMS, type StoresPlan, type StoresResults, VOLSEAL } from './stores-turns.js';

@@ -20,6 +20,20 @@ export {
   type VerifySpec,
 } from './fleet/spec.js';
 export { type Verdict, verdictOf } from './fleet/verdict.js';
+export { type BackupHeaderOptions, backupHeader, type HeaderBackup } from './headers/header-backup.js';
+export { type RestoredHeader, type RestoreHeaderOptions, restoreHeader } from './headers/header-restore.js';
+export { type AliasEntry, type KeyDescription, type KeyEntry, type KmsKeys, type KmsKeysOptions, kmsKeys } from './headers/kms-keys.js';
+export {
+  type AddRecoveryKeyOptions,
+  addPassphrase,
+  addRecoveryKey,
+  type RecoveryKeyStream,
+  removeKeyslot,
+  testKeyslot,
+  type VolumeKeyslot,
+} from './headers/recovery.js';
+export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './headers/rewrap.js';
+export { handOverVolumeKey, type VolumeKeyStream } from './headers/volume-key.js';
 export { type AttachAnyOptions, attach } from './in-place/attach.js';
 export { type DecryptInPlaceOptions, decryptInPlace } from './in-place/decrypt.js';
 export { type EncryptInPlaceOptions, encryptInPlace } from './in-place/encrypt.js';
@@ -37,19 +51,6 @@ export {
   encryptImage,
   type NewVolumeOptions,
 } from './jobs/encrypt.js';
-export { type BackupHeaderOptions, backupHeader, type HeaderBackup } from './jobs/header-backup.js';
-export { type RestoredHeader, type RestoreHeaderOptions, restoreHeader } from './jobs/header-restore.js';
-export type { SourceChunks, SourceStream, TargetStream } from './jobs/image-stream.js';
-export { type AliasEntry, type KeyDescription, type KeyEntry, type KmsKeys, type KmsKeysOptions, kmsKeys } from './jobs/kms-keys.js';
-export {
-  type AddRecoveryKeyOptions,
-  addPassphrase,
-  addRecoveryKey,
-  type RecoveryKeyStream,
-  removeKeyslot,
-  testKeyslot,
-  type VolumeKeyslot,
-} from './jobs/recovery.js';
 export {
   type ReencryptedVolume,
   type ReencryptOptions,
@@ -57,13 +58,9 @@ export {
   reencryptVolume,
   tryReencrypt,
 } from './jobs/reencrypt.js';
-export { type RewrapOptions, type RewrappedVolume, rewrapVolume } from './jobs/rewrap.js';
-export { readStoredRange, type StoredRange, type StoredRead } from './jobs/stored-read.js';
-export type { JobOptions, Progress } from './jobs/transform.js';
-export { type UpdatedVolume, type UpdateOptions, updateVolume } from './jobs/update-volume.js';
+export { readStoredRange, type StoredRange, type StoredRead } from './jobs/stored/stored-read.js';
+export { type UpdatedVolume, type UpdateOptions, updateVolume } from './jobs/stored/update-volume.js';
 export type { VerifiedVolume, VerifyOptions } from './jobs/verify.js';
-export { handOverVolumeKey, type VolumeKeyStream } from './jobs/volume-key.js';
-export { type WatchedJob, watchProgress } from './jobs/watch-progress.js';
 export { kernels, useKernel } from './kernels.js';
 export { type ClientEndpoint, fromKmsClient, type KmsClientLike, type KmsClientOptions } from './kms/client/own-client.js';
 export type { KmsCredentials, KmsCredentialsProvider } from './kms/shared/credentials.js';
@@ -86,6 +83,9 @@ export type {
   ServableVolume,
 } from './nbd/server.js';
 export type { SnapshotOptions, StoreOptions } from './stores/store.js';
+export type { SourceChunks, SourceStream, TargetStream } from './transfer/image-stream.js';
+export type { JobOptions, Progress } from './transfer/transform.js';
+export { type WatchedJob, watchProgress } from './transfer/watch-progress.js';
 export type { AttachOptions } from './volume/attach.js';
 export { type DescribeOptions, describeVolume } from './volume/describe.js';
 export { type HeaderText, readHeaderText } from './volume/header-text.js';

@@ -3,7 +3,7 @@
  * are complete texts: nothing that was typed is evaluated or handed to a program, whatever it contains.
  */
 import type { Command, Option } from 'commander';
-import { quoted } from './text.js';
+import { quoted } from './terminal/text.js';
 
 /** Shells that there is a script for. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;

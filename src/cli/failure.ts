@@ -2,7 +2,7 @@
 import { CommanderError } from 'commander';
 import { asVolsealError, type ErrorCode, type ErrorDetails, VolsealError } from '../errors.js';
 import { exitStatusOfJob } from './exit-status.js';
-import { hintFor } from './hints.js';
+import { hintFor } from './hints/hints.js';
 
 export interface Failure {
   code: ErrorCode;

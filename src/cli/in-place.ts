@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { VolsealError } from '../errors.js';
 import type { InPlaceOutcome } from '../in-place/job.js';
-import { exactSize, pace } from './sizes.js';
+import { exactSize, pace } from './terminal/sizes.js';
 
 export interface InPlaceFlags {
   inPlace?: boolean;

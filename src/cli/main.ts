@@ -9,14 +9,14 @@ import { ADDON_IS_PREBUILT, PACKAGE_FILE } from '../package-files.js';
 import { flushCallLogs } from '../workers/last-flush.js';
 import { EXIT, EXIT_STATUS_HELP } from './exit-status.js';
 import { describeFailure } from './failure.js';
-import { type Interruption, watchSignals } from './interrupt.js';
 import { RootKeyWatch } from './new-root-key.js';
-import { refuseStreams } from './no-streams.js';
 import type { KmsFlags, Session } from './options.js';
-import { alignedRows, type Output, openOutput, withExamples } from './output.js';
 import { loadCommands, startThreads } from './program-commands.js';
 import { refuseOtherEncodings } from './raw-names.js';
-import { STANDARD_OUTPUT } from './standard-streams.js';
+import { type Interruption, watchSignals } from './terminal/interrupt.js';
+import { refuseStreams } from './terminal/no-streams.js';
+import { alignedRows, type Output, openOutput, withExamples } from './terminal/output.js';
+import { STANDARD_OUTPUT } from './terminal/standard-streams.js';
 
 /**
  * The program with its commands.

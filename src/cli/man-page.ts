@@ -3,7 +3,7 @@
  * program, and one for each of its commands with the subcommands in it.
  */
 import type { Argument, Command, Option } from 'commander';
-import { helpEndOf } from './output.js';
+import { helpEndOf } from './terminal/output.js';
 
 /** What the pages say of the program that they belong to. */
 export interface PageFacts {

@@ -1,6 +1,6 @@
 /** Of commands that take several volumes: one that fails keeps no other away, and each failure is told. */
 import { VolsealError } from '../errors.js';
-import type { Output } from './output.js';
+import type { Output } from './terminal/output.js';
 
 /** A volume that was refused. */
 export interface FailedVolume {

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { chooseKms, type KmsChoice } from '../kms/shared/endpoint.js';
 import { defaultHome } from '../kms/shared/environment.js';
-import type { Output } from './output.js';
-import { quoted } from './text.js';
+import type { Output } from './terminal/output.js';
+import { quoted } from './terminal/text.js';
 
 /** Watches the homes in which a command may make a root key. */
 export class RootKeyWatch {

@@ -4,13 +4,13 @@ import { isatty } from 'node:tty';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { VOLUME_ID_CONTEXT_KEY } from '../context-keys.js';
 import { VolsealError } from '../errors.js';
-import type { TargetStream } from '../jobs/image-stream.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { SECTOR_SIZES } from '../limits.js';
 import { parseSize } from '../size-text.js';
+import type { TargetStream } from '../transfer/image-stream.js';
 import type { RootKeyWatch } from './new-root-key.js';
-import type { Output } from './output.js';
-import { STANDARD_OUTPUT } from './standard-streams.js';
+import type { Output } from './terminal/output.js';
+import { STANDARD_OUTPUT } from './terminal/standard-streams.js';
 
 /** What every command runs with. */
 export interface Session {

@@ -4,7 +4,7 @@
  * another holder there and ends.
  *
  * Until it ends, both may write to the partial file. That does no harm: they write the same bytes, because the key was
- * in its header before the first of them (src/jobs/resume.ts).
+ * in its header before the first of them (src/resume/resume.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';

@@ -5,10 +5,10 @@
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
 import canonicalize from 'canonicalize';
-import { identifySource } from '../jobs/source-watch.js';
 import { openDataFile } from '../output/data-file.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
+import { identifySource } from '../transfer/source-watch.js';
 import { identityOf, type JobSpec } from './spec.js';
 
 /** The state of a source, as text. Two states of one file or object differ in it; a block device does not tell. */

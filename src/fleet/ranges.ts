@@ -6,10 +6,10 @@
 import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { encryptRange, stepRanges } from '../jobs/encrypt-ranges.js';
-import type { ImageRange } from '../jobs/image-ranges.js';
 import { removeRangedVolume } from '../jobs/volume-ranges.js';
 import { isStored } from '../stores/location.js';
 import { traced } from '../tracing.js';
+import type { ImageRange } from '../transfer/image-ranges.js';
 import { workerName } from './claim.js';
 import { jobIdOf, sourceState, volumeIdOfJob } from './identity.js';
 import { doneWith, encryptOptions, findDone, type JobOutcome, type RunJobOptions, type Spec, whileClaimed } from './run-job.js';
@@ -74,7 +74,7 @@ export function stepJob(job: Spec<'encrypt'>, rangeBytes: number, begun: string 
 
 async function removeBegun(target: string, volumeId: string, { store, signal }: RunJobOptions): Promise<void> {
   if (!isStored(target)) return await removeRangedVolume(target, volumeId);
-  const { removeRangedUpload } = await import('../jobs/stored-ranges.js');
+  const { removeRangedUpload } = await import('../jobs/stored/stored-ranges.js');
   await removeRangedUpload(target, volumeId, store, signal);
 }
 

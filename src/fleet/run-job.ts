@@ -2,14 +2,14 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isError, VolsealError } from '../errors.js';
-import type { Progress } from '../jobs/transform.js';
 import { verifyVolume } from '../jobs/verify.js';
 import { ifThere } from '../output/named-file.js';
 import { isAmongDevices } from '../output/resolve-target.js';
-import { isSnapshot } from '../stores/ebs-location.js';
+import { isSnapshot } from '../stores/ebs/location.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
 import { traced } from '../tracing.js';
+import type { Progress } from '../transfer/transform.js';
 import { describeVolume } from '../volume/describe.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { type Claim, claimTarget, workerName } from './claim.js';
@@ -189,7 +189,7 @@ async function verify(job: Spec<'verify'>, run: Run): Promise<Done> {
 }
 
 async function rewrap(job: Spec<'rewrap'>, run: Run): Promise<Done> {
-  const { rewrapVolume } = await import('../jobs/rewrap.js');
+  const { rewrapVolume } = await import('../headers/rewrap.js');
   await rewrapVolume(job.source, { ...common(job, run), ...job.choices, key: job.key });
   return doneWith(await describe(job.source, job.choices?.header, run.options));
 }

@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { VolsealError } from '../errors.js';
 import { RANGE_BYTES_MAX, RANGE_BYTES_MIN, RESUME_UNIT_BYTES, SECTOR_SIZES } from '../limits.js';
 import { parseSize } from '../size-text.js';
-import { isSnapshot } from '../stores/ebs-location.js';
+import { isSnapshot } from '../stores/ebs/location.js';
 import { parseStrictJson } from '../strict-json.js';
 
 /** What every job has. */

@@ -3,9 +3,9 @@
  * the one before it is put into its new place; then both are on the disk, and the record says so.
  */
 import { VolsealError } from '../errors.js';
-import type { JobOptions } from '../jobs/transform.js';
 import { IMAGE_THREADS } from '../limits.js';
 import { type KeyHandle, type MoveHandle, type MovePart, native } from '../native.js';
+import type { JobOptions } from '../transfer/transform.js';
 import type { PoolLease } from '../workers/pool.js';
 import { type InPlaceJournal, readFailure } from './journal.js';
 import type { InPlaceRecord, PendingPart } from './record.js';

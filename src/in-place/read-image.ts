@@ -4,10 +4,10 @@
  */
 import { decryptFrom, decryptImage as decryptWhole } from '../jobs/decrypt.js';
 import type { DecryptedImage, DecryptOptions } from '../jobs/decrypt-options.js';
-import type { TargetStream } from '../jobs/image-stream.js';
 import { type VerifiedVolume, type VerifyOptions, verifyFrom, verifyVolume as verifyWhole } from '../jobs/verify.js';
 import { logged } from '../logging.js';
 import { isStored } from '../stores/location.js';
+import type { TargetStream } from '../transfer/image-stream.js';
 import type { ImageSession } from '../volume/session.js';
 import { type OpenAnyOptions, type UnfinishedOptions, UnfinishedSession, wholeOrUnfinished } from './unfinished.js';
 

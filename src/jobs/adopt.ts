@@ -5,6 +5,8 @@
 
 import { constants } from 'node:fs';
 import { VolsealError, withPath } from '../errors.js';
+import { CONVERSION, withConvertedCopy } from '../headers/converted-keyslots.js';
+import { removeKeyslot } from '../headers/recovery.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
 import { chooseKms, forNewKeys } from '../kms/shared/endpoint.js';
 import { DATA_KEY_BYTES, DATA_KEY_LENGTHS } from '../limits.js';
@@ -28,10 +30,8 @@ import { newVolumeId } from '../volume/volume-id.js';
 import { throwIfAborted } from '../workers/abort.js';
 import type { AdoptedKey, AdoptedKeyslot, AdoptTask } from '../workers/key-tasks.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
-import { CONVERSION, withConvertedCopy } from './converted-keyslots.js';
 import { checkVolumeId, DEFAULT_KEY } from './encrypt.js';
 import { contextOf, recordedKms } from './new-volume-key.js';
-import { removeKeyslot } from './recovery.js';
 
 /** Options of `adoptVolume`; one of the two files is needed. */
 export interface AdoptOptions extends LogOptions {

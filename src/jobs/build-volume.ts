@@ -14,15 +14,6 @@ import { openTarget } from '../output/open-target.js';
 import { publishPair, recoverPair } from '../output/pair-journal.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
-import type { ImageSource } from '../stores/store.js';
-import { samplesOf } from '../volume/data-binding.js';
-import { describeContents, type VolumeInfo } from '../volume/info.js';
-import { claimsOf, contentsOf } from '../volume/volume-file.js';
-import { throwIfAborted } from '../workers/abort.js';
-import { leasePool, type PoolLease } from '../workers/pool.js';
-import { type Download, differsBefore, download } from './download.js';
-import { putHeader, withToken } from './new-header.js';
-import { contextOf, type HeaderTarget, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
 import {
   findCheckpoint,
   forgetProgress,
@@ -32,9 +23,18 @@ import {
   resumableFile,
   resumableStored,
   resumeJob,
-} from './resume.js';
-import { whileUnchanged } from './source-watch.js';
-import { type JobOptions, transformImage } from './transform.js';
+} from '../resume/resume.js';
+import type { ImageSource } from '../stores/store.js';
+import { type Download, differsBefore, download } from '../transfer/download.js';
+import { whileUnchanged } from '../transfer/source-watch.js';
+import { type JobOptions, transformImage } from '../transfer/transform.js';
+import { samplesOf } from '../volume/data-binding.js';
+import { describeContents, type VolumeInfo } from '../volume/info.js';
+import { claimsOf, contentsOf } from '../volume/volume-file.js';
+import { throwIfAborted } from '../workers/abort.js';
+import { leasePool, type PoolLease } from '../workers/pool.js';
+import { putHeader, withToken } from './new-header.js';
+import { contextOf, type HeaderTarget, type KeyedHeader, newVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
 import type { Layout, NewVolumeFiles, VolumePlan } from './volume-plan.js';
 
 /** What `encryptImage` made. */

@@ -1,8 +1,8 @@
 /** What `decryptImage` takes and gives, for files (decrypt.ts) and for stores (stored-decrypt.ts). */
-import { idOf } from '../stores/ebs-location.js';
+import { idOf } from '../stores/ebs/location.js';
 import type { SnapshotOptions, StoreOptions } from '../stores/store.js';
+import type { JobOptions } from '../transfer/transform.js';
 import type { OpenOptions } from '../volume/unlock.js';
-import type { JobOptions } from './transform.js';
 
 /** Options of `decryptImage`. */
 export interface DecryptOptions extends OpenOptions, JobOptions {

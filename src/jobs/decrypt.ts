@@ -4,15 +4,15 @@ import type { TransformOptions } from '../native.js';
 import { openTarget } from '../output/open-target.js';
 import { type ResolvedTarget, refuseOwnDevice, resolveTarget, type TargetOptions } from '../output/resolve-target.js';
 import type { OpenTargetOptions, TargetFile } from '../output/target.js';
-import { refuseSnapshotOptions } from '../stores/ebs-location.js';
+import { beginOrResume, checkResumable, forgetProgress, type ResumableJob, resumableFile } from '../resume/resume.js';
+import { refuseSnapshotOptions } from '../stores/ebs/location.js';
 import { isStored } from '../stores/location.js';
+import type { TargetStream } from '../transfer/image-stream.js';
+import { whileUnchanged } from '../transfer/source-watch.js';
+import { type JobOptions, transformImage } from '../transfer/transform.js';
 import { type ImageSession, withVolume } from '../volume/session.js';
 import type { OpenFiles } from '../volume/volume-file.js';
 import type { DecryptedImage, DecryptOptions } from './decrypt-options.js';
-import type { TargetStream } from './image-stream.js';
-import { beginOrResume, checkResumable, forgetProgress, type ResumableJob, resumableFile } from './resume.js';
-import { whileUnchanged } from './source-watch.js';
-import { type JobOptions, transformImage } from './transform.js';
 
 /**
  * Decrypts a volume into a raw image of its exact old length.
@@ -33,7 +33,7 @@ export async function decryptImage(
   refuseSnapshotOptions(typeof image === 'string' ? image : image.name, options.snapshot);
   if (options.asIs === true) return await asIs(volumePath, image, options);
   if (isStored(volumePath) || (typeof image === 'string' && isStored(image)))
-    return (await import('./stored-decrypt.js')).decryptStored(volumePath, image, options);
+    return (await import('./stored/stored-decrypt.js')).decryptStored(volumePath, image, options);
   checkImage(image, options);
   return withVolume(volumePath, options, { lock: 'shared' }, (session) => decryptFrom(session, image, options));
 }
@@ -76,7 +76,7 @@ function checkImage(image: string | TargetStream, options: Pick<DecryptOptions, 
 
 async function asIs(volumePath: string, image: string | TargetStream, options: DecryptOptions): Promise<DecryptedImage> {
   const name = typeof image === 'string' ? image : image.name;
-  if (typeof image === 'string' && isStored(image)) return (await import('./store-as-is.js')).storeAsIs(volumePath, image, options);
+  if (typeof image === 'string' && isStored(image)) return (await import('./stored/store-as-is.js')).storeAsIs(volumePath, image, options);
   throw new VolsealError('ERR_ARGUMENT', `${name}: is not in a store; a volume as it is is copied with cp`, { details: { path: name } });
 }
 

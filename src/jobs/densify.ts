@@ -7,10 +7,10 @@ import { FILL_BYTES } from '../limits.js';
 import { logged } from '../logging.js';
 import { repairHeader } from '../luks2/store.js';
 import { native } from '../native.js';
+import type { JobOptions } from '../transfer/transform.js';
 import { describeContents, type VolumeInfo } from '../volume/info.js';
 import { type VolumeSession, withVolume } from '../volume/session.js';
 import type { OpenOptions } from '../volume/unlock.js';
-import type { JobOptions } from './transform.js';
 
 /** Options of `densifyVolume`. */
 export type DensifyOptions = OpenOptions & JobOptions;

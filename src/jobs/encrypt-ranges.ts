@@ -1,7 +1,7 @@
 /** `encryptImage` in steps that different processes and machines take: what a fleet does with one huge image. */
 import { isStored } from '../stores/location.js';
+import type { ImageRange } from '../transfer/image-ranges.js';
 import { type EncryptOptions, planVolume, withImage } from './encrypt.js';
-import type { ImageRange } from './image-ranges.js';
 import type { VolumePlan } from './volume-plan.js';
 import { encryptVolumeRange, type RangesStep, stepVolume } from './volume-ranges.js';
 
@@ -23,7 +23,7 @@ export const stepRanges = (image: string, volume: string, rangeBytes: number, op
   withPlan(image, volume, options, async (plan) => {
     const job = { signal: options.signal, onProgress: options.onProgress };
     if (!isStored(volume)) return await stepVolume(plan, rangeBytes, job);
-    return await (await import('./stored-ranges.js')).stepUpload(plan, rangeBytes, options.store, job);
+    return await (await import('./stored/stored-ranges.js')).stepUpload(plan, rangeBytes, options.store, job);
   });
 
 /**
@@ -35,7 +35,7 @@ export const encryptRange = (image: string, volume: string, range: ImageRange, u
   withPlan(image, volume, options, async (plan) => {
     const job = { signal: options.signal, onProgress: options.onProgress };
     if (!isStored(volume)) return await encryptVolumeRange(plan, range, uuid, job);
-    await (await import('./stored-ranges.js')).uploadRange(plan, range, uuid, options.store, job);
+    await (await import('./stored/stored-ranges.js')).uploadRange(plan, range, uuid, options.store, job);
   });
 
 const withPlan = <T>(image: string, volume: string, options: RangedOptions, use: (plan: VolumePlan) => Promise<T>): Promise<T> =>

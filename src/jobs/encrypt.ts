@@ -10,22 +10,22 @@ import { DEFAULT_SECTOR_BYTES, SECTOR_SIZES, type SectorBytes } from '../limits.
 import { logged } from '../logging.js';
 import type { Allocation } from '../luks2/token.js';
 import { openDataFile } from '../output/data-file.js';
-import { refuseSnapshotOptions } from '../stores/ebs-location.js';
+import { checkResumable } from '../resume/resume.js';
+import { refuseSnapshotOptions } from '../stores/ebs/location.js';
 import { isStored } from '../stores/location.js';
 import type { SnapshotOptions, StoreOptions } from '../stores/store.js';
+import { withChunks } from '../transfer/chunk-pump.js';
+import { chunksOf } from '../transfer/descriptor.js';
+import { readEdges, refuseOtherFormats } from '../transfer/image-format.js';
+import type { SourceChunks, SourceStream, TargetStream } from '../transfer/image-stream.js';
+import { sourceWarnings } from '../transfer/source-warnings.js';
+import type { JobOptions } from '../transfer/transform.js';
 import type { VolumeInfo } from '../volume/info.js';
 import { type KmsAccess, withAccess } from '../volume/unlock.js';
 import { isVolumeId, newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
-import { withChunks } from './chunk-pump.js';
-import { chunksOf } from './descriptor.js';
-import { readEdges, refuseOtherFormats } from './image-format.js';
-import type { SourceChunks, SourceStream, TargetStream } from './image-stream.js';
-import { checkResumable } from './resume.js';
-import { sourceWarnings } from './source-warnings.js';
 import { streamVolume } from './stream-volume.js';
-import type { JobOptions } from './transform.js';
 import type { TargetPlan, VolumePlan, VolumeSource } from './volume-plan.js';
 
 /** The AWS managed key that EBS uses where its user names none. */
@@ -170,7 +170,7 @@ export async function withImage<T>(image: string, options: EncryptOptions, use: 
   const sectorBytes = checkSectorBytes(options.sectorBytes);
   const pad = options.pad === true;
   if (isStored(image)) {
-    const { withStoredImage } = await import('./stored-source.js');
+    const { withStoredImage } = await import('./stored/stored-source.js');
     const { store, raw = false, signal } = options;
     return await withStoredImage(image, { store, raw, signal }, (source) => {
       checkImageSize(source.imageBytes, image, sectorBytes, pad);
@@ -203,7 +203,7 @@ async function encryptStream(
   refuseSnapshotOptions(volume, options.snapshot);
   const plan = planTarget(volume, { ...options, sectorBytes });
   const job = { signal: options.signal, onProgress: options.onProgress };
-  return (await import('./store-stream.js')).storeStream(plan, image, checkSize, options.store, job);
+  return (await import('./stored/store-stream.js')).storeStream(plan, image, checkSize, options.store, job);
 }
 
 /**
@@ -238,9 +238,9 @@ async function makeVolume(
   const plan = planVolume(source, typeof target === 'string' ? target : target.name, { ...options, sectorBytes });
   const job = { signal: options.signal, onProgress: options.onProgress };
   if (typeof target !== 'string') return streamVolume(plan, target, job);
-  if (isStored(target)) return (await import('./store-volume.js')).storeVolume(plan, options.store, job);
+  if (isStored(target)) return (await import('./stored/store-volume.js')).storeVolume(plan, options.store, job);
   if (source.side.kind === 'stored') {
-    const { checkStoredOptions } = await import('./stored-source.js');
+    const { checkStoredOptions } = await import('./stored/stored-source.js');
     const { sha256, allocation } = plan;
     checkStoredOptions(source.path, { sha256, resume: false, sparse: allocation === 'sparse' });
   }

@@ -3,10 +3,10 @@ import { STORE_PIECE_BYTES } from '../limits.js';
 import type { KeyHandle } from '../native.js';
 import type { NamedFile } from '../output/named-file.js';
 import type { ImageSource } from '../stores/store.js';
+import type { ImageRange } from '../transfer/image-ranges.js';
+import { movePieces } from '../transfer/move-pieces.js';
+import type { JobOptions } from '../transfer/transform.js';
 import type { PoolLease } from '../workers/pool.js';
-import type { ImageRange } from './image-ranges.js';
-import { movePieces } from './move-pieces.js';
-import type { JobOptions } from './transform.js';
 import type { Layout, VolumePlan } from './volume-plan.js';
 
 /** Where the data goes. */

@@ -9,7 +9,7 @@ import { FIRST_SEQUENCE, newHeader } from '../luks2/new-header.js';
 import type { Allocation } from '../luks2/token.js';
 import { type KeyHandle, native } from '../native.js';
 import { cannotResume } from '../output/partial-file.js';
-import { isSnapshot, snapshotId } from '../stores/ebs-location.js';
+import { isSnapshot, snapshotId } from '../stores/ebs/location.js';
 import { traced } from '../tracing.js';
 import { type NamedContents, type OpenOptions, unlockByKms } from '../volume/unlock.js';
 import { type OpenFiles, readContents } from '../volume/volume-file.js';

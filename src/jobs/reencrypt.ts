@@ -6,6 +6,7 @@ import { chooseKms, forNewKeys, type KmsEndpoint } from '../kms/shared/endpoint.
 import { logged } from '../logging.js';
 import type { Allocation } from '../luks2/token.js';
 import { resolveTarget } from '../output/resolve-target.js';
+import type { JobOptions } from '../transfer/transform.js';
 import { withVolume } from '../volume/session.js';
 import { endpointOf, type OpenOptions, withAccess } from '../volume/unlock.js';
 import { asksKeyslot } from '../volume/unlock-keyslot.js';
@@ -13,7 +14,6 @@ import type { HeaderContents, OpenFiles } from '../volume/volume-file.js';
 import { buildVolume, type EncryptedImage } from './build-volume.js';
 import { checkSectorBytes } from './encrypt.js';
 import { contextOf } from './new-volume-key.js';
-import type { JobOptions } from './transform.js';
 import type { VolumePlan } from './volume-plan.js';
 
 /** Options of `reencryptVolume`. */

@@ -6,14 +6,14 @@ import { VolsealError } from '../errors.js';
 import { intactHeader } from '../luks2/header.js';
 import { headerArea } from '../luks2/store.js';
 import { native } from '../native.js';
+import type { TargetStream } from '../transfer/image-stream.js';
+import { whileUnchanged } from '../transfer/source-watch.js';
+import { type JobOptions, transformImage } from '../transfer/transform.js';
 import { describeHeader } from '../volume/info.js';
 import { claimsOf } from '../volume/volume-file.js';
 import { leasePool } from '../workers/pool.js';
 import type { EncryptedImage } from './build-volume.js';
-import type { TargetStream } from './image-stream.js';
 import { contextOf, newVolumeKey } from './new-volume-key.js';
-import { whileUnchanged } from './source-watch.js';
-import { type JobOptions, transformImage } from './transform.js';
 import type { VolumePlan } from './volume-plan.js';
 
 /** What a stream cannot do. @throws {VolsealError} `ERR_ARGUMENT` */

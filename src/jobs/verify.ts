@@ -6,9 +6,9 @@ import type { InPlaceKind } from '../output/in-place-mark.js';
 import type { NamedFile } from '../output/named-file.js';
 import { isStored } from '../stores/location.js';
 import type { StoreOptions } from '../stores/store.js';
+import { type JobOptions, transformImage } from '../transfer/transform.js';
 import { type ImageSession, withVolume } from '../volume/session.js';
 import type { NamedContents, OpenOptions } from '../volume/unlock.js';
-import { type JobOptions, transformImage } from './transform.js';
 
 const UNCHANGED = 'nothing was changed';
 
@@ -90,7 +90,10 @@ export function checkCopies({ found, data: { path }, header: { path: headerPath 
 }
 
 async function verifyStored(path: string, options: VerifyOptions): Promise<VerifiedVolume> {
-  const [{ withStoredVolume }, { compareStored }] = await Promise.all([import('../volume/stored-volume.js'), import('./stored-verify.js')]);
+  const [{ withStoredVolume }, { compareStored }] = await Promise.all([
+    import('../volume/stored-volume.js'),
+    import('./stored/stored-verify.js'),
+  ]);
   return withStoredVolume(path, options, async (session) => {
     const { volume } = session;
     checkCopies(volume);

@@ -17,15 +17,15 @@ import { openTarget } from '../output/open-target.js';
 import { cannotResume, choosePartialName, isOwn, openPartial, openSharedPartial } from '../output/partial-file.js';
 import { realPathOf } from '../output/resolve-target.js';
 import type { TargetFile } from '../output/target.js';
+import { type RangedVolume, rangesDone, removeRangeRecords, writeRangeRecord } from '../resume/range-record.js';
+import { cutIntoRanges, type ImageRange } from '../transfer/image-ranges.js';
+import { recordedSource, whileUnchanged } from '../transfer/source-watch.js';
+import { type JobOptions, type Progress, transformImage } from '../transfer/transform.js';
 import { leasePool, type PoolLease } from '../workers/pool.js';
 import { type EncryptedImage, finish, headerTargetOf, resolveTargets, writeHeaderFirst } from './build-volume.js';
-import { cutIntoRanges, type ImageRange } from './image-ranges.js';
 import { moveStoredRange } from './move-stored.js';
 import { contextOf, type KeyedHeader, newVolumeKey, openedVolumeKey, reopenedVolumeKey } from './new-volume-key.js';
-import { type RangedVolume, rangesDone, removeRangeRecords, writeRangeRecord } from './range-record.js';
-import { recordedSource, whileUnchanged } from './source-watch.js';
-import { checkStoredOptions } from './stored-source.js';
-import { type JobOptions, type Progress, transformImage } from './transform.js';
+import { checkStoredOptions } from './stored/stored-source.js';
 import type { Layout, NewVolumeFiles, VolumePlan, VolumeSource } from './volume-plan.js';
 
 /** How often one who writes a range looks whether it is still wanted. */
@@ -173,7 +173,7 @@ export async function encryptVolumeRange(plan: VolumePlan, range: ImageRange, uu
     if (keyed.header.uuid !== uuid) throw isGone(openPath, 'it was begun anew, under another key');
     const ranged = await rangedVolume(plan, partial, layout, keyed);
     if ((await rangesDone({ directory, openPath }, ranged, onlyAt(range), keyed.key)).has(range.index)) return;
-    await whileAtPlace(partial, { directory, name }, job.signal, (signal) =>
+    await whileNamed(partial, { directory, name }, job.signal, (signal) =>
       unchanged(plan.source, () => move(plan, range, { partial, layout, key: keyed.key, pool }, { ...job, signal })),
     );
     await partial.sync();
@@ -187,7 +187,7 @@ export async function encryptVolumeRange(plan: VolumePlan, range: ImageRange, uu
  * Runs `work`, and ends it where the partial file has lost its name: a lock that a file server has taken away does not
  * keep others from publishing it.
  */
-async function whileAtPlace(
+async function whileNamed(
   partial: NamedFile,
   { directory, name }: { directory: Directory; name: string },
   ended: AbortSignal | undefined,
@@ -211,7 +211,7 @@ async function whileAtPlace(
   if (lost.signal.aborted) throw isGone(partial.path, 'it was published or removed');
 }
 
-/** The range at its place in a list, for who looks for its record alone. */
+/** The range at its index in a list, for who looks for its record alone. */
 function onlyAt(range: ImageRange): ImageRange[] {
   const list: ImageRange[] = [];
   list[range.index] = range;
@@ -223,14 +223,14 @@ const isGone = (partial: string, why: string): VolsealError =>
     details: { path: partial },
   });
 
-interface Place {
+interface OpenPartial {
   readonly partial: NamedFile;
   readonly layout: Layout;
   readonly key: KeyHandle;
   readonly pool: PoolLease;
 }
 
-async function move(plan: VolumePlan, range: ImageRange, { partial, layout, key, pool }: Place, job: JobOptions): Promise<void> {
+async function move(plan: VolumePlan, range: ImageRange, { partial, layout, key, pool }: OpenPartial, job: JobOptions): Promise<void> {
   const { source, sectorBytes } = plan;
   const { startByte, endByte } = range;
   const { side } = source;

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { runCommand } from '../cli/main.js';
-import type { Output } from '../cli/output.js';
+import type { Output } from '../cli/terminal/output.js';
 import type { KmsEndpoint } from '../kms/shared/endpoint.js';
 import { native } from '../native.js';
 import { openVolumeFile } from '../volume/volume-file.js';

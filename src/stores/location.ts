@@ -1,6 +1,6 @@
 /** Names of objects: `s3://BUCKET/KEY`, with `?versionId=ID` for one version of it. */
 import { VolsealError } from '../errors.js';
-import { checkNewSnapshot, isSnapshot, snapshotId } from './ebs-location.js';
+import { checkNewSnapshot, isSnapshot, snapshotId } from './ebs/location.js';
 
 /** One object, or one version of it. */
 export interface S3Location {

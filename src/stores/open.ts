@@ -1,6 +1,6 @@
 /** What a name in a store opens: an object or a snapshot, as a source or as a target. */
 import { VolsealError } from '../errors.js';
-import { isSnapshot } from './ebs-location.js';
+import { isSnapshot } from './ebs/location.js';
 import { s3Location } from './location.js';
 import type { ImageSource, ImageTarget, OpenSource, SnapshotOptions, StoreOptions } from './store.js';
 
@@ -9,8 +9,8 @@ import type { ImageSource, ImageTarget, OpenSource, SnapshotOptions, StoreOption
  * @throws {VolsealError} `ERR_ARGUMENT`, `ERR_STORE_*`, `ERR_ABORTED`
  */
 export async function openStored(name: string, store: StoreOptions | undefined, signal?: AbortSignal): Promise<OpenSource> {
-  if (isSnapshot(name)) return await (await import('./ebs-snapshot.js')).openSnapshot(name, store, signal);
-  const [{ S3Connection }, { openObject }] = await Promise.all([import('./s3-client.js'), import('./s3-object.js')]);
+  if (isSnapshot(name)) return await (await import('./ebs/snapshot.js')).openSnapshot(name, store, signal);
+  const [{ S3Connection }, { openObject }] = await Promise.all([import('./s3/client.js'), import('./s3/object.js')]);
   const location = s3Location(name);
   const connection = await S3Connection.open(store);
   try {
@@ -50,9 +50,9 @@ export async function beginStored(
       throw new VolsealError('ERR_ARGUMENT', `${name}: the size of a snapshot must be known when it begins`, {
         details: { path: name, unknownSize: true },
       });
-    return await (await import('./ebs-upload.js')).startUpload(name, sizeBytes, { ...snapshot, sparse, base }, store, signal);
+    return await (await import('./ebs/upload.js')).startUpload(name, sizeBytes, { ...snapshot, sparse, base }, store, signal);
   }
-  const [{ S3Connection }, { openUpload }] = await Promise.all([import('./s3-client.js'), import('./s3-upload.js')]);
+  const [{ S3Connection }, { openUpload }] = await Promise.all([import('./s3/client.js'), import('./s3/upload.js')]);
   const location = s3Location(name);
   const connection = await S3Connection.open(store);
   try {

@@ -4,7 +4,7 @@
  * `terminateWorkspace` undoes them.
  */
 import { messageOf, VolsealError } from '../errors.js';
-import type { JobOptions } from '../jobs/transform.js';
+import type { JobOptions } from '../transfer/transform.js';
 import type { Volume } from '../volume/volume.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { type CreateWorkspaceOptions, checkUser, kmsOf, planned, resumable, type WorkspaceHome } from './plan.js';

@@ -5,10 +5,10 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { namingPath, VolsealError } from '../errors.js';
-import type { JobOptions } from '../jobs/transform.js';
 import { chooseKms, kmsUri } from '../kms/shared/endpoint.js';
 import { SERVICE_PRINCIPALS } from '../kms/shared/service-principals.js';
 import { SECTOR_SIZES } from '../limits.js';
+import type { JobOptions } from '../transfer/transform.js';
 import { newVolumeId } from '../volume/volume-id.js';
 import { sizeProblem } from '../volume/volume-size.js';
 import { isDirectoryId, isSid, newWorkspaceId, type WorkspaceRecord, type WorkspaceVolume } from './record.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { EXIT, EXIT_STATUS_HELP, exitStatusOf } from '../../src/cli/exit-status.js';
-import { hintFor } from '../../src/cli/hints.js';
+import { hintFor } from '../../src/cli/hints/hints.js';
 
 const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { ROOT } from '../built.js';
 
 /** Files with hints, and nothing but hints in their longer texts. */
-const FILES = ['src/cli/header-hints.ts', 'src/cli/hints.ts', 'src/cli/in-place-hints.ts', 'src/cli/store-hints.ts'];
+const FILES = ['src/cli/hints/headers.ts', 'src/cli/hints/hints.ts', 'src/cli/hints/in-place.ts', 'src/cli/hints/stores.ts'];
 
 /** What a template holds in place of a value. */
 export const VALUE = '…';

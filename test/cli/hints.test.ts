@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { describe, test } from 'vitest';
-import { hintFor } from '../../src/cli/hints.js';
-import { STANDARD_OUTPUT } from '../../src/cli/standard-streams.js';
-import { quoted } from '../../src/cli/text.js';
+import { hintFor } from '../../src/cli/hints/hints.js';
+import { STANDARD_OUTPUT } from '../../src/cli/terminal/standard-streams.js';
+import { quoted } from '../../src/cli/terminal/text.js';
 
 const ioHint = (command: string, errno: string, path: string): string =>
   hintFor({ code: 'ERR_IO', details: { errno, syscall: 'write', path }, command }) ?? '';

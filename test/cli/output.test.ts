@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'vitest';
-import { alignedRows } from '../../src/cli/output.js';
-import { printable } from '../../src/cli/text.js';
+import { alignedRows } from '../../src/cli/terminal/output.js';
+import { printable } from '../../src/cli/terminal/text.js';
 
 describe('output', () => {
   test('what would steer a terminal is shown as its code', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { describe, test } from 'vitest';
-import { exactSize, humanSize } from '../../src/cli/sizes.js';
+import { exactSize, humanSize } from '../../src/cli/terminal/sizes.js';
 import { parseSize } from '../../src/size-text.js';
 
 const UNITS = { '': 0n, K: 10n, M: 20n, G: 30n, T: 40n } as const;

@@ -1,7 +1,7 @@
 /** An image cut into ranges: they meet, cover it, and begin where the engine can begin. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { cutIntoRanges } from '../../src/jobs/image-ranges.js';
+import { cutIntoRanges } from '../../src/transfer/image-ranges.js';
 import { SEED } from '../seed.js';
 
 const MIB = 1024 * 1024;

@@ -61,7 +61,7 @@ test('a pipe of a caller, read through a socket of ours: no warning in a worker 
       }
       parentPort.postMessage({ texts, warnings });
     })();`;
-  const worker = new Worker(code, { eval: true, workerData: [built('src/jobs/descriptor.ts'), built('src/native.ts')] });
+  const worker = new Worker(code, { eval: true, workerData: [built('src/transfer/descriptor.ts'), built('src/native.ts')] });
   const [seen] = (await once(worker, 'message')) as [unknown];
   await worker.terminate();
   assert.deepEqual(seen, { texts: ['round 0', 'round 1', 'round 2', 'round 3'], warnings: [] });

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { decryptImage, describeVolume, encryptImage, readStoredRange, verifyVolume } from '../../src/index.js';
-import { openSnapshot } from '../../src/stores/ebs-snapshot.js';
+import { openSnapshot } from '../../src/stores/ebs/snapshot.js';
 import { ended, failureOf, lab } from '../cli/program.js';
 import { nothingHeld } from '../volume/nothing-held.js';
 import { sandbox } from '../volume/sandbox.js';

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { describe, test } from 'vitest';
-import { combineCrc32, crc32Text } from '../../src/stores/crc32.js';
-import { checkNewSnapshot, snapshotId } from '../../src/stores/ebs-location.js';
+import { checkNewSnapshot, snapshotId } from '../../src/stores/ebs/location.js';
+import { type Clock, Pace } from '../../src/stores/ebs/pace.js';
 import { isStored, s3Location } from '../../src/stores/location.js';
-import { type Clock, Pace } from '../../src/stores/pace.js';
-import { partBytesFor } from '../../src/stores/s3-upload.js';
+import { combineCrc32, crc32Text } from '../../src/stores/s3/crc32.js';
+import { partBytesFor } from '../../src/stores/s3/upload.js';
 
 const MIB = 1024 * 1024;
 

@@ -4,7 +4,7 @@ import { utimesSync } from 'node:fs';
 import { describe, test } from 'vitest';
 import { decryptImage, verifyVolume } from '../../src/index.js';
 import { encryptRange, type RangedOptions, stepRanges } from '../../src/jobs/encrypt-ranges.js';
-import { removeRangedUpload } from '../../src/jobs/stored-ranges.js';
+import { removeRangedUpload } from '../../src/jobs/stored/stored-ranges.js';
 import type { RangesLeft } from '../../src/jobs/volume-ranges.js';
 import { native } from '../../src/native.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, existsSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'vitest';
-import { hintFor } from '../../src/cli/hints.js';
+import { hintFor } from '../../src/cli/hints/hints.js';
 import type { VolsealError } from '../../src/errors.js';
 import { type DecryptOptions, decryptImage, encryptImage } from '../../src/index.js';
 import { native } from '../../src/native.js';

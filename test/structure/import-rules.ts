@@ -17,6 +17,8 @@ const SOURCE_LAYERS: readonly (readonly string[])[] = [
   ['metrics-server', 'output', 'stores'],
   ['nbd'],
   ['volume'],
+  ['transfer'],
+  ['headers', 'resume'],
   ['jobs'],
   ['in-place', 'fleet'],
   ['workspaces'],

@@ -3,8 +3,8 @@ import { Command } from 'commander';
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import type { EncryptionContext } from '../../kms/shared/encryption-context.js';
 import { type KmsFlags, type Session, withContext, withHeader, withJson, withKms } from '../options.js';
-import { withExamples } from '../output.js';
-import { keyslotLine, newVolumeLines } from '../volume-lines.js';
+import { withExamples } from '../terminal/output.js';
+import { keyslotLine, newVolumeLines } from '../terminal/volume-lines.js';
 
 interface AdoptFlags extends KmsFlags {
   key?: string;

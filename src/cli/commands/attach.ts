@@ -15,9 +15,9 @@ import {
   withMetrics,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
 import { runShellCommand } from '../run-program.js';
 import { ownRuntimeDirectory } from '../runtime.js';
+import { withExamples } from '../terminal/output.js';
 
 interface AttachFlags extends ExistingVolumeFlags, StoreFlags {
   socket?: string;

@@ -2,9 +2,9 @@
 import { Command } from 'commander';
 import type { Attachment } from '../../attached/attachments.js';
 import { type Session, withJson } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
 import { ownRuntimeDirectory } from '../runtime.js';
-import { humanSize } from '../sizes.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
+import { humanSize } from '../terminal/sizes.js';
 
 /** The command; `session` is what it runs with. */
 export function attachedCommand({ output }: Session): Command {

@@ -8,7 +8,7 @@ import type { LogOwner } from '../../audit/state.js';
 import { VOLUME_ID_CONTEXT_KEY } from '../../context-keys.js';
 import { VolsealError } from '../../errors.js';
 import { type Session, withJson } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 interface AuditFlags {
   volume?: string;

@@ -1,8 +1,8 @@
 /** `volseal bench`: the speed of the cipher on this machine, compared with the limits of the machine. */
 import { Command } from 'commander';
 import { type Session, withJson } from '../options.js';
-import { withExamples } from '../output.js';
-import { openBar } from '../progress.js';
+import { withExamples } from '../terminal/output.js';
+import { openBar } from '../terminal/progress.js';
 
 /** The command; `session` is what it runs with. */
 export function benchCommand({ output, signal }: Session): Command {

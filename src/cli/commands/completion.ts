@@ -2,7 +2,7 @@
 import { Argument, Command } from 'commander';
 import { completionScript, SHELLS, type Shell } from '../completion.js';
 import type { Session } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 /**
  * The command; `session` is what it runs with.

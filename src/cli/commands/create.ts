@@ -10,10 +10,10 @@ import {
   withNewVolume,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
 import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
-import { newVolumeLines } from '../volume-lines.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
+import { newVolumeLines } from '../terminal/volume-lines.js';
 
 /** The command; `session` is what it runs with. */
 export function createCommand({ output, signal }: Session): Command {

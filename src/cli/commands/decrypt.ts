@@ -18,10 +18,10 @@ import {
   withSha256,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
-import { exactSize, pace } from '../sizes.js';
 import { type SnapshotFlags, snapshotLines, snapshotOptions, withParent, withSnapshot } from '../snapshot-options.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
+import { exactSize, pace } from '../terminal/sizes.js';
 
 /** The command; `session` is what it runs with. */
 export function decryptCommand({ output, signal }: Session): Command {
@@ -63,7 +63,7 @@ export function decryptCommand({ output, signal }: Session): Command {
       const options = { ...read, force, fsync, resume, sha256, sparse, targetIsZero, asIs, journal, signal, ...reports };
       const decrypt = async () => {
         if (typeof target === 'string' || !isStored(volume) || asIs === true) return await decryptImage(volume, target, options);
-        const { decryptStoredTo } = await import('../../jobs/stored-decrypt.js');
+        const { decryptStoredTo } = await import('../../jobs/stored/stored-decrypt.js');
         return await decryptStoredTo(volume, target.name, options, (pieces) => output.data(pieces, signal));
       };
       const made = await decrypt().finally(progress.end);

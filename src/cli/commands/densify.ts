@@ -9,9 +9,9 @@ import {
   withExistingVolume,
   withProgress,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
-import { exactSize } from '../sizes.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
+import { exactSize } from '../terminal/sizes.js';
 
 /** The command; `session` is what it runs with. */
 export function densifyCommand({ output, signal }: Session): Command {

@@ -1,8 +1,8 @@
 /** `volseal detach`: ends what `volseal attach` began. */
 import { Command } from 'commander';
 import { type Session, withJson } from '../options.js';
-import { withExamples } from '../output.js';
 import { ownRuntimeDirectory } from '../runtime.js';
+import { withExamples } from '../terminal/output.js';
 
 /** The command; `session` is what it runs with. */
 export function detachCommand({ output }: Session): Command {

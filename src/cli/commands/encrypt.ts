@@ -1,8 +1,8 @@
 /** `volseal encrypt`: a raw image into a new volume. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { SourceChunks, SourceStream } from '../../jobs/image-stream.js';
 import { isStored } from '../../stores/location.js';
+import type { SourceChunks, SourceStream } from '../../transfer/image-stream.js';
 import { type InPlaceFlags, inPlaceLines, refuseTogether, requiredTarget, withInPlace, worksInPlace } from '../in-place.js';
 import {
   type NewVolumeFlags,
@@ -19,12 +19,12 @@ import {
   withSha256,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
-import { pace } from '../sizes.js';
 import { type SnapshotFlags, snapshotLines, snapshotOptions, withSnapshot } from '../snapshot-options.js';
-import { STANDARD_INPUT, standardInput } from '../standard-streams.js';
-import { newVolumeLines, updatedVolumeLines } from '../volume-lines.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
+import { pace } from '../terminal/sizes.js';
+import { STANDARD_INPUT, standardInput } from '../terminal/standard-streams.js';
+import { newVolumeLines, updatedVolumeLines } from '../terminal/volume-lines.js';
 
 /** The command; `session` is what it runs with. */
 export function encryptCommand({ output, signal }: Session): Command {
@@ -99,7 +99,7 @@ async function updated(
     ...{ '--key': key, '--sector-size': sectorSize, '--sparse': sparse, '--full': full, '--force': force },
     ...{ '--no-fsync': fsync === false, '--description': description, '--tag': tag, '--snapshot-key': snapshotKey },
   });
-  const { updateVolume } = await import('../../jobs/update-volume.js');
+  const { updateVolume } = await import('../../jobs/stored/update-volume.js');
   const progress = reportProgress(output, flags.progress === true, signal);
   const { kms, header, context: encryptionContext, since } = flags;
   const reports = { onProgress: progress.onProgress, onWarning: output.warning };

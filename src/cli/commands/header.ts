@@ -1,8 +1,8 @@
 /** `volseal header`: a backup of a volume's header, the way back from it, and a look at it. */
 import { Command } from 'commander';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume, withHeader, withJson } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
-import { exactSize } from '../sizes.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
+import { exactSize } from '../terminal/sizes.js';
 
 /** The command with its subcommands; `session` is what they run with. */
 export function headerCommand(session: Session): Command {
@@ -26,7 +26,7 @@ function backupCommand({ output }: Session): Command {
     ['Whoever has a backup can open the volume with any key or passphrase that it opened with then.'],
   );
   return command.action(async (volume: string, file: string, flags: { header?: string; force?: boolean }) => {
-    const { backupHeader } = await import('../../jobs/header-backup.js');
+    const { backupHeader } = await import('../../headers/header-backup.js');
     const made = await backupHeader(volume, file, flags);
     output.result(made, [`${file} is the header of ${volume} (${made.volumeId}): ${exactSize(made.sizeBytes)}`]);
   });
@@ -50,7 +50,7 @@ function restoreCommand({ output, signal }: Session): Command {
   withExistingVolume(command);
   withExamples(command, ['volseal header backup disk.vol disk.header', 'volseal header restore disk.vol disk.header']);
   return command.action(async (volume: string, file: string, flags: RestoreFlags) => {
-    const { restoreHeader } = await import('../../jobs/header-restore.js');
+    const { restoreHeader } = await import('../../headers/header-restore.js');
     const { proof: prove, force } = flags;
     const restored = await restoreHeader(volume, file, {
       ...existingVolumeOptions(flags, output),

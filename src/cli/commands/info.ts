@@ -1,8 +1,8 @@
 /** `volseal info`: what a volume's header says. */
 import { Command } from 'commander';
 import { type Session, type StoreFlags, storeOptions, withHeader, withJson, withStore } from '../options.js';
-import { withExamples } from '../output.js';
-import { infoLines } from '../volume-lines.js';
+import { withExamples } from '../terminal/output.js';
+import { infoLines } from '../terminal/volume-lines.js';
 
 /** The command; `session` is what it runs with. */
 export function infoCommand({ output }: Session): Command {

@@ -19,8 +19,8 @@ import {
   withMetrics,
   withStore,
 } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
-import { humanSize } from '../sizes.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
+import { humanSize } from '../terminal/sizes.js';
 
 interface QueueFlags {
   queue?: string;

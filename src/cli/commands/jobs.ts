@@ -5,9 +5,9 @@ import type { JobOutcome } from '../../fleet/run-job.js';
 import type { BadLine, JobLine } from '../../fleet/spec.js';
 import { readJobs } from '../jobs-file.js';
 import { type KmsFlags, type Session, type StoreFlags, storeOptions, withJson, withKms, withProgress, withStore } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
-import { exactSize } from '../sizes.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
+import { exactSize } from '../terminal/sizes.js';
 import { queueCommands } from './jobs-queue.js';
 
 /** The environment variables in which engines give a task its number, and who does. */

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { kernels } from '../../kernels.js';
 import type { KernelInfo } from '../../native.js';
 import { type Session, withJson } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
 
 /** The command; `session` is what it runs with. */
 export function kernelsCommand({ output }: Session): Command {

@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import { namingPath } from '../../errors.js';
 import type { KmsAdministration } from '../../kms/embedded/administration.js';
 import { type Session, withJson } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
 
 const PRINCIPAL = 'user/NAME, role/NAME or an ARN of the embedded account';
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { Command, InvalidArgumentError } from 'commander';
 import { isError } from '../../errors.js';
 import { type Address, addressArgument, type Session, withJson } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 interface ServeFlags {
   listen: Address;

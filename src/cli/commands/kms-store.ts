@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
 import { type Session, withJson } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 interface InitFlags {
   passphraseFile?: string;

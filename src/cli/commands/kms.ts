@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import type { Kms } from '../../kms/client/calls.js';
 import { type KmsFlags, type Session, withJson, withKms } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
 import { principalCommands } from './kms-principals.js';
 import { serveCommand } from './kms-serve.js';
 import { backupCommand, initCommand } from './kms-store.js';

@@ -1,8 +1,8 @@
 /** `volseal list`: the volumes of a directory. */
 import { Command } from 'commander';
 import { type Session, withJson } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
-import { humanSize } from '../sizes.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
+import { humanSize } from '../terminal/sizes.js';
 
 /** The command; `session` is what it runs with. */
 export function listCommand({ output, signal }: Session): Command {

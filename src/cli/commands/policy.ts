@@ -7,7 +7,7 @@ import type { PermissionCheck } from '../../kms/client/permissions.js';
 import { parseKeyArn } from '../../kms/shared/arn.js';
 import type { EncryptionContext } from '../../kms/shared/encryption-context.js';
 import { type KmsFlags, type Session, withContext, withJson, withKms } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 /** The command with its subcommands; `session` is what they run with. */
 export function policyCommand(session: Session): Command {

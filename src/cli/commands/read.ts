@@ -16,7 +16,7 @@ import {
   withExistingVolume,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 interface ReadFlags extends ExistingVolumeFlags, StoreFlags {
   offset: number;
@@ -40,7 +40,7 @@ export function readCommand({ output, signal }: Session): Command {
   return command.action(async (path: string, flags: ReadFlags) => {
     refuseTerminal();
     if (isStored(path)) {
-      const { readStoredRange } = await import('../../jobs/stored-read.js');
+      const { readStoredRange } = await import('../../jobs/stored/stored-read.js');
       const range = { offsetBytes: flags.offset, lengthBytes: flags.length };
       const options = { ...existingVolumeOptions(flags), ...storeOptions(flags), signal };
       const done = await readStoredRange(path, range, options, (pieces) => output.data(pieces, signal));

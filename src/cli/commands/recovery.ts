@@ -13,10 +13,10 @@ import {
   withJson,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { openQrCode } from '../qr-code.js';
-import { isOutputLost, STANDARD_OUTPUT } from '../standard-streams.js';
-import { keyslotLine } from '../volume-lines.js';
+import { withExamples } from '../terminal/output.js';
+import { openQrCode } from '../terminal/qr-code.js';
+import { isOutputLost, STANDARD_OUTPUT } from '../terminal/standard-streams.js';
+import { keyslotLine } from '../terminal/volume-lines.js';
 
 /** The command with its subcommands; `session` is what they run with. */
 export function recoveryCommand(session: Session): Command {
@@ -44,7 +44,7 @@ function addCommand({ output, signal }: Session): Command {
     ['Whoever has the recovery key and the volume has the data. Keep the key where the volume is not, and not on the same machine.'],
   );
   return command.action(async (volume: string, { out, qr, passphraseFile, ...flags }: AddFlags) => {
-    const { addPassphrase, addRecoveryKey } = await import('../../jobs/recovery.js');
+    const { addPassphrase, addRecoveryKey } = await import('../../headers/recovery.js');
     const options = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), signal };
     if (passphraseFile !== undefined) {
       if (out !== undefined || qr)
@@ -103,7 +103,7 @@ function testCommand({ output, signal }: Session): Command {
     'volseal recovery test disk.vol --recovery-key-file recovery.key',
   ]);
   return command.action(async (volume: string, flags: ExistingVolumeFlags & StoreFlags) => {
-    const { testKeyslot } = await import('../../jobs/recovery.js');
+    const { testKeyslot } = await import('../../headers/recovery.js');
     const opened = await testKeyslot(volume, { ...existingVolumeOptions(flags, output), ...storeOptions(flags), signal });
     output.result(opened, [`it opens ${volume} (${opened.volumeId}) by the keyslot ${keyslotLine(opened)}`]);
   });
@@ -117,7 +117,7 @@ function removeCommand({ output, signal }: Session): Command {
   withStore(withExistingVolume(command));
   withExamples(command, ['volseal recovery add disk.vol --out recovery.key', 'volseal recovery remove disk.vol 0']);
   return command.action(async (volume: string, keyslot: string, flags: ExistingVolumeFlags & StoreFlags) => {
-    const { removeKeyslot } = await import('../../jobs/recovery.js');
+    const { removeKeyslot } = await import('../../headers/recovery.js');
     const removed = await removeKeyslot(volume, keyslot, { ...existingVolumeOptions(flags, output), ...storeOptions(flags), signal });
     output.result(removed, [`removed from ${volume} (${removed.volumeId}) the keyslot ${keyslotLine(removed)}`]);
   });

@@ -15,9 +15,9 @@ import {
   withNoFsync,
   withProgress,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
-import { exactSize, pace } from '../sizes.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
+import { exactSize, pace } from '../terminal/sizes.js';
 
 interface ReencryptFlags extends ExistingVolumeFlags {
   out?: string;

@@ -1,7 +1,7 @@
 /** `volseal rewrap`: volumes under another KMS key. */
 import { Command } from 'commander';
 import { VolsealError } from '../../errors.js';
-import type { RewrappedVolume } from '../../jobs/rewrap.js';
+import type { RewrappedVolume } from '../../headers/rewrap.js';
 import { type FailedVolume, failedVolume, tellFailed } from '../many-volumes.js';
 import {
   type ExistingVolumeFlags,
@@ -13,7 +13,7 @@ import {
   withExistingVolume,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
+import { withExamples } from '../terminal/output.js';
 
 interface RewrapFlags extends ExistingVolumeFlags, StoreFlags {
   key: string;
@@ -38,7 +38,7 @@ export function rewrapCommand({ output, signal }: Session): Command {
     if (flags.header !== undefined && paths.length > 1) {
       throw new VolsealError('ERR_ARGUMENT', '--header names the header of one volume; rewrap those with detached headers one by one');
     }
-    const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../jobs/rewrap.js'), import('p-limit')]);
+    const [{ rewrapVolume }, { default: pLimit }] = await Promise.all([import('../../headers/rewrap.js'), import('p-limit')]);
     const options = { ...existingVolumeOptions(flags, output), ...storeOptions(flags), key, dryRun, signal };
     const limit = pLimit(VOLUMES_AT_ONCE);
     const outcomes = await limit.map(paths, (path) => rewrapVolume(path, options).catch((error: unknown) => failedVolume(path, error)));

@@ -23,8 +23,8 @@ import {
   withMetrics,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
 import { type ServiceManager, serviceManager, writePidFile } from '../service-manager.js';
+import { withExamples } from '../terminal/output.js';
 
 interface ServeFlags extends ExistingVolumeFlags, StoreFlags {
   socket?: string;

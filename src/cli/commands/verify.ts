@@ -12,8 +12,8 @@ import {
   withProgress,
   withStore,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
+import { withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
 
 const UNBOUND = 'nothing tells whether this data belongs to the header, which is in another file: --against IMAGE does';
 

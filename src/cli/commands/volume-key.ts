@@ -1,8 +1,8 @@
 /** `volseal volume-key`: hands a volume's data key to another program. */
 import { Command, InvalidArgumentError } from 'commander';
-import { isInherited } from '../inherited-descriptor.js';
 import { type ExistingVolumeFlags, existingVolumeOptions, type Session, withExistingVolume } from '../options.js';
-import { withExamples } from '../output.js';
+import { isInherited } from '../terminal/inherited-descriptor.js';
+import { withExamples } from '../terminal/output.js';
 
 interface VolumeKeyFlags extends ExistingVolumeFlags {
   toFd: number;
@@ -23,7 +23,7 @@ export function volumeKeyCommand({ output, signal }: Session): Command {
     ],
   );
   return command.action(async (volume: string, { toFd, ...flags }: VolumeKeyFlags) => {
-    const { handOverVolumeKey } = await import('../../jobs/volume-key.js');
+    const { handOverVolumeKey } = await import('../../headers/volume-key.js');
     output.warning(`the data key of ${volume} leaves volseal's hands: rewrapping or disabling its KMS key does not take it back`);
     const target = { fd: toFd, name: `file descriptor ${toFd}` };
     const made = await handOverVolumeKey(volume, target, { ...existingVolumeOptions(flags, output), signal });

@@ -8,8 +8,8 @@ import type { LaunchedVolume } from '../../attached/launch.js';
 import type { AttachmentRecord } from '../../attached/record.js';
 import { VolsealError } from '../../errors.js';
 import { type Session, withJson } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
 import { ownRuntimeDirectory } from '../runtime.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
 import { programFile } from './attach.js';
 
 const WORKSPACE = 'its id, ws-...';

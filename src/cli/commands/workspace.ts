@@ -7,8 +7,8 @@ import { VolsealError } from '../../errors.js';
 import type { WorkspaceInfo } from '../../workspaces/lifecycle.js';
 import type { VolumeOrigin } from '../../workspaces/plan.js';
 import { type Session, sizeArgument, withJson, withKms, withProgress } from '../options.js';
-import { alignedRows, withExamples } from '../output.js';
-import { reportProgress } from '../progress.js';
+import { alignedRows, withExamples } from '../terminal/output.js';
+import { reportProgress } from '../terminal/progress.js';
 import {
   attachmentsOfWorkspace,
   attachWorkspaceCommand,

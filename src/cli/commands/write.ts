@@ -13,9 +13,9 @@ import {
   withAllowNoLock,
   withExistingVolume,
 } from '../options.js';
-import { withExamples } from '../output.js';
-import { exactSize } from '../sizes.js';
-import { STANDARD_INPUT, standardInput } from '../standard-streams.js';
+import { withExamples } from '../terminal/output.js';
+import { exactSize } from '../terminal/sizes.js';
+import { STANDARD_INPUT, standardInput } from '../terminal/standard-streams.js';
 
 /** The command; `session` is what it runs with. */
 export function writeCommand({ output, signal }: Session): Command {

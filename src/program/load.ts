@@ -8,28 +8,43 @@ import { crc32 } from 'node:zlib';
 import type * as Bundle from './bundle.js';
 import type { Role } from './role.js';
 
-/** Of the bundle: `first` is all that `info` needs, and every command loads it; `rest` comes with its first chunk. */
-export type Part = 'first' | 'rest';
+/**
+ * Of the bundle: `first` is all that `info` needs, and every command loads it; `rest` comes with its first chunk, and
+ * `stores`, the SDK for stores, with the first command that names one.
+ */
+export type Part = 'first' | 'rest' | 'stores';
 
 /** A part of the bundle as scripts/bundle.mjs writes it: its chunks by their names, which begin with `./`. */
 type Evaluate = (require: NodeJS.Require, filename: string) => Record<string, Chunk>;
 type Chunk = (exports: object, module: { exports: object }, require: (name: string) => unknown) => void;
 
+/** The chunk that is a part of its own. A CommonJS module, because libraries that embed volseal load it as one. */
+const STORES = './stores-sdk.js';
+type EvaluateModule = (exports: object, require: NodeJS.Require, module: { exports: object }, filename: string) => void;
+
 const beside = (name: string): string => fileURLToPath(new URL(`./${name}`, import.meta.url));
 
-const PART_FILES: Readonly<Record<Part, string>> = { first: beside('bundle.js'), rest: beside('bundle-rest.js') };
+const PART_FILES: Readonly<Record<Part, string>> = {
+  first: beside('bundle.js'),
+  rest: beside('bundle-rest.js'),
+  stores: beside(STORES),
+};
 
-/** One for each role: V8 reads a whole cache before it runs any function. */
+/** One for each role: V8 reads a whole cache before it runs any function. No thread asks a store. */
 const CACHE_FILES: Readonly<Record<Role, Readonly<Record<Part, string>>>> = {
-  program: { first: beside('bundle.cache'), rest: beside('bundle.cache-rest') },
-  thread: { first: beside('bundle.cache-thread'), rest: beside('bundle.cache-thread-rest') },
+  program: { first: beside('bundle.cache'), rest: beside('bundle.cache-rest'), stores: beside('bundle.cache-stores') },
+  thread: {
+    first: beside('bundle.cache-thread'),
+    rest: beside('bundle.cache-thread-rest'),
+    stores: beside('bundle.cache-thread-stores'),
+  },
 };
 
 /** A part, compiled, with the functions that a role runs, behind its `cacheHead` (code-cache.ts writes it). */
 export const codeCacheFile = (role: Role, part: Part): string => CACHE_FILES[role][part];
 
 /** All of them. */
-export const codeCacheFiles = (): string[] => Object.values(CACHE_FILES).flatMap(({ first, rest }) => [first, rest]);
+export const codeCacheFiles = (): string[] => Object.values(CACHE_FILES).flatMap((files) => Object.values(files));
 
 /**
  * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which
@@ -51,9 +66,15 @@ const checksum = (bytes: Buffer): string => crc32(bytes).toString(16).padStart(8
 /** The text of a part, one byte a character. */
 export const readPart = (part: Part): Buffer => readFileSync(PART_FILES[part]);
 
+/** What V8 compiles of the text of a part. */
+export function sourceOf(part: Part, text: Buffer): string {
+  const source = text.toString('latin1');
+  return part === 'stores' ? `(function (exports, require, module, __filename) {${source}\n})` : source;
+}
+
 /** @param cachedData what this Node has made of this text */
 export function compilePart(part: Part, text: Buffer, cachedData?: Buffer): Script {
-  return new Script(text.toString('latin1'), { filename: PART_FILES[part], ...(cachedData === undefined ? {} : { cachedData }) });
+  return new Script(sourceOf(part, text), { filename: PART_FILES[part], ...(cachedData === undefined ? {} : { cachedData }) });
 }
 
 /**
@@ -70,6 +91,12 @@ export function runBundle(compile: (part: Part) => Script): typeof Bundle {
     if (!name.startsWith('./')) return packages(name);
     const known = evaluated[name];
     if (known !== undefined) return known.exports;
+    if (name === STORES) {
+      const module = { exports: {} };
+      (compile('stores').runInThisContext() as EvaluateModule)(module.exports, packages, module, PART_FILES.stores);
+      evaluated[name] = module;
+      return module.exports;
+    }
     if (chunks[name] === undefined && !isWhole) {
       Object.assign(chunks, chunksOf('rest'));
       isWhole = true;

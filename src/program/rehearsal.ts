@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { runCommand } from '../cli/main.js';
 import type { Output } from '../cli/terminal/output.js';
@@ -40,9 +41,31 @@ export async function rehearse(role: Role): Promise<void> {
     await command('encrypt', path('image'), path('volume'), ...flags);
     await command('info', path('volume'));
     await command('decrypt', path('volume'), path('copy'), ...flags);
+    await requestsToStores();
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+/** Requests of an object, there and back, that nothing sends: each gets the same reply. */
+async function requestsToStores(): Promise<void> {
+  const sdk = await import('../stores/aws-sdk.js');
+  const reply = () => ({
+    statusCode: 200,
+    headers: { etag: '"e"' },
+    body: Readable.from([Buffer.from('<Reply><UploadId>u</UploadId></Reply>')]),
+  });
+  const requestHandler = { handle: async () => ({ response: reply() }) };
+  const credentials = { accessKeyId: 'nobody', secretAccessKey: 'nobody' };
+  const client = new sdk.S3Client({ region: 'us-east-1', credentials, endpoint: 'http://127.0.0.1:1', maxAttempts: 1, requestHandler });
+  const object = { Bucket: 'bucket', Key: 'key' };
+  const part = { ...object, UploadId: 'u', PartNumber: 1 };
+  await client.send(new sdk.HeadObjectCommand(object));
+  await client.send(new sdk.GetObjectCommand({ ...object, Range: 'bytes=0-1' }));
+  await client.send(new sdk.CreateMultipartUploadCommand(object));
+  await client.send(new sdk.UploadPartCommand({ ...part, Body: Buffer.alloc(1) }));
+  await client.send(new sdk.CompleteMultipartUploadCommand({ ...object, UploadId: 'u', MultipartUpload: { Parts: [] } }));
+  client.destroy();
 }
 
 async function command(...words: string[]): Promise<void> {

@@ -288,10 +288,12 @@ test('the AWS SDK for S3 is loaded by a command that names an object, and by no 
   box.image('a.raw', MIB);
   writeFileSync(
     box.path('hook.cjs'),
-    `const { Module } = require('node:module'); const load = Module._load;
-     Module._load = function (name, ...rest) {
-       if (name.endsWith('/stores-sdk.js')) require('node:fs').appendFileSync(${JSON.stringify(box.path('loaded'))}, name);
-       return load.call(this, name, ...rest);
+    `const vm = require('node:vm');
+     vm.Script = class extends vm.Script {
+       constructor(source, options) {
+         super(source, options);
+         if (options.filename?.endsWith('/stores-sdk.js')) require('node:fs').writeFileSync(${JSON.stringify(box.path('loaded'))}, '');
+       }
      };`,
   );
   const env = { ...SIGNER, NODE_OPTIONS: `--require "${box.path('hook.cjs')}"` };

@@ -9,7 +9,8 @@ import { askInto, type BodyOptions, withBodyBuffers } from './reply-body.js';
 
 /**
  * Settings of a client, whatever its service. The SDK's own retries are off: they cannot repeat a body that breaks off.
- * @param sockets connections at once @throws {VolsealError} `ERR_ARGUMENT` an endpoint that is no URL
+ * @param sockets connections at once
+ * @throws {VolsealError} `ERR_ARGUMENT` an endpoint that is no URL, or neither endpoint nor region
  */
 export async function clientSettings(endpointUrl: string | undefined, region: string | undefined, sockets: number) {
   if (endpointUrl !== undefined && !(URL.canParse(endpointUrl) && /^https?:/i.test(endpointUrl)))
@@ -70,11 +71,15 @@ function countBytes(): Transform {
 /** Another server than AWS often has no regions, and the signature names one all the same. */
 async function regionOf(region: string | undefined, endpointUrl: string | undefined) {
   if (region !== undefined) return { region };
-  if (endpointUrl === undefined) return {};
   const { loadConfig, NODE_REGION_CONFIG_FILE_OPTIONS, NODE_REGION_CONFIG_OPTIONS } = await import('./aws-sdk.js');
   const configured = loadConfig(NODE_REGION_CONFIG_OPTIONS, NODE_REGION_CONFIG_FILE_OPTIONS);
   // Once: every request asks for it.
-  return { region: await configured().catch(() => 'us-east-1') };
+  const found = (await configured().catch(() => '')) || (endpointUrl === undefined ? '' : 'us-east-1');
+  if (found !== '') return { region: found };
+  throw new VolsealError(
+    'ERR_ARGUMENT',
+    'no AWS region is known: set AWS_REGION, or AWS_PROFILE to a profile of ~/.aws/config that has a region',
+  );
 }
 
 /** How a request is repeated. */

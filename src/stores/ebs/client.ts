@@ -37,7 +37,7 @@ export class EbsConnection {
     this.#ebs = ebs;
   }
 
-  /** Loads the SDK. Nothing is sent. @throws {VolsealError} `ERR_ARGUMENT` an endpoint that is no URL */
+  /** Loads the SDK. Nothing is sent. @throws {VolsealError} `ERR_ARGUMENT` as `clientSettings` */
   static async open({ ebsEndpointUrl, region }: StoreOptions = {}): Promise<EbsConnection> {
     const settings = await clientSettings(ebsEndpointUrl, region, EBS_REQUESTS_AT_ONCE);
     const sdk = await import('../aws-sdk.js');

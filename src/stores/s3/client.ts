@@ -21,7 +21,7 @@ export class S3Connection {
     this.#s3 = s3;
   }
 
-  /** Loads the SDK. Nothing is sent. @throws {VolsealError} `ERR_ARGUMENT` an endpoint that is no URL */
+  /** Loads the SDK. Nothing is sent. @throws {VolsealError} `ERR_ARGUMENT` as `clientSettings` */
   static async open({ endpointUrl, pathStyle, region }: StoreOptions = {}): Promise<S3Connection> {
     const settings = await clientSettings(endpointUrl, region, STORE_SOCKETS);
     const sdk = await import('../aws-sdk.js');

@@ -16,7 +16,7 @@ import { AWS, measureStores, SCENES, STORE_PROGRAMS, type StoresPlan, type Store
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
-const FULL: StoresPlan = { imageBytes: GIB, rounds: 5, largeBytes: 4 * GIB };
+const FULL: StoresPlan = { imageBytes: 2 * GIB, rounds: 5, largeBytes: 4 * GIB };
 const SMALL: StoresPlan = { imageBytes: 40 * MIB, rounds: 1, largeBytes: 48 * MIB };
 /** Image and what is made of it, at once. */
 const COPIES_AT_ONCE = 3;

@@ -12,9 +12,6 @@
 namespace volseal::engine {
 namespace {
 
-// Blocks of a file system: smaller holes would save nothing.
-constexpr size_t kHoleBytes = 4096;
-
 uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
 Status Stopped() { return Failure(Code::kStopped, "the transform was stopped"); }

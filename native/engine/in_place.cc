@@ -13,18 +13,14 @@
 #include <vector>
 
 #include "engine/aligned_buffer.h"
+#include "engine/crypt_sectors.h"
 #include "engine/file.h"
 #include "engine/holes.h"
 #include "engine/zeros.h"
-#include "xts/dispatch.h"
 #include "xts/xts.h"
 
 namespace volseal::engine {
 namespace {
-
-// Blocks of a file system: smaller holes would save nothing.
-constexpr size_t kHoleBytes = 4096;
-constexpr uint64_t kPartBytesMax = uint64_t{256} << 20;
 
 size_t PieceCount(const std::optional<MovePart>& part) {
   return part ? (part->length + kBufferBytes - 1) / kBufferBytes : 0;
@@ -147,18 +143,9 @@ MutableBytes ImageMove::PieceOf(const MovePart& part, size_t index) {
   return {slots_[part.slot].get() + at, static_cast<size_t>(std::min<uint64_t>(kBufferBytes, part.length - at))};
 }
 
-Status ImageMove::Crypt(vault::KeyHandle handle, bool encrypts, uint64_t position, MutableBytes sectors) const {
-  auto key = vault::Vault::OfProcess().PinVolumeKey(handle);
-  if (!key.ok()) return key.status();
-  const xts::Kernel& kernel = xts::ActiveKernel();
-  const auto crypt = [&](size_t at, size_t length) {
-    uint8_t* const data = sectors.data() + at;
-    const xts::SectorRun run = {(position + at) / xts::kTweakUnitBytes, options_.sector_bytes,
-                                length / options_.sector_bytes};
-    (encrypts ? kernel.encrypt : kernel.decrypt)(key.value().schedule(), data, data, run);
-    return Ok();
-  };
-  return options_.sparse ? ForEachDataRun(sectors, options_.sector_bytes, crypt) : crypt(0, sectors.size());
+Status ImageMove::Crypt(vault::KeyHandle key, bool encrypts, uint64_t position, MutableBytes sectors) const {
+  const Zeros zeros = options_.sparse ? Zeros::kKept : Zeros::kCrypted;
+  return CryptSectors(key, encrypts, position, options_.sector_bytes, zeros, sectors);
 }
 
 Result<PartDigest> ImageMove::TakePiece(MoveDirection direction, const MovePart& part, size_t index,

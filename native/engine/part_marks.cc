@@ -6,9 +6,8 @@
 #include <string>
 
 #include "engine/aligned_buffer.h"
+#include "engine/crypt_sectors.h"
 #include "engine/zeros.h"
-#include "xts/dispatch.h"
-#include "xts/xts.h"
 
 namespace volseal::engine {
 namespace {
@@ -27,16 +26,6 @@ Status InNeitherForm(uint64_t place) {
                               "only some of them, or something else has changed them");
   status.offset_bytes = place;
   return status;
-}
-
-Status CryptAll(vault::KeyHandle handle, bool encrypts, uint64_t position, uint32_t sector_bytes,
-                MutableBytes sectors) {
-  auto key = vault::Vault::OfProcess().PinVolumeKey(handle);
-  if (!key.ok()) return key.status();
-  const xts::Kernel& kernel = xts::ActiveKernel();
-  const xts::SectorRun run = {position / xts::kTweakUnitBytes, sector_bytes, sectors.size() / sector_bytes};
-  (encrypts ? kernel.encrypt : kernel.decrypt)(key.value().schedule(), sectors.data(), sectors.data(), run);
-  return Ok();
 }
 
 }  // namespace
@@ -76,7 +65,7 @@ Status ToMarkedForm(const MarkedForms& forms, uint64_t position, Bytes marks, Mu
   const MutableBytes brought = scratch.first(sectors.size());
   std::memcpy(brought.data(), sectors.data(), sectors.size());
   if (forms.other) {
-    Status status = CryptAll(*forms.other, false, position, forms.sector_bytes, brought);
+    Status status = CryptSectors(*forms.other, false, position, forms.sector_bytes, Zeros::kCrypted, brought);
     if (!status.ok()) return status;
   }
   // Zeros were ciphertext in a sparse volume, and become a hole: their sector has marks of zeros.
@@ -89,7 +78,7 @@ Status ToMarkedForm(const MarkedForms& forms, uint64_t position, Bytes marks, Mu
     if (!IsZeros(brought.subspan(at, kUnitBytes))) return InNeitherForm(position + at);
     std::memset(sectors.data() + at, 0, kUnitBytes);
   }
-  Status status = CryptAll(forms.marked, true, position, forms.sector_bytes, brought);
+  Status status = CryptSectors(forms.marked, true, position, forms.sector_bytes, Zeros::kCrypted, brought);
   if (!status.ok()) return status;
   for (size_t at : others) {
     if (becomes_hole(at)) continue;

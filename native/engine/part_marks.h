@@ -23,6 +23,7 @@
 
 namespace volseal::engine {
 
+constexpr uint64_t kPartBytesMax = uint64_t{256} << 20;
 constexpr size_t kUnitBytes = 512;
 constexpr size_t kMarkBytes = 16;
 

@@ -11,9 +11,7 @@
 namespace volseal::engine {
 namespace {
 
-constexpr size_t kHoleBytes = 4096;
 constexpr unsigned kNoexecSeal = 8;  // MFD_NOEXEC_SEAL of Linux 6.3
-constexpr uint64_t kPartBytesMax = uint64_t{256} << 20;
 
 Status CheckOptions(const PendingPartOptions& options) {
   const MarkedPart& part = options.part;

@@ -9,6 +9,9 @@
 
 namespace volseal::engine {
 
+// Blocks of a file system: smaller holes would save nothing.
+constexpr size_t kHoleBytes = 4096;
+
 inline bool IsZeros(Bytes bytes) {
   if (bytes.empty()) return true;
   // Compares the bytes with themselves, one further: as fast as memcmp, which stops at the first difference.

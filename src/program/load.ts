@@ -30,21 +30,16 @@ const PART_FILES: Readonly<Record<Part, string>> = {
   stores: beside(STORES),
 };
 
-/** One for each role: V8 reads a whole cache before it runs any function. No thread asks a store. */
-const CACHE_FILES: Readonly<Record<Role, Readonly<Record<Part, string>>>> = {
-  program: { first: beside('bundle.cache'), rest: beside('bundle.cache-rest'), stores: beside('bundle.cache-stores') },
-  thread: {
-    first: beside('bundle.cache-thread'),
-    rest: beside('bundle.cache-thread-rest'),
-    stores: beside('bundle.cache-thread-stores'),
-  },
-};
+/**
+ * A part, compiled, with the functions that a role runs, behind its `cacheHead` (code-cache.ts writes it). One for each
+ * role: V8 reads a whole cache before it runs any function.
+ */
+export const codeCacheFile = (role: Role, part: Part): string =>
+  beside(`bundle.cache${role === 'program' ? '' : `-${role}`}${part === 'first' ? '' : `-${part}`}`);
 
-/** A part, compiled, with the functions that a role runs, behind its `cacheHead` (code-cache.ts writes it). */
-export const codeCacheFile = (role: Role, part: Part): string => CACHE_FILES[role][part];
-
-/** All of them. */
-export const codeCacheFiles = (): string[] => Object.values(CACHE_FILES).flatMap((files) => Object.values(files));
+/** All that there can be. No thread asks a store. */
+export const codeCacheFiles = (): string[] =>
+  (['program', 'thread'] as const).flatMap((role) => (Object.keys(PART_FILES) as Part[]).map((part) => codeCacheFile(role, part)));
 
 /**
  * What a cache must begin with to be given to V8, which checks too little itself: it compares its own version, which

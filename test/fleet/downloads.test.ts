@@ -4,9 +4,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { runJob } from '../../src/fleet/run-job.js';
 import type { JobSpec } from '../../src/fleet/spec.js';
-import { encryptImage, verifyVolume } from '../../src/index.js';
+import { encryptImage, type Progress, verifyVolume } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { strictS3 } from '../stores/strict-s3.js';
+import { until } from '../until.js';
 import { sandbox } from '../volume/sandbox.js';
 
 Object.assign(process.env, { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: 'example' });
@@ -26,12 +27,23 @@ test.each(['encrypt', 'decrypt'] as const)('%s of an object into a file goes on,
   const job: JobSpec = { kind, source, target };
   const warnings: string[] = [];
   const onWarning = (warning: string): void => void warnings.push(warning);
-  const run = (signal?: AbortSignal) => runJob(job, { kms: box.kms, store: { endpointUrl: s3.url }, signal, onWarning });
+  let doneBytes = 0;
+  const onProgress = (progress: Progress): void => void ({ doneBytes } = progress);
+  const options = { kms: box.kms, store: { endpointUrl: s3.url }, onWarning, onProgress };
+  const run = (signal?: AbortSignal) => runJob(job, { ...options, signal });
   const reads = (): number => s3.requests.filter((name) => name === 'GetObject').length;
 
   const stop = new AbortController();
-  s3.onRequest = (operation) => {
-    if (operation === 'GetObject' && reads() === 9) stop.abort();
+  let askedBytes = 0;
+  s3.onRequest = async (operation, range) => {
+    if (operation !== 'GetObject') return;
+    const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '')!;
+    const bytes = Number(last) + 1 - Number(first);
+    // The header is none of the image's bytes.
+    if (reads() < 9) return void (bytes < MIB || (askedBytes += bytes));
+    // Pieces end in any order, and it can go on behind the first only once that is written.
+    await until(() => stop.signal.aborted || doneBytes >= askedBytes);
+    stop.abort();
   };
   await assert.rejects(run(stop.signal), { code: 'ERR_ABORTED' });
   s3.onRequest = () => undefined;

@@ -15,7 +15,7 @@ const IMAGE_BYTES = 300 * MIB + 512;
 const PARTS = 19;
 const RECORD = 'images/huge.vol.volseal-resume';
 
-/** A worker that was killed at its fourth part. */
+/** A worker that was killed at its fourth part, or a later one, once S3 has a part. */
 async function killedInTheMiddle() {
   const at = lab();
   const [server, s3] = await Promise.all([startRedis(), strictS3('images')]);
@@ -37,12 +37,13 @@ async function killedInTheMiddle() {
   const first = at.start(work);
   const gone = ended(first);
   let sent = 0;
-  s3.onRequest = (operation) => {
-    if (operation !== 'UploadPart') return undefined;
+  s3.onRequest = async (operation) => {
+    if (operation !== 'UploadPart' || first.killed) return undefined;
     sent += 1;
-    // The fourth request is not answered any more.
-    if (sent === 4) first.kill('SIGKILL');
-    return undefined;
+    if (sent < 4) return undefined;
+    await until(() => [...s3.uploads.values()].some(({ parts }) => parts.size > 0));
+    first.kill('SIGKILL');
+    return 'cut';
   };
   return { at, s3, work, gone };
 }

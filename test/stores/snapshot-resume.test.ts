@@ -8,6 +8,7 @@ import { type DecryptOptions, decryptImage, encryptImage } from '../../src/index
 import { native } from '../../src/native.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
 import { ended, lab } from '../cli/program.js';
+import { until } from '../until.js';
 import { sandbox } from '../volume/sandbox.js';
 import { type StrictEbs, strictEbs } from './strict-ebs.js';
 
@@ -34,14 +35,16 @@ async function office() {
 const putsOf = ({ requests }: StrictEbs): number => requests.filter((name) => name === 'PutSnapshotBlock').length;
 const pendingOf = ({ snapshots }: StrictEbs): string => [...snapshots].find(([, { state }]) => state === 'pending')![0];
 
-/** Stops at the `blocks`-th block. */
+/** Stops at the `blocks`-th block, once EBS has those before it. */
 async function interrupt(ebs: StrictEbs, blocks: number, work: (signal: AbortSignal) => Promise<unknown>): Promise<VolsealError> {
   const stop = new AbortController();
-  let puts = 0;
-  ebs.onRequest = (operation) => {
+  const before: number[] = [];
+  ebs.onRequest = async (operation, index) => {
     if (operation !== 'PutSnapshotBlock') return;
-    puts += 1;
-    if (puts === blocks) stop.abort();
+    if (before.length < blocks - 1) return void before.push(index);
+    const there = ebs.snapshots.get(pendingOf(ebs))!.blocks;
+    await until(() => stop.signal.aborted || before.every((block) => there.has(block)));
+    stop.abort();
   };
   const error = await work(stop.signal).then(
     () => assert.fail('it was not interrupted'),

@@ -35,6 +35,10 @@ for (const path of reports) {
   if (!report.success && total.failed === 0) problems.push(`${path}: vitest reports an error outside the tests`);
 }
 
+// Not a problem of its own: vitest reports an error then.
+const lost = 'build/reports/lost-processes.txt';
+if (problems.length > 0 && existsSync(lost)) console.log(readFileSync(lost, 'utf8').trimEnd());
+
 for (const problem of problems) console.log(problem);
 console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 process.exitCode = problems.length === 0 && reports.length > 0 ? 0 : 1;

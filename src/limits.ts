@@ -161,6 +161,8 @@ export const POOL_THREADS_MAX = 4;
 
 /** How long the pool's threads wait for another use after the last one. */
 export const POOL_LINGER_MS = 1_000;
+/** How long a process that exits waits for threads that load native modules, which takes 20 ms. */
+export const NATIVE_LOAD_WAIT_MS = 2_000;
 
 /**
  * PBKDF2 of a recovery key, which has 256 random bits: no number of iterations makes it harder to guess. cryptsetup's

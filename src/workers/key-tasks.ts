@@ -4,7 +4,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { VolsealError } from '../errors.js';
 import { type Kms, kmsOver } from '../kms/client/calls.js';
-import { type Connection, openConnection } from '../kms/client/connection.js';
+import { type Connection, loadConnection, openConnection } from '../kms/client/connection.js';
 import type { RewrapRequest, UnwrapRequest } from '../kms/client/data-key-calls.js';
 import type { KeyCalls } from '../kms/client/key-calls.js';
 import type { EncryptionContext } from '../kms/shared/encryption-context.js';
@@ -17,10 +17,12 @@ import { type KeyHandle, native } from '../native.js';
 import { receiveAbort } from './abort.js';
 import { handedOver } from './hand-over.js';
 import type { SessionMessage, SessionReply } from './kms-session.js';
+import { whileLoading } from './native-loads.js';
 import { readyKey } from './ready-key.js';
 import { taskResult } from './task-result.js';
 
-export { loadConnection } from '../kms/client/connection.js';
+/** Loads what calls to such a KMS need. */
+export const loadKms = (kind: KmsEndpoint['kind']): Promise<undefined> => whileLoading(() => loadConnection(kind));
 
 /**
  * A new data key: KMS makes and wraps it, then unwraps it into the vault. The handle, a volume key, is the caller's to
@@ -140,6 +142,7 @@ export type KmsTask = NewKeyTask | AdoptTask | TryNewKeyTask | UnlockTask | Rewr
  * `ERR_MEMORY_LOCK`, `ERR_SELF_TEST`, `ERR_ABORTED`
  */
 export async function askKms(task: KmsTask, signal: AbortSignal | undefined, held?: Map<string, Connection>) {
+  await loadKms(task.kms.kind);
   const connection = connectionFor(task.kms, held);
   try {
     return await perform(task, kmsOver(connection, signal));

@@ -2,6 +2,7 @@
  * The one pool of worker threads of this process, shared by everything that is attached or under way: started by the
  * first user, ended a moment after the last.
  */
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { MessagePort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
@@ -16,6 +17,7 @@ import { sendAbort } from './abort.js';
 import type { KmsTask } from './key-tasks.js';
 import { KmsSession, sessionKey } from './kms-session.js';
 import { expectLastFlush } from './last-flush.js';
+import { poolLoads, waitForLoads } from './native-loads.js';
 import { resultValue, type TaskResult } from './task-result.js';
 import type { Order, Task, TaskValue } from './tasks.js';
 
@@ -49,6 +51,8 @@ let pool: Piscina | undefined;
 /** The environment that the pool's threads have. */
 let startedIn = '';
 let leases = 0;
+/** Whether `waitForLoads` hears of the process's exit. */
+let waitsForLoads = false;
 /** Ends the pool that nobody uses. */
 let ending: NodeJS.Timeout | undefined;
 /** By `sessionKey`. */
@@ -70,6 +74,8 @@ export function leasePool(logger?: Logger): PoolLease {
     pool = undefined;
   }
   if (pool === undefined) {
+    if (!waitsForLoads) process.on('exit', waitForLoads);
+    waitsForLoads = true;
     pool = startPool();
     startedIn = environmentSnapshot();
   }
@@ -120,7 +126,7 @@ export function leasePool(logger?: Logger): PoolLease {
       if (released) return;
       released = true;
       leases -= 1;
-      if (leases === 0) ending = endSoon(mine);
+      if (leases === 0) ending = endSoon();
     },
     async [Symbol.asyncDispose]() {
       await lease.release();
@@ -159,15 +165,20 @@ export const poolIsUsed = (): boolean => leases > 0;
  * The end of a pool that nobody uses, unless it is used again before: uses one after another (attach, detach, attach
  * ...) share a pool, whose start costs 0.3 s of CPU. Neither the timer nor idle threads keep the process alive.
  */
-function endSoon(idle: Piscina): NodeJS.Timeout {
+function endSoon(): NodeJS.Timeout {
   return setTimeout(() => {
+    const idle = pool;
     pool = undefined;
-    void idle.close();
+    void idle?.close();
   }, POOL_LINGER_MS).unref();
 }
 
-/** @throws {VolsealError} `ERR_IO` Node cannot start threads in a directory that was deleted */
-function checkCurrentDirectory(): void {
+/** @throws {VolsealError} `ERR_IO` the installation lacks a file; Node cannot start threads in a deleted directory */
+function checkStart(): void {
+  if (!existsSync(TASKS_FILE)) {
+    const details = { path: TASKS_FILE, errno: 'ENOENT' };
+    throw new VolsealError('ERR_IO', `${TASKS_FILE} is missing, so no worker thread can start; install volseal again`, { details });
+  }
   try {
     process.cwd();
   } catch (error) {
@@ -177,9 +188,10 @@ function checkCurrentDirectory(): void {
 }
 
 function startPool(): Piscina {
-  checkCurrentDirectory();
-  return new Piscina({
+  checkStart();
+  const started = new Piscina({
     filename: TASKS_FILE,
+    workerData: poolLoads,
     // The first thread at once, the others with the first tasks that find none free: most commands need one for most of
     // their time.
     minThreads: 1,
@@ -189,4 +201,11 @@ function startPool(): Piscina {
     // Between tasks a thread must go on with its event loop, so that connections to KMS really close.
     atomics: 'disabled',
   });
+  // A thread that could not start, or that memory ran out for, has failed its task. Without a listener that would end
+  // the process. Piscina may start no other thread after it: what waits here fails too, and the next user gets a pool.
+  started.on('error', () => {
+    if (pool === started) pool = undefined;
+    void started.destroy();
+  });
+  return started;
 }

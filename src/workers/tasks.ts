@@ -140,7 +140,7 @@ async function perform(task: Task, signal: AbortSignal | undefined): Promise<unk
   switch (task.kind) {
     // These load the AWS SDK, in the thread that needs it and nowhere else: most of a start is loading.
     case 'loadKms':
-      return (await import('./key-tasks.js')).loadConnection(task.of);
+      return (await import('./key-tasks.js')).loadKms(task.of);
     case 'newKey':
     case 'adopt':
     case 'tryNewKey':

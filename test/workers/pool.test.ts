@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { encryptImage } from '../../src/index.js';
 import { leasePool, poolIsUsed } from '../../src/workers/pool.js';
 import { built } from '../built.js';
+import { until } from '../until.js';
 import { sandbox } from '../volume/sandbox.js';
 
 /** The threads that start from now on. */
@@ -30,6 +31,21 @@ test('uses one after another share the threads, which end a moment after the las
   await lease.run({ kind: 'loadKms', of: 'embedded' });
   await lease.release();
   expect(threads.length).toBe(2);
+  await once(threads[1]!, 'exit');
+});
+
+test('a thread that fails without a task does not end the process, and the next use has threads', async () => {
+  const threads = startedThreads();
+  const lease = leasePool();
+  await lease.run({ kind: 'iterations', milliseconds: 1 });
+  threads[0]!.emit('error', new Error('out of memory'));
+  await once(threads[0]!, 'exit');
+  const next = leasePool();
+  expect(await next.run({ kind: 'iterations', milliseconds: 1 })).toBeGreaterThan(0);
+  await next.release();
+  await lease.release();
+  // Those of both pools.
+  await until(() => threads.every(({ threadId }) => threadId === -1));
 });
 
 test('a program ends with its last detach, and its threads have written nothing', async () => {
@@ -49,4 +65,9 @@ test('a program ends with its last detach, and its threads have written nothing'
   const { status, stdout, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8', env: environment });
   // No thread had ended: the process did not wait for that.
   expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: '1,0', stderr: '' });
+});
+
+test('a process that exits while a thread loads a native module waits for it', () => {
+  const { status, stdout } = spawnSync(process.execPath, [built('test/workers/exit-while-loading.ts')], { encoding: 'utf8' });
+  expect({ status, stdout }).toEqual({ status: 3, stdout: 'loading, loaded' });
 });

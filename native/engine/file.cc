@@ -5,14 +5,40 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <string>
 
 namespace volseal::engine {
+
+namespace {
+
+constexpr uint64_t kStatBlockBytes = 512;  // the unit of st_blocks: stat(3type)
+
+// Whether the file system says that `length` more bytes of this file cannot fit. False where it does not say.
+bool IsTooLong(int fd, uint64_t length) {
+  struct statvfs room {};
+  struct stat info {};
+  // Without blocks: it has no limit, or does not count.
+  if (fstatvfs(fd, &room) != 0 || room.f_blocks == 0 || fstat(fd, &info) != 0) return false;
+  const uint64_t there = std::min(length, static_cast<uint64_t>(info.st_blocks) * kStatBlockBytes);
+  const uint64_t free_blocks = geteuid() == 0 ? room.f_bfree : room.f_bavail;
+  return (length - there) / room.f_frsize > free_blocks;
+}
+
+int Allocate(int fd, uint64_t offset, uint64_t length) {
+  while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+}  // namespace
 
 Status ReadAt(int fd, uint64_t offset, MutableBytes target) {
   while (!target.empty()) {
@@ -71,10 +97,12 @@ Result<uint64_t> CheckFile(int fd, Access access) {
 }
 
 Status Preallocate(int fd, uint64_t offset, uint64_t length) {
-  while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
-    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) return SystemFailure(errno, "fallocate", offset);
-    if (errno != EINTR) break;
-  }
+  // fallocate(2) takes all there is before it fails, and whoever else writes there finds a full disk. The first byte
+  // shows whether it is done here at all.
+  const bool too_long = IsTooLong(fd, length);
+  int error = Allocate(fd, offset, too_long ? 1 : length);
+  if (too_long && error == 0) error = ENOSPC;
+  if (error == ENOSPC || error == EDQUOT || error == EFBIG) return SystemFailure(error, "fallocate", offset);
   return Ok();
 }
 

@@ -31,7 +31,8 @@ enum class Access { kRead, kWrite, kReadWrite };
 Result<uint64_t> CheckFile(int fd, Access access);
 
 // Sets room aside for `length` bytes at `offset` of a regular file, so that a full disk says so before the work and not
-// after it. Where the file system cannot, nothing is done: the writes will tell.
+// after it; what is more than the file system has free takes none of it. Where the file system cannot, nothing is done:
+// the writes will tell.
 Status Preallocate(int fd, uint64_t offset, uint64_t length);
 
 // A duplicate that closes on exec.

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { ftruncateSync, writeSync } from 'node:fs';
+import { ftruncateSync, statfsSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { describe, onTestFinished, test } from 'vitest';
 import { native, type TransformFile, type TransformOptions } from '../../src/native.js';
@@ -147,6 +147,18 @@ for (const directory of DIRECTORIES) {
       const expected = createHash('sha256').update(Buffer.alloc(sizeBytes)).digest('hex');
       runTransform(options, (transform) => assert.equal(native.transformDigest(transform).toString('hex'), expected));
       assert.equal(bench.allocatedBytes('volume'), 0);
+    });
+
+    test('a target that is longer than all that is free takes nothing from others', () => {
+      const bench = workbench(directory);
+      const { bfree, bsize } = statfsSync(directory);
+      const tooLong = 2 * bfree * bsize;
+      const options = { ...PLAIN, key: bench.key, mode: 'encrypt', sectorBytes: 512 } as const;
+      const target = fileSide(bench.file('volume', 0), tooLong);
+      const failure = { code: 'ERR_IO', details: { errno: 'ENOSPC', syscall: 'fallocate', offsetBytes: 0 } };
+      assert.throws(() => native.transformOpen({ ...options, source: { kind: 'zeros', sizeBytes: tooLong }, target }), failure);
+      // One byte shows that there can be room set aside.
+      assert.ok(bench.allocatedBytes('volume') <= bsize);
     });
 
     test('a new sparse volume of zeros takes no room, whatever its size', () => {

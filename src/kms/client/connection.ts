@@ -11,9 +11,14 @@ import type { RequestHandler } from './key-intake.js';
 import { PLACEHOLDER } from './placeholder.js';
 import { untilAborted } from './until-aborted.js';
 
-/** The SDK, loaded with the first call (it takes about 0.1 s), and its client for one endpoint. */
+/**
+ * The SDK, loaded with the first call (it takes about 0.1 s), and its client for one endpoint. The package's
+ * declarations are without them, because an installation does not bring the SDK.
+ */
 export interface Connected {
+  /** @internal */
   readonly sdk: typeof import('@aws-sdk/client-kms');
+  /** @internal */
   readonly client: KMSClient;
 }
 

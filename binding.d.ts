@@ -353,6 +353,12 @@ export function fileHasRecordLock(fd: number): boolean;
 export function fileHasHole(fd: number, offsetBytes: number, lengthBytes: number): boolean;
 
 /**
+ * Whether so many bytes of the open file `fd` may fit into its file system: what the file takes there already, and what
+ * is free (statvfs(3)). True also where that is not known, and for a block device. @throws `ERR_ARGUMENT`
+ */
+export function fileHasRoom(fd: number, lengthBytes: number): boolean;
+
+/**
  * Calls `open`, which opens an LMDB store with the lock file `lockPath`, and has this process hold a lock on that file
  * from then on: without it, LMDB destroys the store's mutexes where one process closes it while another opens it.
  * Stores of any number of threads; each calls it at every opening.

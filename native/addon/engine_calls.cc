@@ -67,6 +67,11 @@ Napi::Value FileHasHole(const Arguments& info) {
   return Napi::Boolean::New(info.Env(), found);
 }
 
+Napi::Value FileHasRoom(const Arguments& info) {
+  const uint64_t length = WholeNumber(info[1], "lengthBytes", 0, kExactIntegerMax);
+  return Napi::Boolean::New(info.Env(), engine::HasRoom(FileDescriptor(info[0], "fd"), length));
+}
+
 Napi::Value FileLinkTarget(const Arguments& info) {
   return Napi::String::New(info.Env(), ValueOrThrow(info.Env(), engine::LinkTarget(FileDescriptor(info[0], "fd"))));
 }
@@ -191,6 +196,7 @@ void RegisterEngineCalls(Napi::Env env, Napi::Object exports) {
   Export<FileLock>(env, exports, "fileLock");
   Export<FileHasRecordLock>(env, exports, "fileHasRecordLock");
   Export<FileHasHole>(env, exports, "fileHasHole");
+  Export<FileHasRoom>(env, exports, "fileHasRoom");
   Export<FileLinkTarget>(env, exports, "fileLinkTarget");
   Export<FileSize>(env, exports, "fileSize");
   Export<TransformOpen>(env, exports, "transformOpen");

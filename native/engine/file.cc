@@ -20,17 +20,6 @@ namespace {
 
 constexpr uint64_t kStatBlockBytes = 512;  // the unit of st_blocks: stat(3type)
 
-// Whether the file system says that `length` more bytes of this file cannot fit. False where it does not say.
-bool IsTooLong(int fd, uint64_t length) {
-  struct statvfs room {};
-  struct stat info {};
-  // Without blocks: it has no limit, or does not count.
-  if (fstatvfs(fd, &room) != 0 || room.f_blocks == 0 || fstat(fd, &info) != 0) return false;
-  const uint64_t there = std::min(length, static_cast<uint64_t>(info.st_blocks) * kStatBlockBytes);
-  const uint64_t free_blocks = geteuid() == 0 ? room.f_bfree : room.f_bavail;
-  return (length - there) / room.f_frsize > free_blocks;
-}
-
 int Allocate(int fd, uint64_t offset, uint64_t length) {
   while (fallocate(fd, 0, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0) {
     if (errno != EINTR) return errno;
@@ -96,12 +85,23 @@ Result<uint64_t> CheckFile(int fd, Access access) {
   return size;
 }
 
+bool HasRoom(int fd, uint64_t length) {
+  struct stat info {};
+  struct statvfs room {};
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return true;
+  // Without blocks: it has no limit, or does not count.
+  if (fstatvfs(fd, &room) != 0 || room.f_blocks == 0 || room.f_frsize == 0) return true;
+  const uint64_t there = std::min(length, static_cast<uint64_t>(info.st_blocks) * kStatBlockBytes);
+  const uint64_t free_blocks = geteuid() == 0 ? room.f_bfree : room.f_bavail;
+  return (length - there) / room.f_frsize <= free_blocks;
+}
+
 Status Preallocate(int fd, uint64_t offset, uint64_t length) {
   // fallocate(2) takes all there is before it fails, and whoever else writes there finds a full disk. The first byte
   // shows whether it is done here at all.
-  const bool too_long = IsTooLong(fd, length);
-  int error = Allocate(fd, offset, too_long ? 1 : length);
-  if (too_long && error == 0) error = ENOSPC;
+  const bool has_room = HasRoom(fd, length);
+  int error = Allocate(fd, offset, has_room ? length : 1);
+  if (!has_room && error == 0) error = ENOSPC;
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) return SystemFailure(error, "fallocate", offset);
   return Ok();
 }

@@ -30,6 +30,10 @@ enum class Access { kRead, kWrite, kReadWrite };
 // open with O_APPEND or O_DIRECT.
 Result<uint64_t> CheckFile(int fd, Access access);
 
+// Whether `length` bytes of the regular file may fit into its file system: what it takes there, and what is free. True
+// where that is not known.
+bool HasRoom(int fd, uint64_t length);
+
 // Sets room aside for `length` bytes at `offset` of a regular file, so that a full disk says so before the work and not
 // after it; what is more than the file system has free takes none of it. Where the file system cannot, nothing is done:
 // the writes will tell.

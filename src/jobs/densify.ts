@@ -69,8 +69,9 @@ async function densify(path: string, options: DensifyOptions): Promise<Densified
 
 /** Fills all of it, and flushes. */
 async function fillDevice(session: VolumeSession, { onProgress }: JobOptions): Promise<void> {
+  const { data, segment, sizeBytes: totalBytes } = session.file;
+  data.checkRoom(segment.offsetBytes + totalBytes);
   const device = session.openDevice(true, true);
-  const totalBytes = session.file.sizeBytes;
   try {
     for (let doneBytes = 0; doneBytes < totalBytes; ) {
       session.throwIfAborted();

@@ -110,6 +110,16 @@ export class NamedFile {
     return this.#naming(() => native.fileHasHole(this.fd, offsetBytes, lengthBytes));
   }
 
+  /**
+   * For work that fills the file to `lengthBytes` over a long time: a disk that is too small says so before it, and not
+   * when it is full for everybody. @throws {VolsealError} `ERR_IO` with errno `ENOSPC`
+   */
+  checkRoom(lengthBytes: number): void {
+    if (this.#naming(() => native.fileHasRoom(this.fd, lengthBytes))) return;
+    const message = `${this.path}: its file system has no room for ${lengthBytes} bytes: No space left on device`;
+    throw new VolsealError('ERR_IO', message, { details: { path: this.path, errno: 'ENOSPC', syscall: 'statvfs' } });
+  }
+
   /** Takes the lock of the open file (flock(2)), without waiting. @throws {VolsealError} also `ERR_STATE_BUSY` */
   lock(kind: 'exclusive' | 'shared'): void {
     this.#naming(() => native.fileLock(this.fd, kind === 'exclusive'));

@@ -18,7 +18,8 @@ export interface Download {
 
 /**
  * Moves what lies behind `startByte`.
- * @param checkpoint undefined: no later run goes on with it @throws {VolsealError} as `movePieces`; what saving throws
+ * @param checkpoint undefined: no later run goes on with it
+ * @throws {VolsealError} as `movePieces`; `ERR_IO` there is no room for all of it; what saving throws
  */
 export async function download(
   { move, target, dataOffsetBytes }: Download,
@@ -26,6 +27,7 @@ export async function download(
   checkpoint: Checkpoint | undefined,
   job: JobOptions,
 ): Promise<void> {
+  target.file.checkRoom(dataOffsetBytes + move.targetBytes);
   const pieceBytes = STORE_PIECE_BYTES;
   const written = new Set<number>();
   let whole = Math.floor(startByte / pieceBytes);

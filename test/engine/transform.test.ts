@@ -159,6 +159,10 @@ for (const directory of DIRECTORIES) {
       assert.throws(() => native.transformOpen({ ...options, source: { kind: 'zeros', sizeBytes: tooLong }, target }), failure);
       // One byte shows that there can be room set aside.
       assert.ok(bench.allocatedBytes('volume') <= bsize);
+      assert.deepEqual(
+        [tooLong, 0].map((bytes) => native.fileHasRoom(target.fd, bytes)),
+        [false, true],
+      );
     });
 
     test('a new sparse volume of zeros takes no room, whatever its size', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, statfsSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { describe, test } from 'vitest';
 import { attach, createVolume, decryptImage, densifyVolume, describeVolume, encryptImage, type Progress } from '../../src/index.js';
@@ -9,6 +9,8 @@ import { findToken, withToken } from '../../src/luks2/token.js';
 import { native } from '../../src/native.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
 import { runTool } from '../interop/tools.js';
+import { skipWithoutMount, smallDisk } from '../mount.js';
+import { testUnless } from '../requirements.js';
 import { dataKeyOf, type Sandbox, sandbox } from '../volume/sandbox.js';
 import { referenceTransform } from '../xts/reference.js';
 
@@ -102,6 +104,18 @@ describe('densify', () => {
     assert.ok(!box.contents('a.vol').subarray(dataOffsetBytes).includes(Buffer.alloc(512)));
     const again = await densifyVolume(box.path('a.vol'), { kms: box.kms });
     assert.deepEqual([again.wasSparse, again.hadHoles], [false, false]);
+  });
+
+  testUnless(skipWithoutMount())('a disk that is too small for all of it is not filled', async () => {
+    const box = sandbox();
+    smallDisk(box.path('small'), 8 * MIB);
+    const volume = box.path('small/a.vol');
+    await createVolume(volume, { sizeBytes: SIZE_BYTES, kms: box.kms });
+    const { bfree } = statfsSync(box.path('small'));
+    const details = { path: volume, errno: 'ENOSPC', syscall: 'statvfs' };
+    await assert.rejects(densifyVolume(volume, { kms: box.kms }), { code: 'ERR_IO', details });
+    assert.equal(statfsSync(box.path('small')).bfree, bfree);
+    assert.equal((await describeVolume(volume)).allocation, 'sparse');
   });
 
   test('not while somebody has the volume attached; not for somebody else', async () => {

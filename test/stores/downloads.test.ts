@@ -5,6 +5,8 @@ import { describe, test } from 'vitest';
 import { decryptImage, encryptImage, type VolsealError, verifyVolume } from '../../src/index.js';
 import { native } from '../../src/native.js';
 import { poolIsUsed } from '../../src/workers/pool.js';
+import { skipWithoutMount, smallDisk } from '../mount.js';
+import { testUnless } from '../requirements.js';
 import { until } from '../until.js';
 import { type Sandbox, sandbox } from '../volume/sandbox.js';
 import { type StrictS3, strictS3 } from './strict-s3.js';
@@ -167,6 +169,25 @@ describe('a download that was interrupted goes on', () => {
     await decryptImage('s3://images/a.vol', target, { kms, store });
     await isRight();
   });
+});
+
+testUnless(skipWithoutMount())('onto a disk that is too small: it says so before it is full', async () => {
+  const { box, s3 } = await office();
+  smallDisk(box.path('small'), 64 * MIB);
+  const options = { kms: box.kms, store: { endpointUrl: s3.url } };
+  s3.onRequest = (_, range) => assert.ok(lengthOf(range) <= MIB, 'no piece is fetched');
+  for (const [target, work] of [
+    ['b.raw', (path: string) => decryptImage('s3://images/a.vol', path, options)],
+    ['b.vol', (path: string) => encryptImage('s3://images/a.raw', path, options)],
+    ['c.vol', (path: string) => encryptImage('s3://images/a.raw', path, { ...options, resume: true })],
+  ] as const) {
+    const path = box.path(`small/${target}`);
+    await assert.rejects(work(path), ({ code, details }: VolsealError) => {
+      assert.deepEqual([code, details.errno], ['ERR_IO', 'ENOSPC']);
+      return true;
+    });
+    assert.equal(existsSync(path), false);
+  }
 });
 
 /** Bytes of a range. */

@@ -60,8 +60,8 @@ export interface StrictEbs {
   fail(operation: string, ...faults: Fault[]): void;
   /** Takes back the faults that were not used up. */
   mend(): void;
-  /** Called before a request is carried out, which waits for its promise. */
-  onRequest?: ((operation: string, index: number) => Promise<void> | void) | undefined;
+  /** Called before a request is carried out. */
+  onRequest?: ((operation: string, index: number) => void) | undefined;
   /** A snapshot that is complete. Blocks of zeros are left out. */
   put(image: Buffer, parent?: string): string;
   /** The bytes of a snapshot and its parents. */
@@ -194,7 +194,7 @@ async function answer(
   const [, path, operation] = route;
   const { id = '', index = '0' } = path.exec(url.pathname)!.groups ?? {};
   ebs.requests.push(operation);
-  await ebs.onRequest?.(operation, Number(index));
+  ebs.onRequest?.(operation, Number(index));
   const fault = faults.get(operation)?.shift();
   if (fault === 'cut') return void request.socket.destroy();
   const body = await bodyOf(request);

@@ -42,7 +42,7 @@ function blocksInFront(ebs: StrictEbs): number {
   return count;
 }
 
-/** Stops at the `blocks`-th block, or at a later one where EBS is to have `inFront` blocks before any that is missing. */
+/** Stops at the `blocks`-th block, or later: once EBS has `inFront` blocks before any that is missing. */
 async function interrupt(
   ebs: StrictEbs,
   blocks: number,

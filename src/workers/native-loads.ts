@@ -5,11 +5,8 @@
 import { workerData } from 'node:worker_threads';
 import { NATIVE_LOAD_WAIT_MS } from '../limits.js';
 
-/** How many threads are loading: of one pool, or of all pools that one thread starts. */
-export type LoadCount = Int32Array<SharedArrayBuffer>;
-
-/** The count of the pools of this thread; each of their threads has it as its `workerData`. */
-export const poolLoads: LoadCount = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+/** How many threads of this thread's pools are loading; each of them has it as its `workerData`. */
+export const poolLoads = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
 
 /** In a thread of the pool: counts while `load` runs. Elsewhere only runs it. @throws what `load` throws */
 export async function whileLoading<Result>(load: () => Promise<Result>): Promise<Result> {

@@ -6,7 +6,6 @@
  */
 import * as z from 'zod';
 import type { Order } from '../workers/tasks.js';
-import type { Role } from './role.js';
 
 // Each schema checks a value or two in a command's life: compiling a function for it first would take longer.
 z.config({ jitless: true });
@@ -17,5 +16,5 @@ export const main = async (): Promise<never> => (await import('../cli/main.js'))
 /** A task of the pool (src/workers/tasks.ts). */
 export const runTask = async (order: Order): Promise<unknown> => (await import('../workers/tasks.js')).default(order);
 
-/** What the code cache of a role is made from (rehearsal.ts). */
-export const rehearse = async (role: Role): Promise<void> => (await import('./rehearsal.js')).rehearse(role);
+/** What the code caches are made from (rehearsal.ts). */
+export const rehearse = async (): Promise<void> => (await import('./rehearsal.js')).rehearse();

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -49,7 +50,10 @@ Status ReadAt(int fd, uint64_t offset, MutableBytes target) {
 
 bool ReadCachedAt(int fd, uint64_t offset, MutableBytes target) {
   const iovec piece = {.iov_base = target.data(), .iov_len = target.size()};
-  return preadv2(fd, &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT) == static_cast<ssize_t>(target.size());
+  // The call itself, its offset in two halves: musl has preadv2 since 1.2.5 only.
+  const auto low = static_cast<unsigned long>(offset);
+  const auto high = static_cast<unsigned long>(offset >> 32);
+  return syscall(SYS_preadv2, fd, &piece, 1UL, low, high, RWF_NOWAIT) == static_cast<long>(target.size());
 }
 
 Status WriteAt(int fd, uint64_t offset, Bytes source) {

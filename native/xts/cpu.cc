@@ -14,7 +14,9 @@ namespace volseal::xts {
 namespace {
 
 // Intel SDM volume 2A, CPUID, leaves 1 and 7.
-constexpr uint32_t kSse41 = 1u << 19, kAes = 1u << 25, kOsxsave = 1u << 27, kAvx = 1u << 28;  // leaf 1, ECX
+// Arm reads none of them.
+[[maybe_unused]] constexpr uint32_t kSse41 = 1u << 19, kAes = 1u << 25, kOsxsave = 1u << 27,
+                                    kAvx = 1u << 28;  // leaf 1, ECX
 constexpr uint32_t kAvx2 = 1u << 5, kAvx512f = 1u << 16, kAvx512dq = 1u << 17, kAvx512bw = 1u << 30,
                    kAvx512vl = 1u << 31;                     // leaf 7, EBX
 constexpr uint32_t kVaes = 1u << 9, kVpclmulqdq = 1u << 10;  // leaf 7, ECX

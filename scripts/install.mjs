@@ -6,10 +6,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { prebuiltName } from './prebuilt-name.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const CODE_CACHE_SCRIPT = join(ROOT, 'dist/program/code-cache.js');
-const PREBUILT = join(ROOT, 'prebuilds', `${process.platform}-${process.arch}`, 'volseal.node');
+const PREBUILT = join(ROOT, 'prebuilds', prebuiltName());
 /**
  * Where what compiles the addon is put if the package manager did not install it: it is of no use to users of a
  * prebuilt one.

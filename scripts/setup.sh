@@ -26,7 +26,7 @@ test_needs=(
   xz:xz-utils bzip2:bzip2 sfdisk:fdisk losetup:mount zsh:zsh fish:fish
   valgrind:valgrind /usr/include/doctest/doctest.h:doctest-dev /usr/include/valgrind/memcheck.h:valgrind
   /usr/include/openssl/evp.h:libssl-dev
-  aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user
+  aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user /lib/ld-musl-x86_64.so.1:musl
   /usr/lib/python3/dist-packages/boto3/__init__.py:python3-boto3
   clang++:clang /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a:libclang-rt-14-dev
 )

@@ -8,6 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { sha256, sourcesDigest } from './native-sources.mjs';
+import { prebuiltName } from './prebuilt-name.mjs';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const [file] = process.argv.slice(2);
@@ -29,6 +30,6 @@ if (sources !== sourcesDigest()) fail(`${file}: its addons are made from other C
 for (const { name, sha256: digest } of addons) {
   if (sha256(readFileSync(join(taken, name))) !== digest) fail(`${file}: ${name} is not what its list says`);
 }
-if (!addons.some(({ name }) => name === `linux-${process.arch}/volseal.node`)) fail(`${file}: has no addon for ${process.arch}`);
+if (!addons.some(({ name }) => name === prebuiltName())) fail(`${file}: has no ${prebuiltName()}`);
 rmSync(join(ROOT, 'prebuilds'), { recursive: true, force: true });
 renameSync(taken, join(ROOT, 'prebuilds'));

@@ -10,6 +10,8 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { makeDebianPackage } from './debian-package.mjs';
+import { runOnMusl } from './run-on-musl.mjs';
+import { testOnMusl } from './test-on-musl.mjs';
 import { filesBelow, ROOT, readJson, run, sha256 } from './tools.mjs';
 
 const TARGET = join(ROOT, 'release');
@@ -64,7 +66,7 @@ function buildIn(directory, name) {
   inClone('git', ['checkout', '--quiet', commit]);
   // The packages that npm has installed here; a link would lead out of the clone, and into the paths of the bundle.
   step('copied the packages of package-lock.json', () => run('cp', ['-a', join(ROOT, 'node_modules'), join(clone, 'node_modules')]));
-  step(`compiled the addons for ${PROCESSORS.join(' and ')}`, () => inClone(process.execPath, ['scripts/prebuild.mjs', ...PROCESSORS]));
+  step('compiled the addons, for glibc and for musl', () => inClone(process.execPath, ['scripts/prebuild.mjs']));
   step('built modules, bundle and manual pages', () => inClone('npm', ['run', '--silent', 'build']));
   const [{ filename }] = JSON.parse(inClone('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', output]));
   const packed = join(directory, `${name}-packed`);
@@ -140,6 +142,8 @@ try {
     compare(first, second);
     say('both builds are the same, byte for byte');
   }
+  step('encrypted and decrypted with the package on musl', () => runOnMusl(first.packed));
+  for (const arch of PROCESSORS) step(`the C++ tests passed on musl, ${arch}`, () => testOnMusl(arch));
   step('publint and attw found nothing', () => check(first.tarball));
   rmSync(TARGET, { recursive: true, force: true });
   mkdirSync(TARGET);

@@ -4,6 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { prebuiltName } from './prebuilt-name.mjs';
@@ -73,7 +74,9 @@ function compile() {
   }
   const modules = join(TOOLS, 'node_modules');
   const cmakeJs = installed ? dirname(require.resolve('cmake-js/package.json')) : join(modules, 'cmake-js');
-  const environment = installed ? {} : { NODE_PATH: modules };
+  // Make, which CMake takes where there is no ninja, would compile one file after the other.
+  const level = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableParallelism());
+  const environment = { CMAKE_BUILD_PARALLEL_LEVEL: level, ...(installed ? {} : { NODE_PATH: modules }) };
   if (!run(process.execPath, [join(cmakeJs, 'bin/cmake-js'), 'compile'], { environment })) {
     fail('the native addon did not compile; the messages above say why');
   }

@@ -132,7 +132,7 @@ install_needs() {
 # npm ci writes node_modules/.package-lock.json last, so a newer lock file means that it has to run again.
 install_packages() {
   if [[ node_modules/.package-lock.json -nt package-lock.json && node_modules/.package-lock.json -nt package.json ]]; then
-    [[ -n $prebuilt ]] || quietly npm run --silent build:native
+    [[ -n $prebuilt ]] || CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)} quietly npm run --silent build:native
     quietly node scripts/build-if-needed.mjs
   else
     say "installing npm packages, ${prebuilt:+with the addon of $prebuilt, }then compiling"

@@ -51,8 +51,6 @@ let pool: Piscina | undefined;
 /** The environment that the pool's threads have. */
 let startedIn = '';
 let leases = 0;
-/** Whether `waitForLoads` hears of the process's exit. */
-let waitsForLoads = false;
 /** Ends the pool that nobody uses. */
 let ending: NodeJS.Timeout | undefined;
 /** By `sessionKey`. */
@@ -74,8 +72,7 @@ export function leasePool(logger?: Logger): PoolLease {
     pool = undefined;
   }
   if (pool === undefined) {
-    if (!waitsForLoads) process.on('exit', waitForLoads);
-    waitsForLoads = true;
+    if (!process.listeners('exit').includes(waitForLoads)) process.on('exit', waitForLoads);
     pool = startPool();
     startedIn = environmentSnapshot();
   }

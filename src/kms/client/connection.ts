@@ -17,7 +17,7 @@ import { untilAborted } from './until-aborted.js';
  */
 export interface Connected {
   /** @internal */
-  readonly sdk: typeof import('@aws-sdk/client-kms');
+  readonly sdk: typeof import('./kms-sdk.js');
   /** @internal */
   readonly client: KMSClient;
 }
@@ -95,11 +95,11 @@ export function openConnection(endpoint: KmsEndpoint): Connection {
 
 /** Loads the modules of a connection to such a KMS before its first call. */
 export async function loadConnection(kind: KmsEndpoint['kind']): Promise<undefined> {
-  await Promise.all([import('@aws-sdk/client-kms'), kind === 'embedded' ? import('./in-process.js') : import('./key-intake.js')]);
+  await Promise.all([import('./kms-sdk.js'), kind === 'embedded' ? import('./in-process.js') : import('./key-intake.js')]);
 }
 
 async function connect(endpoint: KmsEndpoint): Promise<Connected> {
-  const sdk = await import('@aws-sdk/client-kms');
+  const sdk = await import('./kms-sdk.js');
   // Adaptive: after a throttled call, this client delays the next ones, with jitter.
   const common = { maxAttempts: KMS_ATTEMPTS, retryMode: 'adaptive' };
   switch (endpoint.kind) {

@@ -16,7 +16,7 @@ using vault::PinnedKey;
 using vault::Vault;
 
 // About half a minute: a header may name any number.
-constexpr uint64_t kIterationsMax = 100'000'000;
+constexpr uint64_t kPassphraseIterationsMax = 100'000'000;
 
 // What PBKDF2 is given as password: never a volume key, which other calls have for that.
 PinnedKey PinPassphrase(const Napi::Value& handle) {
@@ -35,7 +35,7 @@ size_t KeyBytesOf(const Napi::Value& value, const char* what) {
 // key.
 vault::KeyslotParameters ParametersOf(const Arguments& info, size_t first) {
   return {HashOf(info[first], "kdfHash"), BytesOf(info[first + 1], "salt"),
-          static_cast<uint32_t>(WholeNumber(info[first + 2], "iterations", 1, kIterationsMax)),
+          static_cast<uint32_t>(WholeNumber(info[first + 2], "iterations", 1, kPassphraseIterationsMax)),
           HashOf(info[first + 3], "afHash"), KeyBytesOf(info[first + 4], "slotKeyBytes")};
 }
 

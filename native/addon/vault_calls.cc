@@ -23,7 +23,7 @@ namespace {
 using vault::PinnedKey;
 using vault::Vault;
 
-constexpr uint64_t kIterationsMax = 10'000'000;
+constexpr uint64_t kKeyIterationsMax = 10'000'000;
 
 Napi::Value ToBuffer(Napi::Env env, Bytes bytes) {
   return Napi::Buffer<uint8_t>::Copy(env, bytes.data(), bytes.size());
@@ -198,7 +198,7 @@ Napi::Value KeyDerive(const Arguments& info) {
 Napi::Value KeyPbkdf2(const Arguments& info) {
   const PinnedKey key = Pin(info[0], "key");
   const Bytes salt = BytesOf(info[1], "salt");
-  const auto iterations = static_cast<uint32_t>(WholeNumber(info[2], "iterations", 1, kIterationsMax));
+  const auto iterations = static_cast<uint32_t>(WholeNumber(info[2], "iterations", 1, kKeyIterationsMax));
   const vault::Hash hash = HashOf(info[3], "hash");
   uint8_t derived[64];
   const MutableBytes wanted = MutableBytes(derived).first(WholeNumber(info[4], "byteCount", 1, sizeof derived));

@@ -19,7 +19,7 @@ constexpr size_t kBytes = kRecoveryKeyBytes + kChecksumBytes;
 constexpr size_t kGroupLetters = 8;
 static_assert(kRecoveryTextBytes == 2 * kBytes + 2 * kBytes / kGroupLetters - 1);
 
-struct Scratch {
+struct TextScratch {
   uint8_t file[kPassphraseBytesMax + 1];  // one more than may be there
   uint8_t bytes[kBytes];                  // the key, and the checksum that its text has
   uint8_t digest[Sha256::kDigestBytes];
@@ -49,7 +49,7 @@ uint8_t ValueOf(uint8_t letter, uint8_t& known) {
   return value;
 }
 
-void ComputeChecksum(Scratch& scratch) {
+void ComputeChecksum(TextScratch& scratch) {
   Sha256::Init(scratch.state);
   Sha256::Update(scratch.state, {reinterpret_cast<const uint8_t*>(kLabel), sizeof kLabel - 1});
   Sha256::Update(scratch.state, {scratch.bytes, kRecoveryKeyBytes});
@@ -68,7 +68,7 @@ bool IsSeparator(uint8_t character) {
 }
 
 // Reads the text into scratch.bytes, and checks it.
-Status ParseText(Bytes text, Scratch& scratch) {
+Status ParseText(Bytes text, TextScratch& scratch) {
   size_t letters = 0;
   uint8_t known = 0xff;
   for (const uint8_t character : text) {
@@ -100,7 +100,7 @@ constexpr int kPauseMillisecondsMax = 10'000;
 
 // The bytes of `fd` up to its end. kArgument where there are more than fit; kIo with EAGAIN where a pipe that does not
 // block has no first byte yet, and with ETIMEDOUT where one stops in the middle.
-Result<size_t> ReadToEnd(int fd, Scratch& scratch) {
+Result<size_t> ReadToEnd(int fd, TextScratch& scratch) {
   size_t length = 0;
   while (length < sizeof scratch.file) {
     const ssize_t count = read(fd, scratch.file + length, sizeof scratch.file - length);
@@ -138,7 +138,7 @@ Result<KeyHandle> MakeText(Fill fill) {
   if (!reserved.ok()) return reserved.status();
   auto made = Vault::OfProcess().Reserve();
   if (!made.ok()) return made.status();
-  Result<size_t> length = fill(reserved.value().As<Scratch>(), made.value().data());
+  Result<size_t> length = fill(reserved.value().As<TextScratch>(), made.value().data());
   WipeUsedStack();
   if (!length.ok()) return length.status();
   return made.value().Commit(length.value());
@@ -147,7 +147,7 @@ Result<KeyHandle> MakeText(Fill fill) {
 }  // namespace
 
 Result<KeyHandle> GenerateRecoveryKey() {
-  return MakeText([](Scratch& scratch, uint8_t* text) -> Result<size_t> {
+  return MakeText([](TextScratch& scratch, uint8_t* text) -> Result<size_t> {
     // getrandom(2) is not interrupted for so few bytes, once the pool is ready.
     while (getrandom(scratch.bytes, kRecoveryKeyBytes, 0) != static_cast<ssize_t>(kRecoveryKeyBytes)) {
       if (errno != EINTR) return SystemFailure(errno, "getrandom");
@@ -160,7 +160,7 @@ Result<KeyHandle> GenerateRecoveryKey() {
 }
 
 Result<KeyHandle> ReadRecoveryKey(int fd) {
-  return MakeText([fd](Scratch& scratch, uint8_t* text) -> Result<size_t> {
+  return MakeText([fd](TextScratch& scratch, uint8_t* text) -> Result<size_t> {
     auto length = ReadToEnd(fd, scratch);
     if (!length.ok()) return length;
     if (Status status = ParseText({scratch.file, length.value()}, scratch); !status.ok()) return status;
@@ -170,7 +170,7 @@ Result<KeyHandle> ReadRecoveryKey(int fd) {
 }
 
 Result<KeyHandle> ReadPassphrase(int fd) {
-  return MakeText([fd](Scratch& scratch, uint8_t* text) -> Result<size_t> {
+  return MakeText([fd](TextScratch& scratch, uint8_t* text) -> Result<size_t> {
     auto read = ReadToEnd(fd, scratch);
     if (!read.ok()) return read;
     size_t length = read.value();
@@ -184,7 +184,7 @@ Result<KeyHandle> ReadPassphrase(int fd) {
 Status WriteRecoveryKey(int fd, Bytes text) {
   auto reserved = Vault::OfProcess().Reserve();
   if (!reserved.ok()) return reserved.status();
-  if (text.size() != kRecoveryTextBytes || !ParseText(text, reserved.value().As<Scratch>()).ok()) {
+  if (text.size() != kRecoveryTextBytes || !ParseText(text, reserved.value().As<TextScratch>()).ok()) {
     return Failure(Code::kArgument, "the key is no recovery key: nothing else is written out");
   }
   return WriteAll(fd, text);

@@ -9,10 +9,15 @@ import { recordBundle, warnOfCache } from './cache-writer.js';
 import { codeCacheFiles } from './load.js';
 import { REHEARSAL } from './role.js';
 
-// First of all: whatever is wrong with the old caches, a rehearsal does not load them.
-for (const file of codeCacheFiles()) rmSync(file, { force: true });
-// The pool's thread writes its own (tasks.ts).
-setEnvironmentData(REHEARSAL, true);
-const { bundle, writeCaches } = recordBundle('program');
-// A rehearsal that fails has still compiled the functions that it reached.
-bundle.rehearse().catch(warnOfCache).then(writeCaches);
+async function writeCodeCaches(): Promise<void> {
+  // First of all: whatever is wrong with the old caches, a rehearsal does not load them.
+  for (const file of codeCacheFiles()) rmSync(file, { force: true });
+  // The pool's thread writes its own (tasks.ts).
+  setEnvironmentData(REHEARSAL, true);
+  const { bundle, writeCaches } = recordBundle('program');
+  // A rehearsal that fails has still compiled the functions that it reached.
+  await bundle.rehearse().catch(warnOfCache);
+  writeCaches();
+}
+
+writeCodeCaches().catch(warnOfCache);

@@ -111,6 +111,8 @@ export async function strictS3Over(tls: { key: Buffer; cert: Buffer } | undefine
     });
   };
   const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
+  // Only a fault breaks off a connection: tests count requests, and Node's five seconds pass in a busy process.
+  server.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
     server.closeAllConnections();

@@ -16,6 +16,8 @@ export async function serveFake(answer: Answerer, tls?: { key: Buffer; cert: Buf
     request.resume().on('end', () => answer(response, ++attempt, request));
   };
   const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
+  // Only an answer breaks off a connection: tests count requests, and Node's five seconds pass in a busy process.
+  server.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
     server.closeAllConnections();

@@ -6,9 +6,8 @@
  * request at a time. It checks that a request is signed, not the signature.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { onTestFinished } from 'vitest';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { serveHttp } from '../http-server.js';
 
 const BLOCK_BYTES = 524_288;
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('base64');
@@ -127,7 +126,7 @@ export async function strictEbs(): Promise<StrictEbs> {
       return image;
     },
   };
-  const server = createServer((request, response) => {
+  const { url } = await serveHttp((request, response) => {
     void answer(ebs, starts, faults, newId, request, response).catch((error: unknown) => {
       // Who asked has gone: a test that aborts.
       if ((error as NodeJS.ErrnoException).code === 'ECONNRESET') return;
@@ -137,14 +136,7 @@ export async function strictEbs(): Promise<StrictEbs> {
       response.end(JSON.stringify({ Message: error.message, Reason: error.reason }));
     });
   });
-  // Only a fault breaks off a connection: tests count requests, and Node's five seconds pass in a busy process.
-  server.keepAliveTimeout = 0;
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return Object.assign(ebs, { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  return Object.assign(ebs, { url });
 }
 
 function allBlocks({ snapshots }: Omit<StrictEbs, 'url'>, id: string): Map<number, Buffer> {

@@ -5,11 +5,9 @@
  * request is signed, not the signature.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { crc32 } from 'node:zlib';
-import { onTestFinished } from 'vitest';
+import { serveHttp } from '../http-server.js';
 
 /**
  * What is done to a request instead of an answer. `lostReply`: it is carried out, and nobody is told; `hang`: it is
@@ -110,15 +108,7 @@ export async function strictS3Over(tls: { key: Buffer; cert: Buffer } | undefine
       response.end(request.method === 'HEAD' ? undefined : `<Error><Code>${error.code}</Code><Message>${error.message}</Message></Error>`);
     });
   };
-  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
-  // Only a fault breaks off a connection: tests count requests, and Node's five seconds pass in a busy process.
-  server.keepAliveTimeout = 0;
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return Object.assign(s3, { url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${(server.address() as AddressInfo).port}` });
+  return Object.assign(s3, { url: (await serveHttp(listener, tls)).url });
 }
 
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {

@@ -1,11 +1,11 @@
 /** Many volumes at once against one KMS server: no storm of connections, and who is throttled waits and tries again. */
 import assert from 'node:assert/strict';
-import { createServer, request as httpRequest } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { request as httpRequest } from 'node:http';
 import { onTestFinished, test } from 'vitest';
 import { attach, createVolume } from '../../src/index.js';
 import { serveKms } from '../../src/kms/embedded/http/server.js';
 import { POOL_THREADS_MAX } from '../../src/limits.js';
+import { serveHttp } from '../http-server.js';
 import { signAs } from '../kms/harness.js';
 import { sandbox } from './sandbox.js';
 
@@ -15,7 +15,7 @@ const VOLUMES = 24;
 async function counted(target: string, isThrottled: (index: number) => boolean) {
   const seen = { connections: 0, requests: 0, atOnce: 0, mostAtOnce: 0 };
   const { hostname, port } = new URL(target);
-  const server = createServer((request, response) => {
+  const { url, server } = await serveHttp((request, response) => {
     const index = seen.requests++;
     seen.atOnce += 1;
     seen.mostAtOnce = Math.max(seen.mostAtOnce, seen.atOnce);
@@ -37,9 +37,7 @@ async function counted(target: string, isThrottled: (index: number) => boolean) 
   server.on('connection', () => {
     seen.connections += 1;
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => void server.close());
-  return { seen, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+  return { seen, url };
 }
 
 test('attaches at once share their connections, and a throttled one succeeds later', async () => {

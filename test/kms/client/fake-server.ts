@@ -1,11 +1,9 @@
 /** A server that answers as a test says, byte by byte where it must: for replies that no KMS would send. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
-import { onTestFinished } from 'vitest';
+import { serveHttp } from '../../http-server.js';
 
 export type Answerer = (response: ServerResponse, attempt: number, request: IncomingMessage) => void;
 
@@ -15,15 +13,7 @@ export async function serveFake(answer: Answerer, tls?: { key: Buffer; cert: Buf
   const listener = (request: IncomingMessage, response: ServerResponse): void => {
     request.resume().on('end', () => answer(response, ++attempt, request));
   };
-  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
-  // Only an answer breaks off a connection: tests count requests, and Node's five seconds pass in a busy process.
-  server.keepAliveTimeout = 0;
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `http${tls === undefined ? '' : 's'}://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return (await serveHttp(listener, tls)).url;
 }
 
 export function sendJson(response: ServerResponse, body: unknown, status = 200): void {
